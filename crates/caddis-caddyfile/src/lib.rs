@@ -1,0 +1,48 @@
+//! The Caddyfile language: text → tokens → blocks.
+//!
+//! This crate knows no directive, no JSON and no file system; files and environment variables come
+//! through a [`Loader`]. Reading order: [`tokenize`] (`lexer`), `env` (`{$VAR}`), [`parse`]
+//! (`parser`, `import`), then [`Dispenser`], with which directives read their tokens.
+
+mod ast;
+mod diagnostic;
+mod dispenser;
+mod env;
+mod format;
+mod import;
+mod lexer;
+mod limits;
+mod loader;
+mod parser;
+mod source;
+mod span;
+mod text;
+mod token;
+
+pub use ast::{File, Segment, ServerBlock};
+pub use diagnostic::{Diagnostic, Parts, Result, Severity, WithSources, nearest};
+pub use dispenser::{Dispenser, MATCHER_NAME, ScalarVal};
+pub use loader::{FsLoader, Loader, MemoryLoader};
+pub use source::{Source, SourceMap};
+pub use span::{FileId, Span};
+pub use token::{ImportChain, Quote, Token};
+
+/// Parses a Caddyfile.
+///
+/// `name` is shown in messages, and imports are looked up beside it. Never panics; goes on after a
+/// mistake where it can, so the list may hold several. If it holds an error, the blocks are what could
+/// be understood, not what was meant.
+pub fn parse(name: &str, text: &[u8], loader: &dyn Loader) -> (File, Vec<Diagnostic>) {
+    parser::parse(name, text, loader)
+}
+
+/// Splits a text into tokens. Environment variables stay as they are written, and the spans point
+/// into text number 0.
+pub fn tokenize(name: &str, text: &str) -> Result<Vec<Token>> {
+    lexer::tokenize(name, text)
+}
+
+/// Formats a Caddyfile.
+pub fn format(input: &[u8]) -> Vec<u8> {
+    format::format(&text::lossy(input)).into_bytes()
+}

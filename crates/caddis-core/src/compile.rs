@@ -1,0 +1,179 @@
+//! What a module's `compile` function works with: decoding with JSON path, nested modules and
+//! routes, leases of shared state, tasks. Nothing here opens, spawns or reads a clock.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, OnceLock},
+};
+
+use caddis_config::ConfigError;
+use serde::de::DeserializeOwned;
+use serde_json::Value as Json;
+
+use crate::{
+    Handler, Matcher, MatcherSet, MatcherSets, Registry, Route, RouteList, State, Task,
+    metrics::Metrics,
+};
+
+/// The context of one compilation.
+pub struct CompileCx<'a> {
+    /// The modules.
+    pub registry: &'a Registry,
+    /// What outlives plans.
+    pub state: &'a State,
+    /// The process' metrics.
+    pub metrics: Arc<Metrics>,
+    /// Background work that commit is to start.
+    pub tasks: Vec<Task>,
+    /// Things worth a word in the log, though the config is valid.
+    pub warnings: Vec<String>,
+    /// Named routes of the server being compiled, filled when all are compiled.
+    pub named_routes: HashMap<String, Arc<OnceLock<RouteList>>>,
+    /// The name of the server being compiled (`srv0`).
+    pub server: String,
+    groups: HashMap<String, u16>,
+    next_group: u16,
+    depth: usize,
+}
+
+/// Routes nested deeper than this are refused: the chain runs on the stack.
+const MAX_DEPTH: usize = 100;
+
+impl<'a> CompileCx<'a> {
+    /// A context over these modules and this state.
+    pub fn new(registry: &'a Registry, state: &'a State, metrics: Arc<Metrics>) -> Self {
+        Self {
+            registry,
+            state,
+            metrics,
+            tasks: Vec::new(),
+            warnings: Vec::new(),
+            named_routes: HashMap::new(),
+            server: String::new(),
+            groups: HashMap::new(),
+            next_group: 0,
+            depth: 0,
+        }
+    }
+
+    /// Decodes a module's JSON strictly, its inline key (`handler`, `policy`, …) taken off.
+    ///
+    /// # Errors
+    /// An unknown field, a wrong type; the path is relative to the module.
+    pub fn decode<C: DeserializeOwned>(
+        &self,
+        json: &Json,
+        inline_key: &str,
+    ) -> Result<C, ConfigError> {
+        let mut json = json.clone();
+        if let Some(object) = json.as_object_mut() {
+            object.remove(inline_key);
+        }
+        caddis_config::decode(json)
+    }
+
+    /// Compiles one handler object.
+    ///
+    /// # Errors
+    /// An unknown module, or what the module finds.
+    pub fn handler(&mut self, json: &Json) -> Result<Handler, ConfigError> {
+        let name = json.get("handler").and_then(Json::as_str).unwrap_or_default();
+        let module = self
+            .registry
+            .handler(name)
+            .ok_or_else(|| unknown_module("http.handlers", name, "handler"))?;
+        (module.compile)(json, self)
+    }
+
+    /// Compiles one matcher by name.
+    ///
+    /// # Errors
+    /// An unknown module, or what the module finds.
+    pub fn matcher(&mut self, name: &str, json: &Json) -> Result<Box<dyn Matcher>, ConfigError> {
+        let module = self
+            .registry
+            .matcher(name)
+            .ok_or_else(|| unknown_module("http.matchers", name, name))?;
+        (module.compile)(json, self).map_err(|error| error.under(name))
+    }
+
+    /// Compiles matcher sets (`match`).
+    ///
+    /// # Errors
+    /// The first error of a matcher.
+    pub fn matcher_sets(
+        &mut self,
+        sets: &[BTreeMap<String, Json>],
+    ) -> Result<MatcherSets, ConfigError> {
+        let mut compiled = Vec::with_capacity(sets.len());
+        for (at, set) in sets.iter().enumerate() {
+            let matchers = set
+                .iter()
+                .map(|(name, json)| self.matcher(name, json))
+                .collect::<Result<_, _>>()
+                .map_err(|error| error.under(&at.to_string()))?;
+            compiled.push(MatcherSet(matchers));
+        }
+        Ok(MatcherSets(compiled))
+    }
+
+    /// Compiles a list of routes; groups are numbered per list, as Caddy tells them apart by name
+    /// within a request.
+    ///
+    /// # Errors
+    /// The first error, with its path below `routes`.
+    pub fn routes(&mut self, routes: &[caddis_config::Route]) -> Result<RouteList, ConfigError> {
+        if self.depth == MAX_DEPTH {
+            return Err(ConfigError::new("", "routes are nested too deeply"));
+        }
+        self.depth += 1;
+        let compiled = routes
+            .iter()
+            .enumerate()
+            .map(|(at, route)| self.route(route).map_err(|error| error.under(&at.to_string())))
+            .collect::<Result<_, _>>();
+        self.depth -= 1;
+        Ok(RouteList { routes: compiled? })
+    }
+
+    /// Compiles one route.
+    ///
+    /// # Errors
+    /// The first error, with its path below the route.
+    pub fn route(&mut self, route: &caddis_config::Route) -> Result<Route, ConfigError> {
+        let matchers =
+            self.matcher_sets(&route.matcher_sets).map_err(|error| error.under("match"))?;
+        let mut handlers = Vec::with_capacity(route.handle.len());
+        for (at, json) in route.handle.iter().enumerate() {
+            let handler =
+                self.handler(json).map_err(|error| error.under(&at.to_string()).under("handle"))?;
+            handlers.push(handler);
+        }
+        let group = (!route.group.is_empty()).then(|| self.group(&route.group));
+        Ok(Route { matchers, handlers, terminal: route.terminal, group })
+    }
+
+    /// The number of a group name.
+    pub fn group(&mut self, name: &str) -> u16 {
+        if let Some(group) = self.groups.get(name) {
+            return *group;
+        }
+        let group = self.next_group;
+        self.next_group = self.next_group.saturating_add(1);
+        self.groups.insert(name.to_owned(), group);
+        group
+    }
+
+    /// Forgets group numbers and named routes: a new server begins.
+    pub fn begin_server(&mut self, name: &str) {
+        name.clone_into(&mut self.server);
+        self.groups.clear();
+        self.next_group = 0;
+        self.named_routes.clear();
+    }
+}
+
+/// The error for a module that is not compiled in.
+pub fn unknown_module(namespace: &str, name: &str, path: &str) -> ConfigError {
+    ConfigError::new(path, format!("unknown module: {namespace}.{name}"))
+}

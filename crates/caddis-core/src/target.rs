@@ -1,0 +1,180 @@
+//! The request target: path and query as received, with the decoded path at hand.
+
+use bytestring::ByteString;
+
+/// A request target in origin form (`/a%20b?x=1`), `*`, or an authority for CONNECT.
+#[derive(Debug, Clone, Default)]
+pub struct Target {
+    raw: ByteString,
+    query_at: Option<usize>,
+    /// Present where the decoded path differs from the raw one.
+    decoded: Option<Box<str>>,
+}
+
+impl Target {
+    /// Takes a target apart. `None` where a percent escape of the path is malformed.
+    pub fn parse(raw: ByteString) -> Option<Self> {
+        let query_at = raw.find('?');
+        let path = &raw[..query_at.unwrap_or(raw.len())];
+        let decoded = if path.contains('%') { Some(decode(path)?.into_boxed_str()) } else { None };
+        Some(Self { raw, query_at, decoded })
+    }
+
+    /// Builds a target from a decoded path and a raw query.
+    pub fn from_parts(path: &str, query: Option<&str>) -> Self {
+        let mut target = Self::default();
+        target.replace(&encode_path(path), query, Some(path));
+        target
+    }
+
+    /// The decoded path (Go's `URL.Path`); bytes that are no UTF-8 are shown as U+FFFD.
+    pub fn path(&self) -> &str {
+        self.decoded.as_deref().unwrap_or_else(|| self.escaped_path())
+    }
+
+    /// The path as it travels (Go's `URL.EscapedPath()`).
+    pub fn escaped_path(&self) -> &str {
+        &self.raw[..self.query_at.unwrap_or(self.raw.len())]
+    }
+
+    /// The raw query, without the question mark; `Some("")` for a lone question mark.
+    pub fn query(&self) -> Option<&str> {
+        self.query_at.map(|at| &self.raw[at + 1..])
+    }
+
+    /// Path and query as they travel (Go's `RequestURI`).
+    pub fn as_str(&self) -> &str {
+        &self.raw
+    }
+
+    /// Path and query as a shared string.
+    pub fn to_byte_string(&self) -> ByteString {
+        self.raw.clone()
+    }
+
+    /// Sets the path, given decoded; it is escaped as Go does.
+    pub fn set_path(&mut self, path: &str) {
+        let query = self.query().map(str::to_owned);
+        self.replace(&encode_path(path), query.as_deref(), Some(path));
+    }
+
+    /// Sets the path, given escaped; where its escapes are malformed it is taken literally.
+    pub fn set_escaped_path(&mut self, path: &str) {
+        let query = self.query().map(str::to_owned);
+        match decode(path) {
+            Some(decoded) => self.replace(path, query.as_deref(), Some(&decoded)),
+            None => self.replace(&encode_path(path), query.as_deref(), Some(path)),
+        }
+    }
+
+    /// Sets or removes the raw query.
+    pub fn set_query(&mut self, query: Option<&str>) {
+        let path = self.escaped_path().to_owned();
+        let decoded = self.decoded.take();
+        self.replace(&path, query, None);
+        self.decoded = decoded;
+    }
+
+    fn replace(&mut self, escaped: &str, query: Option<&str>, decoded: Option<&str>) {
+        let mut raw = String::with_capacity(escaped.len() + query.map_or(0, |q| q.len() + 1));
+        raw.push_str(escaped);
+        self.query_at = query.map(|query| {
+            raw.push('?');
+            raw.push_str(query);
+            escaped.len()
+        });
+        self.decoded = decoded.filter(|decoded| *decoded != escaped).map(Into::into);
+        self.raw = raw.into();
+    }
+}
+
+/// Decodes percent escapes of a path; `+` stays. `None` where an escape is malformed.
+pub fn decode(text: &str) -> Option<String> {
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        if bytes[at] == b'%' {
+            let high = hex(*bytes.get(at + 1)?)?;
+            let low = hex(*bytes.get(at + 2)?)?;
+            out.push(high << 4 | low);
+            at += 3;
+        } else {
+            out.push(bytes[at]);
+            at += 1;
+        }
+    }
+    Some(match String::from_utf8(out) {
+        Ok(text) => text,
+        Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
+    })
+}
+
+/// Decodes a query component: `+` is a space. Malformed escapes give `None`.
+pub fn decode_query(text: &str) -> Option<String> {
+    if text.contains('+') { decode(&text.replace('+', " ")) } else { decode(text) }
+}
+
+/// Escapes a path as Go's `URL.EscapedPath` does.
+pub fn encode_path(path: &str) -> String {
+    escape(path, |byte| byte.is_ascii_alphanumeric() || b"-_.~$&+,/:;=@".contains(&byte))
+}
+
+/// Escapes a query component as Go's `url.QueryEscape` does (space becomes `+`).
+pub fn encode_query(text: &str) -> String {
+    escape(text, |byte| byte.is_ascii_alphanumeric() || b"-_.~ ".contains(&byte)).replace(' ', "+")
+}
+
+fn escape(text: &str, keep: impl Fn(u8) -> bool) -> String {
+    let mut out = String::with_capacity(text.len() + 8);
+    for byte in text.bytes() {
+        if keep(byte) {
+            out.push(char::from(byte));
+        } else {
+            const HEX: &[u8; 16] = b"0123456789ABCDEF";
+            out.push('%');
+            out.push(char::from(HEX[usize::from(byte >> 4)]));
+            out.push(char::from(HEX[usize::from(byte & 15)]));
+        }
+    }
+    out
+}
+
+fn hex(byte: u8) -> Option<u8> {
+    char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+}
+
+/// The pairs of a raw query in order, decoded; malformed pairs are left out (as Go's
+/// `url.Query()` does). A pair with a semicolon is malformed.
+pub fn query_pairs(query: &str) -> impl Iterator<Item = (String, String)> + '_ {
+    query.split('&').filter(|pair| !pair.is_empty() && !pair.contains(';')).filter_map(|pair| {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        Some((decode_query(key)?, decode_query(value)?))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_what_was_received() {
+        let target = Target::parse("/a%20b/%2Fc?x=1&y".into()).expect("valid");
+        assert_eq!(target.path(), "/a b//c");
+        assert_eq!(target.escaped_path(), "/a%20b/%2Fc");
+        assert_eq!(target.query(), Some("x=1&y"));
+        assert!(Target::parse("/%zz".into()).is_none());
+        assert!(Target::parse("/%".into()).is_none());
+    }
+
+    #[test]
+    fn sets_parts() {
+        let mut target = Target::parse("/old?q=1".into()).expect("valid");
+        target.set_path("/new path");
+        assert_eq!(target.as_str(), "/new%20path?q=1");
+        target.set_query(None);
+        assert_eq!((target.as_str(), target.path()), ("/new%20path", "/new path"));
+        target.set_escaped_path("/a%2Fb");
+        assert_eq!((target.as_str(), target.path()), ("/a%2Fb", "/a/b"));
+    }
+}

@@ -1,0 +1,268 @@
+//! Heads and chunks on their way out.
+//!
+//! Framing fields are written from the framing alone, never from the map, so a message has one
+//! framing by construction. Nothing a caller passes can begin a new line.
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, StatusCode, Version};
+
+use crate::chunked::may_trail;
+use crate::{BodyFraming, HeadError};
+
+const SEC_WEBSOCKET: &[u8] = b"sec-websocket-";
+
+/// Writes a field name in the case it has on the wire: `Content-Type`, `Sec-WebSocket-Key`.
+pub fn write_canonical(out: &mut Vec<u8>, name: &str) {
+    let start = out.len();
+    write_title(out, name);
+    if name.len() > SEC_WEBSOCKET.len()
+        && name.as_bytes()[..SEC_WEBSOCKET.len()].eq_ignore_ascii_case(SEC_WEBSOCKET)
+    {
+        out[start + 7] = b'S';
+    }
+}
+
+/// The name in Go's canonical form, as Caddy's logs show it: `Content-Type`, `Sec-Websocket-Key`.
+pub fn canonical_name(name: &str) -> String {
+    let mut upper = true;
+    name.chars()
+        .map(|c| {
+            let cased = if upper { c.to_ascii_uppercase() } else { c.to_ascii_lowercase() };
+            upper = c == '-';
+            cased
+        })
+        .collect()
+}
+
+fn write_title(out: &mut Vec<u8>, name: &str) {
+    let start = out.len();
+    out.extend_from_slice(name.as_bytes());
+    let mut upper = true;
+    for byte in &mut out[start..] {
+        *byte = if upper { byte.to_ascii_uppercase() } else { byte.to_ascii_lowercase() };
+        upper = *byte == b'-';
+    }
+}
+
+/// Writes one field line.
+pub fn write_header(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
+    write_canonical(out, name.as_str());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value.as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes a request head in HTTP/1.1, `Host` first.
+///
+/// `Content-Length` and `Transfer-Encoding` of the map are passed over; `framing` decides
+/// (`Length(0)` writes `Content-Length: 0`, `None` nothing). Bytes that cannot stand in a target
+/// are percent-encoded.
+pub fn write_request_head(
+    out: &mut Vec<u8>,
+    method: &Method,
+    target: &[u8],
+    headers: &HeaderMap,
+    framing: BodyFraming,
+) {
+    out.reserve(target.len() + 64 + headers.len() * 40);
+    out.extend_from_slice(method.as_str().as_bytes());
+    out.push(b' ');
+    write_target(out, target);
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    if let Some(host) = headers.get(header::HOST) {
+        out.extend_from_slice(b"Host: ");
+        out.extend_from_slice(host.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+    for (name, value) in headers {
+        if name != header::HOST && !rules_framing(name) {
+            write_header(out, name, value);
+        }
+    }
+    write_framing(out, framing);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes a response head.
+///
+/// `Content-Length` and `Transfer-Encoding` of the map are passed over; `framing` decides: for an
+/// answer to `HEAD` or a 304 pass `Length` to declare the length of the body that is not sent.
+/// `Chunked` falls back to the end of the connection for HTTP/1.0, which does not know it.
+/// A `reason` of `None` is the usual phrase of the status.
+pub fn write_response_head(
+    out: &mut Vec<u8>,
+    version: Version,
+    status: StatusCode,
+    reason: Option<&str>,
+    headers: &HeaderMap,
+    framing: BodyFraming,
+    keep_alive: bool,
+) {
+    out.reserve(128 + headers.len() * 40);
+    let old = version < Version::HTTP_11;
+    let framing = match framing {
+        BodyFraming::Chunked if old => BodyFraming::UntilClose,
+        framing => framing,
+    };
+    write_status_line(out, version, status, reason);
+    for (name, value) in headers {
+        if !rules_framing(name) {
+            write_header(out, name, value);
+        }
+    }
+    if !status.is_informational() && status != StatusCode::NO_CONTENT {
+        write_framing(out, framing);
+    }
+    if !status.is_informational() {
+        let keep_alive = keep_alive && framing != BodyFraming::UntilClose;
+        if !keep_alive && !has_option(headers, "close") {
+            out.extend_from_slice(b"Connection: close\r\n");
+        } else if keep_alive && old && !has_option(headers, "keep-alive") {
+            out.extend_from_slice(b"Connection: keep-alive\r\n");
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes the whole response to a head that was refused; the connection closes after it.
+pub fn write_error_response(out: &mut Vec<u8>, error: HeadError) {
+    let body = error.body();
+    out.extend_from_slice(b"HTTP/1.1 ");
+    if body.starts_with(|c: char| c.is_ascii_digit()) {
+        out.extend_from_slice(body.as_bytes());
+    } else {
+        let status = error.status();
+        out.extend_from_slice(status.as_str().as_bytes());
+        out.push(b' ');
+        out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+    }
+    out.extend_from_slice(
+        b"\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n",
+    );
+    out.extend_from_slice(body.as_bytes());
+}
+
+fn write_status_line(
+    out: &mut Vec<u8>,
+    version: Version,
+    status: StatusCode,
+    reason: Option<&str>,
+) {
+    let old = version < Version::HTTP_11;
+    out.extend_from_slice(if old { b"HTTP/1.0 " } else { b"HTTP/1.1 " });
+    out.extend_from_slice(status.as_str().as_bytes());
+    out.push(b' ');
+    match reason.or_else(|| status.canonical_reason()) {
+        Some(reason) => {
+            out.extend(reason.bytes().map(|b| if b < b' ' || b == 0x7f { b' ' } else { b }));
+        }
+        None => {
+            out.extend_from_slice(b"status code ");
+            out.extend_from_slice(status.as_str().as_bytes());
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn write_target(out: &mut Vec<u8>, target: &[u8]) {
+    let bad = |b: u8| b <= b' ' || b == 0x7f || b == b'#';
+    if target.is_empty() {
+        out.push(b'/');
+    } else if !target.iter().any(|&b| bad(b)) {
+        out.extend_from_slice(target);
+    } else {
+        for &byte in target {
+            if bad(byte) {
+                let hex = |n: u8| b"0123456789ABCDEF"[usize::from(n & 15)];
+                out.extend_from_slice(&[b'%', hex(byte >> 4), hex(byte)]);
+            } else {
+                out.push(byte);
+            }
+        }
+    }
+}
+
+fn rules_framing(name: &HeaderName) -> bool {
+    name == header::CONTENT_LENGTH || name == header::TRANSFER_ENCODING
+}
+
+fn write_framing(out: &mut Vec<u8>, framing: BodyFraming) {
+    match framing {
+        BodyFraming::Length(length) => {
+            out.extend_from_slice(b"Content-Length: ");
+            write_decimal(out, length);
+            out.extend_from_slice(b"\r\n");
+        }
+        BodyFraming::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+        BodyFraming::None | BodyFraming::UntilClose => {}
+    }
+}
+
+fn has_option(headers: &HeaderMap, option: &str) -> bool {
+    headers.get_all(header::CONNECTION).iter().any(|value| {
+        value
+            .as_bytes()
+            .split(|&b| b == b',')
+            .any(|text| text.trim_ascii().eq_ignore_ascii_case(option.as_bytes()))
+    })
+}
+
+fn write_decimal(out: &mut Vec<u8>, mut number: u64) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+/// Writes the size line of a chunk; its data and [`write_chunk_end`] follow.
+///
+/// A chunk of no bytes would end the body: for `len` 0 nothing is written, and nothing may follow.
+pub fn write_chunk_head(out: &mut Vec<u8>, len: usize) {
+    if len == 0 {
+        return;
+    }
+    let mut number = len;
+    let mut digits = [0; 16];
+    let mut at = digits.len();
+    while number > 0 {
+        at -= 1;
+        digits[at] = b"0123456789abcdef"[number & 15];
+        number >>= 4;
+    }
+    out.extend_from_slice(&digits[at..]);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes what stands between the data of a chunk and the next one.
+pub fn write_chunk_end(out: &mut Vec<u8>) {
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes a whole chunk; nothing for empty data, which would end the body.
+pub fn write_chunk(out: &mut Vec<u8>, data: &[u8]) {
+    if !data.is_empty() {
+        write_chunk_head(out, data.len());
+        out.extend_from_slice(data);
+        write_chunk_end(out);
+    }
+}
+
+/// Writes the last chunk and the trailer section.
+///
+/// Fields that have no place there (framing, routing, connection) are left out.
+pub fn write_last_chunk(out: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
+    out.extend_from_slice(b"0\r\n");
+    for (name, value) in trailers.into_iter().flatten() {
+        if may_trail(name) {
+            write_header(out, name, value);
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+}

@@ -1,0 +1,186 @@
+//! Request heads.
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, Version};
+use memchr::memchr;
+
+use super::fields::{Facts, parse_fields};
+use super::host::is_host;
+use super::lines::{find_head, line_at};
+use super::target::{Target, parse_target};
+use super::{BodyFraming, Limits, Parsed, TargetForm, is_token};
+use crate::HeadError;
+
+/// Empty lines before a request line that are passed over (RFC 9112 §2.2).
+const MAX_EMPTY_LINES: usize = 4;
+
+/// The head of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestHead {
+    /// The method, case as received.
+    pub method: Method,
+    /// The target as received.
+    pub target: Bytes,
+    /// Which form the target has.
+    pub form: TargetForm,
+    /// Path and query of the target; `*` and `host:port` stay as they are.
+    pub origin: Bytes,
+    /// The authority of an absolute target or of `CONNECT`.
+    pub authority: Option<Bytes>,
+    /// HTTP/1.0 or HTTP/1.1.
+    pub version: Version,
+    /// The fields; `Host` is the authority of an absolute target where there is one.
+    pub headers: HeaderMap,
+    /// How the end of the body is found.
+    pub framing: BodyFraming,
+    /// Whether another request may follow on the connection.
+    pub keep_alive: bool,
+    /// Whether the client waits for `100 Continue` before it sends the body.
+    pub expect_continue: bool,
+    /// Whether the client offers another protocol (`Upgrade` with its connection option).
+    pub upgrade: bool,
+}
+
+/// Reads a request head from the beginning of `buf`.
+///
+/// The head is copied once; target and values are slices of that copy. The bytes used count the
+/// empty lines that were passed over before it.
+pub fn parse_request(buf: &[u8], limits: &Limits) -> Result<Parsed<RequestHead>, HeadError> {
+    let start = skip_empty_lines(buf)?;
+    let span = match find_head(buf, start, limits)? {
+        Ok(span) if span.lines > 0 => span,
+        Ok(_) => return Err(HeadError::StartLine),
+        Err(unfinished) => {
+            if unfinished.lines == 0 {
+                check_method_start(&buf[unfinished.at..], limits)?;
+            }
+            return Ok(Parsed::Partial);
+        }
+    };
+    let bytes = &buf[start..span.end];
+    let (end, next) = line_at(bytes, 0);
+    let line = split_line(&bytes[..end], limits)?;
+    let target = parse_target(&bytes[line.target.clone()], &line.method)?;
+    let head = Bytes::copy_from_slice(bytes);
+    let (headers, facts) = parse_fields(&head, next, span.lines - 1)?;
+    let text = head.slice(line.target.clone());
+    let request = assemble(line, text, target, &head, headers, &facts)?;
+    Ok(Parsed::Complete(request, span.end))
+}
+
+struct RequestLine {
+    method: Method,
+    target: std::ops::Range<usize>,
+    version: Version,
+}
+
+fn assemble(
+    line: RequestLine,
+    text: Bytes,
+    target: Target,
+    head: &[u8],
+    mut headers: HeaderMap,
+    facts: &Facts,
+) -> Result<RequestHead, HeadError> {
+    let version = line.version;
+    let framing = facts.framing(version)?;
+    check_host(facts, head, version)?;
+    let authority = target.authority.map(|range| text.slice(range));
+    if target.form == TargetForm::Absolute
+        && let Some(authority) = &authority
+    {
+        let host = HeaderValue::from_maybe_shared(authority.clone());
+        headers.insert(header::HOST, host.map_err(|_| HeadError::Target)?);
+    }
+    Ok(RequestHead {
+        method: line.method,
+        origin: origin_form(&text, target.origin),
+        target: text,
+        form: target.form,
+        authority,
+        version,
+        headers,
+        framing,
+        keep_alive: facts.keep_alive(version),
+        expect_continue: facts.expect_continue(version, framing)?,
+        upgrade: facts.upgrade(version),
+    })
+}
+
+/// An absolute target may leave the path out; the origin form has one.
+fn origin_form(target: &Bytes, range: std::ops::Range<usize>) -> Bytes {
+    match target[range.clone()].first() {
+        None => Bytes::from_static(b"/"),
+        Some(b'?') => [b"/", &target[range]].concat().into(),
+        Some(_) => target.slice(range),
+    }
+}
+
+fn check_host(facts: &Facts, head: &[u8], version: Version) -> Result<(), HeadError> {
+    match facts.hosts {
+        0 if version >= Version::HTTP_11 => Err(HeadError::MissingHost),
+        0 => Ok(()),
+        1 if facts.host.is_empty() || is_host(&head[facts.host.clone()]) => Ok(()),
+        1 => Err(HeadError::MalformedHost),
+        _ => Err(HeadError::ManyHosts),
+    }
+}
+
+fn skip_empty_lines(buf: &[u8]) -> Result<usize, HeadError> {
+    let mut start = 0;
+    while buf[start..].starts_with(b"\r\n") {
+        start += 2;
+        if start > 2 * MAX_EMPTY_LINES {
+            return Err(HeadError::StartLine);
+        }
+    }
+    Ok(start)
+}
+
+/// Refuses bytes that no request line begins with as soon as they are seen.
+fn check_method_start(bytes: &[u8], limits: &Limits) -> Result<(), HeadError> {
+    let method = match memchr(b' ', bytes) {
+        Some(space) => &bytes[..space],
+        None if bytes.is_empty() || bytes == b"\r" => return Ok(()),
+        None => bytes.strip_suffix(b"\r").unwrap_or(bytes),
+    };
+    if !is_token(&method[..method.len().min(limits.max_method)]) {
+        return Err(HeadError::Method);
+    }
+    if method.len() > limits.max_method {
+        return Err(HeadError::MethodTooLong);
+    }
+    Ok(())
+}
+
+fn split_line(line: &[u8], limits: &Limits) -> Result<RequestLine, HeadError> {
+    let first = memchr(b' ', line).ok_or(HeadError::StartLine)?;
+    check_method_start(&line[..=first], limits)?;
+    let rest = &line[first + 1..];
+    let second = memchr(b' ', rest).filter(|&at| at > 0).ok_or(HeadError::StartLine)?;
+    let (target, version) = (&rest[..second], &rest[second + 1..]);
+    let method = &line[..first];
+    if method == b"PRI" && target == b"*" && version == b"HTTP/2.0" {
+        return Err(HeadError::Http2Preface);
+    }
+    Ok(RequestLine {
+        method: Method::from_bytes(method).map_err(|_| HeadError::Method)?,
+        target: first + 1..first + 1 + second,
+        version: parse_version(version)?,
+    })
+}
+
+/// `HTTP/1.1` or `HTTP/1.0`; the name is case-sensitive (RFC 9112 §2.3).
+pub(crate) fn parse_version(text: &[u8]) -> Result<Version, HeadError> {
+    match text {
+        b"HTTP/1.1" => Ok(Version::HTTP_11),
+        b"HTTP/1.0" => Ok(Version::HTTP_10),
+        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+            if major.is_ascii_digit() && minor.is_ascii_digit() =>
+        {
+            Err(HeadError::UnsupportedVersion)
+        }
+        _ => Err(HeadError::Version),
+    }
+}

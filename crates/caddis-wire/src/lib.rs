@@ -1,0 +1,30 @@
+//! HTTP/1 without sockets: heads, framing and the chunk coding as state machines over byte slices.
+//!
+//! Strict by default: a message has exactly one framing or it is refused (RFC 9112 §6.3), so that
+//! no two programs on the path of a request can disagree about where it ends.
+//!
+//! - [`parse_request`], [`parse_response`]: a whole head out of a buffer, or [`Parsed::Partial`].
+//! - [`BodyDecoder`]: the body after it, whatever its framing, as ranges of the caller's buffer.
+//! - [`write_request_head`], [`write_response_head`], [`write_chunk`]...: the way out.
+
+mod body;
+mod chunked;
+mod encode;
+mod error;
+mod head;
+
+pub use body::{BodyDecoder, BodyPart};
+pub use chunked::{ChunkError, ChunkStep, ChunkedDecoder};
+pub use encode::{
+    canonical_name, write_canonical, write_chunk, write_chunk_end, write_chunk_head,
+    write_error_response, write_header, write_last_chunk, write_request_head, write_response_head,
+};
+pub use error::HeadError;
+pub use head::{
+    BodyFraming, Limits, LineEnds, PREFACE, Parsed, Preface, RequestHead, ResponseHead, TargetForm,
+    http2_preface, parse_request, parse_response,
+};
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
