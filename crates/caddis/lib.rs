@@ -1,1 +1,39 @@
-//! caddis
+//! caddis: a web server and reverse proxy that runs the Caddyfile people already have.
+//!
+//! This crate is the program: command line, registry of modules, drawing of diagnostics. The
+//! parts live in the `caddis-*` crates.
+
+// A command's product is what it prints.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod args;
+mod client;
+mod commands;
+mod registry;
+mod report;
+mod source;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Parses the command line and runs the command.
+pub fn run() -> ExitCode {
+    let arguments = match args::Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are no failures; a usage error is exit code 1, as in Caddy.
+            let code = u8::from(error.use_stderr());
+            // Nowhere is left to say that printing failed.
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    match commands::execute(arguments.command) {
+        Ok(code) => code,
+        Err(failure) => {
+            eprintln!("Error: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,3 +1,7 @@
 //! The program's entry: an exit code, nothing else.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    caddis::run()
+}

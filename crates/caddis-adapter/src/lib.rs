@@ -1,1 +1,185 @@
-//! caddis-adapter
+//! Caddyfile blocks to Caddy's JSON configuration.
+//!
+//! [`adapt`] is the list of passes, each with a named input and output:
+//!
+//! | pass | from → to | module |
+//! |---|---|---|
+//! | options | first block without keys → `Options` | `options` |
+//! | shorthand | `{host}` in tokens → `{http.request.host}` | `shorthand` |
+//! | named routes | `&(name)` blocks → `NamedRoutes` | `named_routes` |
+//! | sites | blocks → `Site` with the values of its directives | `site`, `block`, `matchers` |
+//! | pairing | sites → `Pairing` of listeners and sites | `listeners`, `address` |
+//! | servers | pairings → servers with sorted routes | `servers`, `routes` |
+//! | apps | pairings → `tls`, `pki`, logs | `tls_app`, `pki`, `logs` |
+//!
+//! Directives of other crates come in through the [`Registry`]; those that shape sites and routes are
+//! in [`DIRECTIVES`].
+
+mod address;
+mod block;
+mod directives;
+mod fields;
+mod go_sort;
+mod issuer;
+mod listeners;
+mod log_config;
+mod logs;
+mod matchers;
+mod modules;
+mod named_routes;
+mod options;
+mod origins;
+mod pki;
+mod routes;
+mod servers;
+mod shorthand;
+mod site;
+mod storage;
+mod tls_app;
+
+#[cfg(test)]
+mod tests;
+
+use caddis_caddyfile::{Diagnostic, File, ServerBlock};
+use caddis_config::{Apps, Config, ConfigSettings, HttpApp, Metrics, Server};
+use caddis_core::Registry;
+use caddis_core::directive::AdaptState;
+
+pub use block::parse_routes;
+pub use directives::DIRECTIVES;
+pub use origins::Origins;
+
+use named_routes::NamedRoutes;
+use options::Options;
+use site::Site;
+
+/// A configuration out of a Caddyfile.
+#[derive(Debug)]
+pub struct Adapted {
+    /// The configuration.
+    pub config: Config,
+    /// What is odd about the file.
+    pub warnings: Vec<Diagnostic>,
+    /// Where parts of the configuration come from.
+    pub origins: Origins,
+}
+
+/// Makes a configuration out of a parsed Caddyfile.
+///
+/// # Errors
+/// All mistakes in options and directives in the order of the file, or the first one that shows when
+/// sites are put together.
+pub fn adapt(file: &File, registry: &Registry) -> Result<Adapted, Vec<Diagnostic>> {
+    let mut shared = AdaptState::default();
+    let mut errors = check_keys(&file.blocks, registry);
+    let (option_block, blocks) = match file.blocks.split_first() {
+        Some((first, rest)) if first.keys.is_empty() => (Some(first), rest),
+        _ => (None, file.blocks.as_slice()),
+    };
+    let segments = option_block.map_or(&[][..], |block| &block.segments);
+    let options = options::evaluate(segments, registry, &mut shared, &mut errors);
+    let blocks = expanded(blocks);
+    let (named, sites): (Vec<_>, Vec<_>) =
+        blocks.into_iter().partition(|block| block.is_named_route);
+    let key = |block: &ServerBlock| block.keys.first().map(|key| key.text.to_string());
+    shared.named_routes = named.iter().filter_map(key).collect();
+    let named = named_routes::extract(&named, registry, &options, &mut shared, &mut errors);
+    let sites = site::evaluate(&sites, registry, &options, &mut shared, &mut errors);
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    assemble(&sites, &named, &options, registry, shared).map_err(|error| vec![error])
+}
+
+/// Keys that are probably directives or matchers outside of a site.
+fn check_keys(blocks: &[ServerBlock], registry: &Registry) -> Vec<Diagnostic> {
+    let mut errors = Vec::new();
+    for block in blocks {
+        for (at, key) in block.keys.iter().enumerate() {
+            let message = if at == 0 && key.text.starts_with(matchers::PREFIX) {
+                format!("cannot define a matcher outside of a site block: '{}'", key.text)
+            } else if registry.directive(&key.text).is_some() {
+                format!(
+                    "parsed '{}' as a site address, but it is a known directive; directives must appear in a site block",
+                    key.text
+                )
+            } else {
+                continue;
+            };
+            let error = Diagnostic::error(format!("{}:{}: {message}", key.file, key.line));
+            errors.push(error.code("adapter::key").labelled(key, "not inside a site block"));
+        }
+    }
+    errors
+}
+
+/// The blocks with long placeholder names.
+fn expanded(blocks: &[ServerBlock]) -> Vec<ServerBlock> {
+    let mut blocks = blocks.to_vec();
+    for segment in blocks.iter_mut().flat_map(|block| &mut block.segments) {
+        shorthand::expand_segment(segment);
+    }
+    blocks
+}
+
+/// Puts sites and options together.
+fn assemble(
+    sites: &[Site],
+    named_routes: &NamedRoutes,
+    options: &Options,
+    registry: &Registry,
+    mut shared: AdaptState,
+) -> Result<Adapted, Diagnostic> {
+    let mut pairings = listeners::pair(sites, options)?;
+    let inputs = servers::Inputs { sites, named_routes, options, registry };
+    let servers = servers::build(&mut pairings, &inputs, &mut shared)?;
+    let listen = servers.iter().map(|(name, server)| (name, &server.listen));
+    let origins = origins::of_servers(&pairings, listen);
+    let apps = Apps {
+        filesystems: options.filesystems.clone(),
+        events: options.events.clone(),
+        http: http_app(servers, options),
+        tls: tls_app::build(&pairings, sites, options)?,
+        pki: pki::build(&pairings, sites, options),
+        ..Apps::default()
+    };
+    let config = Config {
+        admin: admin(options),
+        logging: logs::build(&pairings, sites, options),
+        storage: options.values.get("storage").cloned(),
+        apps,
+    };
+    Ok(Adapted { config, warnings: shared.warnings, origins })
+}
+
+fn http_app(
+    mut servers: std::collections::BTreeMap<String, Server>,
+    options: &Options,
+) -> Option<HttpApp> {
+    if servers.is_empty() {
+        return None;
+    }
+    let mut metrics = options.metrics.clone();
+    for own in servers.values_mut().filter_map(|server| server.metrics.take()) {
+        let per_host = own.per_host || metrics.is_some_and(|metrics| metrics.per_host);
+        metrics = Some(Metrics { per_host, ..Metrics::default() });
+    }
+    Some(HttpApp {
+        http_port: options.integer("http_port").unwrap_or_default(),
+        https_port: options.integer("https_port").unwrap_or_default(),
+        grace_period: options.duration("grace_period").unwrap_or_default(),
+        shutdown_delay: options.duration("shutdown_delay").unwrap_or_default(),
+        servers,
+        metrics,
+    })
+}
+
+fn admin(options: &Options) -> Option<caddis_config::AdminConfig> {
+    let mut admin = options.admin.clone();
+    if options.is_set("persist_config") {
+        let config: &mut ConfigSettings =
+            admin.get_or_insert_default().config.get_or_insert_default();
+        config.persist = Some(false);
+    }
+    admin
+}

@@ -111,7 +111,7 @@ impl<'a> CompileCx<'a> {
                 .iter()
                 .map(|(name, json)| self.matcher(name, json))
                 .collect::<Result<_, _>>()
-                .map_err(|error| error.under(&at.to_string()))?;
+                .map_err(|error| error.under(at.to_string()))?;
             compiled.push(MatcherSet(matchers));
         }
         Ok(MatcherSets(compiled))
@@ -130,7 +130,7 @@ impl<'a> CompileCx<'a> {
         let compiled = routes
             .iter()
             .enumerate()
-            .map(|(at, route)| self.route(route).map_err(|error| error.under(&at.to_string())))
+            .map(|(at, route)| self.route(route).map_err(|error| error.under(at.to_string())))
             .collect::<Result<_, _>>();
         self.depth -= 1;
         Ok(RouteList { routes: compiled? })
@@ -146,7 +146,7 @@ impl<'a> CompileCx<'a> {
         let mut handlers = Vec::with_capacity(route.handle.len());
         for (at, json) in route.handle.iter().enumerate() {
             let handler =
-                self.handler(json).map_err(|error| error.under(&at.to_string()).under("handle"))?;
+                self.handler(json).map_err(|error| error.under(at.to_string()).under("handle"))?;
             handlers.push(handler);
         }
         let group = (!route.group.is_empty()).then(|| self.group(&route.group));

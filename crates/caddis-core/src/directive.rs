@@ -41,6 +41,8 @@ pub type MatcherSetConfig = BTreeMap<String, Json>;
 pub enum ConfigValue {
     /// A route of the site.
     Route(Route),
+    /// Routes of the site that stay together, in this order (`php_fastcgi` without a matcher).
+    Routes(Vec<Route>),
     /// A route (a subroute of `handle_errors`) for the errors of the site.
     ErrorRoute(Route),
     /// Listener addresses of the site.
@@ -161,10 +163,8 @@ impl Helper<'_> {
     /// # Errors
     /// An undefined `@name`.
     pub fn matcher_token(&self) -> ParseResult<(Option<MatcherSetConfig>, bool)> {
+        // Quotes make no difference here, as in Caddy.
         let text = self.d.val();
-        if self.d.token().quote != caddis_caddyfile::Quote::None {
-            return Ok((None, false));
-        }
         if text == "*" {
             return Ok((None, true));
         }

@@ -143,6 +143,8 @@ pub struct Exchange {
     pub error: Option<ErrorInfo>,
     /// Log settings.
     pub log: LogFields,
+    /// The first top-level route that matched, by its place.
+    pub top_route: Option<u32>,
     /// Whether no handler answered (`NOP` in the log).
     pub nop: bool,
     /// Whether the connection is to be closed after the answer.
@@ -191,6 +193,7 @@ impl Exchange {
             groups: SmallVec::new(),
             error: None,
             log: LogFields::default(),
+            top_route: None,
             nop: false,
             close: false,
             uuid: OnceLock::new(),

@@ -78,9 +78,10 @@ impl<'a> Next<'a> {
         Next { handlers: &[], routes: &routes.routes, outer }
     }
 
-    /// A chain that starts inside a list of candidate routes.
-    pub fn from_routes(routes: &'a [Route]) -> Self {
-        Next { handlers: &[], routes, outer: None }
+    /// The chain of a route that matched, and the routes after it unless it is terminal.
+    pub fn entered(route: &'a Route, rest: &'a [Route]) -> Self {
+        let routes = if route.terminal { &[] } else { rest };
+        Next { handlers: &route.handlers, routes, outer: None }
     }
 
     /// Whether nothing is left to run.

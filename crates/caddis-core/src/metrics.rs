@@ -152,7 +152,7 @@ impl Metrics {
                         line(&mut out, name, "", labels, "", value.load(Ordering::Relaxed));
                     }
                     Series::Histogram(histogram) => {
-                        expose_histogram(&mut out, name, labels, histogram)
+                        expose_histogram(&mut out, name, labels, histogram);
                     }
                 }
             }

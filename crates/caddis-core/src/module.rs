@@ -14,6 +14,9 @@ pub struct HandlerModule {
     pub compile: fn(&Json, &mut CompileCx<'_>) -> Result<Handler, ConfigError>,
 }
 
+/// JSON to matcher.
+pub type MatcherCompile = fn(&Json, &mut CompileCx<'_>) -> Result<Box<dyn Matcher>, ConfigError>;
+
 /// `http.matchers.*`.
 pub struct MatcherModule {
     /// Caddy's module id, for example `http.matchers.path`.
@@ -23,7 +26,7 @@ pub struct MatcherModule {
     /// the same matcher one after another, as Caddy merges them. Gives the matcher's JSON.
     pub parse: fn(&mut Dispenser) -> ParseResult<Json>,
     /// JSON to run-time object.
-    pub compile: fn(&Json, &mut CompileCx<'_>) -> Result<Box<dyn Matcher>, ConfigError>,
+    pub compile: MatcherCompile,
 }
 
 /// The last part of a module id: `http.handlers.rewrite` → `rewrite`.

@@ -428,9 +428,9 @@ fn error_field(field: &str, ex: &Exchange) -> Option<Value<'static>> {
         "" => Value::string(error.message.clone()),
         "status_code" => Value::Int(error.status.as_u16().into()),
         "status_text" => Value::str(error.status.canonical_reason().unwrap_or("")),
-        "message" if error.message.is_empty() => {
-            Value::str(error.status.canonical_reason().unwrap_or(""))
-        }
+        // A handler may have said that its message is empty on purpose.
+        "message" if error.message.is_empty() => dynamic("http.error.message", ex)
+            .unwrap_or_else(|| Value::str(error.status.canonical_reason().unwrap_or(""))),
         "message" => Value::string(error.message.clone()),
         "trace" => Value::Str("".into()),
         "id" => Value::string(error.id.clone()),

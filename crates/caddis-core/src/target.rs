@@ -76,6 +76,8 @@ impl Target {
     }
 
     fn replace(&mut self, escaped: &str, query: Option<&str>, decoded: Option<&str>) {
+        // An empty path travels as a slash (Go's `URL.RequestURI`), but stays empty decoded.
+        let escaped = if escaped.is_empty() { "/" } else { escaped };
         let mut raw = String::with_capacity(escaped.len() + query.map_or(0, |q| q.len() + 1));
         raw.push_str(escaped);
         self.query_at = query.map(|query| {
@@ -176,5 +178,7 @@ mod tests {
         assert_eq!((target.as_str(), target.path()), ("/new%20path", "/new path"));
         target.set_escaped_path("/a%2Fb");
         assert_eq!((target.as_str(), target.path()), ("/a%2Fb", "/a/b"));
+        target.set_path("");
+        assert_eq!((target.as_str(), target.path()), ("/", ""));
     }
 }

@@ -1,1 +1,24 @@
-//! caddis-plan
+//! Config → plan: resolved, immutable, without I/O.
+//!
+//! `auto_https` rewrites the HTTP app as automatic HTTPS demands, `compile` turns each server into
+//! a `ServerPlan` and pairs listeners with servers. Files, sockets and certificates are the
+//! engine's, when it binds the plan.
+
+mod admin;
+mod auto_https;
+mod compile;
+mod host_index;
+mod names;
+mod redirects;
+mod server;
+mod tls;
+mod trust;
+
+pub use admin::{AdminPlan, DEFAULT_ADMIN};
+pub use auto_https::{ManagedName, auto_https};
+pub use compile::{ListenerPlan, Plan, compile};
+pub use host_index::SiteRoutes;
+pub use names::{internal_name, public_name, qualifies, wildcard_covers};
+pub use server::{HeaderNameRule, Protocols, ServerPlan, Timeouts};
+pub use tls::TlsPlan;
+pub use trust::Trust;

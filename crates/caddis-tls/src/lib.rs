@@ -1,1 +1,68 @@
-//! caddis-tls
+//! Certificates: storage, the local authority, which certificate a handshake gets, and how a
+//! connection policy becomes a rustls configuration.
+
+pub mod automate;
+mod certificate;
+mod error;
+mod index;
+mod info;
+mod key;
+mod loaders;
+mod names;
+mod permission;
+mod resolver;
+mod selection;
+mod tickets;
+pub mod timestamp;
+
+pub mod pki;
+pub mod policy;
+pub mod storage;
+
+#[cfg(test)]
+mod testing;
+
+pub use automate::{
+    CertManager, Issuer, ManagedSubject, OnDemandError, OnDemandPolicy, Permission, Reconcile,
+};
+pub use certificate::{Certificate, PublicKeyAlgorithm};
+pub use error::{Error, Result};
+pub use index::{CertIndex, CertStore};
+pub use info::{CLIENT_PREFIX, ClientCertificate, ClientPlaceholders, tls_info};
+pub use key::KeyType;
+pub use loaders::{Loaders, compile_loaders};
+pub use permission::on_demand_permission;
+pub use policy::{BindCx, HelloFacts, Policies, Policy, PolicyPlan, ServerFacts, compile_policies};
+pub use tickets::Tickets;
+pub use timestamp::Timestamp;
+
+/// Ids of the modules that are looked up inside this crate, for `list-modules`.
+pub static OTHER_IDS: &[&str] = &[
+    "caddy.storage.file_system",
+    "pki",
+    "tls",
+    "tls.ca_pool.source.combined",
+    "tls.ca_pool.source.file",
+    "tls.ca_pool.source.inline",
+    "tls.ca_pool.source.pki_intermediate",
+    "tls.ca_pool.source.pki_root",
+    "tls.ca_pool.source.storage",
+    "tls.ca_pool.source.system",
+    "tls.certificates.automate",
+    "tls.certificates.load_files",
+    "tls.certificates.load_folders",
+    "tls.certificates.load_pem",
+    "tls.certificates.load_storage",
+    "tls.client_auth.verifier.leaf",
+    "tls.handshake_match.local_ip",
+    "tls.handshake_match.remote_ip",
+    "tls.handshake_match.sni",
+    "tls.handshake_match.sni_regexp",
+    "tls.issuance.internal",
+    "tls.leaf_cert_loader.file",
+    "tls.leaf_cert_loader.folder",
+    "tls.leaf_cert_loader.pem",
+    "tls.leaf_cert_loader.storage",
+    "tls.permission.http",
+    "tls.stek.standard",
+];

@@ -115,7 +115,8 @@ pub fn write_response_head(
     }
     if !status.is_informational() {
         let keep_alive = keep_alive && framing != BodyFraming::UntilClose;
-        if !keep_alive && !has_option(headers, "close") {
+        // HTTP/1.0 closes by itself, so it is not told.
+        if !keep_alive && !old && !has_option(headers, "close") {
             out.extend_from_slice(b"Connection: close\r\n");
         } else if keep_alive && old && !has_option(headers, "keep-alive") {
             out.extend_from_slice(b"Connection: keep-alive\r\n");

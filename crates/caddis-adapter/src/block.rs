@@ -1,0 +1,137 @@
+//! The directives of a block: segments to config values.
+
+use caddis_caddyfile::{Diagnostic, Dispenser, Result as ParseResult, Segment, Token, nearest};
+use caddis_config::Route;
+use caddis_core::{ConfigValue, Directive, DirectiveKind, Helper, Registry};
+
+use crate::{matchers, routes};
+
+/// A config value and the directive that it is from.
+#[derive(Debug, Clone)]
+pub(crate) struct Yielded {
+    /// Name of the directive, `handle` for `handle_path`.
+    pub(crate) directive: String,
+    /// Where the directive stands.
+    pub(crate) at: Token,
+    /// The value.
+    pub(crate) value: ConfigValue,
+}
+
+/// Parses a block as routes: the body of `handle`, `handle_response`, and the like.
+///
+/// The cursor stands before the directive's name, or on the last token before the block.
+///
+/// # Errors
+/// The first mistake in the block, or a directive that has no place in an ordered block.
+pub fn parse_routes(h: &mut Helper<'_>) -> ParseResult<Vec<Route>> {
+    let values = evaluate(h)?;
+    routes::build_sorted(values, h.registry, h.shared)
+}
+
+/// The values of the directives in a block, in file order.
+///
+/// # Errors
+/// The first mistake in the block.
+pub(crate) fn evaluate(h: &mut Helper<'_>) -> ParseResult<Vec<Yielded>> {
+    if h.d.line() == 0 {
+        h.d.next();
+    }
+    if h.d.next_arg() {
+        return Err(h.d.arg_err());
+    }
+    let mut definitions = Vec::new();
+    let mut segments = Vec::new();
+    let nesting = h.d.nesting();
+    while h.d.next_block(nesting) {
+        let segment = h.d.next_segment();
+        let list = if is_definition(&segment) { &mut definitions } else { &mut segments };
+        list.push(segment);
+    }
+    if definitions.is_empty() {
+        return evaluate_segments(h, &segments);
+    }
+    let outer = h.matchers.clone();
+    let result = definitions
+        .iter()
+        .try_for_each(|segment| matchers::define(segment, h.registry, &mut h.matchers))
+        .and_then(|()| evaluate_segments(h, &segments));
+    h.matchers = outer;
+    result
+}
+
+/// Whether a segment defines a matcher.
+pub(crate) fn is_definition(segment: &Segment) -> bool {
+    segment.directive().starts_with(matchers::PREFIX)
+}
+
+fn evaluate_segments(h: &mut Helper<'_>, segments: &[Segment]) -> ParseResult<Vec<Yielded>> {
+    let mut all = Vec::new();
+    for segment in segments {
+        let name = segment.directive();
+        let Some(directive) = h.registry.directive(name) else {
+            let message = format!(
+                "unrecognized directive: {name} - are you sure your Caddyfile structure (nesting and braces) is correct?"
+            );
+            let mut error = h.d.err(message);
+            error.labels.clear();
+            return Err(point_at(error, segment, h.registry));
+        };
+        let outer = std::mem::replace(&mut h.d, Dispenser::from_segment(segment));
+        let result = run(h, directive);
+        h.d = outer;
+        let values = result.map_err(|inner| {
+            let message = format!("parsing caddyfile tokens for '{name}': {inner}");
+            let mut error = h.d.err(message);
+            error.labels.clone_from(&inner.labels);
+            error.help.clone_from(&inner.help);
+            error.code = inner.code;
+            error
+        })?;
+        all.extend(values.into_iter().map(|value| yielded(segment, value)));
+    }
+    Ok(all)
+}
+
+/// A value with the directive that it is from.
+pub(crate) fn yielded(segment: &Segment, value: ConfigValue) -> Yielded {
+    let directive = match segment.directive() {
+        // Sorted together.
+        "handle_path" => "handle",
+        name => name,
+    };
+    Yielded {
+        directive: directive.to_owned(),
+        at: segment.name().cloned().unwrap_or_default(),
+        value,
+    }
+}
+
+/// Labels an unknown directive and names the nearest known one.
+pub(crate) fn point_at(error: Diagnostic, segment: &Segment, registry: &Registry) -> Diagnostic {
+    let known = registry.directives.iter().map(|directive| directive.name);
+    let near = nearest(segment.directive(), known);
+    let error = error.code("adapter::unknown_directive");
+    let error = match segment.name() {
+        Some(token) => error.labelled(token, "no such directive"),
+        None => error,
+    };
+    match near {
+        Some(near) => error.help(format!("did you mean `{near}`?")),
+        None => error,
+    }
+}
+
+/// Runs one directive on the tokens in the helper's dispenser.
+///
+/// # Errors
+/// The directive's mistake.
+pub(crate) fn run(h: &mut Helper<'_>, directive: &Directive) -> ParseResult<Vec<ConfigValue>> {
+    match directive.kind {
+        DirectiveKind::Values(parse) => parse(h),
+        DirectiveKind::Handler(parse) => {
+            let set = h.extract_matcher_set()?;
+            let handler = parse(h)?;
+            Ok(h.route(set, handler))
+        }
+    }
+}

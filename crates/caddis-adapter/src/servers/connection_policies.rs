@@ -1,0 +1,310 @@
+//! TLS connection policies of a server: one per `tls` directive, a last one for all other names,
+//! joined where that changes nothing.
+
+use std::collections::BTreeSet;
+
+use caddis_config::{AutoHttpsConfig, ConnectionPolicy, ModuleMap, Server, Value as Json};
+use serde_json::json;
+
+use super::shields;
+use crate::address::Address;
+use crate::options::Options;
+
+/// Collects the policies of a server while its sites are gone through.
+pub(crate) struct PolicyBuilder {
+    default_sni: String,
+    fallback_sni: String,
+    /// Port of plain HTTP.
+    pub(super) http_port: String,
+    https_port: String,
+    policies: Vec<ConnectionPolicy>,
+    /// Names without own settings, which may need a shield.
+    empty: Vec<ConnectionPolicy>,
+    has_catch_all: bool,
+    qualifies_for_tls: bool,
+    automatic: bool,
+}
+
+impl PolicyBuilder {
+    /// For a server with these settings of automatic HTTPS.
+    pub(super) fn new(options: &Options, automatic_https: Option<&AutoHttpsConfig>) -> Self {
+        Self {
+            default_sni: options.text("default_sni"),
+            fallback_sni: options.text("fallback_sni"),
+            http_port: options.http_port(),
+            https_port: options.https_port(),
+            policies: Vec::new(),
+            empty: Vec::new(),
+            has_catch_all: false,
+            qualifies_for_tls: false,
+            automatic: automatic_https.is_none_or(|config| !config.disable),
+        }
+    }
+
+    /// Adds the policies of a site with these hosts.
+    pub(super) fn add_site(
+        &mut self,
+        own: &[ConnectionPolicy],
+        force_automate: bool,
+        hosts: &[String],
+    ) {
+        if own.is_empty() {
+            let specific = |host: &&String| !host.is_empty() && !host.contains('*');
+            let names: Vec<&String> = hosts.iter().filter(specific).collect();
+            if !names.is_empty() {
+                let matchers = server_names(&names);
+                self.empty.push(ConnectionPolicy { matchers, ..ConnectionPolicy::default() });
+            }
+            return;
+        }
+        let mut names = hosts.to_vec();
+        for policy in own {
+            let mut policy = policy.clone();
+            self.cover(&mut policy, &mut names);
+            let forced = force_automate && names.iter().any(|name| hosts.contains(name));
+            if forced || !is_empty(&policy) {
+                self.policies.push(policy);
+                self.has_catch_all = names.is_empty();
+            } else if !names.is_empty() {
+                self.empty.push(policy);
+            }
+        }
+    }
+
+    /// Makes a policy match the hosts of its site, and requests without a name where one of the
+    /// hosts stands for those.
+    fn cover(&self, policy: &mut ConnectionPolicy, names: &mut Vec<String>) {
+        let special = names.iter().find(|name| {
+            !name.is_empty() && (**name == self.default_sni || **name == self.fallback_sni)
+        });
+        if let Some(name) = special {
+            if *name == self.default_sni {
+                policy.default_sni.clone_from(&self.default_sni);
+            } else {
+                policy.fallback_sni.clone_from(&self.fallback_sni);
+            }
+            if !names.iter().any(String::is_empty) {
+                names.push(String::new());
+            }
+        }
+        if names.is_empty() {
+            policy.default_sni.clone_from(&self.default_sni);
+            policy.fallback_sni.clone_from(&self.fallback_sni);
+        } else {
+            names.sort();
+            policy.matchers = server_names(&names.iter().collect::<Vec<_>>());
+        }
+    }
+
+    /// Learns from a key whether the server needs TLS.
+    pub(super) fn look_at(&mut self, address: &Address, has_policies: bool, server: &Server) {
+        let skipped = server
+            .automatic_https
+            .as_ref()
+            .is_some_and(|config| config.skip.contains(&address.host));
+        let enabled = has_policies || (!address.host.is_empty() && !skipped);
+        if address.scheme == "https"
+            || (address.scheme != "http" && address.port != self.http_port && enabled)
+        {
+            self.qualifies_for_tls = true;
+        }
+        self.automatic &= address.port == self.https_port
+            || (address.port != self.http_port && !address.host.is_empty());
+    }
+
+    /// The policies of the sites so far.
+    pub(super) fn taken(&mut self) -> Vec<ConnectionPolicy> {
+        std::mem::take(&mut self.policies)
+    }
+
+    /// The policies with shields and the one for all other names, joined.
+    ///
+    /// # Errors
+    /// Two policies for the same names that contradict each other.
+    pub(super) fn finish(
+        self,
+        policies: Vec<ConnectionPolicy>,
+    ) -> Result<Vec<ConnectionPolicy>, String> {
+        let mut policies = shields::raise(policies, &self.empty);
+        let names_given = !self.default_sni.is_empty() || !self.fallback_sni.is_empty();
+        if self.qualifies_for_tls
+            && !self.has_catch_all
+            && (!policies.is_empty() || !self.automatic || names_given)
+        {
+            policies.push(ConnectionPolicy {
+                default_sni: self.default_sni,
+                fallback_sni: self.fallback_sni,
+                ..ConnectionPolicy::default()
+            });
+        }
+        consolidate(policies)
+    }
+}
+
+fn server_names(names: &[&String]) -> ModuleMap {
+    [("sni".to_owned(), json!(names))].into()
+}
+
+/// Whether a policy sets nothing but whom it is for.
+fn is_empty(policy: &ConnectionPolicy) -> bool {
+    ConnectionPolicy { matchers: ModuleMap::new(), ..policy.clone() } == ConnectionPolicy::default()
+}
+
+/// Whether two policies differ in nothing but whom they are for.
+fn same_settings(a: &ConnectionPolicy, b: &ConnectionPolicy) -> bool {
+    ConnectionPolicy { matchers: b.matchers.clone(), ..a.clone() } == *b
+}
+
+/// Policies for all names last, equal ones joined.
+fn consolidate(mut policies: Vec<ConnectionPolicy>) -> Result<Vec<ConnectionPolicy>, String> {
+    policies.sort_by_key(|policy| policy.matchers.is_empty());
+    let mut at = 0;
+    while at < policies.len() {
+        match join_with_another(&mut policies, at)? {
+            // What was joined may now equal yet another one.
+            Some(gone) => {
+                policies.remove(gone);
+            }
+            None => at += 1,
+        }
+    }
+    Ok(policies)
+}
+
+/// Joins the policy at an index with one other, whose index is given.
+fn join_with_another(
+    policies: &mut [ConnectionPolicy],
+    at: usize,
+) -> Result<Option<usize>, String> {
+    for other in (0..policies.len()).filter(|other| *other != at) {
+        if policies[at] == policies[other] {
+            return Ok(Some(other));
+        }
+        if other == at + 1 && same_settings(&policies[at], &policies[other]) {
+            let names = policies[other].matchers.clone();
+            if join_names(&mut policies[at].matchers, &names) {
+                return Ok(Some(other));
+            }
+        }
+        if policies[at].matchers == policies[other].matchers {
+            let other_policy = policies[other].clone();
+            check_conflicts(&policies[at], &other_policy)?;
+            reconcile(&mut policies[at], other_policy);
+            return Ok(Some(other));
+        }
+    }
+    Ok(None)
+}
+
+/// Adds names to names, where both have nothing else.
+fn join_names(matchers: &mut ModuleMap, others: &ModuleMap) -> bool {
+    if matchers.len() != 1 || others.len() != 1 {
+        return false;
+    }
+    let (Some(Json::Array(names)), Some(Json::Array(more))) =
+        (matchers.get_mut("sni"), others.get("sni"))
+    else {
+        return false;
+    };
+    names.extend(more.iter().cloned());
+    true
+}
+
+/// # Errors
+/// A setting that both have, with different values.
+fn check_conflicts(a: &ConnectionPolicy, b: &ConnectionPolicy) -> Result<(), String> {
+    let conflict = |what: &str, a: String, b: String| {
+        Err(format!("two policies with same match criteria have conflicting {what}: {a} vs. {b}"))
+    };
+    let lists = [
+        ("ALPN", &a.alpn, &b.alpn),
+        ("cipher suites", &a.cipher_suites, &b.cipher_suites),
+        ("curves", &a.curves, &b.curves),
+    ];
+    for (what, one, two) in lists {
+        if !one.is_empty() && !two.is_empty() && one != two {
+            let shown = |list: &[String]| format!("[{}]", list.join(" "));
+            return conflict(what, shown(one), shown(two));
+        }
+    }
+    if a.client_authentication.is_none() && b.client_authentication.is_some() {
+        let two = serde_json::to_string(&b.client_authentication).unwrap_or_default();
+        return conflict("client auth configuration", "<nil>".to_owned(), two);
+    }
+    let texts = [
+        ("default SNI", &a.default_sni, &b.default_sni),
+        ("fallback SNI", &a.fallback_sni, &b.fallback_sni),
+        ("min protocol", &a.protocol_min, &b.protocol_min),
+        ("max protocol", &a.protocol_max, &b.protocol_max),
+    ];
+    for (what, one, two) in texts {
+        if !one.is_empty() && !two.is_empty() && one != two {
+            return conflict(what, one.clone(), two.clone());
+        }
+    }
+    if let (Some(one), Some(two)) = (&a.certificate_selection, &b.certificate_selection) {
+        let mut tagged = two.clone();
+        tagged.any_tag.clone_from(&one.any_tag);
+        if tagged != *one {
+            let shown = |s| serde_json::to_string(s).unwrap_or_default();
+            return conflict("cert selections", shown(one), shown(two));
+        }
+    }
+    Ok(())
+}
+
+/// Takes over what only the other policy sets.
+fn reconcile(policy: &mut ConnectionPolicy, other: ConnectionPolicy) {
+    let list = |own: &mut Vec<String>, other: Vec<String>| {
+        if own.is_empty() {
+            *own = other;
+        }
+    };
+    let text = |own: &mut String, other: String| {
+        if own.is_empty() {
+            *own = other;
+        }
+    };
+    list(&mut policy.alpn, other.alpn);
+    list(&mut policy.cipher_suites, other.cipher_suites);
+    list(&mut policy.curves, other.curves);
+    text(&mut policy.default_sni, other.default_sni);
+    text(&mut policy.fallback_sni, other.fallback_sni);
+    text(&mut policy.protocol_min, other.protocol_min);
+    text(&mut policy.protocol_max, other.protocol_max);
+    match (&mut policy.certificate_selection, other.certificate_selection) {
+        (Some(own), Some(other)) => {
+            let seen: BTreeSet<String> = own.any_tag.iter().cloned().collect();
+            own.any_tag.extend(other.any_tag.into_iter().filter(|tag| !seen.contains(tag)));
+        }
+        (own, other) => *own = own.take().or(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(names: &[&str], alpn: &str) -> ConnectionPolicy {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let matchers = if names.is_empty() {
+            ModuleMap::new()
+        } else {
+            server_names(&names.iter().collect::<Vec<_>>())
+        };
+        let alpn = if alpn.is_empty() { Vec::new() } else { vec![alpn.to_owned()] };
+        ConnectionPolicy { matchers, alpn, ..ConnectionPolicy::default() }
+    }
+
+    #[test]
+    fn neighbours_with_equal_settings_are_joined() {
+        let all = vec![policy(&[], ""), policy(&["a"], "h2"), policy(&["b"], "h2")];
+        assert_eq!(consolidate(all).unwrap(), [policy(&["a", "b"], "h2"), policy(&[], "")]);
+    }
+
+    #[test]
+    fn conflicts_are_named() {
+        let error = consolidate(vec![policy(&["a"], "h2"), policy(&["a"], "h1")]).unwrap_err();
+        assert!(error.ends_with("conflicting ALPN: [h2] vs. [h1]"), "{error}");
+    }
+}

@@ -1,0 +1,230 @@
+//! Whole files through all passes, with a registry of a few plain directives.
+
+use caddis_caddyfile::{Dispenser, MemoryLoader, Result as ParseResult};
+use caddis_core::{CompileCx, Directive, DirectiveKind, Helper, Matcher, MatcherModule, Registry};
+use serde_json::{Value as Json, json};
+
+use crate::{Adapted, DIRECTIVES, adapt, parse_routes};
+
+static RESPOND: Directive =
+    Directive { name: "respond", kind: DirectiveKind::Handler(respond), ordered: true };
+static REWRITE: Directive =
+    Directive { name: "rewrite", kind: DirectiveKind::Handler(rewrite), ordered: true };
+static VARS: Directive =
+    Directive { name: "vars", kind: DirectiveKind::Handler(vars), ordered: true };
+
+fn arg(h: &mut Helper<'_>) -> ParseResult<String> {
+    h.d.next();
+    if !h.d.next_arg() {
+        return Err(h.d.arg_err());
+    }
+    Ok(h.d.val().to_owned())
+}
+
+fn respond(h: &mut Helper<'_>) -> ParseResult<Json> {
+    Ok(json!({ "handler": "static_response", "body": arg(h)? }))
+}
+
+fn rewrite(h: &mut Helper<'_>) -> ParseResult<Json> {
+    Ok(json!({ "handler": "rewrite", "uri": arg(h)? }))
+}
+
+fn vars(h: &mut Helper<'_>) -> ParseResult<Json> {
+    Ok(json!({ "handler": "vars", "x": arg(h)? }))
+}
+
+fn list(d: &mut Dispenser) -> ParseResult<Json> {
+    let mut all = d.remaining_args();
+    while d.next() {
+        all.extend(d.remaining_args());
+    }
+    Ok(all.into())
+}
+
+fn no_matcher(
+    _: &Json,
+    _: &mut CompileCx<'_>,
+) -> Result<Box<dyn Matcher>, caddis_config::ConfigError> {
+    Err(caddis_config::ConfigError::new("", "not compiled here"))
+}
+
+static PATH: MatcherModule =
+    MatcherModule { id: "http.matchers.path", parse: list, compile: no_matcher };
+static HOST: MatcherModule =
+    MatcherModule { id: "http.matchers.host", parse: list, compile: no_matcher };
+
+fn registry() -> Registry {
+    let mut directives: Vec<&'static Directive> = vec![&VARS, &REWRITE];
+    directives.extend(DIRECTIVES.iter().filter(|directive| directive.ordered));
+    directives.push(&RESPOND);
+    directives.extend(DIRECTIVES.iter().filter(|directive| !directive.ordered));
+    Registry {
+        directives,
+        handlers: Vec::new(),
+        matchers: vec![&PATH, &HOST],
+        other_ids: Vec::new(),
+        parse_routes,
+    }
+}
+
+fn run(text: &str) -> Result<Adapted, Vec<String>> {
+    let loader = MemoryLoader::default();
+    let (file, found) = caddis_caddyfile::parse("Caddyfile", text.as_bytes(), &loader);
+    assert!(found.is_empty(), "{found:?}");
+    let shown = |errors: Vec<caddis_caddyfile::Diagnostic>| {
+        errors.iter().map(|error| error.to_string()).collect()
+    };
+    adapt(&file, &registry()).map_err(shown)
+}
+
+fn adapted(text: &str) -> Json {
+    match run(text) {
+        Ok(adapted) => serde_json::to_value(&adapted.config).unwrap(),
+        Err(errors) => panic!("{errors:?}"),
+    }
+}
+
+fn errors(text: &str) -> Vec<String> {
+    run(text).unwrap_err()
+}
+
+fn body(text: &str) -> Json {
+    json!({ "handler": "static_response", "body": text })
+}
+
+#[test]
+fn a_lone_catch_all_site_is_inlined() {
+    assert_eq!(
+        adapted(":8080\nrespond hi\n"),
+        json!({ "apps": { "http": { "servers": { "srv0": {
+            "listen": [":8080"],
+            "routes": [{ "handle": [body("hi")] }],
+        } } } } })
+    );
+}
+
+#[test]
+fn nothing_gives_nothing() {
+    assert_eq!(adapted(""), json!({}));
+}
+
+#[test]
+fn sites_are_sorted_and_wrapped() {
+    let config = adapted("*.a.com {\n\trespond wild\n}\nb.a.com {\n\trespond b\n}\n");
+    let routes = &config["apps"]["http"]["servers"]["srv0"]["routes"];
+    assert_eq!(routes[0]["match"], json!([{ "host": ["b.a.com"] }]));
+    assert_eq!(routes[0]["terminal"], json!(true));
+    assert_eq!(routes[1]["match"], json!([{ "host": ["*.a.com"] }]));
+}
+
+#[test]
+fn directives_are_sorted_and_grouped() {
+    let config = adapted(
+        ":80 {\n\trespond end\n\thandle /a* {\n\t\trespond a\n\t}\n\thandle /abc* {\n\t\trespond abc\n\t}\n\trewrite * /x\n}\n",
+    );
+    let routes = &config["apps"]["http"]["servers"]["srv0"]["routes"];
+    let handler = |at: usize| routes[at]["handle"][0]["handler"].as_str();
+    assert_eq!(handler(0), Some("rewrite"));
+    assert_eq!(routes[1]["match"], json!([{ "path": ["/abc*"] }]));
+    assert_eq!(routes[1]["group"], routes[2]["group"]);
+    assert_ne!(routes[0]["group"], routes[1]["group"]);
+    assert_eq!(routes[3]["handle"], json!([body("end")]));
+}
+
+#[test]
+fn vars_come_out_reversed() {
+    let config = adapted(":80 {\n\tvars a\n\tvars b\n}\n");
+    let handlers = &config["apps"]["http"]["servers"]["srv0"]["routes"][0]["handle"];
+    assert_eq!((&handlers[0]["x"], &handlers[1]["x"]), (&json!("b"), &json!("a")));
+}
+
+#[test]
+fn named_matchers_and_named_routes() {
+    let config = adapted(
+        "&(r) {\n\trespond r\n}\n:80 {\n\t@m {\n\t\tpath /a\n\t\thost b\n\t\tpath /c\n\t}\n\troute @m {\n\t\tinvoke r\n\t\trewrite {path}\n\t}\n}\n",
+    );
+    let server = &config["apps"]["http"]["servers"]["srv0"];
+    assert_eq!(server["named_routes"], json!({ "r": { "handle": [body("r")] } }));
+    let set = json!([{ "host": ["b"], "path": ["/a", "/c"] }]);
+    let inner = &server["routes"][0]["handle"][0]["routes"][0];
+    assert_eq!(inner["match"], set);
+    let handlers = &inner["handle"][0]["routes"];
+    assert_eq!(handlers[0]["handle"], json!([{ "handler": "invoke", "name": "r" }]));
+    assert_eq!(handlers[1]["handle"][0]["uri"], json!("{http.request.uri.path}"));
+}
+
+#[test]
+fn mistakes_are_collected_and_helped() {
+    let loader = MemoryLoader::default();
+    let text = "{\n\tdebgu\n}\na.com {\n\trespon hi\n\trespond\n}\n";
+    let (file, _) = caddis_caddyfile::parse("Caddyfile", text.as_bytes(), &loader);
+    let found = adapt(&file, &registry()).unwrap_err();
+    let sentences: Vec<String> = found.iter().map(|error| error.to_string()).collect();
+    assert_eq!(
+        sentences,
+        [
+            "Caddyfile:2: unrecognized global option: debgu",
+            "Caddyfile:5: unrecognized directive: respon",
+            "parsing caddyfile tokens for 'respond': wrong argument count or unexpected line ending after 'respond', at Caddyfile:6",
+        ]
+    );
+    assert_eq!(found[0].help.as_deref(), Some("did you mean `debug`?"));
+    assert_eq!(found[1].help.as_deref(), Some("did you mean `respond`?"));
+}
+
+#[test]
+fn nested_mistakes_name_their_blocks() {
+    let found = errors("a.com {\n\thandle {\n\t\tnothing\n\t}\n}\n");
+    assert_eq!(
+        found,
+        [
+            "parsing caddyfile tokens for 'handle': unrecognized directive: nothing - are you sure your Caddyfile structure (nesting and braces) is correct?, at Caddyfile:4"
+        ]
+    );
+}
+
+#[test]
+fn sites_that_cannot_be_put_together() {
+    assert_eq!(errors("a.com {\n}\na.com {\n}\n"), ["ambiguous site definition: a.com"]);
+    let mixed = errors("http://a.com:8080 {\n}\nhttps://b.com:8080 {\n}\n");
+    assert_eq!(
+        mixed,
+        [
+            "server listening on [:8080] is configured for HTTP and cannot natively multiplex HTTP and HTTPS: https://b.com:8080"
+        ]
+    );
+    assert_eq!(
+        errors("respond {\n}\n"),
+        [
+            "Caddyfile:1: parsed 'respond' as a site address, but it is a known directive; directives must appear in a site block"
+        ]
+    );
+}
+
+#[test]
+fn tls_settings_make_policies() {
+    let config = adapted("a.com {\n\ttls internal {\n\t\talpn h2\n\t}\n}\n");
+    let server = &config["apps"]["http"]["servers"]["srv0"];
+    assert_eq!(
+        server["tls_connection_policies"],
+        json!([{ "match": { "sni": ["a.com"] }, "alpn": ["h2"] }, {}])
+    );
+    assert_eq!(
+        config["apps"]["tls"]["automation"]["policies"],
+        json!([{ "subjects": ["a.com"], "issuers": [{ "module": "internal" }] }])
+    );
+}
+
+#[test]
+fn logs_get_names_and_hosts() {
+    let config = adapted("a.com {\n\tlog {\n\t\toutput stdout\n\t}\n}\nb.com {\n}\n");
+    assert_eq!(
+        config["logging"]["logs"],
+        json!({
+            "default": { "exclude": ["http.log.access.log0"] },
+            "log0": { "writer": { "output": "stdout" }, "include": ["http.log.access.log0"] },
+        })
+    );
+    let logs = &config["apps"]["http"]["servers"]["srv0"]["logs"];
+    assert_eq!(logs, &json!({ "logger_names": { "a.com": ["log0"] }, "skip_hosts": ["b.com"] }));
+}

@@ -1,0 +1,61 @@
+//! `POST /load` and `POST /adapt` (spec A013, A024).
+
+use std::rc::Rc;
+
+use http::{HeaderMap, Method, header};
+use serde_json::{Value as Json, json};
+
+use super::{Answer, ApiError, ApiRequest, json_response, method_not_allowed};
+use crate::Engine;
+
+/// Replaces the whole config.
+pub(crate) async fn load(engine: &Rc<Engine>, request: &ApiRequest) -> Answer {
+    if request.method != Method::POST {
+        return Err(method_not_allowed());
+    }
+    let (config, warnings) = decode(engine, request)?;
+    engine.load(config, must_revalidate(&request.headers)).await?;
+    tracing::info!(target: "admin.api", "load complete");
+    if warnings.is_empty() {
+        return Ok(http::Response::default());
+    }
+    Ok(json_response(&Json::from(warnings)))
+}
+
+/// Adapts a config without loading it.
+pub(crate) fn adapt(engine: &Rc<Engine>, request: &ApiRequest) -> Answer {
+    if request.method != Method::POST {
+        return Err(method_not_allowed());
+    }
+    let (result, warnings) = decode(engine, request)?;
+    let mut answer = json!({ "result": result });
+    if !warnings.is_empty() {
+        answer["warnings"] = Json::from(warnings);
+    }
+    Ok(json_response(&answer))
+}
+
+/// Whether the client wants a reload even of an unchanged config.
+pub(crate) fn must_revalidate(headers: &HeaderMap) -> bool {
+    headers.get(header::CACHE_CONTROL).is_some_and(|value| value == "must-revalidate")
+}
+
+/// The body as a config, by its content type.
+fn decode(engine: &Engine, request: &ApiRequest) -> Result<(Json, Vec<Json>), ApiError> {
+    let kind = match request.headers.get(header::CONTENT_TYPE) {
+        None => "application/json",
+        Some(value) => value.to_str().map_err(|_| ApiError::bad_request("invalid Content-Type"))?,
+    };
+    let essence = kind.split(';').next().unwrap_or_default().trim();
+    let Some((_, adapter)) = essence.split_once('/') else {
+        return Err(ApiError::bad_request("malformed Content-Type"));
+    };
+    if adapter.ends_with("json") {
+        let config = serde_json::from_slice(&request.body)
+            .map_err(|error| ApiError::bad_request(format!("loading config: {error}")))?;
+        return Ok((config, Vec::new()));
+    }
+    (engine.options.hooks.adapt)(adapter, &request.body).map_err(|error| {
+        ApiError::bad_request(format!("adapting config using {adapter} adapter: {error}"))
+    })
+}

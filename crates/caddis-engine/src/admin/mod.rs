@@ -1,0 +1,293 @@
+//! The admin API: a small HTTP/1 server on the control thread.
+
+mod access;
+mod config;
+mod load;
+pub(crate) mod pki;
+
+use std::{convert::Infallible, rc::Rc, sync::atomic::Ordering};
+
+use bytes::Bytes;
+use caddis_config::NetworkAddress;
+use caddis_core::State;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::{Value as Json, json};
+use tokio_util::sync::CancellationToken;
+
+use crate::{Engine, generation::LoadError, listen::BoundSocket, signals::Signal};
+
+/// Functions of crates that the engine does not know.
+pub struct AdminHooks {
+    /// Adapts a config text: adapter name (`caddyfile`), text → JSON and warnings
+    /// (`{file, line, directive, message}`).
+    pub adapt: AdaptHook,
+    /// What `GET /reverse_proxy/upstreams` answers.
+    pub upstreams: fn(&State) -> Json,
+}
+
+/// Adapter name, text → JSON and warnings.
+pub type AdaptHook = fn(&str, &[u8]) -> Result<(Json, Vec<Json>), String>;
+
+/// Largest body the API reads.
+const MAX_BODY: usize = 100 << 20;
+const HEADER_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// A running endpoint; it stops listening when dropped, and answers what is under way.
+pub(crate) struct AdminServer {
+    pub(crate) address: NetworkAddress,
+    closed: CancellationToken,
+}
+
+impl Drop for AdminServer {
+    fn drop(&mut self) {
+        self.closed.cancel();
+        if self.address.is_unix()
+            && let Ok((path, _)) = self.address.unix_path_and_mode()
+        {
+            // It may be gone already.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// An answer of the API.
+pub(crate) type Answer = Result<Response<Full<Bytes>>, ApiError>;
+
+/// A refusal: status and sentence, sent as `{"error": …}`.
+#[derive(Debug)]
+pub(crate) struct ApiError {
+    pub(crate) status: StatusCode,
+    pub(crate) message: String,
+}
+
+impl ApiError {
+    pub(crate) fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Self { status, message: message.into() }
+    }
+
+    pub(crate) fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, message)
+    }
+}
+
+impl From<LoadError> for ApiError {
+    fn from(error: LoadError) -> Self {
+        Self::bad_request(format!("loading config: {error}"))
+    }
+}
+
+impl From<caddis_config::json::path::PathError> for ApiError {
+    fn from(error: caddis_config::json::path::PathError) -> Self {
+        let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::BAD_REQUEST);
+        Self::new(status, error.message)
+    }
+}
+
+impl AdminServer {
+    pub(crate) fn start(engine: &Rc<Engine>, address: NetworkAddress, socket: BoundSocket) -> Self {
+        let closed = CancellationToken::new();
+        let started = match socket {
+            BoundSocket::Tcp(sockets) => sockets.into_iter().try_for_each(|socket| {
+                let socket = tokio::net::TcpListener::from_std(socket)?;
+                accept(engine, &closed, async move || Ok(socket.accept().await?.0));
+                Ok(())
+            }),
+            BoundSocket::Unix(socket) => tokio::net::UnixListener::from_std(socket).map(|socket| {
+                accept(engine, &closed, async move || Ok(socket.accept().await?.0));
+            }),
+        };
+        match started {
+            Ok(()) => tracing::info!(target: "admin", address = %address, "admin endpoint started"),
+            Err(error) => {
+                let error: std::io::Error = error;
+                tracing::error!(target: "admin", %error, "the endpoint did not start");
+            }
+        }
+        Self { address, closed }
+    }
+}
+
+/// Accepts connections until the endpoint closes.
+fn accept<S: caddis_core::exchange::Io + 'static>(
+    engine: &Rc<Engine>,
+    closed: &CancellationToken,
+    next: impl AsyncFn() -> std::io::Result<S> + 'static,
+) {
+    let (engine, closed) = (engine.clone(), closed.clone());
+    tokio::task::spawn_local(async move {
+        while let Some(accepted) = closed.run_until_cancelled(next()).await {
+            match accepted {
+                Ok(stream) => {
+                    tokio::task::spawn_local(serve(engine.clone(), stream));
+                }
+                // Out of descriptors, most likely; time helps.
+                Err(_) => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
+            }
+        }
+    });
+}
+
+async fn serve(engine: Rc<Engine>, stream: impl caddis_core::exchange::Io + 'static) {
+    let service = service_fn(move |request| {
+        let engine = engine.clone();
+        async move { Ok::<_, Infallible>(answer(engine, request).await) }
+    });
+    // A client that breaks the protocol or goes away is no event here.
+    let _ = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(64 * 1024)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+}
+
+/// A request with its body read.
+pub(crate) struct ApiRequest {
+    pub(crate) method: Method,
+    pub(crate) path: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+async fn answer(engine: Rc<Engine>, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    let (parts, body) = request.into_parts();
+    let path = parts.uri.path().to_owned();
+    if path == "/metrics" {
+        tracing::debug!(target: "admin.api", method = %parts.method, uri = %parts.uri, "received request");
+    } else {
+        tracing::info!(target: "admin.api", method = %parts.method, uri = %parts.uri, "received request");
+    }
+    let mut cors = HeaderMap::new();
+    let result = match access::check(&engine, &parts, &mut cors) {
+        Err(error) => Err(error),
+        Ok(access::Verdict::Preflight) => Ok(Response::new(Full::default())),
+        Ok(access::Verdict::Allowed) => match Limited::new(body, MAX_BODY).collect().await {
+            Err(error) => Err(ApiError::bad_request(format!("reading request body: {error}"))),
+            Ok(collected) => {
+                let request = ApiRequest {
+                    method: parts.method.clone(),
+                    path: path.clone(),
+                    headers: parts.headers,
+                    body: collected.to_bytes(),
+                };
+                route(&engine, &request).await
+            }
+        },
+    };
+    let failed = result.is_err();
+    let mut response = result.unwrap_or_else(|error| error_response(&error));
+    response.headers_mut().extend(cors);
+    count(&engine, &path, &parts.method, response.status(), failed);
+    response
+}
+
+fn count(engine: &Engine, path: &str, method: &Method, status: StatusCode, failed: bool) {
+    let known = ["/load", "/stop", "/adapt", "/metrics", "/reverse_proxy/upstreams"];
+    let path = known
+        .into_iter()
+        .find(|known| *known == path)
+        .or_else(|| path.starts_with("/config/").then_some("/config/"))
+        .or_else(|| path.starts_with("/id/").then_some("/id/"))
+        .unwrap_or("other");
+    let labels = [
+        ("handler", "admin"),
+        ("path", path),
+        ("code", status.as_str()),
+        ("method", method.as_str()),
+    ];
+    let help = "Counter of requests made to the Admin API's HTTP endpoints.";
+    engine
+        .metrics
+        .counter("caddy_admin_http_requests_total", help, &labels)
+        .fetch_add(1, Ordering::Relaxed);
+    if failed {
+        let labels = [("handler", "admin"), ("path", path), ("method", method.as_str())];
+        let help = "Number of requests resulting in middleware errors.";
+        engine
+            .metrics
+            .counter("caddy_admin_http_request_errors_total", help, &labels)
+            .fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn error_response(error: &ApiError) -> Response<Full<Bytes>> {
+    tracing::error!(
+        target: "admin.api",
+        error = error.message,
+        status_code = error.status.as_u16(),
+        "request error"
+    );
+    let mut response = json_response(&json!({ "error": error.message }));
+    *response.status_mut() = error.status;
+    response
+}
+
+/// A JSON answer, ended with a newline as Go's encoder does.
+pub(crate) fn json_response(value: &Json) -> Response<Full<Bytes>> {
+    let text = caddis_config::json::write::to_line(value).unwrap_or_else(|_| "null\n".into());
+    let mut response = Response::new(Full::from(text));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+pub(crate) fn method_not_allowed() -> ApiError {
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method not allowed")
+}
+
+async fn route(engine: &Rc<Engine>, request: &ApiRequest) -> Answer {
+    let path = request.path.as_str();
+    match path {
+        "/load" => load::load(engine, request).await,
+        "/adapt" => load::adapt(engine, request),
+        "/stop" => stop(engine, request),
+        "/metrics" => metrics(engine, request),
+        "/reverse_proxy/upstreams" => {
+            if request.method != Method::GET {
+                return Err(method_not_allowed());
+            }
+            Ok(json_response(&(engine.options.hooks.upstreams)(&engine.state)))
+        }
+        _ if path == "/config" || path.starts_with("/config/") => {
+            config::config(engine, request, path).await
+        }
+        _ if path.starts_with("/id/") => {
+            let expanded = caddis_config::json::id::expand(&engine.ids(), path)?;
+            config::config(engine, request, &expanded).await
+        }
+        _ if path.starts_with("/pki/ca/") => engine.shared.pki_endpoint(path, &request.method),
+        _ => {
+            let mut response = Response::new(Full::from("404 page not found\n"));
+            *response.status_mut() = StatusCode::NOT_FOUND;
+            Ok(response)
+        }
+    }
+}
+
+fn stop(engine: &Engine, request: &ApiRequest) -> Answer {
+    if request.method != Method::POST {
+        return Err(method_not_allowed());
+    }
+    tracing::warn!(target: "admin.api", "exiting; byeee!!");
+    // The receiver lives as long as the program runs.
+    let _ = engine.options.signals.send(Signal::Stop);
+    let mut response = Response::new(Full::default());
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    Ok(response)
+}
+
+fn metrics(engine: &Engine, request: &ApiRequest) -> Answer {
+    if !matches!(request.method, Method::GET | Method::HEAD) {
+        return Err(method_not_allowed());
+    }
+    let mut response = Response::new(Full::from(engine.metrics.expose()));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"),
+    );
+    Ok(response)
+}

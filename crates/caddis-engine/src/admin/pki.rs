@@ -1,0 +1,46 @@
+//! `GET /pki/ca/…` (spec A025, A026).
+
+use caddis_tls::{CertManager, timestamp};
+use http::{HeaderValue, Method, StatusCode, header};
+use http_body_util::Full;
+
+use super::{Answer, ApiError, json_response, method_not_allowed};
+
+/// Answers for an authority: its facts, or its certificates as PEM.
+pub(crate) fn answer(manager: Option<&CertManager>, path: &str, method: &Method) -> Answer {
+    if method != Method::GET {
+        return Err(method_not_allowed());
+    }
+    let rest = path.trim_start_matches("/pki/ca/");
+    let (id, certificates) = match rest.split_once('/') {
+        None => (rest, false),
+        Some((id, "certificates")) => (id, true),
+        Some(_) => {
+            return Err(ApiError::new(
+                StatusCode::NOT_FOUND,
+                format!("resource not found: {path}"),
+            ));
+        }
+    };
+    let missing = || {
+        ApiError::new(
+            StatusCode::NOT_FOUND,
+            format!("no certificate authority configured with id: {id}"),
+        )
+    };
+    let manager = manager.ok_or_else(missing)?;
+    let authority = manager.pki().authority(id, timestamp::now()).map_err(|_| missing())?;
+    let info = authority.info();
+    if !certificates {
+        let json = serde_json::to_value(info)
+            .map_err(|error| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+        return Ok(json_response(&json));
+    }
+    let chain = format!("{}{}", info.intermediate_certificate, info.root_certificate);
+    let mut response = http::Response::new(Full::from(chain));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/pem-certificate-chain"),
+    );
+    Ok(response)
+}

@@ -1,0 +1,102 @@
+//! One accepted connection: handshake, protocol choice, front.
+
+use std::{rc::Rc, sync::Arc, time::Duration};
+
+use bytes::BytesMut;
+use caddis_core::{
+    Connection, Exchange, Request, Worker,
+    exchange::{Io, PlaceholderSource},
+};
+use caddis_tls::{CLIENT_PREFIX, ClientPlaceholders};
+use caddis_wire::Preface;
+use tokio::io::AsyncReadExt;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    h1, h2,
+    listen::{Binding, Listener},
+};
+
+/// What the fronts know of their connection.
+#[derive(Clone)]
+pub(crate) struct ConnCx {
+    pub(crate) listener: Arc<Listener>,
+    pub(crate) connection: Rc<Connection>,
+    pub(crate) worker: Rc<Worker>,
+    /// Cancelled when the connection is to end after the request under way.
+    pub(crate) drain: CancellationToken,
+    /// Placeholders of the client's certificate.
+    pub(crate) client: Option<Rc<dyn PlaceholderSource>>,
+}
+
+impl ConnCx {
+    /// A request on this connection.
+    pub(crate) fn exchange(&self, request: Request) -> Exchange {
+        let mut ex = Exchange::new(request, self.connection.clone(), self.worker.clone());
+        if let Some(client) = &self.client {
+            ex.add_source(CLIENT_PREFIX, client.clone());
+        }
+        ex
+    }
+}
+
+/// Serves a connection to its end.
+pub(crate) async fn serve<S: Io + 'static>(
+    io: S,
+    connection: Connection,
+    listener: Arc<Listener>,
+    worker: Rc<Worker>,
+) {
+    let binding = listener.binding();
+    let drain = binding.drain.clone();
+    if binding.tls {
+        let limit = binding.server.plan.timeouts.header.unwrap_or(HANDSHAKE);
+        let handshake = crate::server::accept_tls(&binding, io, &connection);
+        let Some(Ok((stream, tls))) = h1::within(Some(limit), handshake).await else { return };
+        let h2 = tls.alpn == "h2";
+        let client = ClientPlaceholders::of(&tls);
+        let connection = Rc::new(Connection { tls: Some(tls), ..connection });
+        let cx = ConnCx { listener, connection, worker, drain, client };
+        drop(binding);
+        if h2 {
+            h2::serve_connection(stream, cx).await;
+        } else {
+            h1::serve_connection(stream, BytesMut::new(), cx).await;
+        }
+        return;
+    }
+    let connection = Rc::new(connection);
+    let cx = ConnCx { listener, connection, worker, drain, client: None };
+    if binding.protocols.h2c {
+        serve_plain(io, binding, cx).await;
+    } else {
+        drop(binding);
+        h1::serve_connection(io, BytesMut::new(), cx).await;
+    }
+}
+
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// HTTP/2 in clear text begins with its preface; anything else is HTTP/1.
+async fn serve_plain<S: Io + 'static>(mut io: S, binding: Arc<Binding>, cx: ConnCx) {
+    let mut before = BytesMut::with_capacity(64);
+    let limit = binding.server.plan.timeouts.header;
+    drop(binding);
+    let preface = async {
+        loop {
+            match caddis_wire::http2_preface(&before) {
+                Preface::Yes => return Some(true),
+                Preface::No => return Some(false),
+                Preface::Partial => {}
+            }
+            if io.read_buf(&mut before).await.ok()? == 0 {
+                return None;
+            }
+        }
+    };
+    match h1::within(limit, preface).await {
+        Some(Some(true)) => h2::serve_connection(h1::Rewind { before, io }, cx).await,
+        Some(Some(false)) => h1::serve_connection(io, before, cx).await,
+        _ => {}
+    }
+}

@@ -1,0 +1,426 @@
+//! Compile → bind → commit. Nothing that runs is touched before commit, so a bad config leaves no
+//! trace and there is nothing to roll back.
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, HashMap},
+    fmt,
+    rc::Rc,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use caddis_config::{Config, ConfigError};
+use caddis_core::{Registry, State, TaskCx, Worker, metrics::Metrics};
+use caddis_plan::{AdminPlan, ListenerPlan, Plan};
+use serde_json::Value as Json;
+use tokio::sync::{Mutex, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    AdminHooks,
+    admin::AdminServer,
+    autosave,
+    listen::{self, Binding, BoundSocket, Listener},
+    server::{self, ServerRuntime, Shared},
+    signals::Signal,
+    worker::Workers,
+};
+
+/// What the program gives the engine.
+pub struct EngineOptions {
+    /// The modules.
+    pub registry: Registry,
+    /// Functions of crates that the engine does not know.
+    pub hooks: AdminHooks,
+    /// The logging that is running.
+    pub logging: caddis_logging::Handle,
+    /// The admin address where the config names none.
+    pub default_admin: String,
+    /// Number of workers; 0 is one per core.
+    pub workers: usize,
+    /// Where the admin API's `POST /stop` is heard.
+    pub signals: mpsc::UnboundedSender<Signal>,
+}
+
+/// The running server: one per process.
+pub struct Engine {
+    pub(crate) options: EngineOptions,
+    pub(crate) state: Arc<State>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) shared: Shared,
+    workers: RefCell<Workers>,
+    current: RefCell<Option<Generation>>,
+    admin: RefCell<Option<AdminServer>>,
+    /// One load at a time.
+    loading: Mutex<()>,
+    worker: Rc<Worker>,
+}
+
+/// One config in force.
+struct Generation {
+    /// The config as it was given, with `@id` keys.
+    raw: Arc<Json>,
+    ids: BTreeMap<String, String>,
+    listeners: HashMap<String, Arc<Listener>>,
+    cancel: CancellationToken,
+    grace_period: Option<Duration>,
+    shutdown_delay: Option<Duration>,
+    admin: AdminPlan,
+}
+
+/// Why a config was not taken.
+#[derive(Debug)]
+pub enum LoadError {
+    /// It is no valid config; every mistake that was found.
+    Config(Vec<ConfigError>),
+    /// It is valid, but something outside refused: a port in use, a file that cannot be read.
+    Activate(String),
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(errors) => {
+                let texts: Vec<_> = errors.iter().map(ToString::to_string).collect();
+                f.write_str(&texts.join("; "))
+            }
+            Self::Activate(message) => f.write_str(message),
+        }
+    }
+}
+
+impl std::error::Error for LoadError {}
+
+impl From<ConfigError> for LoadError {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(vec![error])
+    }
+}
+
+/// What bind made ready for commit.
+struct Bound {
+    plan: Plan,
+    servers: Vec<Arc<ServerRuntime>>,
+    sockets: HashMap<String, BoundSocket>,
+    /// Present where the endpoint moves to another address.
+    admin: Option<BoundSocket>,
+    bound: server::BoundShared,
+}
+
+impl Engine {
+    /// Starts the workers; no config is loaded yet.
+    ///
+    /// # Errors
+    /// The system refused threads or runtimes.
+    pub fn start(options: EngineOptions) -> std::io::Result<Rc<Self>> {
+        let count = match options.workers {
+            0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            count => count,
+        };
+        Ok(Rc::new(Self {
+            options,
+            state: Arc::default(),
+            metrics: Arc::default(),
+            shared: Shared::default(),
+            workers: RefCell::new(Workers::start(count)?),
+            current: RefCell::default(),
+            admin: RefCell::default(),
+            loading: Mutex::default(),
+            worker: Worker::new(0),
+        }))
+    }
+
+    /// Checks a config as far as it can be without sockets.
+    ///
+    /// # Errors
+    /// All mistakes found.
+    pub fn validate(registry: &Registry, raw: &Json) -> Result<(), LoadError> {
+        let (config, _) = decode(raw)?;
+        let state = State::default();
+        let metrics = Arc::default();
+        let plan =
+            caddis_plan::compile(&config, registry, &state, &metrics, caddis_plan::DEFAULT_ADMIN)
+                .map_err(LoadError::Config)?;
+        server::validate(&plan)
+    }
+
+    /// Puts a config in force. A config equal to the running one is left alone unless `force`.
+    ///
+    /// # Errors
+    /// The config is bad or cannot be activated; what ran before goes on unchanged.
+    pub async fn load(self: &Rc<Self>, raw: Json, force: bool) -> Result<(), LoadError> {
+        let _one_at_a_time = self.loading.lock().await;
+        self.load_locked(raw, force).await
+    }
+
+    /// Changes the config with a function, then loads the result; both under one lock.
+    ///
+    /// # Errors
+    /// What the function or the load says; the config stays as it was.
+    pub(crate) async fn edit<E: From<LoadError>>(
+        self: &Rc<Self>,
+        force: bool,
+        change: impl FnOnce(&mut Json) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let _one_at_a_time = self.loading.lock().await;
+        let mut raw = self.raw_config().map_or(Json::Null, |raw| (*raw).clone());
+        change(&mut raw)?;
+        Ok(self.load_locked(raw, force).await?)
+    }
+
+    async fn load_locked(self: &Rc<Self>, raw: Json, force: bool) -> Result<(), LoadError> {
+        if !force && self.raw_config().is_some_and(|running| *running == raw) {
+            tracing::info!(target: "admin.api", "config is unchanged");
+            return Ok(());
+        }
+        let result = self.activate(raw).await;
+        self.note_reload(result.is_ok());
+        result
+    }
+
+    async fn activate(self: &Rc<Self>, raw: Json) -> Result<(), LoadError> {
+        let (config, ids) = decode(&raw)?;
+        let plan = caddis_plan::compile(
+            &config,
+            &self.options.registry,
+            &self.state,
+            &self.metrics,
+            &self.options.default_admin,
+        )
+        .map_err(LoadError::Config)?;
+        let bound = self.bind(plan).await?;
+        self.commit(raw, ids, bound);
+        Ok(())
+    }
+
+    /// Opens what the plan needs and what does not run yet.
+    async fn bind(self: &Rc<Self>, plan: Plan) -> Result<Bound, LoadError> {
+        let (bound, loaded) = self.shared.bind(&plan, &self.state).await?;
+        let servers = plan
+            .servers
+            .iter()
+            .map(|server| ServerRuntime::new(server.clone(), &bound, &self.metrics))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut sockets = HashMap::new();
+        let workers = self.workers.borrow().count();
+        for listener in &plan.listeners {
+            let key = listener.address.to_string();
+            if self.listener(&key).is_some() || sockets.contains_key(&key) {
+                continue;
+            }
+            let keepalive = plan.servers[listener.server].tcp_keepalive;
+            let socket = listen::bind(&listener.address, workers, keepalive).map_err(|error| {
+                let error = plain(&error);
+                LoadError::Activate(format!("loading new config: http app module: start: listening on {key}: listen {}: bind: {error}", display(listener)))
+            })?;
+            sockets.insert(key, socket);
+        }
+        let admin = self.bind_admin(&plan.admin)?;
+        // Last, since it changes what is served: nothing can fail after it.
+        bound.reconcile(&plan, loaded).await;
+        Ok(Bound { plan, servers, sockets, admin, bound })
+    }
+
+    /// Binds the admin endpoint, unless it runs there already or is disabled.
+    fn bind_admin(&self, plan: &AdminPlan) -> Result<Option<BoundSocket>, LoadError> {
+        let Some(address) = &plan.listen else { return Ok(None) };
+        if self.admin.borrow().as_ref().is_some_and(|admin| admin.address == *address) {
+            return Ok(None);
+        }
+        listen::bind(address, 1, None).map(Some).map_err(|error| {
+            LoadError::Activate(format!(
+                "loading new config: starting caddy administration endpoint: listen {address}: bind: {}",
+                plain(&error)
+            ))
+        })
+    }
+
+    /// Puts everything in place. Cannot fail.
+    fn commit(self: &Rc<Self>, raw: Json, ids: BTreeMap<String, String>, bound: Bound) {
+        let Bound { mut plan, servers, mut sockets, admin, bound } = bound;
+        for warning in &plan.warnings {
+            tracing::warn!(target: "config", "{warning}");
+        }
+        bound.commit(&self.options.logging);
+        let mut old = self.current.take();
+        let mut listeners = HashMap::new();
+        for listener in &plan.listeners {
+            let key = listener.address.to_string();
+            let binding = Binding {
+                server: servers[listener.server].clone(),
+                tls: listener.tls,
+                protocols: listener.protocols,
+                drain: CancellationToken::new(),
+            };
+            let kept = old.as_mut().and_then(|old| old.listeners.remove(&key));
+            let listener = match (kept, sockets.remove(&key)) {
+                (Some(kept), _) => {
+                    kept.rebind(binding);
+                    kept
+                }
+                (None, Some(socket)) => {
+                    let listener = Arc::new(Listener::new(listener.address.clone(), binding));
+                    if let Err(error) = self.workers.borrow().listen(&listener, socket) {
+                        tracing::error!(target: "http", %error, address = key, "listening failed");
+                    }
+                    listener
+                }
+                (None, None) => continue,
+            };
+            listeners.insert(key, listener);
+        }
+        if let Some(old) = old {
+            old.cancel.cancel();
+            close_all(old.listeners);
+        }
+        let cancel = CancellationToken::new();
+        for task in std::mem::take(&mut plan.tasks) {
+            let cx = TaskCx { cancel: cancel.clone(), worker: self.worker.clone() };
+            let run = task.run;
+            let cancelled = cancel.clone();
+            tokio::task::spawn_local(async move {
+                tokio::select! {
+                    () = run(cx) => {}
+                    () = cancelled.cancelled() => {}
+                }
+            });
+        }
+        self.swap_admin(&plan.admin, admin);
+        if plan.admin.persist {
+            autosave::save(&raw);
+        }
+        *self.current.borrow_mut() = Some(Generation {
+            raw: Arc::new(raw),
+            ids,
+            listeners,
+            cancel,
+            grace_period: plan.grace_period,
+            shutdown_delay: plan.shutdown_delay,
+            admin: plan.admin,
+        });
+    }
+
+    fn swap_admin(self: &Rc<Self>, plan: &AdminPlan, socket: Option<BoundSocket>) {
+        let mut running = self.admin.borrow_mut();
+        match (&plan.listen, socket) {
+            (None, _) => {
+                tracing::warn!(target: "admin", "admin endpoint disabled");
+                *running = None;
+            }
+            (Some(address), Some(socket)) => {
+                *running = Some(AdminServer::start(self, address.clone(), socket));
+            }
+            (Some(_), None) => {}
+        }
+    }
+
+    fn listener(&self, key: &str) -> Option<Arc<Listener>> {
+        self.current.borrow().as_ref()?.listeners.get(key).cloned()
+    }
+
+    fn note_reload(&self, ok: bool) {
+        let gauge = |name, help| self.metrics.gauge(name, help, &[]);
+        gauge(
+            "caddy_config_last_reload_successful",
+            "Whether the last configuration reload attempt was successful.",
+        )
+        .store(i64::from(ok), Ordering::Relaxed);
+        if ok {
+            let now = std::time::SystemTime::now()
+                .duration_since(std::time::SystemTime::UNIX_EPOCH)
+                .map_or(0, |since| since.as_secs());
+            gauge(
+                "caddy_config_last_reload_success_timestamp_seconds",
+                "Timestamp of the last successful configuration reload.",
+            )
+            .store(i64::try_from(now).unwrap_or(i64::MAX), Ordering::Relaxed);
+        }
+    }
+
+    /// The running config as it was given.
+    pub(crate) fn raw_config(&self) -> Option<Arc<Json>> {
+        self.current.borrow().as_ref().map(|generation| generation.raw.clone())
+    }
+
+    pub(crate) fn ids(&self) -> BTreeMap<String, String> {
+        self.current.borrow().as_ref().map(|running| running.ids.clone()).unwrap_or_default()
+    }
+
+    pub(crate) fn admin_plan(&self) -> Option<AdminPlan> {
+        self.current.borrow().as_ref().map(|running| running.admin.clone())
+    }
+
+    /// The addresses that are listened on, as bound.
+    pub fn listening(&self) -> Vec<String> {
+        let current = self.current.borrow();
+        let mut all: Vec<String> =
+            current.iter().flat_map(|running| running.listeners.keys().cloned()).collect();
+        all.sort();
+        all
+    }
+
+    /// Stops: no new connections, open requests go on within the grace period, then all ends.
+    pub async fn stop(&self) {
+        let Some(running) = self.current.take() else {
+            self.workers.borrow_mut().stop();
+            return;
+        };
+        if let Some(delay) = running.shutdown_delay {
+            tokio::time::sleep(delay).await;
+        }
+        running.cancel.cancel();
+        close_all(running.listeners);
+        let grace = running.grace_period;
+        let open = self.workers.borrow().open.clone();
+        let drained = async {
+            while open.load(Ordering::Relaxed) > 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        match grace {
+            None => drained.await,
+            Some(grace) => {
+                if tokio::time::timeout(grace, drained).await.is_err() {
+                    tracing::warn!(target: "http", "grace period is over: open connections are cut");
+                }
+            }
+        }
+        *self.admin.borrow_mut() = None;
+        self.workers.borrow_mut().stop();
+    }
+}
+
+fn close_all(listeners: HashMap<String, Arc<Listener>>) {
+    for listener in listeners.into_values() {
+        listener.closed.cancel();
+        listener.binding().drain.cancel();
+        if listener.address.is_unix()
+            && let Ok((path, _)) = listener.address.unix_path_and_mode()
+        {
+            // Nobody may have it by now; then there is nothing to remove.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// The strict shape, and where its `@id`s are.
+fn decode(raw: &Json) -> Result<(Config, BTreeMap<String, String>), LoadError> {
+    let ids = caddis_config::json::id::index(raw)
+        .map_err(|error| ConfigError::new("", error.to_string()))?;
+    let mut bare = raw.clone();
+    caddis_config::json::id::strip(&mut bare);
+    let config = if bare.is_null() { Config::default() } else { caddis_config::decode(bare)? };
+    Ok((config, ids.into_iter().collect()))
+}
+
+/// An I/O error in the system's own words.
+fn plain(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    text.to_lowercase()
+}
+
+fn display(listener: &ListenerPlan) -> String {
+    format!("{} {}", listener.address.network, listener.address.join_host_port(0))
+}

@@ -1,0 +1,169 @@
+//! Sockets, by address, and what serves their connections now.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use caddis_config::NetworkAddress;
+use caddis_plan::Protocols;
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use tokio_util::sync::CancellationToken;
+
+use crate::server::ServerRuntime;
+
+/// A listening address; it outlives the generations that serve it.
+pub(crate) struct Listener {
+    pub(crate) address: NetworkAddress,
+    binding: ArcSwap<Binding>,
+    /// Cancelled when the socket is to close.
+    pub(crate) closed: CancellationToken,
+}
+
+/// What serves a listener's connections in the current generation.
+pub(crate) struct Binding {
+    pub(crate) server: Arc<ServerRuntime>,
+    pub(crate) tls: bool,
+    pub(crate) protocols: Protocols,
+    /// Cancelled when connections accepted under this binding are to finish.
+    pub(crate) drain: CancellationToken,
+}
+
+impl Listener {
+    pub(crate) fn new(address: NetworkAddress, binding: Binding) -> Self {
+        Self { address, binding: ArcSwap::from_pointee(binding), closed: CancellationToken::new() }
+    }
+
+    pub(crate) fn binding(&self) -> Arc<Binding> {
+        self.binding.load_full()
+    }
+
+    /// The server that answers the next request.
+    pub(crate) fn server(&self) -> Arc<ServerRuntime> {
+        self.binding.load().server.clone()
+    }
+
+    /// Puts a new generation's binding in place. Connections whose own facts changed (TLS,
+    /// protocols) are told to finish; the others go on and meet the new server.
+    pub(crate) fn rebind(&self, mut binding: Binding) {
+        let old = self.binding();
+        let same = old.tls == binding.tls
+            && old.protocols == binding.protocols
+            && old.server.connection_fingerprint == binding.server.connection_fingerprint;
+        if same {
+            binding.drain = old.drain.clone();
+        }
+        self.binding.store(Arc::new(binding));
+        if !same {
+            old.drain.cancel();
+        }
+    }
+}
+
+/// A bound socket.
+pub(crate) enum BoundSocket {
+    /// TCP: one socket per worker, on one address.
+    Tcp(Vec<std::net::TcpListener>),
+    /// Unix: one socket, shared by duplicates of its descriptor.
+    Unix(std::os::unix::net::UnixListener),
+}
+
+/// Binds an address for so many workers.
+pub(crate) fn bind(
+    address: &NetworkAddress,
+    workers: usize,
+    keepalive: Option<(Duration, Duration)>,
+) -> io::Result<BoundSocket> {
+    if address.is_unix() {
+        return bind_unix(address);
+    }
+    if address.is_fd() {
+        return Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "file descriptor listeners are not supported yet",
+        ));
+    }
+    let mut at = resolve(address)?;
+    let mut sockets = Vec::with_capacity(workers);
+    for _ in 0..workers {
+        let socket = match bind_tcp(at, address, keepalive) {
+            // A machine without IPv6 listens on IPv4 alone.
+            Err(error) if at.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && no_ipv6(&error) => {
+                at = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), at.port());
+                bind_tcp(at, address, keepalive)?
+            }
+            other => other?,
+        };
+        // Port 0 means any free port; all workers share the one the first got.
+        at = socket.local_addr()?;
+        sockets.push(socket);
+    }
+    Ok(BoundSocket::Tcp(sockets))
+}
+
+fn no_ipv6(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
+}
+
+fn resolve(address: &NetworkAddress) -> io::Result<SocketAddr> {
+    let port = address.start_port;
+    if address.host.is_empty() {
+        let ip: IpAddr = match address.network.as_str() {
+            "tcp4" => Ipv4Addr::UNSPECIFIED.into(),
+            _ => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        return Ok(SocketAddr::new(ip, port));
+    }
+    if let Some(ip) = address.ip() {
+        return Ok(SocketAddr::new(ip, port));
+    }
+    use std::net::ToSocketAddrs;
+    let all: Vec<SocketAddr> = (address.host.as_str(), port).to_socket_addrs()?.collect();
+    // As Go does for a listener's host name: IPv4 first.
+    all.iter().find(|at| at.is_ipv4()).or(all.first()).copied().ok_or_else(|| {
+        io::Error::new(io::ErrorKind::NotFound, format!("lookup {}: no such host", address.host))
+    })
+}
+
+fn bind_tcp(
+    at: SocketAddr,
+    address: &NetworkAddress,
+    keepalive: Option<(Duration, Duration)>,
+) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(at), Type::STREAM, Some(Protocol::TCP))?;
+    if at.is_ipv6() {
+        let only = address.network == "tcp6" || !at.ip().is_unspecified();
+        socket.set_only_v6(only)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
+    if let Some((idle, interval)) = keepalive {
+        socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(idle).with_interval(interval))?;
+    }
+    socket.bind(&at.into())?;
+    socket.listen(4096)?;
+    Ok(socket.into())
+}
+
+fn bind_unix(address: &NetworkAddress) -> io::Result<BoundSocket> {
+    use std::os::unix::fs::PermissionsExt;
+    let (path, mode) = address
+        .unix_path_and_mode()
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+    if std::fs::metadata(path).is_ok() {
+        // A socket that somebody listens on is not ours to take; a left-over one is.
+        if std::os::unix::net::UnixStream::connect(path).is_ok() {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
+        std::fs::remove_file(path)?;
+    }
+    let listener = std::os::unix::net::UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    listener.set_nonblocking(true)?;
+    Ok(BoundSocket::Unix(listener))
+}

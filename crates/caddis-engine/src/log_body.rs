@@ -1,0 +1,174 @@
+//! What is kept of a request until its answer is through: the access log entry and the metrics.
+//!
+//! The entry is written when the response body is dropped, at its end or where it broke off, so
+//! that size and duration are true for every front.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use caddis_core::{Body, BodyError, Exchange, HttpError, Response, exchange::Tunnel};
+use http::{HeaderMap, StatusCode};
+use http_body::{Frame, SizeHint};
+
+use crate::{server::ServerRuntime, service::BytesRead};
+
+/// The bookkeeping of one request.
+pub(crate) struct Pending {
+    start: Instant,
+    bytes_read: BytesRead,
+    /// The request's headers as they came; only where an entry will be written.
+    headers: Option<HeaderMap>,
+    counted: bool,
+    error: Option<StatusCode>,
+}
+
+impl Pending {
+    pub(crate) fn begin(server: &ServerRuntime, ex: &Exchange, bytes_read: BytesRead) -> Self {
+        let wants = server.access_log.wants(ex.host());
+        let counted = server.metrics.is_some();
+        if let Some(metrics) = &server.metrics {
+            metrics.begin();
+        }
+        Self {
+            start: ex.start,
+            bytes_read,
+            headers: wants.then(|| ex.request.headers.clone()),
+            counted,
+            error: None,
+        }
+    }
+
+    /// Writes the error log entry (spec O087).
+    pub(crate) fn note_error(
+        &mut self,
+        server: &ServerRuntime,
+        ex: &Exchange,
+        error: &HttpError,
+        handled: bool,
+    ) {
+        self.error = Some(error.status);
+        crate::server::log_error(server, ex, error, self.start.elapsed(), handled);
+    }
+
+    /// Tunnels are part of the request's duration; their entry is written when they end.
+    pub(crate) fn watch_tunnel(&self, tunnel: Tunnel) -> Tunnel {
+        tunnel
+    }
+
+    /// Joins the bookkeeping to the response's body, where there is any.
+    pub(crate) fn attach(
+        self,
+        server: &Arc<ServerRuntime>,
+        ex: Exchange,
+        response: Response,
+        abort: bool,
+    ) -> Response {
+        let logged = self.headers.is_some() && !ex.log.skip;
+        if !logged && !self.counted {
+            // The exchange ends here, but what the response needs of it lives in its body.
+            drop(ex);
+            return response;
+        }
+        let (parts, body) = response.into_parts();
+        let record = Record {
+            server: server.clone(),
+            status: if abort { StatusCode::OK } else { parts.status },
+            headers: if logged { parts.headers.clone() } else { HeaderMap::new() },
+            pending: self,
+            logged,
+            handled: ex.start.elapsed(),
+            ex,
+        };
+        let length = body.exact_len();
+        let body =
+            Body::stream(LoggedBody { body, length, size: 0, record: Some(Box::new(record)) });
+        Response::from_parts(parts, body)
+    }
+}
+
+/// Everything an entry needs.
+pub(crate) struct Record {
+    pub(crate) server: Arc<ServerRuntime>,
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) ex: Exchange,
+    pending: Pending,
+    logged: bool,
+    handled: Duration,
+}
+
+impl Record {
+    fn finish(self, size: u64) {
+        let duration = self.ex.start.elapsed();
+        if let (Some(metrics), true) = (&self.server.metrics, self.pending.counted) {
+            metrics.end(
+                (self.server.plan.routes.handler_of(&self.ex), &self.ex),
+                (self.status, self.pending.error.is_some()),
+                (self.handled, duration),
+                ((self.pending.bytes_read)(), size),
+            );
+        }
+        if let (true, Some(request_headers)) = (self.logged, &self.pending.headers) {
+            // Where nobody answered, the entry says so by status 0.
+            let status = if self.ex.nop { 0 } else { self.status.as_u16() };
+            crate::server::access_entry(
+                &self.server,
+                &self.ex,
+                (request_headers, &self.headers),
+                status,
+                (size, (self.pending.bytes_read)()),
+                duration,
+            );
+        }
+    }
+}
+
+/// Counts a body and writes the entry at its end.
+struct LoggedBody {
+    body: Body,
+    length: Option<u64>,
+    size: u64,
+    record: Option<Box<Record>>,
+}
+
+impl http_body::Body for LoggedBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if let Some(Ok(frame)) = &frame
+            && let Some(data) = frame.data_ref()
+        {
+            self.size += data.len() as u64;
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self.length {
+            Some(length) => SizeHint::with_exact(length.saturating_sub(self.size)),
+            None => self.body.size_hint(),
+        }
+    }
+}
+
+impl Drop for LoggedBody {
+    fn drop(&mut self) {
+        if let Some(record) = self.record.take() {
+            record.finish(self.size);
+        }
+    }
+}

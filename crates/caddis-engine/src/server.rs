@@ -1,0 +1,326 @@
+//! A server plan with what binding added: TLS configurations, loggers, counters.
+
+use std::{
+    collections::HashMap,
+    io,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use caddis_core::{
+    Connection, Exchange, HttpError, State, TlsInfo,
+    exchange::Io,
+    metrics::{DURATION_BUCKETS, Histogram, Metrics, SIZE_BUCKETS},
+};
+use caddis_logging::{AccessLogger, AccessRecord, Logging};
+use caddis_plan::{Plan, ServerPlan};
+use caddis_tls::{BindCx, CertManager, Certificate, HelloFacts, Policies, Reconcile};
+use http::{HeaderMap, Method, StatusCode};
+use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
+
+use crate::{generation::LoadError, listen::Binding};
+
+/// A server as it runs.
+pub(crate) struct ServerRuntime {
+    pub(crate) plan: Arc<ServerPlan>,
+    tls: Option<Policies>,
+    certificates: Arc<CertManager>,
+    pub(crate) access_log: AccessLogger,
+    pub(crate) metrics: Option<ServerMetrics>,
+    /// Equal where open connections may go on under another generation's server.
+    pub(crate) connection_fingerprint: String,
+}
+
+/// What outlives generations besides the state: certificates and logs in use.
+#[derive(Default)]
+pub(crate) struct Shared {
+    certificates: Mutex<Option<Arc<CertManager>>>,
+}
+
+/// What binding opened for a generation.
+pub(crate) struct BoundShared {
+    logging: Arc<Logging>,
+    certificates: Arc<CertManager>,
+    tickets: caddis_tls::Tickets,
+    storage: Arc<dyn caddis_tls::storage::Storage>,
+}
+
+impl Shared {
+    fn certificates(&self, plan: &Plan) -> Arc<CertManager> {
+        let mut slot = self.certificates.lock().unwrap_or_else(PoisonError::into_inner);
+        slot.get_or_insert_with(|| CertManager::new(plan.tls.storage.clone())).clone()
+    }
+
+    /// Opens logs and reads certificate files.
+    pub(crate) async fn bind(
+        &self,
+        plan: &Plan,
+        state: &State,
+    ) -> Result<(BoundShared, Vec<Arc<Certificate>>), LoadError> {
+        let logging = caddis_logging::open(&plan.logging, state)
+            .map_err(|error| LoadError::Activate(format!("setting up logging: {error}")))?;
+        let certificates = self.certificates(plan);
+        let storage = plan.tls.storage.clone();
+        let loaded = plan
+            .tls
+            .loaders
+            .load(&*storage)
+            .map_err(|error| LoadError::Activate(format!("loading tls app module: {error}")))?;
+        let tickets = certificates.tickets().with_config(plan.tls.tickets.as_ref())?;
+        certificates.configure_pki(storage.clone(), plan.tls.authorities.clone());
+        let logging = Arc::new(logging);
+        Ok((BoundShared { logging, certificates, tickets, storage }, loaded))
+    }
+
+    pub(crate) fn pki_endpoint(&self, path: &str, method: &Method) -> crate::admin::Answer {
+        let slot = self.certificates.lock().unwrap_or_else(PoisonError::into_inner);
+        crate::admin::pki::answer(slot.as_deref(), path, method)
+    }
+}
+
+impl BoundShared {
+    /// Gets certificates ready; what cannot be had at once is tried again later.
+    pub(crate) async fn reconcile(&self, plan: &Plan, loaded: Vec<Arc<Certificate>>) {
+        let wanted = Reconcile {
+            subjects: plan.tls.subjects.clone(),
+            on_demand: plan.tls.on_demand.clone(),
+            loaded,
+            storage: self.storage.clone(),
+        };
+        self.certificates.reconcile(wanted).await;
+    }
+
+    /// Sends logs where the new config says.
+    pub(crate) fn commit(self, handle: &caddis_logging::Handle) {
+        handle.set(self.logging);
+    }
+}
+
+impl ServerRuntime {
+    pub(crate) fn new(
+        plan: Arc<ServerPlan>,
+        bound: &BoundShared,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Arc<Self>, LoadError> {
+        let certificates = bound.certificates.clone();
+        let tls = match &plan.tls_policies {
+            None => None,
+            Some(policies) => {
+                let cx = BindCx {
+                    store: certificates.store(),
+                    tickets: &bound.tickets,
+                    storage: &*bound.storage,
+                    pki: certificates.pki(),
+                };
+                Some(policies.bind(&cx).map_err(|error| {
+                    LoadError::Activate(format!("server {}: {error}", plan.name))
+                })?)
+            }
+        };
+        let fingerprint = plan.tls_policies.as_ref().map(|policies| policies.fingerprint);
+        let connection_fingerprint = format!(
+            "{:?} {:?} {} {fingerprint:?}",
+            plan.timeouts, plan.protocols, plan.max_header_bytes
+        );
+        Ok(Arc::new(Self {
+            tls,
+            certificates,
+            access_log: AccessLogger::new(plan.logs.as_ref(), &bound.logging),
+            metrics: plan.metrics.then(|| ServerMetrics::new(&plan.name, metrics.clone())),
+            connection_fingerprint,
+            plan,
+        }))
+    }
+}
+
+/// Checks what binding would find, without opening anything.
+pub(crate) fn validate(plan: &Plan) -> Result<(), LoadError> {
+    plan.tls
+        .loaders
+        .load(&*plan.tls.storage)
+        .map_err(|error| LoadError::Activate(format!("loading tls app module: {error}")))?;
+    Ok(())
+}
+
+/// The TLS handshake: the hello decides the policy, and so the configuration.
+pub(crate) async fn accept_tls<S: Io>(
+    binding: &Binding,
+    io: S,
+    connection: &Connection,
+) -> io::Result<(TlsStream<S>, TlsInfo)> {
+    let server = &binding.server;
+    let start = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), io).await?;
+    let config = {
+        let hello = start.client_hello();
+        let facts = HelloFacts {
+            sni: hello.server_name(),
+            remote: connection.remote.map(|remote| remote.ip().to_canonical()),
+            local: connection.local.map(|local| local.ip().to_canonical()),
+        };
+        let policy = server.tls.as_ref().and_then(|policies| policies.choose(&facts));
+        let policy = policy.ok_or_else(|| {
+            io::Error::other("no server TLS configuration available for ClientHello")
+        })?;
+        if let Some(name) = policy.missing_certificate(&facts)
+            && let Err(error) = server.certificates.get_or_issue(&name).await
+        {
+            tracing::debug!(target: "tls.handshake", server_name = name, %error, "no certificate");
+        }
+        policy.config_for(&facts)
+    };
+    let stream = start.into_stream(config).await?;
+    let info = caddis_tls::tls_info(stream.get_ref().1);
+    Ok((stream, info))
+}
+
+/// Writes the error log entry; `handled` where error routes answered.
+pub(crate) fn log_error(
+    server: &ServerRuntime,
+    ex: &Exchange,
+    error: &HttpError,
+    duration: Duration,
+    handled: bool,
+) {
+    server.access_log.log_error(ex, error, duration, handled, None);
+}
+
+/// Writes the access log entry.
+pub(crate) fn access_entry(
+    server: &ServerRuntime,
+    ex: &Exchange,
+    headers: (&HeaderMap, &HeaderMap),
+    status: u16,
+    bytes: (u64, u64),
+    duration: Duration,
+) {
+    server.access_log.log(
+        ex,
+        &AccessRecord {
+            status,
+            size: bytes.0,
+            bytes_read: bytes.1,
+            duration,
+            response_headers: headers.1,
+            request_headers: Some(headers.0),
+        },
+    );
+}
+
+/// Counters of a server's requests (spec O090–O096).
+pub(crate) struct ServerMetrics {
+    server: String,
+    metrics: Arc<Metrics>,
+    in_flight: Arc<AtomicI64>,
+    /// By handler, code and method.
+    series: Mutex<HashMap<(Box<str>, u16, &'static str), Arc<Series>>>,
+}
+
+struct Series {
+    total: Arc<AtomicU64>,
+    errors: Arc<AtomicU64>,
+    duration: Arc<Histogram>,
+    first_byte: Arc<Histogram>,
+    request_size: Arc<Histogram>,
+    response_size: Arc<Histogram>,
+}
+
+impl ServerMetrics {
+    fn new(server: &str, metrics: Arc<Metrics>) -> Self {
+        Self {
+            in_flight: metrics.gauge(
+                "caddy_http_requests_in_flight",
+                "Number of requests currently handled by this server.",
+                &[("server", server), ("handler", "subroute")],
+            ),
+            series: Mutex::default(),
+            server: server.to_owned(),
+            metrics,
+        }
+    }
+
+    pub(crate) fn begin(&self) {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a request: its handler, times to the first and last byte, bytes in and out.
+    pub(crate) fn end(
+        &self,
+        (handler, ex): (&str, &Exchange),
+        (status, failed): (StatusCode, bool),
+        times: (Duration, Duration),
+        bytes: (u64, u64),
+    ) {
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        let series = self.series(handler, status.as_u16(), method_label(&ex.original.method));
+        series.total.fetch_add(1, Ordering::Relaxed);
+        if failed {
+            series.errors.fetch_add(1, Ordering::Relaxed);
+        }
+        series.first_byte.observe(times.0.as_secs_f64());
+        series.duration.observe(times.1.as_secs_f64());
+        #[expect(clippy::cast_precision_loss, reason = "sizes are put in coarse buckets")]
+        {
+            series.request_size.observe(bytes.0 as f64);
+            series.response_size.observe(bytes.1 as f64);
+        }
+    }
+
+    fn series(&self, handler: &str, code: u16, method: &'static str) -> Arc<Series> {
+        let mut all = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+        let make = || Arc::new(self.make_series(handler, code, method));
+        all.entry((handler.into(), code, method)).or_insert_with(make).clone()
+    }
+
+    fn make_series(&self, handler: &str, code: u16, method: &str) -> Series {
+        let code = code.to_string();
+        let short = [("server", self.server.as_str()), ("handler", handler)];
+        let labels = [short[0], short[1], ("code", code.as_str()), ("method", method)];
+        let counter = |name, help| self.metrics.counter(name, help, &short);
+        let histogram = |name, help, bounds| self.metrics.histogram(name, help, &labels, bounds);
+        Series {
+            total: counter("caddy_http_requests_total", "Counter of HTTP(S) requests made."),
+            errors: counter(
+                "caddy_http_request_errors_total",
+                "Number of requests resulting in middleware errors.",
+            ),
+            duration: histogram(
+                "caddy_http_request_duration_seconds",
+                "Histogram of round-trip request durations.",
+                DURATION_BUCKETS,
+            ),
+            first_byte: histogram(
+                "caddy_http_response_duration_seconds",
+                "Histogram of times to first byte in response bodies.",
+                DURATION_BUCKETS,
+            ),
+            request_size: histogram(
+                "caddy_http_request_size_bytes",
+                "Total size of the request. Includes body",
+                SIZE_BUCKETS,
+            ),
+            response_size: histogram(
+                "caddy_http_response_size_bytes",
+                "Size of the returned response.",
+                SIZE_BUCKETS,
+            ),
+        }
+    }
+}
+
+fn method_label(method: &Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "HEAD" => "HEAD",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "PATCH" => "PATCH",
+        "DELETE" => "DELETE",
+        "CONNECT" => "CONNECT",
+        "OPTIONS" => "OPTIONS",
+        "TRACE" => "TRACE",
+        _ => "OTHER",
+    }
+}

@@ -1,0 +1,112 @@
+//! One request through its server: checks, routes, error routes, response filters, access log.
+
+use std::{rc::Rc, sync::Arc};
+
+use caddis_core::{Body, ErrorKind, Exchange, HttpError, Next, Response, Result, exchange::Tunnel};
+use http::{HeaderValue, StatusCode, header};
+
+use crate::{log_body::Pending, server::ServerRuntime};
+
+/// Longest method that is routed (spec D186).
+const MAX_METHOD: usize = 32;
+
+/// What a front is to send.
+pub(crate) struct Served {
+    pub(crate) response: Response,
+    /// No answer: close the connection or reset the stream.
+    pub(crate) abort: bool,
+    /// Close the connection after the answer.
+    pub(crate) close: bool,
+    /// Hand the raw stream to this after the head.
+    pub(crate) tunnel: Option<Tunnel>,
+}
+
+/// Bytes of request body read so far.
+pub(crate) type BytesRead = Rc<dyn Fn() -> u64>;
+
+/// Answers a request.
+pub(crate) async fn serve(
+    server: &Arc<ServerRuntime>,
+    mut ex: Exchange,
+    bytes_read: BytesRead,
+) -> Served {
+    let plan = &server.plan;
+    plan.header_names.apply(&mut ex.request.headers);
+    plan.trust.apply(&mut ex);
+    let mut pending = Pending::begin(server, &ex, bytes_read);
+    let mut result = match check(server, &ex) {
+        Err(error) => {
+            ex.close |= error.status == StatusCode::MISDIRECTED_REQUEST;
+            Err(error)
+        }
+        Ok(()) => plan.routes.run(&mut ex).await,
+    };
+    let mut abort = false;
+    if let Err(error) = result {
+        abort = error.kind == ErrorKind::Abort;
+        result = Ok(handle_error(server, &mut ex, error, &mut pending).await);
+    }
+    let mut response = result.unwrap_or_else(|_| Response::new(Body::Empty));
+    while let Some(filter) = ex.response_filters.pop() {
+        filter.apply(&mut ex, &mut response);
+    }
+    let tunnel = ex.upgrade.take().and_then(|upgrade| upgrade.run);
+    let tunnel = tunnel.map(|tunnel| pending.watch_tunnel(tunnel));
+    let close = ex.close;
+    let response = pending.attach(server, ex, response, abort);
+    Served { response, abort, close, tunnel }
+}
+
+/// What is refused before any route.
+fn check(server: &ServerRuntime, ex: &Exchange) -> Result<()> {
+    if ex.request.method.as_str().len() > MAX_METHOD {
+        return Err(HttpError::status(StatusCode::METHOD_NOT_ALLOWED));
+    }
+    if server.plan.strict_sni_host
+        && let Some(tls) = &ex.connection.tls
+        && !tls.server_name.eq_ignore_ascii_case(ex.host())
+    {
+        return Err(HttpError::new(
+            StatusCode::MISDIRECTED_REQUEST,
+            format!(
+                "strict host matching: TLS ServerName ({}) and HTTP Host ({}) values do not match",
+                tls.server_name,
+                ex.host()
+            ),
+        ));
+    }
+    Ok(())
+}
+
+/// The error routes, or an empty answer with the error's status.
+async fn handle_error(
+    server: &ServerRuntime,
+    ex: &mut Exchange,
+    error: HttpError,
+    pending: &mut Pending,
+) -> Response {
+    if error.kind == ErrorKind::Abort {
+        return bare(ex, error.status);
+    }
+    let routes = server.plan.errors.as_ref().filter(|_| error.kind == ErrorKind::Handler);
+    ex.enter_error(&error);
+    pending.note_error(server, ex, &error, routes.is_some());
+    let Some(routes) = routes else { return bare(ex, error.status) };
+    match Next::new(routes, None).run(ex).await {
+        Ok(response) => response,
+        Err(again) => {
+            pending.note_error(server, ex, &again, false);
+            ex.response_filters.clear();
+            bare(ex, error.status)
+        }
+    }
+}
+
+fn bare(ex: &mut Exchange, status: StatusCode) -> Response {
+    ex.response_filters.clear();
+    let mut response = ex.respond(status);
+    if status == StatusCode::PAYLOAD_TOO_LARGE {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}

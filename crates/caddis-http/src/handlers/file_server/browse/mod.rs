@@ -1,0 +1,189 @@
+//! Directory listings (spec D077–D081): HTML by default, JSON or plain text if the client asks
+//! for these.
+
+mod listing;
+mod page;
+
+use std::{sync::Arc, time::SystemTime};
+
+use caddis_config::ConfigError;
+use caddis_core::{
+    CompileCx, Exchange, HttpError, Response, Result, placeholder::cookie, target::query_pairs,
+};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+
+use self::listing::{Failure, Listing, Order};
+use super::{base, config::BrowseConfig, hide::Rules, lookup::whole_seconds, response::redirect};
+use crate::handlers::support::field_value;
+
+const DEFAULT_LIMIT: usize = 10_000;
+
+/// Compiled settings.
+pub(super) struct Browse {
+    reveal_symlinks: bool,
+    limit: usize,
+    order: Order,
+}
+
+impl Browse {
+    pub(super) fn compile(
+        config: BrowseConfig,
+        _: &mut CompileCx<'_>,
+    ) -> std::result::Result<Self, ConfigError> {
+        if !config.template_file.is_empty() {
+            let message = "templates of directory listings are not supported yet";
+            return Err(ConfigError::new("browse.template_file", message));
+        }
+        let bad = |message| ConfigError::new("browse.sort", message);
+        if config.sort.len() > 2 {
+            let count = config.sort.len();
+            return Err(bad(format!("only max 2 sort options are allowed, but got {count}")));
+        }
+        let mut order = Order::default();
+        if let Some(by) = config.sort.first()
+            && !order.set_by(by)
+        {
+            return Err(bad(format!(
+                "the first option must be one of the following: name, size, time, \
+                 namedirfirst, but got {by}"
+            )));
+        }
+        if let Some(direction) = config.sort.get(1)
+            && !order.set_direction(direction)
+        {
+            return Err(bad(format!(
+                "the second option must be one of the following: asc, desc, but got {direction}"
+            )));
+        }
+        let limit = usize::try_from(config.file_limit).ok().filter(|limit| *limit > 0);
+        Ok(Self {
+            reveal_symlinks: config.reveal_symlinks,
+            limit: limit.unwrap_or(DEFAULT_LIMIT),
+            order,
+        })
+    }
+
+    /// The listing; `None` where the directory is hidden or gone.
+    pub(super) async fn serve(
+        &self,
+        ex: &mut Exchange,
+        directory: String,
+        hide: Arc<Rules>,
+    ) -> Result<Option<Response>> {
+        if hide.hides(&directory) {
+            return Ok(None);
+        }
+        let original = ex.original.target.path();
+        let current = ex.request.target.path();
+        if (current.is_empty() || base(original) == base(current)) && !original.ends_with('/') {
+            let to = format!("{original}/");
+            return Ok(Some(redirect(ex, &to)));
+        }
+        let (reveal, limit) = (self.reveal_symlinks, self.limit);
+        let read =
+            tokio::task::spawn_blocking(move || listing::read(&directory, &hide, reveal, limit));
+        let listing = match read.await.map_err(HttpError::internal)? {
+            Ok(listing) => listing,
+            Err(Failure::Gone) => return Ok(None),
+            Err(Failure::Forbidden(error)) => {
+                return Err(HttpError::new(StatusCode::FORBIDDEN, error));
+            }
+            Err(Failure::Other(error)) => return Err(HttpError::internal(error)),
+        };
+        Ok(Some(self.respond(ex, listing)))
+    }
+
+    fn respond(&self, ex: &mut Exchange, mut listing: Listing) -> Response {
+        const VARY: HeaderValue = HeaderValue::from_static("Accept, Accept-Encoding");
+        ex.early_headers.append(header::VARY, VARY);
+        let modified = listing.modified.and_then(whole_seconds);
+        if is_fresh(&ex.request.headers, modified) {
+            return ex.respond(StatusCode::NOT_MODIFIED);
+        }
+        let query = Query::read(ex, self.order);
+        listing.sort(query.order);
+        listing.cut(query.offset, query.limit);
+        for cookie in &query.cookies {
+            ex.early_headers.append(header::SET_COOKIE, field_value(cookie));
+        }
+        let accept = accept(&ex.request.headers);
+        let (kind, body) = if accept.contains("application/json") {
+            ("application/json; charset=utf-8", listing.json())
+        } else if accept.contains("text/plain") {
+            ("text/plain; charset=utf-8", page::text(&listing))
+        } else {
+            let path = ex.request.target.path();
+            ("text/html; charset=utf-8", page::html(&listing, path, query.order, query.grid))
+        };
+        let mut response = ex.respond(StatusCode::OK);
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+        if let Some(modified) = modified {
+            headers.insert(header::LAST_MODIFIED, field_value(&httpdate::fmt_http_date(modified)));
+        }
+        *response.body_mut() = body.into();
+        response
+    }
+}
+
+fn is_fresh(headers: &HeaderMap, modified: Option<SystemTime>) -> bool {
+    let since = headers.get(header::IF_MODIFIED_SINCE).and_then(|since| since.to_str().ok());
+    let since = since.and_then(|since| httpdate::parse_http_date(since).ok());
+    since.zip(modified).is_some_and(|(since, modified)| modified <= since)
+}
+
+fn accept(headers: &HeaderMap) -> String {
+    let all = headers.get_all(header::ACCEPT).iter();
+    let all: Vec<_> = all.map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
+    all.join(",").to_lowercase()
+}
+
+/// What the client asks of the listing.
+struct Query {
+    order: Order,
+    grid: bool,
+    offset: usize,
+    limit: usize,
+    /// The choice is remembered.
+    cookies: Vec<String>,
+}
+
+impl Query {
+    fn read(ex: &Exchange, mut order: Order) -> Self {
+        let pairs: Vec<_> = query_pairs(ex.request.target.query().unwrap_or_default()).collect();
+        let first = |name: &str| {
+            let found = pairs.iter().find(|(key, _)| key == name);
+            found.map_or("", |(_, value)| value.as_str())
+        };
+        let secure = if ex.connection.tls.is_some() { "; Secure" } else { "" };
+        let mut cookies = Vec::new();
+        let remembered = |name: &str| cookie(&ex.request.headers, name).unwrap_or_default();
+        match first("sort") {
+            "" => {
+                order.set_by(&remembered("sort"));
+            }
+            by => {
+                if order.set_by(by) {
+                    cookies.push(format!("sort={by}{secure}"));
+                }
+            }
+        }
+        match first("order") {
+            "" => {
+                order.set_direction(&remembered("order"));
+            }
+            direction => {
+                if order.set_direction(direction) {
+                    cookies.push(format!("order={direction}{secure}"));
+                }
+            }
+        }
+        Self {
+            order,
+            grid: first("layout") == "grid",
+            offset: first("offset").parse().unwrap_or(0),
+            limit: first("limit").parse().unwrap_or(0),
+            cookies,
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! Adds a field to the request's access log entry: `log_append`.
+//!
+//! ```text
+//! log_append [<matcher>] [<]<field> <value>
+//! ```
+//!
+//! The value is a placeholder, the name of a variable, or a constant. It is read after the other
+//! handlers are done, or before them where `<` stands in front of the field.
+//!
+//! JSON: `{"handler": "log_append", "key": "field", "value": "{placeholder}", "early": true}`.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use base64::Engine as _;
+use bytes::{Bytes, BytesMut};
+use caddis_caddyfile::Result as ParseResult;
+use caddis_config::ConfigError;
+use caddis_core::{
+    Body, BodyError, CompileCx, Directive, DirectiveKind, Exchange, Filter, Flow, Handler,
+    HandlerModule, Helper, LocalBoxFuture, Middleware, Next, Response, Result as HttpResult,
+    Template, Value,
+};
+use http_body::{Frame, SizeHint};
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+
+use super::{
+    request_body::{mentioned, with_body_placeholders},
+    response_headers,
+};
+
+/// `http.handlers.log_append`.
+pub static MODULE: HandlerModule = HandlerModule { id: "http.handlers.log_append", compile };
+/// `log_append`.
+pub static DIRECTIVE: Directive =
+    Directive { name: "log_append", kind: DirectiveKind::Handler(parse), ordered: true };
+
+/// JSON shape of the handler.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The field's name; with a `<` in front it is added early.
+    #[serde(
+        deserialize_with = "caddis_config::nullable",
+        skip_serializing_if = "String::is_empty"
+    )]
+    pub key: String,
+    /// Placeholder, variable or constant.
+    #[serde(
+        deserialize_with = "caddis_config::nullable",
+        skip_serializing_if = "String::is_empty"
+    )]
+    pub value: String,
+    /// Whether it is added before the other handlers run.
+    #[serde(
+        deserialize_with = "caddis_config::nullable",
+        skip_serializing_if = "std::ops::Not::not"
+    )]
+    pub early: bool,
+}
+
+fn parse(h: &mut Helper<'_>) -> ParseResult<Json> {
+    h.d.next();
+    let Some([key, value]) = h.d.all_args() else { return Err(h.d.arg_err()) };
+    h.handler("log_append", &Config { key, value, early: false })
+}
+
+fn compile(json: &Json, cx: &mut CompileCx<'_>) -> Result<Handler, ConfigError> {
+    let config: Config = cx.decode(json, "handler")?;
+    let (key, marked) = match config.key.strip_prefix('<') {
+        Some(key) if !key.is_empty() => (key.to_owned(), true),
+        _ => (config.key, false),
+    };
+    let base64 = match config.value.as_str() {
+        "{http.response.body}" => Some(false),
+        "{http.response.body_base64}" => Some(true),
+        _ => None,
+    };
+    if let Some(base64) = base64 {
+        return Ok(Handler::middleware(ResponseBody { key, base64 }));
+    }
+    let looks_like_placeholder = config.value.starts_with('{')
+        && config.value.ends_with('}')
+        && config.value.matches('{').count() == 1;
+    let field = if looks_like_placeholder {
+        Field { key, value: Source::Placeholder(Template::parse(&config.value)) }
+    } else {
+        Field { key, value: Source::VarOrConstant(config.value) }
+    };
+    let wants_body = match &field.value {
+        Source::Placeholder(template) => mentioned(&[template]),
+        Source::VarOrConstant(_) => false,
+    };
+    Ok(if wants_body || marked || config.early {
+        with_body_placeholders(Early(field), wants_body)
+    } else {
+        Handler::middleware(Late(field))
+    })
+}
+
+struct Field {
+    key: String,
+    value: Source,
+}
+
+enum Source {
+    Placeholder(Template),
+    VarOrConstant(String),
+}
+
+impl Field {
+    fn add(&self, ex: &mut Exchange) {
+        let value = match &self.value {
+            Source::Placeholder(template) => {
+                template.single_value(ex).unwrap_or(Value::Null).into_owned()
+            }
+            Source::VarOrConstant(text) => {
+                ex.var(text).cloned().unwrap_or_else(|| Value::string(text.as_str()))
+            }
+        };
+        ex.log.extra.push((self.key.as_str().into(), value));
+    }
+}
+
+struct Early(Field);
+
+impl Filter for Early {
+    fn apply(&self, ex: &mut Exchange) -> HttpResult<Flow> {
+        self.0.add(ex);
+        Ok(Flow::Continue)
+    }
+}
+
+struct Late(Field);
+
+impl Middleware for Late {
+    fn handle<'a>(
+        &'a self,
+        ex: &'a mut Exchange,
+        next: Next<'a>,
+    ) -> LocalBoxFuture<'a, HttpResult<Response>> {
+        Box::pin(async move {
+            let result = run_next(next, ex).await;
+            if let (Source::Placeholder(template), Ok(response)) = (&self.0.value, &result)
+                && response_headers::mentioned(&[template])
+            {
+                response_headers::offer(ex, response.headers());
+            }
+            self.0.add(ex);
+            result
+        })
+    }
+}
+
+/// The rest of the chain, on a reborrowed exchange.
+async fn run_next(next: Next<'_>, ex: &mut Exchange) -> HttpResult<Response> {
+    next.run(ex).await
+}
+
+struct ResponseBody {
+    key: String,
+    base64: bool,
+}
+
+/// The most of a body that goes to the log; longer ones are cut there.
+const MOST: usize = 16 << 20;
+
+impl Middleware for ResponseBody {
+    fn handle<'a>(
+        &'a self,
+        ex: &'a mut Exchange,
+        next: Next<'a>,
+    ) -> LocalBoxFuture<'a, HttpResult<Response>> {
+        Box::pin(async move {
+            let mut response = run_next(next, ex).await?;
+            let (bytes, body) = capture(response.body_mut().take()).await?;
+            *response.body_mut() = body;
+            let text = if self.base64 {
+                base64::engine::general_purpose::STANDARD.encode(&bytes)
+            } else {
+                String::from_utf8_lossy(&bytes).into_owned()
+            };
+            ex.log.extra.push((self.key.as_str().into(), Value::string(text)));
+            Ok(response)
+        })
+    }
+}
+
+/// Reads a body up to the limit; gives what was read, and the body as it was.
+async fn capture(mut body: Body) -> HttpResult<(Bytes, Body)> {
+    if let Body::Full(bytes) = &body {
+        return Ok((bytes.clone(), body));
+    }
+    let mut read = BytesMut::new();
+    while let Some(data) = body.next_data().await {
+        let data = data.map_err(|error| caddis_core::HttpError::internal(&error))?;
+        read.extend_from_slice(&data);
+        if read.len() >= MOST {
+            let read = read.freeze();
+            let body = Body::stream(Chain { first: Some(read.clone()), rest: body });
+            return Ok((read, body));
+        }
+    }
+    let read = read.freeze();
+    Ok((read.clone(), read.into()))
+}
+
+/// What was read of a body, then its rest.
+struct Chain {
+    first: Option<Bytes>,
+    rest: Body,
+}
+
+impl http_body::Body for Chain {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(Ok(Frame::data(first))));
+        }
+        Pin::new(&mut self.rest).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.first.is_none() && self.rest.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let first = self.first.as_ref().map_or(0, |first| first.len() as u64);
+        match self.rest.exact_len() {
+            Some(rest) => SizeHint::with_exact(first + rest),
+            None => SizeHint::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::handlers::tests::{adapt, run_in};
+    use caddis_core::{Exchange, Value};
+    use serde_json::json;
+
+    #[test]
+    fn adapts() {
+        assert_eq!(
+            adapt("log_append area static"),
+            Ok(json!({"handler": "log_append", "key": "area", "value": "static"}))
+        );
+        assert_eq!(
+            adapt("log_append <path {http.request.uri.path}"),
+            Ok(json!({"handler": "log_append", "key": "<path",
+                "value": "{http.request.uri.path}"}))
+        );
+        assert!(adapt("log_append area").is_err());
+        assert!(adapt("log_append a b c").is_err());
+    }
+
+    #[test]
+    fn appends() {
+        let mut ex = Exchange::for_test("/old");
+        ex.request.body = "in".into();
+        let directives = [
+            "log_append <early {http.request.uri.path}",
+            "log_append late {http.request.uri.path}",
+            "log_append constant text",
+            "log_append variable count",
+            "log_append response {http.response.body}",
+            "log_append base {http.response.body_base64}",
+            "log_append request {http.request.body}",
+            "log_append type {http.response.header.Content-Type}",
+            "vars count 3",
+            "rewrite /new",
+            "respond out",
+        ];
+        assert_eq!(run_in(&directives, &mut ex).expect("answers").body, "out");
+        let mut fields: Vec<_> =
+            ex.log.extra.iter().map(|(key, value)| (key.as_str(), value.clone())).collect();
+        fields.sort_by_key(|(key, _)| *key);
+        let text = |text: &'static str| Value::str(text);
+        assert_eq!(
+            fields,
+            [
+                ("base", text("b3V0")),
+                ("constant", text("text")),
+                ("early", text("/old")),
+                ("late", text("/new")),
+                ("request", text("in")),
+                ("response", text("out")),
+                ("type", text("text/plain; charset=utf-8")),
+                ("variable", Value::Int(3)),
+            ]
+        );
+    }
+
+    #[test]
+    fn appends_after_errors() {
+        let mut ex = Exchange::for_test("/");
+        assert!(run_in(&["log_append a b", "error 500"], &mut ex).is_err());
+        assert_eq!(ex.log.extra.len(), 1);
+    }
+}

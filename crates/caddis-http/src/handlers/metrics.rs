@@ -1,0 +1,256 @@
+//! The process' metrics for Prometheus: `metrics`.
+//!
+//! ```text
+//! metrics [<matcher>] {
+//!     disable_openmetrics
+//! }
+//! ```
+//!
+//! JSON: `{"handler": "metrics", "disable_openmetrics": true}`.
+
+use std::{fmt::Write as _, sync::Arc};
+
+use caddis_caddyfile::Result as ParseResult;
+use caddis_config::ConfigError;
+use caddis_core::{
+    CompileCx, Directive, DirectiveKind, Exchange, Handler, HandlerModule, Helper, HttpError,
+    LocalBoxFuture, Middleware, Next, Response, Result as HttpResult, metrics::Metrics,
+};
+use http::{HeaderValue, StatusCode, header};
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+
+/// `http.handlers.metrics`.
+pub static MODULE: HandlerModule = HandlerModule { id: "http.handlers.metrics", compile };
+/// `metrics`.
+pub static DIRECTIVE: Directive =
+    Directive { name: "metrics", kind: DirectiveKind::Handler(parse), ordered: true };
+
+/// JSON shape of the handler.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Whether the OpenMetrics format is not offered.
+    #[serde(
+        deserialize_with = "caddis_config::nullable",
+        skip_serializing_if = "std::ops::Not::not"
+    )]
+    pub disable_openmetrics: bool,
+}
+
+fn parse(h: &mut Helper<'_>) -> ParseResult<Json> {
+    let d = &mut h.d;
+    d.next();
+    if d.next_arg() {
+        return Err(d.arg_err());
+    }
+    let mut config = Config::default();
+    while d.next_block(0) {
+        match d.val() {
+            "disable_openmetrics" => config.disable_openmetrics = true,
+            other => {
+                let error = d.err(format!("unrecognized subdirective {other:?}"));
+                return Err(d.did_you_mean(error, ["disable_openmetrics"]));
+            }
+        }
+    }
+    h.handler("metrics", &config)
+}
+
+fn compile(json: &Json, cx: &mut CompileCx<'_>) -> Result<Handler, ConfigError> {
+    let config: Config = cx.decode(json, "handler")?;
+    let metrics = cx.metrics.clone();
+    Ok(Handler::middleware(MetricsHandler { metrics, open_metrics: !config.disable_openmetrics }))
+}
+
+struct MetricsHandler {
+    metrics: Arc<Metrics>,
+    open_metrics: bool,
+}
+
+impl Middleware for MetricsHandler {
+    fn handle<'a>(
+        &'a self,
+        ex: &'a mut Exchange,
+        _: Next<'a>,
+    ) -> LocalBoxFuture<'a, HttpResult<Response>> {
+        Box::pin(async move {
+            let accepted = ex.request.headers.get_all(header::ACCEPT).iter();
+            let wants_open = |value: &HeaderValue| {
+                String::from_utf8_lossy(value.as_bytes()).contains("application/openmetrics-text")
+            };
+            let open = self.open_metrics && accepted.into_iter().any(wants_open);
+            let metrics = self.metrics.clone();
+            // The process' own numbers are read from files.
+            let text = tokio::task::spawn_blocking(move || expose(&metrics, open))
+                .await
+                .map_err(HttpError::internal)?;
+            let mut response = ex.respond(StatusCode::OK);
+            let content_type = HeaderValue::from_static(content_type(open));
+            response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+            *response.body_mut() = text.into();
+            Ok(response)
+        })
+    }
+}
+
+/// The media type of an exposition.
+pub fn content_type(open_metrics: bool) -> &'static str {
+    if open_metrics {
+        "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=underscores"
+    } else {
+        "text/plain; version=0.0.4; charset=utf-8; escaping=underscores"
+    }
+}
+
+/// All metrics as text, in Prometheus' format or in OpenMetrics'. Reads files.
+pub fn expose(metrics: &Metrics, open_metrics: bool) -> String {
+    let mut text = metrics.expose();
+    process(&mut text);
+    if open_metrics { to_open_metrics(&text) } else { text }
+}
+
+/// In OpenMetrics a counter's family is named without `_total`, and the text has an end mark.
+fn to_open_metrics(text: &str) -> String {
+    let counters: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix("_total counter"))
+        .collect();
+    let mut out = String::with_capacity(text.len() + 8);
+    for line in text.lines() {
+        let family = ["# HELP ", "# TYPE "].iter().find_map(|mark| {
+            let (name, rest) = line.strip_prefix(mark)?.split_once(' ')?;
+            let short = name.strip_suffix("_total").filter(|name| counters.contains(name))?;
+            Some((mark, short, rest))
+        });
+        // Writing to a String cannot fail.
+        let _ = match family {
+            Some((mark, name, rest)) => writeln!(out, "{mark}{name} {rest}"),
+            None => writeln!(out, "{line}"),
+        };
+    }
+    out.push_str("# EOF\n");
+    out
+}
+
+/// Metrics of the process itself, under the names that dashboards know.
+fn process(out: &mut String) {
+    let mut gauge = |name: &str, kind: &str, help: &str, value: Option<f64>| {
+        if let Some(value) = value {
+            let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
+        }
+    };
+    let stat = Stat::read();
+    let threads = stat.as_ref().map(|stat| stat.threads);
+    gauge("go_goroutines", "gauge", "Number of units of concurrency.", threads);
+    gauge("go_threads", "gauge", "Number of OS threads created.", threads);
+    gauge(
+        "process_cpu_seconds_total",
+        "counter",
+        "Total user and system CPU time spent in seconds.",
+        stat.as_ref().map(|stat| stat.cpu_seconds),
+    );
+    let fds = std::fs::read_dir("/proc/self/fd").ok().map(|entries| entries.count() as f64);
+    gauge("process_open_fds", "gauge", "Number of open file descriptors.", fds);
+    gauge("process_max_fds", "gauge", "Maximum number of open file descriptors.", max_fds());
+    gauge(
+        "process_resident_memory_bytes",
+        "gauge",
+        "Resident memory size in bytes.",
+        stat.as_ref().map(|stat| stat.resident_bytes),
+    );
+    gauge(
+        "process_virtual_memory_bytes",
+        "gauge",
+        "Virtual memory size in bytes.",
+        stat.as_ref().map(|stat| stat.virtual_bytes),
+    );
+    gauge(
+        "process_start_time_seconds",
+        "gauge",
+        "Start time of the process since unix epoch in seconds.",
+        stat.as_ref().and_then(|stat| Some(boot_time()? + stat.start_seconds)),
+    );
+}
+
+struct Stat {
+    cpu_seconds: f64,
+    threads: f64,
+    start_seconds: f64,
+    virtual_bytes: f64,
+    resident_bytes: f64,
+}
+
+impl Stat {
+    /// Reads `/proc/self/stat`; `None` where there is none.
+    fn read() -> Option<Self> {
+        // Fixed on Linux for all programs that read these files.
+        const TICKS: f64 = 100.0;
+        const PAGE: f64 = 4096.0;
+        let text = std::fs::read_to_string("/proc/self/stat").ok()?;
+        // The name in parentheses may hold spaces.
+        let fields: Vec<f64> = text
+            .rsplit_once(')')?
+            .1
+            .split_whitespace()
+            .map(|field| field.parse().unwrap_or(0.0))
+            .collect();
+        let field = |number: usize| fields.get(number - 3).copied();
+        Some(Self {
+            cpu_seconds: (field(14)? + field(15)?) / TICKS,
+            threads: field(20)?,
+            start_seconds: field(22)? / TICKS,
+            virtual_bytes: field(23)?,
+            resident_bytes: field(24)? * PAGE,
+        })
+    }
+}
+
+fn boot_time() -> Option<f64> {
+    let text = std::fs::read_to_string("/proc/stat").ok()?;
+    text.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()
+}
+
+fn max_fds() -> Option<f64> {
+    let text = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handlers::tests::{adapt, run, run_in};
+    use serde_json::json;
+
+    #[test]
+    fn adapts() {
+        assert_eq!(adapt("metrics"), Ok(json!({"handler": "metrics"})));
+        assert_eq!(
+            adapt("metrics {\n disable_openmetrics\n}"),
+            Ok(json!({"handler": "metrics", "disable_openmetrics": true}))
+        );
+        assert!(adapt("metrics {\n x\n}").is_err());
+        assert!(adapt("metrics x").is_err());
+    }
+
+    #[test]
+    fn negotiates() {
+        let answer = run("metrics", "/").expect("answers");
+        assert!(answer.headers["content-type"].as_bytes().starts_with(b"text/plain; version="));
+        assert!(!answer.body.contains("# EOF"));
+        let mut ex = Exchange::for_test("/");
+        let accept = HeaderValue::from_static("application/openmetrics-text;version=1.0.0");
+        ex.request.headers.insert(header::ACCEPT, accept);
+        let answer = run_in(&["metrics"], &mut ex).expect("answers");
+        assert!(answer.headers["content-type"].as_bytes().starts_with(b"application/openmetrics"));
+        assert!(answer.body.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn open_metrics_names() {
+        let text = "# HELP a_total A.\n# TYPE a_total counter\na_total 1\n# TYPE b gauge\nb 2\n";
+        let want = "# HELP a A.\n# TYPE a counter\na_total 1\n# TYPE b gauge\nb 2\n# EOF\n";
+        assert_eq!(to_open_metrics(text), want);
+    }
+}

@@ -1,0 +1,312 @@
+//! Access logs of a server (`logs` of a server), and its error log.
+//!
+//! JSON: `{"default_logger_name": "…", "logger_names": {"host": ["name"]}, "skip_hosts": ["…"],
+//! "skip_unmapped_hosts": true, "should_log_credentials": true}`.
+//!
+//! Entries go to the loggers `http.log.access[.name]`. Which logs take them is worked out when a
+//! configuration is loaded, so that a request costs one look-up by host.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use caddis_config::ServerLogConfig;
+use caddis_core::{Exchange, HttpError, exchange::split_host_port};
+use http::HeaderMap;
+use time::OffsetDateTime;
+
+use crate::{
+    Level, Logging,
+    field::{Entry, Field, FieldSink, Object},
+    request::{LoggedHeaders, LoggedRequest},
+};
+
+const ACCESS: &str = "http.log.access";
+const ERROR: &str = "http.log.error";
+
+/// Writes a server's access and error logs.
+pub struct AccessLogger {
+    logging: Arc<Logging>,
+    enabled: bool,
+    hosts: HashMap<String, Vec<Target>>,
+    default: Vec<Target>,
+    /// Exact names, and patterns with `*` labels.
+    skipped: HashSet<String>,
+    skip_unmapped: bool,
+    credentials: bool,
+    /// Whether a log exists that only a name given by a handler may reach.
+    by_name: bool,
+}
+
+/// A logger name and the logs that take its entries.
+struct Target {
+    access: String,
+    error: String,
+    access_logs: Vec<usize>,
+}
+
+/// What an access log entry says about an answer.
+pub struct AccessRecord<'a> {
+    /// The answer's status.
+    pub status: u16,
+    /// Bytes of response body written.
+    pub size: u64,
+    /// Bytes of request body read.
+    pub bytes_read: u64,
+    /// Time until the answer was complete.
+    pub duration: Duration,
+    /// The answer's header fields.
+    pub response_headers: &'a HeaderMap,
+    /// The request's header fields as they came; those of the exchange if there is no copy.
+    pub request_headers: Option<&'a HeaderMap>,
+}
+
+impl AccessLogger {
+    /// Joins a server's `logs` with the open logs. Without `logs` there are error logs only.
+    pub fn new(config: Option<&ServerLogConfig>, logging: &Arc<Logging>) -> Self {
+        let none = ServerLogConfig::default();
+        let enabled = config.is_some();
+        let config = config.unwrap_or(&none);
+        let targets = |names: &[String]| -> Vec<Target> {
+            names.iter().map(|name| Target::new(name, logging)).collect()
+        };
+        let hosts = config
+            .logger_names
+            .iter()
+            .map(|(host, names)| (host.clone(), targets(names)))
+            .collect();
+        let by_name = logging
+            .logs
+            .iter()
+            .any(|log| log.rules.include.iter().any(|name| name.starts_with("http.log.access.")));
+        Self {
+            logging: logging.clone(),
+            enabled,
+            hosts,
+            default: vec![Target::new(&config.default_logger_name, logging)],
+            skipped: config.skip_hosts.iter().map(|host| host.to_lowercase()).collect(),
+            skip_unmapped: config.skip_unmapped_hosts,
+            credentials: config.should_log_credentials,
+            by_name,
+        }
+    }
+
+    /// Whether an entry for this host (a port is ignored) may be written: then the caller keeps a
+    /// copy of the request's headers.
+    pub fn wants(&self, host: &str) -> bool {
+        if !self.enabled {
+            return false;
+        }
+        let host = split_host_port(host).0;
+        let taken = |target: &Target| !target.access_logs.is_empty();
+        self.is_logged(host) && (self.by_name || self.targets(host).iter().any(taken))
+    }
+
+    fn is_logged(&self, host: &str) -> bool {
+        if self.hosts.contains_key(host) {
+            return true;
+        }
+        if !self.skipped.is_empty() {
+            let host = host.to_lowercase();
+            if self.skipped.contains(&host)
+                || wildcards(&host).any(|pattern| self.skipped.contains(&pattern))
+            {
+                return false;
+            }
+        }
+        !self.skip_unmapped
+    }
+
+    /// The loggers of a host: exact, then with labels replaced from the left, then the default.
+    fn targets(&self, host: &str) -> &[Target] {
+        if self.hosts.is_empty() {
+            return &self.default;
+        }
+        if let Some(targets) = self.hosts.get(host) {
+            return targets;
+        }
+        wildcards(host).find_map(|pattern| self.hosts.get(&pattern)).unwrap_or(&self.default)
+    }
+
+    /// Writes the access log entry of a request, unless its host or a handler says otherwise.
+    pub fn log(&self, ex: &Exchange, record: &AccessRecord<'_>) {
+        let host = split_host_port(&ex.request.host).0;
+        if !self.enabled || ex.log.skip || !self.is_logged(host) {
+            return;
+        }
+        let status = if ex.nop && ex.error.is_none() { 0 } else { record.status };
+        let fields = AccessFields { ex, record, status, credentials: self.credentials };
+        let mut entry = Entry {
+            level: if status >= 500 { Level::Error } else { Level::Info },
+            time: OffsetDateTime::now_utc(),
+            logger: ACCESS,
+            message: if ex.nop { "NOP" } else { "handled request" },
+            fields: &fields,
+        };
+        if let Some(names) = &ex.log.names {
+            for name in names.iter().filter(|name| !name.is_empty()) {
+                let logger = format!("{ACCESS}.{name}");
+                self.logging.emit(&Entry { logger: &logger, ..entry });
+            }
+            return;
+        }
+        for target in self.targets(host) {
+            entry.logger = &target.access;
+            for log in &target.access_logs {
+                if let Some(log) = self.logging.logs.get(*log) {
+                    log.write(&entry);
+                }
+            }
+        }
+    }
+
+    /// Writes the error log entry of a request whose chain failed: at `error` if nothing handled
+    /// a status of 500 or more, else at `debug`. Call it after `Exchange::enter_error`.
+    pub fn log_error(
+        &self,
+        ex: &Exchange,
+        error: &HttpError,
+        duration: Duration,
+        handled: bool,
+        request_headers: Option<&HeaderMap>,
+    ) {
+        let status = error.status.as_u16();
+        let level = if status >= 500 && !handled { Level::Error } else { Level::Debug };
+        if self.logging.least().is_none_or(|least| level < least) {
+            return;
+        }
+        let id = ex.error.as_ref().map_or("", |error| error.id.as_str());
+        let headers = request_headers.unwrap_or(&ex.request.headers);
+        let request = LoggedRequest { ex, headers, credentials: self.credentials };
+        let fields = ErrorFields { request, duration, status, id };
+        let text;
+        let message = if error.message.is_empty() {
+            text = format!("{{id={id}}}: HTTP {status}");
+            &text
+        } else {
+            &error.message
+        };
+        let entry = Entry {
+            level,
+            time: OffsetDateTime::now_utc(),
+            logger: ERROR,
+            message,
+            fields: &fields,
+        };
+        if let Some(names) = &ex.log.names {
+            for name in names.iter().filter(|name| !name.is_empty()) {
+                let logger = format!("{ERROR}.{name}");
+                self.logging.emit(&Entry { logger: &logger, ..entry });
+            }
+            return;
+        }
+        for target in self.targets(split_host_port(&ex.request.host).0) {
+            self.logging.emit(&Entry { logger: &target.error, ..entry });
+        }
+    }
+}
+
+impl Target {
+    fn new(name: &str, logging: &Logging) -> Self {
+        let named = |base: &str| match name {
+            "" => base.to_owned(),
+            name => format!("{base}.{name}"),
+        };
+        let (access, error) = (named(ACCESS), named(ERROR));
+        let access_logs = logging.takers(&access);
+        Self { access, error, access_logs }
+    }
+}
+
+/// The patterns that a host matches: labels replaced by `*` one after another from the left.
+fn wildcards(host: &str) -> impl Iterator<Item = String> {
+    // A name has at most 128 labels; what is longer is no name.
+    let host = if host.len() > 255 { "" } else { host };
+    let mut stars = String::new();
+    let mut rest = Some(host);
+    std::iter::from_fn(move || {
+        loop {
+            let (label, after) = match rest?.split_once('.') {
+                Some((label, after)) => (label, Some(after)),
+                None => (rest?, None),
+            };
+            rest = after;
+            if !stars.is_empty() {
+                stars.push('.');
+            }
+            if label.is_empty() {
+                after?;
+                continue;
+            }
+            stars.push('*');
+            return Some(match after {
+                Some(after) => format!("{stars}.{after}"),
+                None => stars.clone(),
+            });
+        }
+    })
+}
+
+struct AccessFields<'a> {
+    ex: &'a Exchange,
+    record: &'a AccessRecord<'a>,
+    status: u16,
+    credentials: bool,
+}
+
+impl Object for AccessFields<'_> {
+    fn fields(&self, out: &mut FieldSink<'_>) {
+        let Self { ex, record, credentials, .. } = *self;
+        let headers = record.request_headers.unwrap_or(&ex.request.headers);
+        out("request", Field::Object(&LoggedRequest { ex, headers, credentials }));
+        // A tunnel's bytes count as bodies: read from the client, written to it.
+        let (read, written) = ex.log.tunnelled.unwrap_or_default();
+        out("bytes_read", Field::Uint(record.bytes_read.saturating_add(read)));
+        out("user_id", Field::str(&ex.log.user_id));
+        out("duration", Field::Duration(record.duration));
+        out("size", Field::Uint(record.size.saturating_add(written)));
+        out("status", Field::Uint(self.status.into()));
+        let headers = record.response_headers;
+        out("resp_headers", Field::Object(&LoggedHeaders { headers, credentials }));
+        if let Some(uuid) = ex.uuid.get() {
+            out("uuid", Field::str(uuid));
+        }
+        for (key, value) in &ex.log.extra {
+            out(key, extra(value));
+        }
+    }
+}
+
+fn extra<'a>(value: &'a caddis_core::Value<'static>) -> Field<'a> {
+    use caddis_core::Value;
+    match value {
+        Value::Null => Field::Null,
+        Value::Bool(value) => Field::Bool(*value),
+        Value::Int(value) => Field::Int(*value),
+        Value::Float(value) => Field::Float(*value),
+        Value::Str(text) => Field::str(text),
+        Value::List(items) => Field::List(items.clone()),
+    }
+}
+
+struct ErrorFields<'a> {
+    request: LoggedRequest<'a>,
+    duration: Duration,
+    status: u16,
+    id: &'a str,
+}
+
+impl Object for ErrorFields<'_> {
+    fn fields(&self, out: &mut FieldSink<'_>) {
+        out("request", Field::Object(&self.request));
+        out("duration", Field::Duration(self.duration));
+        out("status", Field::Uint(self.status.into()));
+        out("err_id", Field::str(self.id));
+        out("err_trace", Field::str(""));
+    }
+}
+
+#[cfg(test)]
+mod tests;

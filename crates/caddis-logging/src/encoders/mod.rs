@@ -1,0 +1,269 @@
+//! `caddy.logging.encoders.*`: an entry as a line.
+//!
+//! ```text
+//! format console|json { <common options> }
+//! format filter {
+//!     wrap <encoder>
+//!     fields { <path> <filter> … }
+//! }
+//! format append {
+//!     wrap <encoder>
+//!     fields { <key> <value> }
+//! }
+//! format journald { wrap <encoder> }
+//! ```
+//! JSON: `{"format": "filter", "wrap": {…}, "fields": {"request>uri": {"filter": "delete"}}}`.
+//!
+//! Encoders that wrap others become layers over the one that writes: a filter layer is a tree by
+//! field path, an append layer adds fields that pass the layers below it.
+
+mod json;
+mod layout;
+mod options;
+
+use std::{
+    collections::BTreeMap,
+    io::{IsTerminal, Write},
+};
+
+use caddis_config::ConfigError;
+use caddis_core::{Template, template::Unknown};
+use serde::Deserialize;
+use serde_json::Value as Json;
+
+pub(crate) use layout::Layout;
+pub(crate) use options::local_offset;
+
+use self::{
+    json::{JsonWriter, Nodes},
+    options::{LevelFormat, Options},
+};
+use crate::{
+    field::{Entry, Field},
+    filters::Node,
+    writers::WriterPlan,
+};
+
+/// A compiled encoder.
+#[derive(Debug, Clone)]
+pub(crate) struct Encoder {
+    base: Base,
+    /// Outermost first.
+    layers: Vec<Layer>,
+    journald: bool,
+}
+
+#[derive(Debug, Clone)]
+enum Base {
+    /// To be decided by the writer.
+    Auto,
+    Json(Options),
+    Console(Options),
+}
+
+#[derive(Debug, Clone)]
+enum Layer {
+    Filter(Node),
+    Append(Vec<(String, Json)>),
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct FilterConfig {
+    wrap: Option<Json>,
+    fields: BTreeMap<String, Json>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct AppendConfig {
+    wrap: Option<Json>,
+    fields: BTreeMap<String, Json>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct JournaldConfig {
+    wrap: Option<Json>,
+}
+
+/// Encoders wrapped deeper than this are refused.
+const MAX_LAYERS: usize = 16;
+
+impl Encoder {
+    /// Compiles an encoder's JSON; none means the default of the writer.
+    pub(crate) fn compile(json: Option<&Json>) -> Result<Self, ConfigError> {
+        let mut encoder = Self { base: Base::Auto, layers: Vec::new(), journald: false };
+        let mut next = json.cloned();
+        let mut depth = 0;
+        while let Some(json) = next.take().filter(|json| !json.is_null()) {
+            next = encoder.wrap(json)?;
+            depth += 1;
+            if depth > MAX_LAYERS {
+                return Err(ConfigError::new("wrap", "encoders are nested too deeply"));
+            }
+        }
+        if encoder.journald
+            && let Base::Console(options) = &mut encoder.base
+        {
+            // The journal knows the time.
+            options.time_key.clear();
+        }
+        Ok(encoder)
+    }
+
+    /// Takes one encoder in; gives what it wraps.
+    fn wrap(&mut self, json: Json) -> Result<Option<Json>, ConfigError> {
+        let (format, json) = crate::plan::take_name(json, "format");
+        match format.as_str() {
+            "json" => {
+                self.base = Base::Json(caddis_config::decode::<options::Config>(json)?.compile());
+                Ok(None)
+            }
+            "console" => {
+                let config: options::Config = caddis_config::decode(json)?;
+                self.base = Base::Console(config.compile_console());
+                Ok(None)
+            }
+            "filter" => {
+                let config: FilterConfig = caddis_config::decode(json)?;
+                let node = Node::compile(&config.fields).map_err(|e| e.under("fields"))?;
+                self.layers.push(Layer::Filter(node));
+                Ok(config.wrap)
+            }
+            "append" => {
+                let config: AppendConfig = caddis_config::decode(json)?;
+                let fields = config.fields.into_iter().map(|(key, value)| (key, fill_in(value)));
+                self.layers.push(Layer::Append(fields.collect()));
+                Ok(config.wrap)
+            }
+            "journald" => {
+                self.journald = true;
+                Ok(caddis_config::decode::<JournaldConfig>(json)?.wrap)
+            }
+            name => Err(ConfigError::new(
+                "format",
+                format!("unknown module: caddy.logging.encoders.{name}"),
+            )),
+        }
+    }
+
+    /// Decides what was left to the writer.
+    pub(crate) fn resolve(mut self, writer: &WriterPlan) -> Self {
+        if matches!(self.base, Base::Auto) {
+            let terminal = match writer {
+                WriterPlan::Stderr => std::io::stderr().is_terminal(),
+                WriterPlan::Stdout => std::io::stdout().is_terminal(),
+                _ => false,
+            };
+            self.base = if terminal {
+                let mut options = options::Config::default().compile_console();
+                if self.journald {
+                    options.time_key.clear();
+                }
+                if std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()) {
+                    options.level_format = LevelFormat::Upper;
+                }
+                Base::Console(options)
+            } else {
+                Base::Json(Options::default())
+            };
+        }
+        self
+    }
+
+    /// Appends the entry as a line.
+    pub(crate) fn encode(&self, entry: &Entry<'_>, out: &mut Vec<u8>) {
+        if self.journald {
+            // Writing to memory cannot fail.
+            let _ = write!(out, "<{}>", entry.level.priority());
+        }
+        match &self.base {
+            Base::Console(options) => self.console(options, entry, out),
+            Base::Json(options) => self.json(options, entry, out),
+            Base::Auto => self.json(&Options::default(), entry, out),
+        }
+    }
+
+    fn json(&self, options: &Options, entry: &Entry<'_>, out: &mut Vec<u8>) {
+        let mut writer = JsonWriter { out, options, spaced: false };
+        json::head(&mut writer, entry);
+        self.fields(&mut writer, entry);
+        writer.out.push(b'}');
+        out.extend_from_slice(options.line_ending.as_bytes());
+    }
+
+    fn console(&self, options: &Options, entry: &Entry<'_>, out: &mut Vec<u8>) {
+        if !options.time_key.is_empty() {
+            let time = options.time_text(entry.time).unwrap_or_else(|| {
+                let nanos = entry.time.unix_timestamp_nanos();
+                match options.time_format {
+                    options::TimeFormat::Millis => (nanos as f64 / 1e6).to_string(),
+                    options::TimeFormat::Nanos => nanos.to_string(),
+                    _ => (nanos as f64 / 1e9).to_string(),
+                }
+            });
+            out.extend_from_slice(time.as_bytes());
+            out.push(b'\t');
+        }
+        if !options.level_key.is_empty() {
+            out.extend_from_slice(options.level(entry.level).as_bytes());
+            out.push(b'\t');
+        }
+        if !options.name_key.is_empty() && !entry.logger.is_empty() {
+            out.extend_from_slice(entry.logger.as_bytes());
+            out.push(b'\t');
+        }
+        if !options.message_key.is_empty() {
+            out.extend_from_slice(entry.message.as_bytes());
+        }
+        let end = out.len();
+        out.extend_from_slice(b"\t{");
+        let mut writer = JsonWriter { out, options, spaced: true };
+        self.fields(&mut writer, entry);
+        if out.len() == end + 2 {
+            out.truncate(end);
+        } else {
+            out.push(b'}');
+        }
+        out.extend_from_slice(options.line_ending.as_bytes());
+    }
+
+    fn fields(&self, writer: &mut JsonWriter<'_>, entry: &Entry<'_>) {
+        let nodes = self.nodes(0);
+        entry.fields.fields(&mut |key, field| writer.field(key, field, &nodes));
+        for (at, layer) in self.layers.iter().enumerate() {
+            let Layer::Append(fields) = layer else { continue };
+            let nodes = self.nodes(at);
+            for (key, value) in fields {
+                let field = match value {
+                    Json::String(text) => Field::str(text),
+                    other => Field::Json(other),
+                };
+                writer.field(key, field, &nodes);
+            }
+        }
+    }
+
+    /// The filters that a field of this layer passes.
+    fn nodes(&self, from: usize) -> Nodes<'_> {
+        self.layers[from..]
+            .iter()
+            .filter_map(|layer| match layer {
+                Layer::Filter(node) => Some(node),
+                Layer::Append(_) => None,
+            })
+            .collect()
+    }
+}
+
+/// Fills in placeholders that need no request.
+fn fill_in(value: Json) -> Json {
+    match value {
+        Json::String(text) => Json::String(Template::render_global(&text, Unknown::Keep)),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,163 @@
+//! Config → plan.
+
+use std::sync::Arc;
+
+use caddis_config::{Config, ConfigError, NetworkAddress};
+use caddis_core::{
+    CompileCx, Registry, State, Task, Template, metrics::Metrics, template::Unknown,
+};
+use std::time::Duration;
+
+use caddis_logging::LoggingPlan;
+
+use crate::{AdminPlan, Protocols, ServerPlan, TlsPlan, auto_https};
+
+/// Everything the engine needs to run a config, resolved.
+pub struct Plan {
+    /// The servers, sorted by name.
+    pub servers: Vec<Arc<ServerPlan>>,
+    /// The listeners.
+    pub listeners: Vec<ListenerPlan>,
+    /// Certificates and their automation.
+    pub tls: TlsPlan,
+    /// Logs.
+    pub logging: LoggingPlan,
+    /// The admin endpoint.
+    pub admin: AdminPlan,
+    /// Background work.
+    pub tasks: Vec<Task>,
+    /// Things worth a word in the log.
+    pub warnings: Vec<String>,
+    /// How long open requests may go on at a stop; `None` is for ever.
+    pub grace_period: Option<Duration>,
+    /// How long to go on serving before a stop begins.
+    pub shutdown_delay: Option<Duration>,
+}
+
+/// One socket to listen on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenerPlan {
+    /// The address, one port.
+    pub address: NetworkAddress,
+    /// Index into `Plan::servers`.
+    pub server: usize,
+    /// Whether connections begin with a TLS handshake.
+    pub tls: bool,
+    /// The protocols spoken here.
+    pub protocols: Protocols,
+}
+
+/// Compiles a config.
+///
+/// # Errors
+/// Every mistake found, one per server at most, each with its JSON path.
+pub fn compile(
+    config: &Config,
+    registry: &Registry,
+    state: &State,
+    metrics: &Arc<Metrics>,
+    default_admin: &str,
+) -> Result<Plan, Vec<ConfigError>> {
+    let mut config = config.clone();
+    let mut errors = Vec::new();
+    let managed = auto_https(&mut config).unwrap_or_else(|error| {
+        errors.push(error);
+        Vec::new()
+    });
+    let admin = AdminPlan::compile(config.admin.as_ref(), default_admin);
+    let mut cx = CompileCx::new(registry, state, metrics.clone());
+    let mut servers = Vec::new();
+    let mut listeners = Vec::new();
+    let app = config.apps.http.clone().unwrap_or_default();
+    for (name, server) in &app.servers {
+        let path = format!("apps.http.servers.{name}");
+        let compiled =
+            ServerPlan::compile(name, server, app.metrics.is_some(), &mut cx).and_then(|plan| {
+                listeners.extend(server_listeners(server, servers.len(), &plan, app.http_port)?);
+                Ok(plan)
+            });
+        match compiled {
+            Ok(plan) => servers.push(Arc::new(plan)),
+            Err(error) => errors.push(error.under(&path)),
+        }
+    }
+    errors.extend(clashes(&listeners, &servers));
+    for name in config.apps.other.keys() {
+        let message = format!("unknown module: {name}");
+        errors.push(ConfigError::new(format!("apps.{name}"), message));
+    }
+    let tls = TlsPlan::compile(&config, &managed);
+    let logging = caddis_logging::compile(&config.logging);
+    let (admin, tls, logging) = match (admin, tls, logging) {
+        (Ok(admin), Ok(tls), Ok(logging)) if errors.is_empty() => (admin, tls, logging),
+        (admin, tls, logging) => {
+            errors.extend(admin.err().into_iter().chain(tls.err()).chain(logging.err()));
+            return Err(errors);
+        }
+    };
+    Ok(Plan {
+        servers,
+        listeners,
+        tls,
+        logging,
+        admin,
+        tasks: cx.tasks,
+        warnings: cx.warnings,
+        grace_period: app.grace_period.positive(),
+        shutdown_delay: app.shutdown_delay.positive(),
+    })
+}
+
+fn server_listeners(
+    server: &caddis_config::Server,
+    index: usize,
+    plan: &ServerPlan,
+    http_port: i64,
+) -> Result<Vec<ListenerPlan>, ConfigError> {
+    let http_port = if http_port == 0 { 80 } else { http_port };
+    let mut all = Vec::new();
+    for (at, text) in server.listen.iter().enumerate() {
+        let fail = |message: String| ConfigError::new(format!("listen.{at}"), message);
+        let text = Template::render_global(text, Unknown::Empty);
+        let address = NetworkAddress::parse(&text)
+            .map_err(|error| fail(format!("parsing listen address '{text}': {error}")))?;
+        if address.is_datagram() {
+            return Err(fail(format!(
+                "network '{}' is not supported for HTTP servers",
+                address.network
+            )));
+        }
+        let protocols = match server.listen_protocols.get(at) {
+            Some(Some(names)) if !names.is_empty() => Protocols::parse(names)?,
+            _ => plan.protocols,
+        };
+        for address in address.expand() {
+            let plain = i64::from(address.start_port) == http_port && !address.is_unix();
+            let tls = plan.tls_policies.is_some() && !plain;
+            all.push(ListenerPlan { address, server: index, tls, protocols });
+        }
+    }
+    Ok(all)
+}
+
+/// Two servers on one address cannot be told apart.
+fn clashes(listeners: &[ListenerPlan], servers: &[Arc<ServerPlan>]) -> Vec<ConfigError> {
+    let mut seen = std::collections::BTreeMap::new();
+    let mut errors = Vec::new();
+    for listener in listeners {
+        let name = |index: usize| servers.get(index).map_or("", |server| server.name.as_str());
+        let text = listener.address.to_string();
+        if let Some(other) = seen.insert(text.clone(), listener.server)
+            && other != listener.server
+        {
+            errors.push(ConfigError::new(
+                format!("apps.http.servers.{}.listen", name(listener.server)),
+                format!(
+                    "listener address repeated: {text} (already claimed by server '{}')",
+                    name(other)
+                ),
+            ));
+        }
+    }
+    errors
+}

@@ -1,0 +1,77 @@
+//! Which names certificates are for (spec T106–T109).
+
+use std::net::IpAddr;
+
+/// Whether a certificate can be managed for a name at all.
+pub fn qualifies(name: &str) -> bool {
+    let wildcard_ok = match name.split_once('*') {
+        None => true,
+        Some(("", rest)) => rest.is_empty() || (rest.starts_with('.') && !rest.contains('*')),
+        Some(_) => false,
+    };
+    !name.trim().is_empty()
+        && !name.starts_with('.')
+        && !name.ends_with('.')
+        && wildcard_ok
+        && !name.contains(|c: char| "()[]{}<> \t\n\"\\!@#$%^&|;'+=".contains(c))
+}
+
+/// Whether a name is one that no public authority can know.
+pub fn internal_name(name: &str) -> bool {
+    if let Ok(ip) = name.trim_matches(['[', ']']).parse::<IpAddr>() {
+        return internal_ip(ip);
+    }
+    let name = name.to_ascii_lowercase();
+    name == "localhost"
+        || [".localhost", ".local", ".internal", ".home.arpa"]
+            .iter()
+            .any(|suffix| name.ends_with(suffix))
+}
+
+fn internal_ip(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => {
+            ip.is_private() || ip.is_loopback() || ip.is_link_local() || ip.octets()[0] == 0
+        }
+        IpAddr::V6(ip) => {
+            let first = ip.segments()[0];
+            ip.is_loopback() || first & 0xffc0 == 0xfe80 || first & 0xfe00 == 0xfc00
+        }
+    }
+}
+
+/// Whether a public authority may issue for a name.
+pub fn public_name(name: &str) -> bool {
+    qualifies(name)
+        && name.trim_matches(['[', ']']).parse::<IpAddr>().is_err()
+        && !internal_name(name)
+        && (!name.contains('*') || name.matches('.').count() >= 2)
+}
+
+/// Whether a wildcard name covers another name, label by label.
+pub fn wildcard_covers(wildcard: &str, name: &str) -> bool {
+    if wildcard.eq_ignore_ascii_case(name) {
+        return true;
+    }
+    if !wildcard.contains('*') {
+        return false;
+    }
+    let (left, right) = (wildcard.split('.'), name.split('.'));
+    left.clone().count() == right.clone().count()
+        && left.zip(right).all(|(want, label)| want == "*" || want.eq_ignore_ascii_case(label))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_of_names() {
+        assert!(qualifies("*.example.com") && qualifies("localhost"));
+        assert!(!qualifies("a.*.com") && !qualifies("{env.X}") && !qualifies(".a"));
+        assert!(internal_name("127.0.0.1") && internal_name("a.localhost"));
+        assert!(!internal_name("8.8.8.8") && !internal_name("example.com"));
+        assert!(public_name("example.com") && !public_name("*.com") && !public_name("1.1.1.1"));
+        assert!(wildcard_covers("*.a.com", "x.a.com") && !wildcard_covers("*.a.com", "x.y.a.com"));
+    }
+}

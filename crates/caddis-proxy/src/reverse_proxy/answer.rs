@@ -1,0 +1,193 @@
+//! What becomes of an upstream's answer: tried again, given to routes, or passed on.
+
+use std::rc::Rc;
+
+use caddis_core::{
+    Body, Exchange, HttpError, Next, Response, ResponseMatcher, Result, RouteList, Template,
+};
+use caddis_http::handlers::headers::HeaderOps;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
+
+use super::{
+    attempt::Problem,
+    buffer::read_ahead,
+    copy_response::{self, Pending},
+    forwarded::remove_hop_by_hop,
+    handler::{ReverseProxy, Run},
+    passed_on::{InFlight, PassedOn, pass_on},
+};
+use crate::transport::http::{Answer, AnswerBody};
+
+/// `header_down`.
+#[derive(Debug, Default)]
+pub(crate) struct Down {
+    /// The operations.
+    pub(crate) ops: Option<HeaderOps>,
+    /// Which responses they are for.
+    pub(crate) require: Option<ResponseMatcher>,
+}
+
+/// One entry of `handle_response`.
+pub(crate) struct ResponseHandler {
+    /// Which responses it is for.
+    pub(crate) matcher: Option<ResponseMatcher>,
+    /// Another status.
+    pub(crate) status: Option<Template>,
+    /// Routes to run instead.
+    pub(crate) routes: RouteList,
+}
+
+/// The head of an answer that is to be passed on.
+pub(crate) struct Head {
+    pub(crate) status: StatusCode,
+    pub(crate) version: Version,
+    pub(crate) headers: HeaderMap,
+    /// The answer is to a HEAD request.
+    pub(crate) to_head: bool,
+}
+
+impl ReverseProxy {
+    /// Makes the response out of an answer.
+    pub(super) async fn respond(
+        &self,
+        ex: &mut Exchange,
+        run: &mut Run,
+        mut answer: Answer,
+        in_flight: InFlight,
+        next: Next<'_>,
+    ) -> std::result::Result<Response, Problem> {
+        let gunzip = run.prepared.ask_gzip && is_gzip(&answer.headers) && has_body(&answer.body);
+        if gunzip {
+            answer.headers.remove(header::CONTENT_ENCODING);
+            answer.headers.remove(header::CONTENT_LENGTH);
+        }
+        if self.keeps_headers {
+            run.info.set_headers(answer.headers.clone());
+        }
+        if self.is_unwanted(ex, run) {
+            return Err(Problem::Unwanted(answer.status));
+        }
+        let Answer { status, version, headers, body, .. } = answer;
+        let body = match pass_on(body, gunzip, in_flight, &run.info) {
+            PassedOn::Body(body) => body,
+            PassedOn::Switched(conn, in_flight) => {
+                return self
+                    .switch(ex, run, headers, conn, in_flight)
+                    .map_err(|text| Problem::Final(HttpError::new(StatusCode::BAD_GATEWAY, text)));
+            }
+        };
+        let body = read_ahead(body, self.response_buffers).await;
+        let to_head = run.prepared.method == Method::HEAD;
+        let head = Head { status, version, headers, to_head };
+        let result = self.handle(ex, run, head, body, next).await;
+        result.map_err(Problem::Final)
+    }
+
+    async fn handle(
+        &self,
+        ex: &mut Exchange,
+        run: &mut Run,
+        mut head: Head,
+        body: Body,
+        next: Next<'_>,
+    ) -> Result {
+        for entry in &self.handlers {
+            let fits = entry.matcher.as_ref();
+            if !fits.is_none_or(|matcher| matcher.matches(head.status, &head.headers)) {
+                continue;
+            }
+            let Some(status) = &entry.status else {
+                let down = self.down.clone();
+                let pending = Pending { head, body, down, cookie: run.cookies.take() };
+                let _guard = copy_response::offer(ex, &run.info, pending);
+                return Next::new(&entry.routes, Some(&next)).run(ex).await;
+            };
+            let text = status.render(ex);
+            let code: u16 = text.parse().map_err(|_| {
+                HttpError::internal(format_args!("strconv.Atoi: parsing {text:?}: invalid syntax"))
+            })?;
+            if code != 0 {
+                head.status = StatusCode::from_u16(code).map_err(HttpError::internal)?;
+            }
+            break;
+        }
+        Ok(pass(ex, head, body, &self.down, run.cookies.take()))
+    }
+}
+
+/// The response for the client, with what the upstream said.
+pub(crate) fn pass(
+    ex: &mut Exchange,
+    head: Head,
+    body: Body,
+    down: &Down,
+    cookie: Option<HeaderValue>,
+) -> Response {
+    let Head { status, version, mut headers, to_head } = head;
+    let trailer = headers.get(header::TRAILER).cloned();
+    remove_hop_by_hop(&mut headers);
+    if let Some(ops) = &down.ops
+        && down.require.as_ref().is_none_or(|require| require.matches(status, &headers))
+    {
+        ops.apply(&mut headers, ex);
+    }
+    if !to_head && status != StatusCode::NOT_MODIFIED {
+        // The front tells the length, from the body.
+        headers.remove(header::CONTENT_LENGTH);
+    }
+    if let (Some(trailer), Body::Stream(_)) = (trailer, &body) {
+        headers.append(header::TRAILER, trailer);
+    }
+    let mut early = std::mem::take(&mut ex.early_headers);
+    early.remove(header::SERVER);
+    if let Some(cookie) = cookie {
+        early.append(header::SET_COOKIE, cookie);
+    }
+    let via = via(version);
+    if early.is_empty() {
+        headers.append(header::VIA, via);
+    } else {
+        early.append(header::VIA, via);
+        merge(&mut early, headers);
+        headers = early;
+    }
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
+
+fn via(version: Version) -> HeaderValue {
+    super::forwarded::via(version).clone()
+}
+
+/// Adds all fields of one map to another.
+fn merge(into: &mut HeaderMap, from: HeaderMap) {
+    let mut last = None;
+    for (name, value) in from {
+        if name.is_some() {
+            last = name;
+        }
+        if let Some(name) = &last {
+            // More fields than a map holds are dropped.
+            let _ = into.try_append(name.clone(), value);
+        }
+    }
+}
+
+fn is_gzip(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::CONTENT_ENCODING)
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"gzip"))
+}
+
+fn has_body(body: &AnswerBody) -> bool {
+    match body {
+        AnswerBody::Whole(body) => !body.is_empty(),
+        AnswerBody::Http1(_) | AnswerBody::Http2(_) => true,
+        AnswerBody::Switched(_) => false,
+    }
+}
+
+/// Keeps the compiler from forgetting that these are shared within one worker only.
+pub(super) type SharedInfo = Rc<super::info::Info>;

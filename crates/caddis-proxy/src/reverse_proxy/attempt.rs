@@ -1,0 +1,224 @@
+//! One try against one upstream.
+
+use std::{rc::Rc, time::Instant};
+
+use caddis_core::{ByteString, Exchange, HttpError, Next, Response};
+use http::{HeaderMap, StatusCode};
+
+use super::{
+    forwarded,
+    handler::{Prepared, ReverseProxy, Run},
+    passed_on::InFlight,
+};
+use crate::{
+    parse::status_matches,
+    selection::View,
+    transport::{
+        Failure,
+        http::{Answer, Fields, Forwarded, HostPool, Local, Outgoing, Sending},
+    },
+    upstream::{Address, Target, Upstream},
+};
+
+/// Why a try gave no response.
+#[derive(Debug)]
+pub(super) enum Problem {
+    /// No upstream is available.
+    NoUpstream,
+    /// The upstream failed.
+    Failed(Failure),
+    /// The answer was one that is to be tried again.
+    Unwanted(StatusCode),
+    /// Not to be tried again.
+    Final(HttpError),
+}
+
+impl Problem {
+    pub(super) fn into_error(self) -> HttpError {
+        match self {
+            Self::NoUpstream => {
+                HttpError::new(StatusCode::SERVICE_UNAVAILABLE, "no upstreams available")
+            }
+            Self::Failed(Failure::Dial(text) | Failure::Transport(text)) => {
+                HttpError::new(StatusCode::BAD_GATEWAY, text)
+            }
+            Self::Failed(Failure::Timeout(text)) => {
+                HttpError::new(StatusCode::GATEWAY_TIMEOUT, text)
+            }
+            Self::Failed(Failure::RequestBody(error)) => error.into(),
+            Self::Unwanted(status) => HttpError::new(
+                status,
+                format_args!("upstream response matched retry_match (status {})", status.as_u16()),
+            ),
+            Self::Final(error) => error,
+        }
+    }
+}
+
+impl ReverseProxy {
+    /// Chooses an upstream and sends the request there.
+    pub(super) async fn attempt(
+        &self,
+        ex: &mut Exchange,
+        run: &mut Run,
+        next: Next<'_>,
+    ) -> Result<Response, Problem> {
+        let at = self.choose(ex, run).ok_or(Problem::NoUpstream)?;
+        run.tried.push(at);
+        let upstream = &self.upstreams[at];
+        let pool = self
+            .pool(ex, &run.local, upstream)
+            .map_err(|error| Problem::Final(HttpError::new(StatusCode::BAD_GATEWAY, error)))?;
+        let counts = (
+            upstream.requests(),
+            upstream.max_requests,
+            upstream.state.fails.load(std::sync::atomic::Ordering::Relaxed),
+        );
+        run.info.begin(pool.clone(), counts);
+        let in_flight = InFlight::new(pool.clone(), &upstream.state);
+        let started = Instant::now();
+        let answer = match self.send(ex, run, &pool).await {
+            Ok(answer) => answer,
+            Err(failure) => {
+                self.count_failure(upstream, &failure);
+                return Err(Problem::Failed(failure));
+            }
+        };
+        let latency = started.elapsed();
+        run.info.answered(latency, answer.status, answer.reason.as_ref());
+        self.judge(upstream, answer.status, latency);
+        self.respond(ex, run, answer, in_flight, next).await
+    }
+
+    fn choose(&self, ex: &Exchange, run: &mut Run) -> Option<usize> {
+        if let [single] = &*self.upstreams
+            && !matches!(self.lb.policy, crate::selection::Policy::Cookie(_))
+        {
+            // The policies agree where there is nothing to choose.
+            return single.available().then_some(0);
+        }
+        let headers = run.prepared.headers.as_ref().unwrap_or(&ex.request.headers);
+        let view = View { ex, uri: &run.prepared.uri, headers };
+        self.lb.policy.select(&self.upstreams, &run.tried, &view, &mut run.cookies)
+    }
+
+    /// This worker's connections to the upstream.
+    fn pool(
+        &self,
+        ex: &Exchange,
+        local: &Rc<Local>,
+        upstream: &Upstream,
+    ) -> Result<Rc<HostPool>, String> {
+        let keep = self.transport.keep;
+        let make =
+            |address: Address| HostPool::new(address, keep, &upstream.pool, upstream.state.clone());
+        let proxy = self.transport.proxy_header(ex);
+        match (&upstream.target, proxy) {
+            (Target::Fixed(address), None) => {
+                Ok(local.fixed(&upstream.pool, || make(address.clone())))
+            }
+            (Target::Fixed(address), Some(proxy)) => {
+                let name = format!("{} {}", address.host_port, proxy.source);
+                Ok(local.named(&upstream.pool, name, || make(address.clone())))
+            }
+            (Target::Template(template), proxy) => {
+                let address = Address::parse(&template.render(ex))
+                    .map_err(|error| format!("making dial info: {error}"))?;
+                let mut name = address.full();
+                if let Some(proxy) = proxy {
+                    name.push_str(&format!(" {}", proxy.source));
+                }
+                Ok(local.named(&upstream.pool, name, || make(address)))
+            }
+        }
+    }
+
+    async fn send(
+        &self,
+        ex: &Exchange,
+        run: &mut Run,
+        pool: &Rc<HostPool>,
+    ) -> Result<Answer, Failure> {
+        let prepared = &mut run.prepared;
+        let mut host = ex.request.host.clone();
+        let mut changed = None;
+        if self.transport.uses_tls(pool.address.port) {
+            host = ByteString::from(pool.address.host_port.as_str());
+        }
+        if let (Some(ops), Some(headers)) = (&self.request_ops, &prepared.headers) {
+            let mut headers = headers.clone();
+            ops.render(ex).apply_to_request(&mut headers, &mut host);
+            changed = Some(headers);
+        }
+        let ask_gzip = prepared.ask_gzip
+            && changed
+                .as_ref()
+                .is_none_or(|headers| !headers.contains_key(http::header::ACCEPT_ENCODING));
+        let Prepared { method, uri, headers, body, framing, upgrade, trailer, trusted, .. } =
+            prepared;
+        let ready = changed.as_ref().or(headers.as_ref());
+        let fields = match (ready, forwarded::peer(ex)) {
+            (Some(headers), _) => Fields::Ready(headers),
+            (None, Some(peer)) => Fields::Edited(
+                &ex.request.headers,
+                Forwarded {
+                    peer,
+                    scheme: ex.scheme(),
+                    host: &ex.request.host,
+                    via: forwarded::via(ex.request.version),
+                    trailer: trailer.as_ref(),
+                },
+            ),
+            // Requests without a peer address are never plain.
+            (None, None) => Fields::Ready(&ex.request.headers),
+        };
+        let outgoing = Outgoing {
+            method,
+            target: uri,
+            host: host.as_bytes(),
+            fields,
+            framing: *framing,
+            close: !self.transport.keep.enabled && upgrade.is_none(),
+            ask_gzip,
+            upgrade: upgrade.is_some(),
+        };
+        let map = || -> HeaderMap {
+            ready
+                .cloned()
+                .unwrap_or_else(|| forwarded::prepare(ex, *trusted, None, trailer.as_ref()))
+        };
+        let sending = Sending {
+            outgoing: &outgoing,
+            map: &map,
+            pool,
+            local: &run.local,
+            server_name: self.transport.server_name(ex),
+            proxy: self.transport.proxy_header(ex),
+            informational: ex.informational.as_deref(),
+        };
+        self.transport.send(&sending, body).await
+    }
+
+    fn count_failure(&self, upstream: &Upstream, failure: &Failure) {
+        if matches!(failure, Failure::RequestBody(_)) {
+            return;
+        }
+        if let Some(memory) = self.passive.as_ref().and_then(|passive| passive.memory) {
+            upstream.count_failure(memory);
+        }
+    }
+
+    /// Counts bad statuses and slow answers as failures.
+    fn judge(&self, upstream: &Upstream, status: StatusCode, latency: std::time::Duration) {
+        let Some(passive) = &self.passive else { return };
+        let Some(memory) = passive.memory else { return };
+        for wanted in &passive.statuses {
+            if status_matches(status.as_u16(), *wanted) {
+                upstream.count_failure(memory);
+            }
+        }
+        if passive.latency.is_some_and(|limit| latency >= limit) {
+            upstream.count_failure(memory);
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! Config to handler.
+
+use std::sync::Arc;
+
+use caddis_config::{ConfigError, IpRanges, Value};
+use caddis_core::{CompileCx, Handler, MatcherSet, ResponseMatcher, Task, Template};
+use caddis_http::handlers::headers::HeaderOps;
+
+use super::{
+    answer::{Down, ResponseHandler},
+    config::{Config, PassiveConfig, ResponseHandlerConfig},
+    handler::{Balancing, Passive, ReverseProxy, Streams},
+    rewriting::Rewriting,
+};
+use crate::{
+    generation::Generation,
+    health::active,
+    selection::{self, Policy},
+    transport::http::{HttpTransport, HttpTransportConfig, PoolId, compile as compile_http},
+    upstream::{ActiveState, Address, Target, Upstream, UpstreamState},
+};
+
+/// Compiles the handler.
+pub(super) fn compile(json: &Value, cx: &mut CompileCx<'_>) -> Result<Handler, ConfigError> {
+    let config: Config = cx.decode(json, "handler")?;
+    let not_yet = |path: &str, what: &str| {
+        Err(ConfigError::new(path, format!("{what} is not supported yet")))
+    };
+    if !config.dynamic_upstreams.is_null() {
+        return not_yet("dynamic_upstreams", "a dynamic source of upstreams");
+    }
+    if !config.circuit_breaker.is_null() {
+        return not_yet("circuit_breaker", "a circuit breaker");
+    }
+    let generation = Generation::of(cx);
+    let transport = Arc::new(transport(&config.transport, cx)?);
+    let upstreams = upstreams(&config, &transport, cx)?;
+    generation.watch(cx, &upstreams);
+    start_checks(&config, &upstreams, &transport, &generation, cx)?;
+    let (request_ops, down) = headers(&config)?;
+    let lb = balancing(&config, cx).map_err(|error| error.under("load_balancing"))?;
+    let handlers = response_handlers(&config.handle_response, cx)
+        .map_err(|error| error.under("handle_response"))?;
+    let trusted = IpRanges::parse(&config.trusted_proxies)
+        .map_err(|error| ConfigError::new("trusted_proxies", error))?;
+    let needs_map =
+        request_ops.is_some() || matches!(lb.policy, Policy::Header { .. } | Policy::Cookie(_));
+    let keeps_headers = !handlers.is_empty() || down.ops.is_some() || lb.has_expression;
+    let passive = config.health_checks.and_then(|checks| checks.passive).map(passive);
+    Ok(Handler::middleware(ReverseProxy {
+        upstreams,
+        lb,
+        passive,
+        transport,
+        trusted,
+        request_ops,
+        down: Arc::new(down),
+        rewriting: Rewriting::compile(&config.rewrite).map_err(|error| error.under("rewrite"))?,
+        handlers,
+        request_buffers: config.request_buffers,
+        response_buffers: config.response_buffers,
+        streams: Streams {
+            timeout: config.stream_timeout.positive(),
+            close_delay: config.stream_close_delay.as_std().unwrap_or_default(),
+        },
+        generation,
+        needs_map,
+        keeps_headers,
+    }))
+}
+
+fn transport(json: &Value, cx: &CompileCx<'_>) -> Result<HttpTransport, ConfigError> {
+    let name = json.get("protocol").and_then(Value::as_str).unwrap_or("http");
+    match name {
+        "http" => {
+            let config: HttpTransportConfig = if json.is_null() {
+                HttpTransportConfig::default()
+            } else {
+                cx.decode(json, "protocol").map_err(|error| error.under("transport"))?
+            };
+            compile_http(&config, cx).map_err(|error| error.under("transport"))
+        }
+        "fastcgi" => {
+            Err(ConfigError::new("transport", "the fastcgi transport is not supported yet"))
+        }
+        _ => Err(caddis_core::compile::unknown_module(
+            "http.reverse_proxy.transport",
+            name,
+            "transport",
+        )),
+    }
+}
+
+fn upstreams(
+    config: &Config,
+    transport: &HttpTransport,
+    cx: &CompileCx<'_>,
+) -> Result<Arc<[Upstream]>, ConfigError> {
+    let checks = config.health_checks.as_ref();
+    let passive = checks.and_then(|checks| checks.passive.as_ref());
+    let active = checks.and_then(|checks| checks.active.as_ref()).filter(|a| active::is_on(a));
+    let states = cx.state.table::<String, UpstreamState>();
+    let mut all = Vec::with_capacity(config.upstreams.len());
+    for (at, upstream) in config.upstreams.iter().enumerate() {
+        let dial = &upstream.dial;
+        let wrong = |error| ConfigError::new(format!("upstreams.{at}.dial"), error);
+        let template = Template::parse(dial);
+        let target = match template.as_static() {
+            Some(text) => Target::Fixed(Address::parse(text).map_err(wrong)?),
+            None => Target::Template(template),
+        };
+        let max_requests = match (upstream.max_requests, passive) {
+            (0, Some(passive)) => passive.unhealthy_request_count,
+            (max, _) => max,
+        };
+        all.push(Upstream {
+            target,
+            state: states.lease(dial.clone(), UpstreamState::default),
+            active: active.map(|check| {
+                let key = active::key(check, &transport.fingerprint, dial);
+                let make = || ActiveState { address: dial.clone(), ..ActiveState::default() };
+                cx.state.table::<String, ActiveState>().lease(key, make)
+            }),
+            max_requests,
+            max_fails: passive.map(|passive| passive.max_fails.max(1)),
+            pool: PoolId::lease(cx.state, &transport.fingerprint, dial, transport.max_conns),
+            dial: dial.clone(),
+        });
+    }
+    Ok(all.into())
+}
+
+fn start_checks(
+    config: &Config,
+    upstreams: &Arc<[Upstream]>,
+    transport: &Arc<HttpTransport>,
+    generation: &Generation,
+    cx: &mut CompileCx<'_>,
+) -> Result<(), ConfigError> {
+    let checks = config.health_checks.as_ref().and_then(|checks| checks.active.as_ref());
+    let Some(check) = checks.filter(|check| active::is_on(check)) else { return Ok(()) };
+    let check = active::compile(check).map_err(|error| error.under("health_checks.active"))?;
+    let check = Arc::new(check);
+    for upstream in upstreams.iter() {
+        let Some(state) = upstream.active.clone() else { continue };
+        if !generation.claim_check(&format!("{} {}", check.key, upstream.dial)) {
+            continue;
+        }
+        let checker = active::Checker {
+            check: check.clone(),
+            transport: transport.clone(),
+            dial: upstream.dial.clone(),
+            state,
+        };
+        let name = format!("active health check of {}", upstream.dial);
+        cx.tasks.push(Task::new(name, move |task| checker.run(task)));
+    }
+    Ok(())
+}
+
+fn headers(config: &Config) -> Result<(Option<HeaderOps>, Down), ConfigError> {
+    let Some(headers) = &config.headers else { return Ok((None, Down::default())) };
+    let request = match &headers.request {
+        Some(ops) => Some(HeaderOps::compile(ops).map_err(|error| error.under("headers.request"))?),
+        None => None,
+    };
+    let down = match &headers.response {
+        Some(response) => {
+            let under = |error: ConfigError| error.under("headers.response");
+            let ops = HeaderOps::compile(&response.ops()).map_err(under)?;
+            let require = response
+                .require
+                .as_ref()
+                .map(ResponseMatcher::compile)
+                .transpose()
+                .map_err(under)?;
+            Down { ops: (!ops.is_empty()).then_some(ops), require }
+        }
+        None => Down::default(),
+    };
+    Ok((request.filter(|ops| !ops.is_empty()), down))
+}
+
+fn balancing(config: &Config, cx: &mut CompileCx<'_>) -> Result<Balancing, ConfigError> {
+    let lb = config.load_balancing.clone().unwrap_or_default();
+    let policy = selection::compile(&lb.selection_policy)
+        .map_err(|error| error.under("selection_policy"))?;
+    if let Policy::WeightedRoundRobin { weights, .. } = &policy
+        && weights.len() > 1
+        && weights.len() != config.upstreams.len()
+    {
+        cx.warnings.push(format!(
+            "reverse_proxy: {} weights for {} upstreams",
+            weights.len(),
+            config.upstreams.len()
+        ));
+    }
+    let has_expression: Vec<bool> =
+        lb.retry_match.iter().map(|set| set.contains_key("expression")).collect();
+    let sets = cx.matcher_sets(&lb.retry_match).map_err(|error| error.under("retry_match"))?;
+    let retry_match: Vec<(MatcherSet, bool)> = sets.0.into_iter().zip(has_expression).collect();
+    let try_duration = lb.try_duration.positive();
+    Ok(Balancing {
+        policy,
+        retries: u32::try_from(lb.retries).unwrap_or(0),
+        try_duration,
+        try_interval: match lb.try_interval.positive() {
+            None if try_duration.is_some() => std::time::Duration::from_millis(250),
+            interval => interval.unwrap_or_default(),
+        },
+        has_expression: retry_match.iter().any(|(_, has)| *has),
+        retry_match,
+    })
+}
+
+fn response_handlers(
+    configs: &[ResponseHandlerConfig],
+    cx: &mut CompileCx<'_>,
+) -> Result<Vec<ResponseHandler>, ConfigError> {
+    let mut handlers = Vec::with_capacity(configs.len());
+    for (at, config) in configs.iter().enumerate() {
+        let under = |error: ConfigError| error.under(at.to_string());
+        let matcher =
+            config.matcher.as_ref().map(ResponseMatcher::compile).transpose().map_err(under)?;
+        let status =
+            (!config.status_code.is_empty()).then(|| Template::parse(config.status_code.as_str()));
+        let routes = cx.routes(&config.routes).map_err(|error| under(error.under("routes")))?;
+        handlers.push(ResponseHandler { matcher, status, routes });
+    }
+    Ok(handlers)
+}
+
+fn passive(config: PassiveConfig) -> Passive {
+    Passive {
+        memory: config.fail_duration.positive(),
+        statuses: config.unhealthy_status,
+        latency: config.unhealthy_latency.positive(),
+    }
+}

@@ -1,0 +1,235 @@
+//! The handler at run time: prepare, try, try again.
+
+use std::{
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use caddis_config::IpRanges;
+use caddis_core::{
+    Body, ByteString, Exchange, HttpError, LocalBoxFuture, MatcherSet, Middleware, Next, Result,
+};
+use caddis_http::handlers::headers::HeaderOps;
+use caddis_wire::BodyFraming;
+use http::{HeaderMap, HeaderValue, Method, header};
+
+use super::{
+    answer::{Down, ResponseHandler},
+    attempt::Problem,
+    buffer::read_ahead,
+    forwarded::{self, Seen},
+    info::{Info, PREFIX},
+    rewriting::Rewriting,
+};
+use crate::{
+    generation::Generation,
+    selection::{Cookies, Policy, Tried},
+    transport::http::{HttpTransport, Local, RequestBody},
+    upstream::Upstream,
+};
+
+/// The compiled handler.
+pub(crate) struct ReverseProxy {
+    pub(super) upstreams: Arc<[Upstream]>,
+    pub(super) lb: Balancing,
+    pub(super) passive: Option<Passive>,
+    pub(super) transport: Arc<HttpTransport>,
+    pub(super) trusted: IpRanges,
+    pub(super) request_ops: Option<HeaderOps>,
+    pub(super) down: Arc<Down>,
+    pub(super) rewriting: Option<Rewriting>,
+    pub(super) handlers: Vec<ResponseHandler>,
+    pub(super) request_buffers: i64,
+    pub(super) response_buffers: i64,
+    pub(super) streams: Streams,
+    pub(super) generation: Arc<Generation>,
+    /// Something looks at the prepared fields.
+    pub(super) needs_map: bool,
+    /// Something may ask for the answer's fields by placeholder.
+    pub(super) keeps_headers: bool,
+}
+
+/// Choice of upstreams, and retries.
+pub(crate) struct Balancing {
+    pub(super) policy: Policy,
+    pub(super) retries: u32,
+    pub(super) try_duration: Option<Duration>,
+    pub(super) try_interval: Duration,
+    /// Matcher sets, and whether each has an expression (which may look at the answer).
+    pub(super) retry_match: Vec<(MatcherSet, bool)>,
+    pub(super) has_expression: bool,
+}
+
+/// Passive checks.
+pub(crate) struct Passive {
+    /// How long a failure is remembered; `None`: not at all.
+    pub(super) memory: Option<Duration>,
+    pub(super) statuses: Vec<i64>,
+    pub(super) latency: Option<Duration>,
+}
+
+/// Tunnels.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Streams {
+    pub(super) timeout: Option<Duration>,
+    pub(super) close_delay: Duration,
+}
+
+/// One request on its way through the handler.
+pub(super) struct Run {
+    pub(super) local: Rc<Local>,
+    pub(super) info: Rc<Info>,
+    pub(super) start: Instant,
+    pub(super) prepared: Prepared,
+    pub(super) tried: Tried,
+    pub(super) cookies: Cookies,
+}
+
+/// The request as it goes to the upstream.
+pub(super) struct Prepared {
+    pub(super) method: Method,
+    pub(super) uri: ByteString,
+    /// The fields, where something looks at them or changes them.
+    pub(super) headers: Option<HeaderMap>,
+    pub(super) body: RequestBody,
+    pub(super) framing: BodyFraming,
+    /// The protocol to switch to.
+    pub(super) upgrade: Option<HeaderValue>,
+    /// The client asked with an extended CONNECT.
+    pub(super) extended: bool,
+    pub(super) ask_gzip: bool,
+    pub(super) trailer: Option<HeaderValue>,
+    pub(super) trusted: bool,
+}
+
+impl Middleware for ReverseProxy {
+    fn handle<'a>(&'a self, ex: &'a mut Exchange, next: Next<'a>) -> LocalBoxFuture<'a, Result> {
+        Box::pin(self.serve(ex, next))
+    }
+}
+
+impl ReverseProxy {
+    async fn serve(&self, ex: &mut Exchange, next: Next<'_>) -> Result {
+        let start = Instant::now();
+        let info = Info::new(start);
+        ex.add_source(PREFIX, info.clone());
+        let mut run = Run {
+            local: ex.worker.local::<Local>(),
+            info,
+            start,
+            prepared: self.prepare(ex).await,
+            tried: Tried::new(),
+            cookies: None,
+        };
+        let mut retries = 0;
+        let mut earlier = None;
+        let result = loop {
+            let problem = match self.attempt(ex, &mut run, next).await {
+                Ok(response) => break Ok(response),
+                Err(Problem::Final(error)) => break Err(error),
+                // An earlier failure says more than that nobody is left.
+                Err(Problem::NoUpstream) => earlier.take().unwrap_or(Problem::NoUpstream),
+                Err(problem) => problem,
+            };
+            if !self.may_try_again(ex, &mut run, &problem, retries).await {
+                break Err(problem.into_error());
+            }
+            earlier = Some(problem);
+            retries += 1;
+        };
+        run.info.ended(retries);
+        result
+    }
+
+    /// Makes the request for the upstream; the client's own stays as it is, its body taken.
+    async fn prepare(&self, ex: &mut Exchange) -> Prepared {
+        let body = ex.request.body.take();
+        let extended = ex.request.method == Method::CONNECT && ex.request.protocol.is_some();
+        let (mut method, uri, body) = match &self.rewriting {
+            None => (ex.request.method.clone(), ex.request.target.to_byte_string(), body),
+            Some(rewriting) => {
+                let (method, target) = rewriting.apply(ex);
+                let changed = method != ex.request.method;
+                let drop_body = changed && matches!(method, Method::GET | Method::HEAD);
+                let body = if drop_body { Body::Empty } else { body };
+                (method, target.to_byte_string(), body)
+            }
+        };
+        let chunked =
+            ex.request.chunked && (body.exact_len().is_none() || ex.request.method == method);
+        let body = read_ahead(body, self.request_buffers).await;
+        let trusted =
+            ex.trusted_proxy || forwarded::peer(ex).is_some_and(|peer| self.trusted.contains(peer));
+        let seen = Seen::of(&ex.request.headers);
+        let can_upgrade = ex.upgrade.is_some();
+        let upgrade = if extended {
+            method = Method::GET;
+            ex.request.protocol.as_ref().and_then(|p| HeaderValue::try_from(&**p).ok())
+        } else {
+            seen.upgrade(&ex.request.headers)
+        };
+        let upgrade = upgrade.filter(|_| can_upgrade);
+        let (body, framing) =
+            frame(body, &method, chunked && self.request_buffers == 0, upgrade.is_some());
+        let trailer = matches!(framing, BodyFraming::Chunked)
+            .then(|| ex.request.headers.get(header::TRAILER).cloned())
+            .flatten();
+        let plain = !self.needs_map
+            && upgrade.is_none()
+            && ex.connection.remote.is_some()
+            && seen.is_plain(trusted);
+        let headers = (!plain).then(|| {
+            let mut headers = forwarded::prepare(ex, trusted, upgrade.as_ref(), trailer.as_ref());
+            if extended {
+                forwarded::websocket_upgrade(&mut headers);
+            }
+            headers
+        });
+        Prepared {
+            ask_gzip: self.transport.compression && !seen.encoding && method != Method::HEAD,
+            method,
+            uri,
+            headers,
+            body,
+            framing,
+            upgrade,
+            extended,
+            trailer,
+            trusted,
+        }
+    }
+}
+
+/// How a body goes out, and how its end is told.
+fn frame(body: Body, method: &Method, chunked: bool, upgrade: bool) -> (RequestBody, BodyFraming) {
+    if upgrade {
+        return (RequestBody::None, BodyFraming::None);
+    }
+    if chunked {
+        let body = match body {
+            Body::Full(bytes) => RequestBody::Full(bytes),
+            Body::Empty => RequestBody::None,
+            stream @ Body::Stream(_) => RequestBody::Stream(stream),
+        };
+        return (body, BodyFraming::Chunked);
+    }
+    match (body.exact_len(), body) {
+        (Some(0), _) | (_, Body::Empty) => {
+            let usual = matches!(*method, Method::POST | Method::PUT | Method::PATCH);
+            (RequestBody::None, if usual { BodyFraming::Length(0) } else { BodyFraming::None })
+        }
+        (_, Body::Full(bytes)) => {
+            let length = bytes.len() as u64;
+            (RequestBody::Full(bytes), BodyFraming::Length(length))
+        }
+        (Some(length), stream) => (RequestBody::Stream(stream), BodyFraming::Length(length)),
+        (None, stream) => (RequestBody::Stream(stream), BodyFraming::Chunked),
+    }
+}
+
+impl From<Problem> for HttpError {
+    fn from(problem: Problem) -> Self {
+        problem.into_error()
+    }
+}

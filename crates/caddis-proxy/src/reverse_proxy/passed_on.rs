@@ -1,0 +1,105 @@
+//! A response body on its way to the client: keeps the upstream's count until it is over.
+
+use std::{
+    pin::Pin,
+    rc::Rc,
+    sync::{Arc, atomic::Ordering},
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use caddis_core::{Body, BodyError};
+use http_body::{Frame, SizeHint};
+
+use super::info::Info;
+use crate::{
+    transport::http::{AnswerBody, Conn, Gunzip, HostPool},
+    upstream::UpstreamState,
+};
+
+/// Counts a request as in flight for as long as it lives.
+pub(crate) struct InFlight(Rc<HostPool>);
+
+impl InFlight {
+    /// Starts to count.
+    pub(crate) fn new(pool: Rc<HostPool>, state: &Arc<UpstreamState>) -> Self {
+        debug_assert!(Arc::ptr_eq(&pool.state, state));
+        pool.state.requests.fetch_add(1, Ordering::Relaxed);
+        Self(pool)
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.state.requests.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// An answer's body, or the connection that switched protocols.
+pub(super) enum PassedOn {
+    Body(Body),
+    Switched(Box<Conn>, InFlight),
+}
+
+/// Makes a body of what the transport gave.
+pub(super) fn pass_on(
+    body: AnswerBody,
+    gunzip: bool,
+    in_flight: InFlight,
+    info: &Rc<Info>,
+) -> PassedOn {
+    let inner = match body {
+        AnswerBody::Switched(conn) => return PassedOn::Switched(conn, in_flight),
+        AnswerBody::Whole(body) if !gunzip => {
+            info.finished();
+            return PassedOn::Body(body);
+        }
+        AnswerBody::Whole(body) | AnswerBody::Http2(body) => body,
+        AnswerBody::Http1(body) => Body::Stream(Box::into_pin(body)),
+    };
+    let inner = if gunzip { Body::stream(Gunzip::new(inner)) } else { inner };
+    PassedOn::Body(Body::stream(Counted { inner, in_flight: Some(in_flight), info: info.clone() }))
+}
+
+struct Counted {
+    inner: Body,
+    in_flight: Option<InFlight>,
+    info: Rc<Info>,
+}
+
+impl http_body::Body for Counted {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
+        match &frame {
+            Some(Ok(_)) if !self.inner.is_end_stream() => {}
+            Some(Ok(_)) | None => {
+                if self.in_flight.take().is_some() {
+                    self.info.finished();
+                }
+            }
+            Some(Err(error)) => {
+                self.in_flight = None;
+                tracing::warn!(
+                    target: "http.handlers.reverse_proxy",
+                    %error,
+                    "aborting with incomplete response"
+                );
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

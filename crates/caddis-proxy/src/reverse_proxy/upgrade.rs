@@ -1,0 +1,238 @@
+//! Protocol switches: answers 101 and copies bytes both ways.
+
+use std::{
+    future::{Future, poll_fn},
+    io,
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use caddis_core::{Body, Exchange, Response, exchange::Io};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::{
+    forwarded::remove_hop_by_hop,
+    handler::{ReverseProxy, Run, Streams},
+    passed_on::InFlight,
+};
+use crate::{
+    generation::Generation,
+    transport::http::{Conn, Local},
+};
+
+/// How long one direction may go on after the other ended.
+const HALF_OPEN: Duration = Duration::from_secs(30);
+
+impl ReverseProxy {
+    /// Answers the switch, and leaves the tunnel for the front to run.
+    pub(super) fn switch(
+        &self,
+        ex: &mut Exchange,
+        run: &Run,
+        mut headers: HeaderMap,
+        conn: Box<Conn>,
+        in_flight: InFlight,
+    ) -> Result<Response, String> {
+        let Some(wanted) = &run.prepared.upgrade else {
+            return Err("backend switched protocols without being asked".to_owned());
+        };
+        let chosen = headers.get(header::UPGRADE).cloned();
+        let agrees = chosen
+            .as_ref()
+            .is_some_and(|chosen| chosen.as_bytes().eq_ignore_ascii_case(wanted.as_bytes()));
+        if !agrees {
+            return Err(format!(
+                "backend tried to switch to protocol {chosen:?} when {wanted:?} was requested"
+            ));
+        }
+        let Some(upgrade) = &mut ex.upgrade else {
+            return Err("the client's connection cannot switch protocols".to_owned());
+        };
+        let websocket = wanted.as_bytes().eq_ignore_ascii_case(b"websocket");
+        let (local, generation, streams) =
+            (run.local.clone(), self.generation.clone(), self.streams);
+        upgrade.run = Some(Box::new(move |client| {
+            Box::pin(async move {
+                let tunnel = Tunnel::new(client, *conn, local);
+                tunnel.run(streams, &generation, websocket).await;
+                drop(in_flight);
+            })
+        }));
+        remove_hop_by_hop(&mut headers);
+        headers.remove(header::CONTENT_LENGTH);
+        if run.prepared.extended {
+            headers.remove("sec-websocket-accept");
+        } else {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+            headers.extend(chosen.map(|chosen| (header::UPGRADE, chosen)));
+        }
+        let mut early = std::mem::take(&mut ex.early_headers);
+        early.remove(header::SERVER);
+        for (name, value) in early {
+            headers.extend(name.map(|name| (name, value)));
+        }
+        let mut response = Response::new(Body::Empty);
+        *response.status_mut() =
+            if run.prepared.extended { StatusCode::OK } else { StatusCode::SWITCHING_PROTOCOLS };
+        *response.headers_mut() = headers;
+        Ok(response)
+    }
+}
+
+/// Bytes of one direction that were read and not yet written.
+#[derive(Default)]
+struct Pipe {
+    rest: Vec<u8>,
+    at: usize,
+    ended: bool,
+    closed: bool,
+    dirty: bool,
+}
+
+impl Pipe {
+    /// Copies as far as possible; ready when the direction has ended.
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        local: &Local,
+        from: &mut (impl AsyncRead + Unpin),
+        to: &mut (impl AsyncWrite + Unpin),
+    ) -> Poll<io::Result<()>> {
+        loop {
+            while self.at < self.rest.len() {
+                let written = ready!(Pin::new(&mut *to).poll_write(cx, &self.rest[self.at..]))?;
+                if written == 0 {
+                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                }
+                self.at += written;
+                self.dirty = true;
+            }
+            if self.at > 0 {
+                // An idle tunnel holds no buffer.
+                self.rest = Vec::new();
+                self.at = 0;
+            }
+            if self.ended {
+                if !self.closed {
+                    ready!(Pin::new(&mut *to).poll_shutdown(cx))?;
+                    self.closed = true;
+                }
+                return Poll::Ready(Ok(()));
+            }
+            let read = local.read(cx, from, |cx, data| {
+                let Some(data) = data else { return Ok(None) };
+                // Most of the time the socket takes it at once.
+                match Pin::new(&mut *to).poll_write(cx, data) {
+                    Poll::Ready(Ok(written)) => Ok(Some(data[written..].to_vec())),
+                    Poll::Ready(Err(error)) => Err(error),
+                    Poll::Pending => Ok(Some(data.to_vec())),
+                }
+            });
+            match read {
+                Poll::Ready(Ok(Ok(Some(rest)))) => {
+                    self.dirty = true;
+                    self.rest = rest;
+                }
+                Poll::Ready(Ok(Ok(None))) => self.ended = true,
+                Poll::Ready(Ok(Err(error))) | Poll::Ready(Err(error)) => {
+                    return Poll::Ready(Err(error));
+                }
+                Poll::Pending => {
+                    if self.dirty {
+                        ready!(Pin::new(&mut *to).poll_flush(cx))?;
+                        self.dirty = false;
+                    }
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+}
+
+struct Tunnel {
+    client: Box<dyn Io>,
+    backend: Conn,
+    local: Rc<Local>,
+    up: Pipe,
+    down: Pipe,
+}
+
+impl Tunnel {
+    fn new(client: Box<dyn Io>, mut backend: Conn, local: Rc<Local>) -> Self {
+        backend.stream.unlimited();
+        let down = Pipe { rest: backend.buf.split().to_vec(), ..Pipe::default() };
+        Self { client, backend, local, up: Pipe::default(), down }
+    }
+
+    async fn run(mut self, streams: Streams, generation: &Arc<Generation>, websocket: bool) {
+        let unloaded = async {
+            generation.ended.cancelled().await;
+            tokio::time::sleep(streams.close_delay).await;
+        };
+        let expired = async {
+            match streams.timeout {
+                Some(limit) => tokio::time::sleep(limit).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.copy() => return,
+            () = expired => return,
+            () = unloaded => {}
+        }
+        if websocket {
+            // Neither peer has to be waited for.
+            let _ = tokio::time::timeout(Duration::from_secs(1), self.say_going_away()).await;
+        }
+    }
+
+    /// Copies both ways; after one direction ended, the other may go on for a while.
+    async fn copy(&mut self) {
+        let mut half_open: Option<Pin<Box<tokio::time::Sleep>>> = None;
+        poll_fn(|cx| {
+            let Self { client, backend, local, up, down } = self;
+            let sent = up.poll(cx, local, client, &mut backend.stream);
+            let received = down.poll(cx, local, &mut backend.stream, client);
+            match (sent, received) {
+                (Poll::Ready(Err(_)), _)
+                | (_, Poll::Ready(Err(_)))
+                | (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(()),
+                (Poll::Pending, Poll::Pending) => Poll::Pending,
+                _ => half_open
+                    .get_or_insert_with(|| Box::pin(tokio::time::sleep(HALF_OPEN)))
+                    .as_mut()
+                    .poll(cx),
+            }
+        })
+        .await;
+    }
+
+    /// Sends both sides a WebSocket close frame with status 1001.
+    async fn say_going_away(&mut self) {
+        use tokio::io::AsyncWriteExt;
+        let status = 1001u16.to_be_bytes();
+        let to_client = [0x88, 2, status[0], status[1]];
+        let mask = fastrand::u32(..).to_be_bytes();
+        let to_backend = [
+            0x88,
+            0x82,
+            mask[0],
+            mask[1],
+            mask[2],
+            mask[3],
+            status[0] ^ mask[0],
+            status[1] ^ mask[1],
+        ];
+        // Whoever is gone already needs no goodbye.
+        if self.client.write_all(&to_client).await.is_ok() {
+            let _ = self.client.flush().await;
+        }
+        if self.backend.stream.write_all(&to_backend).await.is_ok() {
+            let _ = self.backend.stream.flush().await;
+        }
+    }
+}

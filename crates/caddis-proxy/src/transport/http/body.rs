@@ -1,0 +1,188 @@
+//! The body of a response that is still on its connection; the connection goes back to the pool
+//! as soon as the body is complete.
+
+use std::{
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use caddis_core::BodyError;
+use caddis_wire::{BodyDecoder, BodyPart, ChunkError};
+use http::HeaderMap;
+use http_body::{Frame, SizeHint};
+use tokio_util::io::poll_read_buf;
+
+use super::{
+    pool::{Conn, HostPool},
+    upload::Upload,
+};
+
+const FIRST_READ: usize = 16 * 1024;
+const LARGEST_READ: usize = 256 * 1024;
+
+/// A body read from an HTTP/1 connection, while the request's body may still be going out.
+#[derive(Debug)]
+pub(crate) struct H1Body {
+    /// `None` once the body is complete.
+    conn: Option<Conn>,
+    upload: Option<Upload>,
+    decoder: BodyDecoder,
+    pool: Rc<HostPool>,
+    keep: bool,
+    next: Option<Bytes>,
+    trailers: Option<HeaderMap>,
+    read_size: usize,
+}
+
+impl std::fmt::Debug for HostPool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HostPool").finish_non_exhaustive()
+    }
+}
+
+impl H1Body {
+    /// A body whose first bytes may be in the connection's buffer.
+    pub(crate) fn new(
+        conn: Conn,
+        upload: Option<Upload>,
+        decoder: BodyDecoder,
+        pool: Rc<HostPool>,
+        keep: bool,
+    ) -> Self {
+        Self {
+            conn: Some(conn),
+            upload,
+            decoder,
+            pool,
+            keep,
+            next: None,
+            trailers: None,
+            read_size: FIRST_READ,
+        }
+    }
+
+    /// The body is complete: the connection is free.
+    fn finish(&mut self) {
+        if let Some(conn) = self.conn.take()
+            && self.keep
+            && self.upload.is_none()
+            && conn.buf.is_empty()
+        {
+            self.pool.put(conn);
+        }
+        self.upload = None;
+    }
+
+    fn fail(&mut self, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.conn = None;
+        self.upload = None;
+        self.trailers = None;
+        Poll::Ready(Some(Err(error)))
+    }
+
+    fn poll_upload(&mut self, cx: &mut Context<'_>) {
+        let (Some(upload), Some(conn)) = (&mut self.upload, &mut self.conn) else { return };
+        match upload.poll(cx, &mut conn.stream) {
+            Poll::Pending => {}
+            Poll::Ready(Ok(())) => self.upload = None,
+            Poll::Ready(Err(_)) => {
+                self.upload = None;
+                self.keep = false;
+            }
+        }
+    }
+
+    /// Data that was taken out of the buffer; sees whether it was the last.
+    fn hand_out(&mut self, data: Bytes) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Some(conn) = &mut self.conn else {
+            return Poll::Ready(Some(Ok(Frame::data(data))));
+        };
+        if self.decoder.is_done() {
+            self.finish();
+        } else if !conn.buf.is_empty() {
+            match self.decoder.take(&mut conn.buf) {
+                Ok(BodyPart::Data(next)) => self.next = Some(next),
+                Ok(BodyPart::End(trailers)) => self.end(trailers),
+                Ok(BodyPart::NeedMore) => {}
+                // The decoder tells again when it is asked next.
+                Err(_) => {}
+            }
+        }
+        Poll::Ready(Some(Ok(Frame::data(data))))
+    }
+
+    fn end(&mut self, trailers: HeaderMap) {
+        self.trailers = (!trailers.is_empty()).then_some(trailers);
+        self.finish();
+    }
+}
+
+fn body_error(error: ChunkError) -> BodyError {
+    match error {
+        ChunkError::UnexpectedEof => BodyError::Incomplete,
+        error => BodyError::Malformed(error.to_string()),
+    }
+}
+
+impl http_body::Body for H1Body {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        this.poll_upload(cx);
+        if let Some(data) = this.next.take() {
+            return this.hand_out(data);
+        }
+        loop {
+            let Some(conn) = &mut this.conn else {
+                return Poll::Ready(this.trailers.take().map(|t| Ok(Frame::trailers(t))));
+            };
+            match this.decoder.take(&mut conn.buf) {
+                Ok(BodyPart::Data(data)) => return this.hand_out(data),
+                Ok(BodyPart::End(trailers)) => {
+                    this.end(trailers);
+                    continue;
+                }
+                Ok(BodyPart::NeedMore) => {}
+                Err(error) => return this.fail(body_error(error)),
+            }
+            let wanted = this.decoder.remaining().unwrap_or(u64::MAX).min(this.read_size as u64);
+            conn.buf.reserve(usize::try_from(wanted).unwrap_or(this.read_size).max(512));
+            match poll_read_buf(Pin::new(&mut conn.stream), cx, &mut conn.buf) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(error)) => return this.fail(error.into()),
+                Poll::Ready(Ok(0)) => match this.decoder.end_of_input() {
+                    Ok(()) => {
+                        this.keep = false;
+                        this.finish();
+                    }
+                    Err(error) => return this.fail(body_error(error)),
+                },
+                Poll::Ready(Ok(count)) => {
+                    if count >= this.read_size {
+                        this.read_size = (this.read_size * 2).min(LARGEST_READ);
+                    }
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.conn.is_none() && self.next.is_none() && self.trailers.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let next = self.next.as_ref().map_or(0, Bytes::len) as u64;
+        match (&self.conn, self.decoder.remaining()) {
+            (None, _) => SizeHint::with_exact(next),
+            (Some(_), Some(left)) => SizeHint::with_exact(left.saturating_add(next)),
+            (Some(_), None) => SizeHint::default(),
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Config to [`HttpTransport`].
+
+use std::{net::IpAddr, time::Duration};
+
+use caddis_config::{ConfigError, NetworkAddress, Value};
+use caddis_core::CompileCx;
+
+use super::{
+    HttpTransport, KeepAlive, config::HttpTransportConfig, connect::DialSettings, proxy_protocol,
+    tls,
+};
+
+const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
+const FALLBACK_DELAY: Duration = Duration::from_millis(300);
+const PROBE_INTERVAL: Duration = Duration::from_secs(30);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
+const MAX_IDLE: usize = 32;
+const MAX_HEAD: usize = 10 << 20;
+
+/// Compiles the transport; files of certificates are read here.
+pub(crate) fn compile(
+    config: &HttpTransportConfig,
+    cx: &CompileCx<'_>,
+) -> Result<HttpTransport, ConfigError> {
+    refuse_unsupported(config)?;
+    let has = |version: &str| config.versions.iter().any(|known| known == version);
+    let standard = config.versions.is_empty();
+    let (h1, h2) = (standard || has("1.1"), standard || has("2"));
+    let mut alpn = Vec::new();
+    if h2 {
+        alpn.push("h2");
+    }
+    if h1 || !h2 {
+        alpn.push("http/1.1");
+    }
+    let tls = match &config.tls {
+        Some(tls) => Some(tls::compile(tls, &alpn, cx).map_err(|error| error.under("tls"))?),
+        None => None,
+    };
+    let fingerprint =
+        serde_json::to_string(config).map_err(|error| ConfigError::new("", error.to_string()))?;
+    Ok(HttpTransport {
+        dial: dial(config)?,
+        keep: keep(config),
+        tls,
+        h2,
+        h2c: has("h2c"),
+        compression: config.compression != Some(false),
+        proxy_protocol: match config.proxy_protocol.as_str() {
+            "" => None,
+            "v1" => Some(proxy_protocol::Version::V1),
+            "v2" => Some(proxy_protocol::Version::V2),
+            other => {
+                let why = format!("unexpected proxy protocol version {other}");
+                return Err(ConfigError::new("proxy_protocol", why));
+            }
+        },
+        max_head: usize::try_from(config.max_response_header_size)
+            .ok()
+            .filter(|size| *size > 0)
+            .unwrap_or(MAX_HEAD),
+        header_timeout: config.response_header_timeout.positive(),
+        continue_timeout: config.expect_continue_timeout.positive(),
+        read_timeout: config.read_timeout.positive(),
+        write_timeout: config.write_timeout.positive(),
+        max_conns: usize::try_from(config.max_conns_per_host).unwrap_or(0),
+        fingerprint,
+    })
+}
+
+fn refuse_unsupported(config: &HttpTransportConfig) -> Result<(), ConfigError> {
+    let not_yet = |path: &str, what: &str| {
+        Err(ConfigError::new(path, format!("{what} is not supported yet")))
+    };
+    for version in &config.versions {
+        match version.as_str() {
+            "1.1" | "2" | "h2c" => {}
+            "3" => return not_yet("versions", "HTTP/3 to upstreams"),
+            other => {
+                let why = format!("unsupported HTTP version: {other}");
+                return Err(ConfigError::new("versions", why));
+            }
+        }
+    }
+    if config.resolver.is_some() {
+        return not_yet("resolver", "a resolver of its own");
+    }
+    if !config.forward_proxy_url.is_empty() {
+        return not_yet("forward_proxy_url", "a forward proxy");
+    }
+    let from = config.network_proxy.get("from").and_then(Value::as_str);
+    match (&config.network_proxy, from) {
+        (Value::Null, _) | (_, Some("none")) => Ok(()),
+        _ => not_yet("network_proxy", "a forward proxy"),
+    }
+}
+
+fn dial(config: &HttpTransportConfig) -> Result<DialSettings, ConfigError> {
+    let delay = config.dial_fallback_delay;
+    let probe = config.keep_alive.as_ref().map(|keep| keep.probe_interval).unwrap_or_default();
+    Ok(DialSettings {
+        timeout: config.dial_timeout.positive().unwrap_or(DIAL_TIMEOUT),
+        fallback_delay: if delay.is_zero() { Some(FALLBACK_DELAY) } else { delay.positive() },
+        local: local_address(&config.local_address)?,
+        probe_interval: if probe.is_zero() { Some(PROBE_INTERVAL) } else { probe.positive() },
+    })
+}
+
+fn local_address(text: &str) -> Result<Option<IpAddr>, ConfigError> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let wrong = |why: String| ConfigError::new("local_address", why);
+    let address = NetworkAddress::parse(text).map_err(wrong)?;
+    match address.ip() {
+        Some(ip) if address.network.starts_with("tcp") => Ok(Some(ip)),
+        _ => {
+            Err(wrong(format!("local address {text} is no IP address, which is not supported yet")))
+        }
+    }
+}
+
+fn keep(config: &HttpTransportConfig) -> KeepAlive {
+    let keep = config.keep_alive.clone().unwrap_or_default();
+    KeepAlive {
+        enabled: keep.enabled != Some(false),
+        idle_timeout: keep.idle_timeout.positive().unwrap_or(IDLE_TIMEOUT),
+        max_idle: usize::try_from(keep.max_idle_conns_per_host)
+            .ok()
+            .filter(|count| *count > 0)
+            .unwrap_or(MAX_IDLE),
+    }
+}

@@ -1,0 +1,159 @@
+//! New connections: TCP and unix sockets, both address families, PROXY header, TLS.
+
+use std::{
+    future::Future,
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::Path,
+    pin::pin,
+    time::Duration,
+};
+
+use futures_util::future::{Either, select};
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpSocket, TcpStream, UnixStream},
+    time::timeout,
+};
+
+use super::{proxy_protocol, stream::Carrier};
+use crate::{transport::Failure, upstream::Address};
+
+/// How connections are made.
+#[derive(Debug, Clone)]
+pub(crate) struct DialSettings {
+    /// Time for the whole attempt.
+    pub(crate) timeout: Duration,
+    /// When the other address family is tried as well; `None` for never.
+    pub(crate) fallback_delay: Option<Duration>,
+    /// Source address.
+    pub(crate) local: Option<IpAddr>,
+    /// Time between TCP keepalive probes; `None` for none.
+    pub(crate) probe_interval: Option<Duration>,
+}
+
+/// Connects to an address.
+pub(crate) async fn dial(
+    address: &Address,
+    settings: &DialSettings,
+    proxy: Option<&proxy_protocol::Header>,
+) -> Result<Carrier, Failure> {
+    let wrong = |error: &io::Error| {
+        Failure::dial(&format!("{} {}", address.network, address.host_port), error)
+    };
+    let attempt = async {
+        let mut carrier = connect(address, settings).await?;
+        if let Some(header) = proxy {
+            carrier.write_all(&header.bytes()).await?;
+        }
+        io::Result::Ok(carrier)
+    };
+    match timeout(settings.timeout, attempt).await {
+        Ok(Ok(carrier)) => Ok(carrier),
+        Ok(Err(error)) => Err(wrong(&error)),
+        Err(_) => Err(wrong(&io::ErrorKind::TimedOut.into())),
+    }
+}
+
+async fn connect(address: &Address, settings: &DialSettings) -> io::Result<Carrier> {
+    if address.is_unix() {
+        if address.network != "unix" {
+            return Err(unsupported(&address.network));
+        }
+        return UnixStream::connect(Path::new(&address.host)).await.map(Carrier::Unix);
+    }
+    let family = match address.network.as_str() {
+        "tcp" => None,
+        "tcp4" => Some(false),
+        "tcp6" => Some(true),
+        other => return Err(unsupported(other)),
+    };
+    let stream = match address.ip {
+        Some(ip) => connect_to(SocketAddr::new(ip, address.port), settings).await?,
+        None => {
+            let mut found = resolve(&address.host, address.port).await?;
+            if let Some(six) = family {
+                found.retain(|address| address.is_ipv6() == six);
+            }
+            connect_any(found, settings).await?
+        }
+    };
+    stream.set_nodelay(true)?;
+    if let Some(interval) = settings.probe_interval {
+        let keepalive = socket2::TcpKeepalive::new().with_time(interval).with_interval(interval);
+        // Probes are a help, not a condition.
+        let _ = socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive);
+    }
+    Ok(Carrier::Tcp(stream))
+}
+
+fn unsupported(network: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, format!("unknown network {network}"))
+}
+
+async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    if host.is_empty() {
+        // An empty host is this machine.
+        return Ok(vec![
+            SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+            SocketAddr::from((Ipv6Addr::LOCALHOST, port)),
+        ]);
+    }
+    let found: Vec<_> = tokio::net::lookup_host((host, port))
+        .await
+        .map_err(|error| io::Error::new(error.kind(), format!("lookup {host}: no such host")))?
+        .collect();
+    if found.is_empty() {
+        return Err(io::Error::other(format!("lookup {host}: no such host")));
+    }
+    Ok(found)
+}
+
+/// Tries the addresses of the first one's family in turn; after a delay the other family's beside.
+async fn connect_any(found: Vec<SocketAddr>, settings: &DialSettings) -> io::Result<TcpStream> {
+    let six = found.first().is_some_and(SocketAddr::is_ipv6);
+    let (first, second): (Vec<_>, Vec<_>) =
+        found.into_iter().partition(|address| address.is_ipv6() == six);
+    let Some(delay) = settings.fallback_delay.filter(|_| !second.is_empty()) else {
+        let all: Vec<_> = first.into_iter().chain(second).collect();
+        return connect_each(&all, settings).await;
+    };
+    let primary = pin!(connect_each(&first, settings));
+    let primary = match select(primary, pin!(tokio::time::sleep(delay))).await {
+        Either::Left((Ok(stream), _)) => return Ok(stream),
+        Either::Left((Err(_), _)) => return connect_each(&second, settings).await,
+        Either::Right(((), primary)) => primary,
+    };
+    either(primary, pin!(connect_each(&second, settings))).await
+}
+
+/// The first that succeeds, else the last error.
+async fn either<A, B>(one: A, other: B) -> io::Result<TcpStream>
+where
+    A: Future<Output = io::Result<TcpStream>> + Unpin,
+    B: Future<Output = io::Result<TcpStream>> + Unpin,
+{
+    match select(one, other).await {
+        Either::Left((Ok(stream), _)) | Either::Right((Ok(stream), _)) => Ok(stream),
+        Either::Left((Err(_), other)) => other.await,
+        Either::Right((Err(_), one)) => one.await,
+    }
+}
+
+async fn connect_each(all: &[SocketAddr], settings: &DialSettings) -> io::Result<TcpStream> {
+    let mut failed = io::Error::other("no addresses");
+    for address in all {
+        match connect_to(*address, settings).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
+}
+
+async fn connect_to(address: SocketAddr, settings: &DialSettings) -> io::Result<TcpStream> {
+    let Some(local) = settings.local else { return TcpStream::connect(address).await };
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.bind(SocketAddr::new(local, 0))?;
+    socket.connect(address).await
+}

@@ -1,0 +1,147 @@
+//! The request as it goes out, written without building a map where nothing asks for one.
+
+use std::{io::Write as _, net::IpAddr};
+
+use caddis_wire::{BodyFraming, write_header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+
+/// A request head on its way to the upstream.
+pub(crate) struct Outgoing<'a> {
+    /// The method.
+    pub(crate) method: &'a Method,
+    /// Path and query.
+    pub(crate) target: &'a str,
+    /// The host.
+    pub(crate) host: &'a [u8],
+    /// The fields.
+    pub(crate) fields: Fields<'a>,
+    /// How the end of the body is told.
+    pub(crate) framing: BodyFraming,
+    /// Whether the connection is to be closed afterwards.
+    pub(crate) close: bool,
+    /// Whether the transport asks for gzip.
+    pub(crate) ask_gzip: bool,
+    /// Whether the request must have a connection that can be upgraded.
+    pub(crate) upgrade: bool,
+}
+
+/// Where the fields come from.
+#[derive(Clone, Copy)]
+pub(crate) enum Fields<'a> {
+    /// As they are.
+    Ready(&'a HeaderMap),
+    /// The client's, without hop-by-hop and forwarding fields, and with these.
+    Edited(&'a HeaderMap, Forwarded<'a>),
+}
+
+/// The fields that say where a request comes from.
+#[derive(Clone, Copy)]
+pub(crate) struct Forwarded<'a> {
+    /// The peer, for `X-Forwarded-For`.
+    pub(crate) peer: IpAddr,
+    /// `X-Forwarded-Proto`.
+    pub(crate) scheme: &'static str,
+    /// `X-Forwarded-Host`.
+    pub(crate) host: &'a str,
+    /// `Via`.
+    pub(crate) via: &'static HeaderValue,
+    /// `Trailer`, where the request announced some.
+    pub(crate) trailer: Option<&'a HeaderValue>,
+}
+
+impl Outgoing<'_> {
+    /// Writes the head.
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        let empty = HeaderMap::new();
+        // The codec writes the request line, and sees to it that the target stays one.
+        caddis_wire::write_request_head(
+            out,
+            self.method,
+            self.target.as_bytes(),
+            &empty,
+            BodyFraming::None,
+        );
+        out.truncate(out.len() - 2);
+        line(out, b"Host: ", self.host);
+        match self.fields {
+            Fields::Ready(headers) => {
+                for (name, value) in headers {
+                    if name != header::HOST && !is_framing(name) {
+                        write_header(out, name, value);
+                    }
+                }
+            }
+            Fields::Edited(headers, forwarded) => forwarded.write(out, headers),
+        }
+        if self.ask_gzip {
+            out.extend_from_slice(b"Accept-Encoding: gzip\r\n");
+        }
+        if self.close {
+            out.extend_from_slice(b"Connection: close\r\n");
+        }
+        match self.framing {
+            // Writing to a Vec cannot fail.
+            BodyFraming::Length(length) => drop(write!(out, "Content-Length: {length}\r\n")),
+            BodyFraming::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+            BodyFraming::None | BodyFraming::UntilClose => {}
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+impl Forwarded<'_> {
+    fn write(&self, out: &mut Vec<u8>, headers: &HeaderMap) {
+        for (name, value) in headers {
+            if !is_left_out(name) {
+                write_header(out, name, value);
+            }
+        }
+        let _ = write!(out, "X-Forwarded-For: {}\r\n", self.peer);
+        line(out, b"X-Forwarded-Proto: ", self.scheme.as_bytes());
+        line(out, b"X-Forwarded-Host: ", self.host.as_bytes());
+        line(out, b"Via: ", self.via.as_bytes());
+        if let Some(trailer) = self.trailer {
+            line(out, b"Trailer: ", trailer.as_bytes());
+        }
+    }
+}
+
+fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn is_framing(name: &HeaderName) -> bool {
+    name == header::CONTENT_LENGTH || name == header::TRANSFER_ENCODING
+}
+
+/// Whether the fast way leaves a field out: framing, hop-by-hop, and what is written anew.
+fn is_left_out(name: &HeaderName) -> bool {
+    is_hop_by_hop(name)
+        || matches!(
+            name.as_str(),
+            "content-length"
+                | "host"
+                | "x-forwarded-for"
+                | "x-forwarded-proto"
+                | "x-forwarded-host"
+        )
+}
+
+/// Whether a field belongs to one connection.
+pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "alt-svc"
+            | "connection"
+            | "proxy-connection"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}

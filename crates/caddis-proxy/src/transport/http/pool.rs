@@ -1,0 +1,323 @@
+//! Idle connections, per worker and upstream address; nothing here is locked.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    hash::{BuildHasherDefault, Hasher},
+    io,
+    pin::Pin,
+    rc::Rc,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant},
+};
+
+use bytes::BytesMut;
+use caddis_core::{Body, State};
+use hyper::client::conn::http2::SendRequest;
+use tokio::{
+    io::{AsyncRead, ReadBuf},
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
+
+use super::stream::Stream;
+use crate::upstream::{Address, UpstreamState};
+
+/// How often idle connections are looked through.
+const SWEEP: Duration = Duration::from_secs(5);
+/// Bytes of the worker's read buffer for heads.
+const SCRATCH: usize = 32 * 1024;
+/// Pools of addresses made per request that a worker keeps.
+const MAX_NAMED: usize = 1024;
+
+/// Names a pool across workers and plans: same transport settings and same address, same pool.
+#[derive(Debug)]
+pub(crate) struct PoolId {
+    /// Unique in this process.
+    pub(crate) id: u64,
+    /// `max_conns_per_host`.
+    pub(crate) permits: Option<Arc<Semaphore>>,
+}
+
+impl PoolId {
+    /// The id of a transport (by fingerprint) and an address.
+    pub(crate) fn lease(
+        state: &State,
+        fingerprint: &str,
+        address: &str,
+        max_conns: usize,
+    ) -> Arc<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        state.table::<String, Self>().lease(format!("{fingerprint} {address}"), || Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            permits: (max_conns > 0).then(|| Arc::new(Semaphore::new(max_conns))),
+        })
+    }
+}
+
+/// A connection with what was read beyond the last message.
+#[derive(Debug)]
+pub(crate) struct Conn {
+    /// The stream.
+    pub(crate) stream: Stream,
+    /// Bytes read and not used yet.
+    pub(crate) buf: BytesMut,
+    /// Whether it carried a request before.
+    pub(crate) reused: bool,
+    /// The place it takes under `max_conns_per_host`.
+    pub(crate) permit: Option<OwnedSemaphorePermit>,
+}
+
+struct Idle {
+    conn: Conn,
+    since: Instant,
+}
+
+/// Settings for idle connections.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct KeepAlive {
+    /// Whether connections are kept at all.
+    pub(crate) enabled: bool,
+    /// How long one may be idle.
+    pub(crate) idle_timeout: Duration,
+    /// How many are kept.
+    pub(crate) max_idle: usize,
+}
+
+/// The connections of one worker to one address.
+pub(crate) struct HostPool {
+    /// Where they lead.
+    pub(crate) address: Address,
+    idle: RefCell<Vec<Idle>>,
+    /// Open HTTP/2 connection.
+    pub(crate) h2: RefCell<Option<SendRequest<Body>>>,
+    /// What is to be kept.
+    pub(crate) keep: KeepAlive,
+    /// The limit on connections.
+    pub(crate) permits: Option<Arc<Semaphore>>,
+    /// Counters of the upstream.
+    pub(crate) state: Arc<UpstreamState>,
+    owner: Weak<PoolId>,
+    orphan: Cell<bool>,
+}
+
+impl HostPool {
+    /// An empty pool.
+    pub(crate) fn new(
+        address: Address,
+        keep: KeepAlive,
+        owner: &Arc<PoolId>,
+        state: Arc<UpstreamState>,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            address,
+            idle: RefCell::default(),
+            h2: RefCell::default(),
+            keep,
+            permits: owner.permits.clone(),
+            state,
+            owner: Arc::downgrade(owner),
+            orphan: Cell::new(false),
+        })
+    }
+
+    /// A pool that keeps nothing, for single exchanges.
+    pub(crate) fn detached(address: Address) -> Rc<Self> {
+        let keep = KeepAlive { enabled: false, idle_timeout: Duration::ZERO, max_idle: 0 };
+        Rc::new(Self {
+            address,
+            idle: RefCell::default(),
+            h2: RefCell::default(),
+            keep,
+            permits: None,
+            state: Arc::default(),
+            owner: Weak::new(),
+            orphan: Cell::new(true),
+        })
+    }
+
+    /// The most recently used connection that is still silent: one that was closed, or on which
+    /// the upstream spoke unasked, is dropped.
+    pub(crate) fn take(&self) -> Option<Conn> {
+        let mut idle = self.idle.borrow_mut();
+        while let Some(Idle { mut conn, .. }) = idle.pop() {
+            if is_silent(&mut conn.stream) {
+                conn.reused = true;
+                return Some(conn);
+            }
+        }
+        None
+    }
+
+    /// Keeps a connection for the next request.
+    pub(crate) fn put(&self, mut conn: Conn) {
+        if !self.keep.enabled || self.orphan.get() {
+            return;
+        }
+        conn.stream.rest();
+        conn.permit = None;
+        conn.buf = BytesMut::new();
+        let mut idle = self.idle.borrow_mut();
+        if idle.len() < self.keep.max_idle {
+            idle.push(Idle { conn, since: Instant::now() });
+        }
+    }
+
+    /// Closes what was idle for too long or was closed by the upstream.
+    fn sweep(&self, now: Instant) {
+        self.idle.borrow_mut().retain_mut(|idle| {
+            now.duration_since(idle.since) < self.keep.idle_timeout
+                && is_silent(&mut idle.conn.stream)
+        });
+    }
+
+    /// Whether a plan still uses it.
+    fn is_used(&self) -> bool {
+        let used = self.owner.strong_count() > 0;
+        if !used {
+            self.orphan.set(true);
+        }
+        used
+    }
+
+    #[cfg(test)]
+    pub(crate) fn idle_count(&self) -> usize {
+        self.idle.borrow().len()
+    }
+}
+
+/// Whether nothing arrived, not even the end. No system call where no event was seen.
+fn is_silent(stream: &mut Stream) -> bool {
+    let mut byte = [0; 1];
+    let mut cx = Context::from_waker(Waker::noop());
+    Pin::new(stream).poll_read(&mut cx, &mut ReadBuf::new(&mut byte)).is_pending()
+}
+
+/// Hashes numbers that are unique already.
+#[derive(Default)]
+struct NumberHasher(u64);
+
+impl Hasher for NumberHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
+
+/// What one worker keeps for this crate: buffers and pools.
+#[derive(Default)]
+pub(crate) struct Local {
+    fixed: RefCell<HashMap<u64, Rc<HostPool>, BuildHasherDefault<NumberHasher>>>,
+    named: RefCell<HashMap<(u64, String), Rc<HostPool>>>,
+    scratch: RefCell<Vec<u8>>,
+    head: RefCell<Vec<u8>>,
+    sweeping: Cell<bool>,
+}
+
+impl Local {
+    /// The pool of a fixed address.
+    pub(crate) fn fixed(
+        self: &Rc<Self>,
+        owner: &Arc<PoolId>,
+        make: impl FnOnce() -> Rc<HostPool>,
+    ) -> Rc<HostPool> {
+        if let Some(pool) = self.fixed.borrow().get(&owner.id) {
+            return pool.clone();
+        }
+        self.start_sweeping();
+        let pool = make();
+        self.fixed.borrow_mut().insert(owner.id, pool.clone());
+        pool
+    }
+
+    /// The pool of an address that was made for this request.
+    pub(crate) fn named(
+        self: &Rc<Self>,
+        owner: &Arc<PoolId>,
+        name: String,
+        make: impl FnOnce() -> Rc<HostPool>,
+    ) -> Rc<HostPool> {
+        let key = (owner.id, name);
+        if let Some(pool) = self.named.borrow().get(&key) {
+            return pool.clone();
+        }
+        self.start_sweeping();
+        let pool = make();
+        let mut named = self.named.borrow_mut();
+        if named.len() >= MAX_NAMED {
+            named.clear();
+        }
+        named.insert(key, pool.clone());
+        pool
+    }
+
+    /// Reads once into the worker's buffer and shows what came; `None` is the end.
+    pub(crate) fn read<T>(
+        &self,
+        cx: &mut Context<'_>,
+        stream: &mut (impl AsyncRead + Unpin),
+        show: impl FnOnce(&mut Context<'_>, Option<&[u8]>) -> T,
+    ) -> Poll<io::Result<T>> {
+        let mut scratch = self.scratch.borrow_mut();
+        if scratch.is_empty() {
+            scratch.resize(SCRATCH, 0);
+        }
+        let mut buf = ReadBuf::new(&mut scratch);
+        match Pin::new(stream).poll_read(cx, &mut buf) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Ready(Ok(())) => {
+                let data = buf.filled();
+                Poll::Ready(Ok(show(cx, (!data.is_empty()).then_some(data))))
+            }
+        }
+    }
+
+    /// Lends the worker's buffer for a request head, empty.
+    pub(crate) fn with_head<T>(&self, work: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+        let mut head = self.head.borrow_mut();
+        head.clear();
+        let result = work(&mut head);
+        if head.capacity() > 256 * 1024 {
+            *head = Vec::new();
+        }
+        result
+    }
+
+    fn start_sweeping(self: &Rc<Self>) {
+        if self.sweeping.replace(true) {
+            return;
+        }
+        let local = Rc::downgrade(self);
+        tokio::task::spawn_local(async move {
+            loop {
+                tokio::time::sleep(SWEEP).await;
+                let Some(local) = local.upgrade() else { return };
+                local.sweep(Instant::now());
+            }
+        });
+    }
+
+    fn sweep(&self, now: Instant) {
+        let keep = |pool: &Rc<HostPool>| {
+            pool.sweep(now);
+            pool.is_used()
+        };
+        self.fixed.borrow_mut().retain(|_, pool| keep(pool));
+        self.named.borrow_mut().retain(|_, pool| {
+            keep(pool) && (!pool.idle.borrow().is_empty() || Rc::strong_count(pool) > 1)
+        });
+    }
+}

@@ -1,0 +1,290 @@
+//! TLS to upstreams.
+
+use std::{
+    io,
+    sync::{Arc, OnceLock},
+};
+
+use base64::Engine as _;
+use caddis_config::{ConfigError, Value};
+use caddis_core::{CompileCx, Template};
+use rustls::{
+    ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    client::{
+        WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    crypto::{CryptoProvider, aws_lc_rs},
+};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject};
+use tokio_rustls::TlsConnector;
+
+use super::{config::TlsConfig, stream::Carrier};
+use crate::transport::Failure;
+
+/// Compiled TLS settings of a transport.
+#[derive(Debug, Clone)]
+pub(crate) struct TlsSettings {
+    /// With ALPN for all versions of the transport.
+    pub(crate) any: Arc<ClientConfig>,
+    /// With ALPN for HTTP/1.1 alone.
+    pub(crate) only_h1: Arc<ClientConfig>,
+    /// Name to ask for; the upstream's host if `None`.
+    pub(crate) server_name: Option<Template>,
+    /// Ports without TLS.
+    pub(crate) except_ports: Vec<String>,
+    /// Time for the handshake.
+    pub(crate) handshake_timeout: Option<std::time::Duration>,
+}
+
+/// The certificates that the system trusts, read once.
+#[derive(Default)]
+struct SystemRoots(OnceLock<Arc<RootCertStore>>);
+
+/// Compiles the settings.
+pub(crate) fn compile(
+    config: &TlsConfig,
+    alpn: &[&str],
+    cx: &CompileCx<'_>,
+) -> Result<TlsSettings, ConfigError> {
+    let provider = Arc::new(provider(config)?);
+    let builder = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| ConfigError::new("", error.to_string()))?;
+    let builder = if config.insecure_skip_verify {
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(NoVerify(provider)))
+    } else {
+        let roots = roots(config, cx)?;
+        let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider)
+            .build()
+            .map_err(|error| ConfigError::new("ca", error.to_string()))?;
+        builder.dangerous().with_custom_certificate_verifier(verifier)
+    };
+    let mut any = match client_certificate(config)? {
+        Some((chain, key)) => builder
+            .with_client_auth_cert(chain, key)
+            .map_err(|error| ConfigError::new("client_certificate_file", error.to_string()))?,
+        None => builder.with_no_client_auth(),
+    };
+    any.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+    let mut only_h1 = any.clone();
+    only_h1.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(TlsSettings {
+        any: Arc::new(any),
+        only_h1: Arc::new(only_h1),
+        server_name: (!config.server_name.is_empty()).then(|| Template::parse(&config.server_name)),
+        except_ports: config.except_ports.clone(),
+        handshake_timeout: config.handshake_timeout.positive(),
+    })
+}
+
+fn provider(config: &TlsConfig) -> Result<CryptoProvider, ConfigError> {
+    let mut provider = aws_lc_rs::default_provider();
+    if !config.curves.is_empty() {
+        provider.kx_groups = config
+            .curves
+            .iter()
+            .map(|curve| match curve.as_str() {
+                "x25519mlkem768" => Ok(aws_lc_rs::kx_group::X25519MLKEM768),
+                "x25519" => Ok(aws_lc_rs::kx_group::X25519),
+                "secp256r1" => Ok(aws_lc_rs::kx_group::SECP256R1),
+                "secp384r1" => Ok(aws_lc_rs::kx_group::SECP384R1),
+                other => Err(ConfigError::new("curves", format!("unsupported curve: {other}"))),
+            })
+            .collect::<Result<_, _>>()?;
+    }
+    Ok(provider)
+}
+
+fn client_certificate(
+    config: &TlsConfig,
+) -> Result<Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>, ConfigError> {
+    if !config.client_certificate_automate.is_empty() {
+        let why = "managed client certificates are not supported yet";
+        return Err(ConfigError::new("client_certificate_automate", why));
+    }
+    let (certificate, key) = (&config.client_certificate_file, &config.client_certificate_key_file);
+    if certificate.is_empty() && key.is_empty() {
+        return Ok(None);
+    }
+    if certificate.is_empty() || key.is_empty() {
+        let why = "client_certificate_file and client_certificate_key_file must both be set";
+        return Err(ConfigError::new("client_certificate_file", why));
+    }
+    let chain = pem_file(certificate)
+        .map_err(|error| ConfigError::new("client_certificate_file", error))?;
+    let key = PrivateKeyDer::from_pem_file(key).map_err(|error| {
+        ConfigError::new("client_certificate_key_file", format!("{key}: {error}"))
+    })?;
+    Ok(Some((chain, key)))
+}
+
+fn pem_file(path: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+    let certificates: Vec<_> = CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect)
+        .map_err(|error| format!("{path}: {error}"))?;
+    if certificates.is_empty() {
+        return Err(format!("{path}: no certificates"));
+    }
+    Ok(certificates)
+}
+
+fn roots(config: &TlsConfig, cx: &CompileCx<'_>) -> Result<Arc<RootCertStore>, ConfigError> {
+    let mut store = RootCertStore::empty();
+    if !config.ca.is_null() {
+        if !config.root_ca_pool.is_empty() || !config.root_ca_pem_files.is_empty() {
+            let why = "conflicting config for Root CA pool";
+            return Err(ConfigError::new("ca", why));
+        }
+        pool(&config.ca, &mut store, cx, 0).map_err(|error| error.under("ca"))?;
+        return Ok(Arc::new(store));
+    }
+    for text in &config.root_ca_pool {
+        der(text, &mut store).map_err(|error| ConfigError::new("root_ca_pool", error))?;
+    }
+    for path in &config.root_ca_pem_files {
+        file(path, &mut store).map_err(|error| ConfigError::new("root_ca_pem_files", error))?;
+    }
+    if store.is_empty() {
+        return Ok(system(cx));
+    }
+    Ok(Arc::new(store))
+}
+
+fn system(cx: &CompileCx<'_>) -> Arc<RootCertStore> {
+    let roots = cx.state.single::<SystemRoots>();
+    roots
+        .0
+        .get_or_init(|| {
+            let mut store = RootCertStore::empty();
+            store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            Arc::new(store)
+        })
+        .clone()
+}
+
+/// Pools of pools deeper than this are refused.
+const MAX_DEPTH: usize = 8;
+
+fn pool(
+    json: &Value,
+    store: &mut RootCertStore,
+    cx: &CompileCx<'_>,
+    depth: usize,
+) -> Result<(), ConfigError> {
+    let texts = |key: &str| -> Vec<String> {
+        match json.get(key) {
+            Some(Value::Array(items)) => {
+                items.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+            }
+            _ => Vec::new(),
+        }
+    };
+    let name = json.get("provider").and_then(Value::as_str).unwrap_or_default();
+    match name {
+        "inline" => {
+            for text in texts("trusted_ca_certs") {
+                der(&text, store).map_err(|error| ConfigError::new("trusted_ca_certs", error))?;
+            }
+            Ok(())
+        }
+        "file" => {
+            for path in texts("pem_files") {
+                file(&path, store).map_err(|error| ConfigError::new("pem_files", error))?;
+            }
+            Ok(())
+        }
+        "system" => {
+            store.roots.extend(system(cx).roots.iter().cloned());
+            Ok(())
+        }
+        "combined" if depth < MAX_DEPTH => {
+            let sources = json.get("sources").and_then(Value::as_array);
+            for source in sources.into_iter().flatten() {
+                pool(source, store, cx, depth + 1)?;
+            }
+            Ok(())
+        }
+        "pki_root" | "pki_intermediate" | "storage" | "http" | "combined" => Err(ConfigError::new(
+            "provider",
+            format!("tls.ca_pool.source.{name} is not supported in the http transport yet"),
+        )),
+        _ => Err(caddis_core::compile::unknown_module("tls.ca_pool.source", name, "provider")),
+    }
+}
+
+fn der(text: &str, store: &mut RootCertStore) -> Result<(), String> {
+    let bytes = base64::engine::general_purpose::STANDARD
+        .decode(text.trim())
+        .map_err(|error| error.to_string())?;
+    store.add(CertificateDer::from(bytes)).map_err(|error| error.to_string())
+}
+
+fn file(path: &str, store: &mut RootCertStore) -> Result<(), String> {
+    for certificate in pem_file(path)? {
+        store.add(certificate).map_err(|error| format!("{path}: {error}"))?;
+    }
+    Ok(())
+}
+
+/// Makes the handshake; tells whether HTTP/2 was agreed on.
+pub(crate) async fn connect(
+    carrier: Carrier,
+    config: Arc<ClientConfig>,
+    name: &str,
+    limit: Option<std::time::Duration>,
+) -> Result<(Carrier, bool), Failure> {
+    let name = ServerName::try_from(name.trim_matches(['[', ']']).to_owned())
+        .map_err(|_| Failure::Dial(format!("tls: invalid server name '{name}'")))?;
+    let handshake = TlsConnector::from(config).connect(name, carrier);
+    let stream = match limit {
+        Some(limit) => tokio::time::timeout(limit, handshake)
+            .await
+            .unwrap_or_else(|_| Err(io::Error::other("net/http: TLS handshake timeout"))),
+        None => handshake.await,
+    };
+    let stream = stream.map_err(|error| Failure::Dial(format!("tls: {error}")))?;
+    let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    Ok((Carrier::Tls(Box::new(stream)), h2))
+}
+
+/// Takes any certificate; signatures are still checked.
+#[derive(Debug)]
+struct NoVerify(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for NoVerify {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, certificate, signed, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signed, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

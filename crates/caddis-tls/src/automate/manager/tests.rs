@@ -1,0 +1,194 @@
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use super::{CertManager, Issuer, ManagedSubject, Reconcile};
+use crate::{
+    automate::{OnDemandError, OnDemandPolicy, Permission},
+    certificate::Certificate,
+    key::{KeyType, to_pem},
+    storage::{FileSystem, Storage},
+    testing::TempDir,
+};
+
+fn internal() -> Issuer {
+    Issuer::Internal { ca: String::new(), lifetime: None, sign_with_root: false }
+}
+
+fn subject(name: &str, issuer: Issuer) -> ManagedSubject {
+    ManagedSubject {
+        name: name.to_owned(),
+        issuers: vec![issuer],
+        key_type: KeyType::P256,
+        reuse_private_keys: false,
+        renewal_window_ratio: 0.0,
+    }
+}
+
+fn wanted(dir: &TempDir, subjects: Vec<ManagedSubject>) -> Reconcile {
+    let storage = Arc::new(FileSystem::new(dir.path()));
+    Reconcile { subjects, on_demand: Vec::new(), loaded: Vec::new(), storage }
+}
+
+fn manager(dir: &TempDir) -> Arc<CertManager> {
+    CertManager::new(Arc::new(FileSystem::new(dir.path())))
+}
+
+fn one(manager: &CertManager, name: &str) -> Option<Arc<Certificate>> {
+    manager.store().load().named(name).first().cloned()
+}
+
+/// All files with their contents.
+fn files(dir: &TempDir) -> Vec<(String, Vec<u8>)> {
+    let storage = FileSystem::new(dir.path());
+    let mut found = Vec::new();
+    let mut folders = vec![String::new()];
+    while let Some(folder) = folders.pop() {
+        for key in storage.list(&folder).unwrap() {
+            match storage.load(&key) {
+                Ok(content) => found.push((key, content)),
+                Err(_) => folders.push(key),
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+#[tokio::test]
+async fn certificates_are_there_after_the_first_call() {
+    let dir = TempDir::new();
+    let manager = manager(&dir);
+    let names = ["a.test", "*.b.test", "127.0.0.1"];
+    let subjects = names.map(|name| subject(name, internal())).to_vec();
+    manager.reconcile(wanted(&dir, subjects.clone())).await;
+    for name in names {
+        assert!(one(&manager, name).is_some(), "{name}");
+    }
+    let storage = FileSystem::new(dir.path());
+    let base = "certificates/local/wildcard_.b.test/wildcard_.b.test";
+    let metadata = String::from_utf8(storage.load(&format!("{base}.json")).unwrap()).unwrap();
+    assert_eq!(metadata, "{\n\t\"sans\": [\n\t\t\"*.b.test\"\n\t],\n\t\"issuer_data\": null\n}");
+    assert!(storage.exists(&format!("{base}.key")));
+
+    let before = files(&dir);
+    let again = self::manager(&dir);
+    again.reconcile(wanted(&dir, subjects.clone())).await;
+    assert_eq!(files(&dir), before, "an existing storage is used as it is");
+    let same =
+        |name| one(&again, name).unwrap().fingerprint == one(&manager, name).unwrap().fingerprint;
+    assert!(names.into_iter().all(same));
+
+    manager.reconcile(wanted(&dir, subjects[..1].to_vec())).await;
+    assert!(one(&manager, "a.test").is_some());
+    assert!(one(&manager, "127.0.0.1").is_none(), "names that are gone are forgotten");
+}
+
+#[tokio::test]
+async fn broken_leaves_are_issued_again() {
+    let dir = TempDir::new();
+    let storage = FileSystem::new(dir.path());
+    let subjects = vec![subject("a.test", internal())];
+    manager(&dir).reconcile(wanted(&dir, subjects.clone())).await;
+    let key = storage.load("pki/authorities/local/root.key").unwrap();
+    storage.store("certificates/local/a.test/a.test.crt", b"garbage").unwrap();
+    let again = manager(&dir);
+    again.reconcile(wanted(&dir, subjects.clone())).await;
+    assert!(one(&again, "a.test").is_some());
+    assert_eq!(storage.load("pki/authorities/local/root.key").unwrap(), key);
+
+    storage.store("certificates/local/a.test/a.test.crt", b"garbage").unwrap();
+    storage.store("pki/authorities/local/root.crt", b"garbage").unwrap();
+    let again = manager(&dir);
+    again.reconcile(wanted(&dir, subjects)).await;
+    assert!(one(&again, "a.test").is_none());
+    assert_eq!(storage.load("pki/authorities/local/root.key").unwrap(), key);
+}
+
+#[tokio::test]
+async fn acme_names_are_served_from_storage_only() {
+    let dir = TempDir::new();
+    let storage = FileSystem::new(dir.path());
+    let key = KeyType::P256.generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(vec!["stored.test".to_owned()]).unwrap();
+    params.not_before = time::OffsetDateTime::now_utc();
+    params.not_after = time::OffsetDateTime::now_utc() + Duration::from_secs(90 * 86_400);
+    let chain = params.self_signed(&key).unwrap().pem();
+    let base = "certificates/acme-v02.api.letsencrypt.org-directory/stored.test/stored.test";
+    storage.store(&format!("{base}.crt"), chain.as_bytes()).unwrap();
+    storage.store(&format!("{base}.key"), to_pem(&key).as_bytes()).unwrap();
+    let acme = Issuer::Acme { directory: String::new() };
+    let subjects = vec![
+        subject("stored.test", acme.clone()),
+        subject("new.test", acme),
+        subject("own.test", internal()),
+    ];
+    let manager = manager(&dir);
+    manager.reconcile(wanted(&dir, subjects)).await;
+    assert!(one(&manager, "stored.test").is_some());
+    assert!(one(&manager, "new.test").is_none());
+    assert!(one(&manager, "own.test").is_some(), "the rest of the server works");
+}
+
+#[tokio::test]
+async fn due_certificates_are_renewed_and_the_old_one_is_served_on() {
+    let dir = TempDir::new();
+    let short = |lifetime| Issuer::Internal {
+        ca: String::new(),
+        lifetime: Some(Duration::from_secs(lifetime)),
+        sign_with_root: false,
+    };
+    let manager = manager(&dir);
+    let subjects = vec![subject("a.test", short(3_600))];
+    manager.reconcile(wanted(&dir, subjects)).await;
+    let old = one(&manager, "a.test").unwrap();
+    // An hour later, seen from a manager whose clock is ahead.
+    let later = CertManager::with_clock(Arc::new(FileSystem::new(dir.path())), || {
+        crate::timestamp::now() + 3_000
+    });
+    later.reconcile(wanted(&dir, vec![subject("a.test", short(3_600))])).await;
+    let new = one(&later, "a.test").unwrap();
+    assert!(new.not_after >= old.not_after + 2_990);
+    manager.clone().work("a.test".to_owned(), true).await;
+    let taken = one(&manager, "a.test").unwrap();
+    assert_eq!(taken.fingerprint, new.fingerprint, "what another process made is taken");
+}
+
+#[tokio::test]
+async fn on_demand_asks_once_and_issues_once() {
+    let dir = TempDir::new();
+    let manager = manager(&dir);
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counter = asked.clone();
+    let permission = Permission::new(move |name: String| {
+        counter.fetch_add(1, Ordering::Relaxed);
+        async move { if name.starts_with("good") { Ok(()) } else { Err("no".to_owned()) } }
+    });
+    let policy = OnDemandPolicy {
+        subjects: vec!["*.test".to_owned()],
+        issuers: vec![internal()],
+        key_type: KeyType::P256,
+        reuse_private_keys: false,
+        renewal_window_ratio: 0.0,
+        permission: Some(permission),
+    };
+    let with_policy = || Reconcile { on_demand: vec![policy.clone()], ..wanted(&dir, vec![]) };
+    manager.reconcile(with_policy()).await;
+    let (one_, two) =
+        tokio::join!(manager.get_or_issue("good.test"), manager.get_or_issue("GOOD.test"));
+    assert_eq!((one_, two, asked.load(Ordering::Relaxed)), (Ok(()), Ok(()), 1));
+    assert!(one(&manager, "good.test").is_some());
+    let denied = manager.get_or_issue("bad.test").await;
+    assert_eq!(denied, Err(OnDemandError::Denied("no".to_owned())));
+    for name in ["good.other", "", "*.test", "a b.test"] {
+        assert_eq!(manager.get_or_issue(name).await, Err(OnDemandError::NotAllowed), "{name}");
+    }
+    manager.reconcile(with_policy()).await;
+    assert!(one(&manager, "good.test").is_some(), "kept over a reload");
+    manager.reconcile(wanted(&dir, vec![])).await;
+    assert!(one(&manager, "good.test").is_none());
+}

@@ -1,0 +1,12 @@
+//! Managed certificates: what is due when (pure), and the manager that does it.
+
+mod backoff;
+mod driver;
+mod job;
+mod manager;
+mod on_demand;
+mod renewal;
+mod subject;
+
+pub use manager::{CertManager, Issuer, ManagedSubject, Reconcile};
+pub use on_demand::{OnDemandError, OnDemandPolicy, Permission, PermissionFuture};

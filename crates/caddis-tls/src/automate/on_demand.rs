@@ -1,0 +1,129 @@
+//! On-demand certificates: which names may get one during a handshake, and who is asked.
+
+use std::{fmt, future::Future, pin::Pin, sync::Arc};
+
+use super::manager::{Issuer, ManagedSubject};
+use crate::{
+    index::{normalized, wildcards},
+    key::KeyType,
+};
+
+/// The answer to whether a name may get a certificate, to be awaited.
+pub type PermissionFuture = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
+
+/// Asks whether a name may get a certificate (`ask`, permission modules).
+#[derive(Clone)]
+pub struct Permission(Arc<dyn Fn(String) -> PermissionFuture + Send + Sync>);
+
+impl Permission {
+    /// A permission from a function.
+    pub fn new<F>(ask: impl Fn(String) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<(), String>> + Send + 'static,
+    {
+        Self(Arc::new(move |name| Box::pin(ask(name))))
+    }
+
+    pub(crate) fn ask(&self, name: &str) -> PermissionFuture {
+        (self.0)(name.to_owned())
+    }
+}
+
+impl fmt::Debug for Permission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Permission")
+    }
+}
+
+/// An automation policy with `on_demand`.
+#[derive(Debug, Clone)]
+pub struct OnDemandPolicy {
+    /// The subjects it is for, with wildcards; all if empty.
+    pub subjects: Vec<String>,
+    /// Issuers in order.
+    pub issuers: Vec<Issuer>,
+    /// The kind of keys.
+    pub key_type: KeyType,
+    /// Keep the key at renewal.
+    pub reuse_private_keys: bool,
+    /// Share of the lifetime left at which to renew; 0 for the default.
+    pub renewal_window_ratio: f64,
+    /// Who is asked first; nobody if absent.
+    pub permission: Option<Permission>,
+}
+
+/// Why a name gets no certificate during a handshake.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OnDemandError {
+    /// No policy has the name, or it is no name for certificates.
+    NotAllowed,
+    /// The permission was not given.
+    Denied(String),
+    /// The attempt failed.
+    Failed(String),
+}
+
+impl fmt::Display for OnDemandError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotAllowed => f.write_str("no on-demand policy for this name"),
+            Self::Denied(reason) => {
+                write!(f, "certificate is not allowed for server name: {reason}")
+            }
+            Self::Failed(reason) => f.write_str(reason),
+        }
+    }
+}
+
+impl std::error::Error for OnDemandError {}
+
+impl OnDemandPolicy {
+    pub(super) fn covers(&self, name: &str) -> bool {
+        self.subjects.is_empty()
+            || self.subjects.iter().any(|subject| {
+                let subject = normalized(subject);
+                subject == name || wildcards(name).any(|candidate| candidate == subject)
+            })
+    }
+
+    pub(super) fn subject(&self, name: &str) -> ManagedSubject {
+        ManagedSubject {
+            name: name.to_owned(),
+            issuers: self.issuers.clone(),
+            key_type: self.key_type,
+            reuse_private_keys: self.reuse_private_keys,
+            renewal_window_ratio: self.renewal_window_ratio,
+        }
+    }
+}
+
+/// Whether a name can be in a certificate at all (T106).
+pub(super) fn qualifies(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= 253
+        && !name.starts_with('.')
+        && !name.ends_with('.')
+        && !name.contains(|c: char| "()[]{}<> \t\n\"\\!@#$%^&|;'+=*/".contains(c))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::qualifies;
+
+    #[test]
+    fn names_that_qualify() {
+        for (name, want) in [
+            ("a.test", true),
+            ("localhost", true),
+            ("127.0.0.1", true),
+            ("", false),
+            (".a", false),
+            ("a.", false),
+            ("*.a.test", false),
+            ("a b", false),
+            ("../x", false),
+        ] {
+            assert_eq!(qualifies(name), want, "{name}");
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! The state machine of one managed name: no I/O, no clock.
+//!
+//! ```text
+//! Loading ─found─► Valid ─due─► Renewing ─issued─► Valid
+//!    └─missing─► Obtaining ─issued─► Valid
+//!                    └─failed─► Waiting ─due─► Obtaining (or Renewing, where one is still served)
+//! ```
+
+use super::backoff;
+use crate::timestamp::Timestamp;
+
+/// Seconds after which the storage is looked at again where no issuer can be asked.
+const LOOK_AGAIN: i64 = 60 * 60;
+
+/// Where a name stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    /// The storage is being looked at.
+    Loading,
+    /// Served; due at the time.
+    Valid { renew_at: Timestamp },
+    /// Nothing to serve; an attempt is under way.
+    Obtaining { failures: u32, since: Timestamp },
+    /// The old one is served; an attempt is under way.
+    Renewing { failures: u32, since: Timestamp },
+    /// Between attempts.
+    Waiting { failures: u32, since: Timestamp, retry_at: Timestamp, served: bool },
+    /// Given up.
+    Stuck,
+}
+
+/// What happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Event {
+    /// A usable certificate was in storage.
+    Found { renew_at: Timestamp },
+    /// None was.
+    Missing,
+    /// A certificate was issued.
+    Issued { renew_at: Timestamp },
+    /// The attempt failed.
+    Failed,
+    /// There is no issuer to ask.
+    Unsupported,
+    /// Time passed.
+    Tick,
+}
+
+/// What is to be done now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// Ask the issuer.
+    Issue,
+    /// The certificate that came with the event is to be served.
+    Publish,
+    /// Look again at this time.
+    WakeAt(Timestamp),
+    /// No more attempts; somebody must look.
+    GiveUp,
+}
+
+/// One step.
+pub(super) fn step(state: State, event: Event, now: Timestamp) -> (State, Vec<Effect>) {
+    match (state, event) {
+        (_, Event::Issued { renew_at } | Event::Found { renew_at }) => valid(renew_at, now),
+        (_, Event::Unsupported) => {
+            let retry_at = now.saturating_add(LOOK_AGAIN);
+            let state = State::Waiting { failures: 0, since: now, retry_at, served: false };
+            (state, vec![Effect::WakeAt(retry_at)])
+        }
+        (State::Loading, Event::Missing) => {
+            (State::Obtaining { failures: 0, since: now }, vec![Effect::Issue])
+        }
+        (State::Obtaining { failures, since }, Event::Failed) => wait(failures, since, false, now),
+        (State::Renewing { failures, since }, Event::Failed) => wait(failures, since, true, now),
+        (State::Valid { renew_at }, Event::Tick) if now >= renew_at => {
+            (State::Renewing { failures: 0, since: now }, vec![Effect::Issue])
+        }
+        (State::Waiting { failures, since, retry_at, served }, Event::Tick) if now >= retry_at => {
+            let next = if served {
+                State::Renewing { failures, since }
+            } else {
+                State::Obtaining { failures, since }
+            };
+            (next, vec![Effect::Issue])
+        }
+        (State::Valid { renew_at: at } | State::Waiting { retry_at: at, .. }, Event::Tick) => {
+            (state, vec![Effect::WakeAt(at)])
+        }
+        // Late news of an attempt that no longer counts.
+        _ => (state, Vec::new()),
+    }
+}
+
+impl State {
+    /// When a tick can change something.
+    pub(super) fn wake_at(self) -> Option<Timestamp> {
+        match self {
+            Self::Valid { renew_at } => Some(renew_at),
+            Self::Waiting { retry_at, .. } => Some(retry_at),
+            _ => None,
+        }
+    }
+}
+
+fn valid(renew_at: Timestamp, now: Timestamp) -> (State, Vec<Effect>) {
+    // A certificate may be due when it comes (short lifetimes); never again within a second.
+    let renew_at = renew_at.max(now.saturating_add(1));
+    (State::Valid { renew_at }, vec![Effect::Publish, Effect::WakeAt(renew_at)])
+}
+
+fn wait(failures: u32, since: Timestamp, served: bool, now: Timestamp) -> (State, Vec<Effect>) {
+    if now.saturating_sub(since) >= backoff::GIVE_UP_AFTER {
+        return (State::Stuck, vec![Effect::GiveUp]);
+    }
+    let failures = failures.saturating_add(1);
+    let retry_at = now.saturating_add(backoff::delay(failures));
+    (State::Waiting { failures, since, retry_at, served }, vec![Effect::WakeAt(retry_at)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Effect, Event, State, step};
+
+    #[test]
+    fn a_life() {
+        let (state, effects) = step(State::Loading, Event::Missing, 100);
+        assert_eq!(state, State::Obtaining { failures: 0, since: 100 });
+        assert_eq!(effects, [Effect::Issue]);
+        let (state, effects) = step(state, Event::Failed, 100);
+        let waiting = State::Waiting { failures: 1, since: 100, retry_at: 160, served: false };
+        assert_eq!((state, effects), (waiting, vec![Effect::WakeAt(160)]));
+        assert_eq!(step(state, Event::Tick, 159), (waiting, vec![Effect::WakeAt(160)]));
+        let (state, effects) = step(state, Event::Tick, 160);
+        assert_eq!((state, effects.len()), (State::Obtaining { failures: 1, since: 100 }, 1));
+        let (state, effects) = step(state, Event::Issued { renew_at: 900 }, 165);
+        assert_eq!(state, State::Valid { renew_at: 900 });
+        assert_eq!(effects, [Effect::Publish, Effect::WakeAt(900)]);
+        let (state, _) = step(state, Event::Tick, 900);
+        assert_eq!(state, State::Renewing { failures: 0, since: 900 });
+        let (state, _) = step(state, Event::Failed, 905);
+        assert!(matches!(state, State::Waiting { served: true, retry_at: 965, .. }));
+        let (state, _) = step(state, Event::Tick, 970);
+        assert!(matches!(state, State::Renewing { failures: 1, .. }));
+    }
+
+    #[test]
+    fn it_gives_up_after_a_month() {
+        let mut state = State::Obtaining { failures: 0, since: 0 };
+        let mut now = 0;
+        let mut attempts = 0;
+        loop {
+            let (next, effects) = step(state, Event::Failed, now);
+            attempts += 1;
+            if effects == [Effect::GiveUp] {
+                assert_eq!(next, State::Stuck);
+                break;
+            }
+            now = next.wake_at().unwrap();
+            state = step(next, Event::Tick, now).0;
+            assert!(attempts < 1_000);
+        }
+        assert!((30 * 86_400..31 * 86_400).contains(&now));
+    }
+
+    #[test]
+    fn without_an_issuer_only_the_storage_is_watched() {
+        let (state, _) = step(State::Loading, Event::Unsupported, 100);
+        assert_eq!(state.wake_at(), Some(3_700));
+        let (state, effects) = step(state, Event::Tick, 3_700);
+        assert_eq!(effects, [Effect::Issue]);
+        assert_eq!(step(state, Event::Unsupported, 3_701).0.wake_at(), Some(7_301));
+    }
+
+    #[test]
+    fn late_news_change_nothing() {
+        let valid = State::Valid { renew_at: 50 };
+        assert_eq!(step(valid, Event::Failed, 10), (valid, vec![]));
+        assert_eq!(step(valid, Event::Missing, 10), (valid, vec![]));
+        assert_eq!(step(State::Stuck, Event::Tick, 10), (State::Stuck, vec![]));
+        let (state, _) = step(State::Stuck, Event::Found { renew_at: 5 }, 10);
+        assert_eq!(state, State::Valid { renew_at: 11 });
+    }
+}

@@ -1,0 +1,174 @@
+//! `tls.certificates.*`: certificates that are given, not obtained (T160–T167).
+//!
+//! JSON, a map by loader: `automate: ["name"]`, `load_files: [{"certificate", "key", "format",
+//! "tags"}]`, `load_folders: ["dir"]`, `load_pem: [{"certificate", "key", "tags"}]`,
+//! `load_storage: {"pairs": [{"certificate", "key", "format", "tags"}], "storage": {…}}`.
+
+use std::{path::Path, sync::Arc};
+
+use caddis_config::{
+    ConfigError, ModuleMap,
+    tls::{CertKeyFilePair, CertKeyPemPair},
+};
+use caddis_core::template::{Template, Unknown};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::{
+    certificate::Certificate,
+    error::{Context, Error, Result},
+    policy::pem_files,
+    storage::{self, Storage},
+};
+
+/// The loaders of a configuration.
+#[derive(Debug, Clone, Default)]
+pub struct Loaders {
+    /// Names to manage (`automate`).
+    pub automate: Vec<String>,
+    files: Vec<CertKeyFilePair>,
+    folders: Vec<String>,
+    pems: Vec<CertKeyPemPair>,
+    stored: StorageLoader,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct StorageLoader {
+    storage: Option<Value>,
+    pairs: Vec<CertKeyFilePair>,
+}
+
+/// Reads the loaders' JSON; no certificate is read yet.
+///
+/// # Errors
+/// An unknown loader, unknown fields.
+pub fn compile_loaders(modules: &ModuleMap) -> std::result::Result<Loaders, ConfigError> {
+    let mut loaders = Loaders::default();
+    for (name, json) in modules {
+        let json = json.clone();
+        let decoded = match name.as_str() {
+            "automate" => caddis_config::decode(json).map(|names| loaders.automate = names),
+            "load_files" => caddis_config::decode(json).map(|files| loaders.files = files),
+            "load_folders" => caddis_config::decode(json).map(|dirs| loaders.folders = dirs),
+            "load_pem" => caddis_config::decode(json).map(|pems| loaders.pems = pems),
+            "load_storage" => caddis_config::decode(json).map(|stored| loaders.stored = stored),
+            _ => Err(ConfigError::new("", format!("unknown module: tls.certificates.{name}"))),
+        };
+        decoded.map_err(|error| error.under(name))?;
+    }
+    for pair in loaders.files.iter().chain(&loaders.stored.pairs) {
+        if !matches!(pair.format.as_str(), "" | "pem") {
+            let message = format!("unrecognized certificate/key encoding format: {}", pair.format);
+            return Err(ConfigError::new("", message));
+        }
+    }
+    Ok(loaders)
+}
+
+impl Loaders {
+    /// Reads all certificates. Blocks.
+    ///
+    /// # Errors
+    /// The first file that cannot be read or used.
+    pub fn load(&self, default_storage: &dyn Storage) -> Result<Vec<Arc<Certificate>>> {
+        let mut out = Vec::new();
+        for pair in &self.files {
+            let (certificate, key) = (global(&pair.certificate), global(&pair.key));
+            let chain = std::fs::read(&certificate)
+                .context(format!("loading certificates: open {certificate}"))?;
+            let key = std::fs::read(&key).context(format!("loading certificates: open {key}"))?;
+            out.push(usable(Certificate::from_pem(&chain, &key, pair.tags.clone()), certificate)?);
+        }
+        for folder in &self.folders {
+            for file in pem_files(Path::new(&global(folder)))? {
+                let bundle = std::fs::read(&file).context(file.display())?;
+                out.push(usable(Certificate::from_bundle(&bundle, Vec::new()), file.display())?);
+            }
+        }
+        for (at, pair) in self.pems.iter().enumerate() {
+            let (chain, key) = (pair.certificate.as_bytes(), pair.key.as_bytes());
+            let certificate = Certificate::from_pem(chain, key, pair.tags.clone());
+            out.push(usable(certificate, format!("PEM pair {at}"))?);
+        }
+        let own = self.stored.storage.as_ref();
+        let own = own.map(|_| storage::from_config(&self.stored.storage)).transpose();
+        let own = own.map_err(Error::new)?;
+        let storage = own.as_deref().unwrap_or(default_storage);
+        for pair in &self.stored.pairs {
+            let chain = storage.load(&pair.certificate).context(&pair.certificate)?;
+            let key = storage.load(&pair.key).context(&pair.key)?;
+            let certificate = Certificate::from_pem(&chain, &key, pair.tags.clone());
+            out.push(usable(certificate, &pair.certificate)?);
+        }
+        Ok(out)
+    }
+}
+
+fn usable(
+    certificate: Result<Certificate>,
+    what: impl std::fmt::Display,
+) -> Result<Arc<Certificate>> {
+    certificate.map(Arc::new).context(format!("loading certificates: {what}"))
+}
+
+fn global(text: &str) -> String {
+    Template::render_global(text, Unknown::Keep)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::compile_loaders;
+    use crate::{
+        key::{KeyType, to_pem},
+        storage::{FileSystem, Storage},
+        testing::TempDir,
+    };
+
+    #[test]
+    fn every_loader_loads() {
+        let dir = TempDir::new();
+        let storage = FileSystem::new(dir.path());
+        let make = |name: &str| {
+            let key = KeyType::P256.generate().unwrap();
+            let params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+            (params.self_signed(&key).unwrap().pem(), to_pem(&key))
+        };
+        let (chain, key) = make("a.test");
+        storage.store("a.crt", chain.as_bytes()).unwrap();
+        storage.store("a.key", key.as_bytes()).unwrap();
+        let (chain, key) = make("b.test");
+        storage.store("dir/sub/b.pem", format!("{chain}{key}").as_bytes()).unwrap();
+        storage.store("dir/readme.txt", b"not a certificate").unwrap();
+        let path = |name: &str| dir.path().join(name).display().to_string();
+        let (chain, key) = make("c.test");
+        let json = json!({
+            "automate": ["x.test"],
+            "load_files": [{"certificate": path("a.crt"), "key": path("a.key"), "tags": ["cert0"]}],
+            "load_folders": [path("dir")],
+            "load_pem": [{"certificate": chain, "key": key}],
+            "load_storage": {"pairs": [{"certificate": "a.crt", "key": "a.key"}]},
+        });
+        let loaders = compile_loaders(&serde_json::from_value(json).unwrap()).unwrap();
+        assert_eq!(loaders.automate, ["x.test"]);
+        let loaded = loaders.load(&storage).unwrap();
+        assert_eq!(loaded.len(), 4);
+        assert_eq!(loaded[0].tags, ["cert0"]);
+        assert!(loaded[1].covers("b.test"));
+    }
+
+    #[test]
+    fn missing_files_are_named() {
+        let json = json!({"load_files": [{"certificate": "/none.crt", "key": "/none.key"}]});
+        let loaders = compile_loaders(&serde_json::from_value(json).unwrap()).unwrap();
+        let error = loaders.load(&FileSystem::new("/none")).unwrap_err();
+        assert!(error.to_string().contains("/none.crt"), "{error}");
+        let json = serde_json::from_value(json!({"x": 1})).unwrap();
+        assert_eq!(
+            compile_loaders(&json).unwrap_err().message,
+            "unknown module: tls.certificates.x"
+        );
+    }
+}

@@ -1,0 +1,98 @@
+use std::sync::Arc;
+
+use caddis_config::Ca as CaConfig;
+
+use super::{Ca, DAY, LeafRequest};
+use crate::{
+    certificate::{Certificate, Facts},
+    key::{KeyType, to_pem},
+    storage::{FileSystem, Storage},
+    testing::TempDir,
+};
+
+const NOW: i64 = 1_790_000_000;
+
+fn open(dir: &TempDir, now: i64) -> crate::error::Result<Ca> {
+    Ca::open("local", &CaConfig::default(), Arc::new(FileSystem::new(dir.path())), now)
+}
+
+fn read(dir: &TempDir, file: &str) -> Vec<u8> {
+    FileSystem::new(dir.path()).load(&format!("pki/authorities/local/{file}")).unwrap()
+}
+
+fn write(dir: &TempDir, file: &str, content: &[u8]) {
+    let key = format!("pki/authorities/local/{file}");
+    FileSystem::new(dir.path()).store(&key, content).unwrap();
+}
+
+#[test]
+fn an_authority_is_made_once() {
+    let dir = TempDir::new();
+    let ca = open(&dir, NOW).unwrap();
+    let root = Facts::parse(&ca.root[0]).unwrap();
+    let year = time::OffsetDateTime::now_utc().year();
+    assert_eq!(root.common_name, format!("Caddy Local Authority - {year} ECC Root"));
+    assert_eq!(root.not_after - root.not_before, 3600 * DAY);
+    let intermediate = Facts::parse(&ca.intermediate_der()[0]).unwrap();
+    assert_eq!(intermediate.common_name, "Caddy Local Authority - ECC Intermediate");
+    assert_eq!(intermediate.not_after - intermediate.not_before, 7 * DAY);
+    let files = ["root.crt", "root.key", "intermediate.crt", "intermediate.key"];
+    let before = files.map(|file| read(&dir, file));
+    let again = open(&dir, NOW + DAY).unwrap();
+    assert_eq!(files.map(|file| read(&dir, file)), before);
+    assert_eq!(again.info(), ca.info());
+    assert_eq!(ca.info().root_common_name, root.common_name);
+}
+
+#[test]
+fn the_intermediate_is_renewed_in_its_last_fifth() {
+    let dir = TempDir::new();
+    let ca = open(&dir, NOW).unwrap();
+    let old = ca.intermediate_der();
+    assert!(!ca.renew_if_due(NOW + 5 * DAY).unwrap());
+    assert!(ca.renew_if_due(NOW + 6 * DAY).unwrap());
+    assert_ne!(ca.intermediate_der(), old);
+    let root = read(&dir, "root.crt");
+    let later = open(&dir, NOW + 100 * DAY).unwrap();
+    assert_eq!(root, later.root_pem().into_bytes(), "the root stays");
+}
+
+#[test]
+fn leaves_are_clamped_to_their_issuer() {
+    let dir = TempDir::new();
+    let ca = open(&dir, NOW).unwrap();
+    let key = KeyType::P256.generate().unwrap();
+    let names = vec!["a.test".to_owned(), "::1".to_owned()];
+    let request = LeafRequest { names, lifetime: 30 * DAY, sign_with_root: false };
+    let issued = ca.issue(&request, &key, NOW).unwrap();
+    let leaf = Certificate::from_pem(issued.chain_pem.as_bytes(), to_pem(&key).as_bytes(), vec![])
+        .unwrap();
+    assert_eq!(leaf.not_after, NOW + 7 * DAY);
+    assert_eq!(leaf.names, ["a.test", "::1"]);
+    assert_eq!(leaf.key.cert.len(), 2);
+    let request = LeafRequest { sign_with_root: true, ..request };
+    let issued = ca.issue(&request, &key, NOW).unwrap();
+    assert_eq!(issued.not_after, NOW + 30 * DAY);
+    let request = LeafRequest { names: vec!["ü.test".to_owned()], ..request };
+    assert!(ca.issue(&request, &key, NOW).is_err());
+}
+
+#[test]
+fn broken_files_are_told_and_the_root_key_stays() {
+    let dir = TempDir::new();
+    open(&dir, NOW).unwrap();
+    let (root, key) = (read(&dir, "root.crt"), read(&dir, "root.key"));
+    write(&dir, "intermediate.crt", b"garbage");
+    open(&dir, NOW).expect("the intermediate can be made anew");
+    write(&dir, "root.crt", b"garbage");
+    let error = open(&dir, NOW).unwrap_err();
+    assert!(error.to_string().contains("root.crt"), "{error}");
+    assert_eq!(
+        (read(&dir, "root.crt"), read(&dir, "root.key")),
+        (b"garbage".to_vec(), key.clone())
+    );
+    FileSystem::new(dir.path()).delete("pki/authorities/local/root.crt").unwrap();
+    open(&dir, NOW).unwrap();
+    assert_eq!(read(&dir, "root.key"), key, "the key is used for a new certificate");
+    assert_ne!(read(&dir, "root.crt"), root);
+}

@@ -1,0 +1,116 @@
+//! The `pki` app: certificate authorities by id, opened when first used and kept over reloads.
+//!
+//! JSON: `{"certificate_authorities": {"local": {"name": "…", "root_common_name": "…",
+//! "intermediate_common_name": "…", "intermediate_lifetime": "7d", "install_trust": false,
+//! "root": {…}, "intermediate": {…}, "maintenance_interval": "10m", "renewal_window_ratio": 0.2}}}`.
+
+mod ca;
+mod sign;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use caddis_config::Ca as CaConfig;
+
+pub use ca::{Ca, CaInfo};
+pub use sign::{Issued, LeafRequest};
+
+use crate::{
+    error::{Error, Result},
+    storage::{self, Storage},
+    timestamp::Timestamp,
+};
+
+/// The id of the authority that is always there.
+pub const DEFAULT_CA: &str = "local";
+
+/// All authorities.
+#[derive(Debug)]
+pub struct Pki {
+    inner: Mutex<Inner>,
+    opening: Mutex<()>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    storage: Arc<dyn Storage>,
+    configs: BTreeMap<String, CaConfig>,
+    open: HashMap<String, Arc<Ca>>,
+}
+
+impl Pki {
+    /// Authorities kept in this storage.
+    pub fn new(storage: Arc<dyn Storage>) -> Self {
+        Self {
+            inner: Mutex::new(Inner { storage, configs: BTreeMap::new(), open: HashMap::new() }),
+            opening: Mutex::new(()),
+        }
+    }
+
+    /// Takes over a new configuration; authorities that did not change stay open.
+    pub fn configure(&self, storage: Arc<dyn Storage>, configs: BTreeMap<String, CaConfig>) {
+        let mut inner = self.lock();
+        let moved = inner.storage.describe() != storage.describe();
+        let old = std::mem::replace(&mut inner.configs, configs);
+        inner.storage = storage;
+        let changed: Vec<String> = inner
+            .open
+            .keys()
+            .filter(|id| moved || old.get(*id) != inner.configs.get(*id))
+            .cloned()
+            .collect();
+        for id in changed {
+            inner.open.remove(&id);
+        }
+    }
+
+    /// The authority with this id, loaded or made at its first use. Blocks.
+    ///
+    /// # Errors
+    /// An id that is not configured, unreadable files.
+    pub fn authority(&self, id: &str, now: Timestamp) -> Result<Arc<Ca>> {
+        let id = if id.is_empty() { DEFAULT_CA } else { id };
+        if let Some(ca) = self.lock().open.get(id) {
+            return Ok(ca.clone());
+        }
+        // One opener at a time; the others then find it open.
+        let _opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        let (config, storage) = {
+            let inner = self.lock();
+            if let Some(ca) = inner.open.get(id) {
+                return Ok(ca.clone());
+            }
+            let config = match inner.configs.get(id) {
+                Some(config) => config.clone(),
+                None if id == DEFAULT_CA => CaConfig::default(),
+                None => {
+                    let text = format!("no certificate authority configured with id: {id}");
+                    return Err(Error::new(text));
+                }
+            };
+            (config, inner.storage.clone())
+        };
+        let storage = match &config.storage {
+            Some(_) => storage::from_config(&config.storage).map_err(Error::new)?,
+            None => storage,
+        };
+        let ca = Arc::new(Ca::open(id, &config, storage, now)?);
+        Ok(self.lock().open.entry(id.to_owned()).or_insert(ca).clone())
+    }
+
+    /// Authorities in use.
+    pub fn open_authorities(&self) -> Vec<Arc<Ca>> {
+        self.lock().open.values().cloned().collect()
+    }
+
+    /// Ids that are configured.
+    pub fn configured(&self) -> Vec<String> {
+        self.lock().configs.keys().cloned().collect()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

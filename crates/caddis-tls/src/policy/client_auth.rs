@@ -1,0 +1,322 @@
+//! `client_authentication`: whether clients show a certificate, and which are accepted.
+//!
+//! JSON (J118): `{"mode": "request" | "require" | "verify_if_given" | "require_and_verify",
+//! "ca": {"provider": "…"}, "trusted_ca_certs": ["…"], "trusted_ca_certs_pem_files": ["…"],
+//! "trusted_leaf_certs": ["…"], "verifiers": [{"verifier": "leaf", "leaf_certs_loaders":
+//! [{"loader": "file" | "folder" | "pem" | "storage", …}]}]}`.
+
+use std::{path::Path, sync::Arc};
+
+use caddis_config::{ConfigError, tls::ClientAuthentication};
+use caddis_core::template::{Template, Unknown};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, RootCertStore, SignatureScheme,
+    client::danger::HandshakeSignatureValid,
+    crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
+    server::{
+        WebPkiClientVerifier,
+        danger::{ClientCertVerified, ClientCertVerifier},
+    },
+};
+use rustls_pki_types::{CertificateDer, UnixTime};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{
+    BindCx,
+    ca_pool::{CaPool, decode},
+};
+use crate::{
+    certificate::parse_chain,
+    error::{Context, Error, Result},
+    storage,
+};
+
+/// Folders with more entries than this are refused.
+const MAX_FILES: usize = 100_000;
+
+/// The compiled form.
+#[derive(Debug)]
+pub(super) struct ClientAuthPlan {
+    mandatory: bool,
+    verify: bool,
+    pool: Option<CaPool>,
+    trusted_leafs: Vec<CertificateDer<'static>>,
+    verifiers: Vec<Vec<LeafLoader>>,
+}
+
+#[derive(Debug)]
+enum LeafLoader {
+    File(Vec<String>),
+    Folder(Vec<String>),
+    Pem(Vec<CertificateDer<'static>>),
+    Storage(Option<Value>, Vec<String>),
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct LeafConfig {
+    leaf_certs_loaders: Vec<Value>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct LoaderConfig {
+    files: Vec<String>,
+    folders: Vec<String>,
+    certificates: Vec<String>,
+    storage: Option<Value>,
+}
+
+impl ClientAuthPlan {
+    pub(super) fn compile(config: &ClientAuthentication) -> std::result::Result<Self, ConfigError> {
+        let old_pool =
+            !config.trusted_ca_certs.is_empty() || !config.trusted_ca_certs_pem_files.is_empty();
+        let pool = match &config.ca {
+            Some(_) if old_pool => {
+                let message = "conflicting config for client authentication trust CA";
+                return Err(ConfigError::new("", message));
+            }
+            Some(json) => Some(CaPool::compile(json).map_err(|error| error.under("ca"))?),
+            None if old_pool => Some(CaPool::Combined(vec![
+                CaPool::inline(&config.trusted_ca_certs)
+                    .map_err(|error| error.under("trusted_ca_certs"))?,
+                CaPool::File(config.trusted_ca_certs_pem_files.clone()),
+            ])),
+            None => None,
+        };
+        let (mandatory, verify) = match config.mode.as_str() {
+            "request" => (false, false),
+            "require" => (true, false),
+            "verify_if_given" => (false, true),
+            "require_and_verify" => (true, true),
+            "" => (true, pool.is_some() || !config.trusted_leaf_certs.is_empty()),
+            mode => {
+                let message = format!("client auth mode not recognized: {mode}");
+                return Err(ConfigError::new("mode", message));
+            }
+        };
+        let trusted_leafs = config
+            .trusted_leaf_certs
+            .iter()
+            .map(|text| decode(text).map_err(|error| error.under("trusted_leaf_certs")))
+            .collect::<std::result::Result<_, _>>()?;
+        let verifiers = config
+            .verifiers
+            .iter()
+            .map(|json| verifier(json).map_err(|error| error.under("verifiers")))
+            .collect::<std::result::Result<_, _>>()?;
+        Ok(Self { mandatory, verify, pool, trusted_leafs, verifiers })
+    }
+
+    /// Reads the files and builds the verifier. Blocks.
+    pub(super) fn bind(
+        &self,
+        cx: &BindCx<'_>,
+        provider: &Arc<CryptoProvider>,
+    ) -> Result<Arc<dyn ClientCertVerifier>> {
+        let mut leaf_sets = Vec::new();
+        if !self.trusted_leafs.is_empty() {
+            leaf_sets.push(self.trusted_leafs.clone());
+        }
+        for loaders in &self.verifiers {
+            let mut set = Vec::new();
+            for loader in loaders {
+                set.extend(loader.load(cx)?);
+            }
+            leaf_sets.push(set);
+        }
+        let chain = if self.verify { self.chain_verifier(cx, provider)? } else { None };
+        Ok(Arc::new(Verifier {
+            // A leaf verifier fails where there is no certificate, whatever the mode.
+            mandatory: self.mandatory || !leaf_sets.is_empty(),
+            verify: self.verify,
+            chain,
+            leaf_sets,
+            provider: provider.clone(),
+        }))
+    }
+
+    fn chain_verifier(
+        &self,
+        cx: &BindCx<'_>,
+        provider: &Arc<CryptoProvider>,
+    ) -> Result<Option<Arc<dyn ClientCertVerifier>>> {
+        let certificates = self.pool.as_ref().unwrap_or(&CaPool::System).load(cx)?;
+        let strict = self.pool.as_ref().is_some_and(|pool| *pool != CaPool::System);
+        let mut roots = RootCertStore::empty();
+        for certificate in certificates {
+            let added = roots.add(certificate);
+            if strict {
+                added.context("trusted CA certificate")?;
+            }
+        }
+        if roots.is_empty() {
+            return Ok(None);
+        }
+        let builder =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
+        builder.build().map(Some).map_err(Error::new)
+    }
+}
+
+fn verifier(json: &Value) -> std::result::Result<Vec<LeafLoader>, ConfigError> {
+    let name = json.get("verifier").and_then(Value::as_str).unwrap_or_default();
+    if name != "leaf" {
+        let message = format!("unknown module: tls.client_auth.verifier.{name}");
+        return Err(ConfigError::new("", message));
+    }
+    let config: LeafConfig = caddis_config::decode(without(json, "verifier"))?;
+    config.leaf_certs_loaders.iter().map(leaf_loader).collect()
+}
+
+fn leaf_loader(json: &Value) -> std::result::Result<LeafLoader, ConfigError> {
+    let name = json.get("loader").and_then(Value::as_str).unwrap_or_default();
+    let config: LoaderConfig = caddis_config::decode(without(json, "loader"))?;
+    Ok(match name {
+        "file" => LeafLoader::File(config.files),
+        "folder" => LeafLoader::Folder(config.folders),
+        "pem" => {
+            let mut certificates = Vec::new();
+            for text in &config.certificates {
+                let parsed = parse_chain(text.as_bytes())
+                    .map_err(|error| ConfigError::new("certificates", error.to_string()))?;
+                certificates.extend(parsed);
+            }
+            LeafLoader::Pem(certificates)
+        }
+        "storage" => LeafLoader::Storage(config.storage, config.certificates),
+        _ => {
+            let message = format!("unknown module: tls.leaf_cert_loader.{name}");
+            return Err(ConfigError::new("", message));
+        }
+    })
+}
+
+fn without(json: &Value, key: &str) -> Value {
+    let mut json = json.clone();
+    if let Some(object) = json.as_object_mut() {
+        object.remove(key);
+    }
+    json
+}
+
+impl LeafLoader {
+    fn load(&self, cx: &BindCx<'_>) -> Result<Vec<CertificateDer<'static>>> {
+        let mut out = Vec::new();
+        match self {
+            Self::Pem(certificates) => out.extend(certificates.iter().cloned()),
+            Self::File(files) => {
+                for file in files {
+                    let file = Template::render_global(file, Unknown::Keep);
+                    let text = std::fs::read(&file).context(format!("reading {file}"))?;
+                    out.extend(parse_chain(&text).context(&file)?);
+                }
+            }
+            Self::Folder(folders) => {
+                for folder in folders {
+                    let folder = Template::render_global(folder, Unknown::Keep);
+                    for file in pem_files(Path::new(&folder))? {
+                        let text = std::fs::read(&file).context(file.display())?;
+                        out.extend(parse_chain(&text).context(file.display())?);
+                    }
+                }
+            }
+            Self::Storage(config, keys) => {
+                let own = config.as_ref().map(|_| storage::from_config(config)).transpose();
+                let own = own.map_err(Error::new)?;
+                let storage = own.as_deref().unwrap_or(cx.storage);
+                for key in keys {
+                    let text = storage.load(key).context(format!("loading {key}"))?;
+                    out.extend(parse_chain(&text).context(key)?);
+                }
+            }
+        }
+        Ok(out)
+    }
+}
+
+/// All `.pem` files below a folder, sorted.
+pub(crate) fn pem_files(folder: &Path) -> Result<Vec<std::path::PathBuf>> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    let mut seen = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).context(folder.display())? {
+            let entry = entry?;
+            seen += 1;
+            if seen > MAX_FILES {
+                return Err(Error::new(format!("{}: too many files", folder.display())));
+            }
+            if entry.file_type()?.is_dir() {
+                folders.push(entry.path());
+            } else if entry.path().extension().is_some_and(|extension| extension == "pem") {
+                found.push(entry.path());
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+#[derive(Debug)]
+struct Verifier {
+    mandatory: bool,
+    verify: bool,
+    /// None with `verify`: no authority is trusted.
+    chain: Option<Arc<dyn ClientCertVerifier>>,
+    leaf_sets: Vec<Vec<CertificateDer<'static>>>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ClientCertVerifier for Verifier {
+    fn client_auth_mandatory(&self) -> bool {
+        self.mandatory
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.chain.as_ref().map_or(&[], |chain| chain.root_hint_subjects())
+    }
+
+    fn verify_client_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> std::result::Result<ClientCertVerified, rustls::Error> {
+        if self.verify {
+            let Some(chain) = &self.chain else {
+                return Err(CertificateError::UnknownIssuer.into());
+            };
+            chain.verify_client_cert(leaf, intermediates, now)?;
+        }
+        if self.leaf_sets.iter().any(|set| !set.iter().any(|trusted| trusted == leaf)) {
+            return Err(CertificateError::ApplicationVerificationFailure.into());
+        }
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signed, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signed, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,325 @@
+//! `tls_connection_policies`: how a handshake is answered.
+//!
+//! JSON (J120): `{"match": {"sni": ["…"]}, "certificate_selection": {…}, "cipher_suites": ["…"],
+//! "curves": ["…"], "alpn": ["…"], "protocol_min": "tls1.2", "protocol_max": "tls1.3", "drop": true,
+//! "client_authentication": {…}, "default_sni": "…", "fallback_sni": "…",
+//! "insecure_secrets_log": "…"}`. Compiled without I/O to a [`PolicyPlan`]; files are read and
+//! rustls configurations built when the plan is bound, which gives [`Policies`].
+
+mod ca_pool;
+mod client_auth;
+mod handshake_match;
+mod parameters;
+mod secrets_log;
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use caddis_config::{ConfigError, ConnectionPolicy};
+use rustls::{
+    ServerConfig,
+    crypto::CryptoProvider,
+    server::{NoClientAuth, NoServerSessionStorage},
+};
+use sha2::{Digest, Sha256};
+
+pub use ca_pool::CaPool;
+pub(crate) use client_auth::pem_files;
+pub use handshake_match::HelloFacts;
+pub(crate) use parameters::suite_name;
+
+use crate::{
+    error::{Context, Result},
+    index::{CertStore, normalized, wildcards},
+    pki::Pki,
+    resolver::Resolver,
+    selection::Selection,
+    storage::Storage,
+    tickets::Tickets,
+    timestamp,
+};
+use client_auth::ClientAuthPlan;
+use handshake_match::HandshakeMatcher;
+
+/// More configurations than this per policy are not kept for clients without a server name.
+const MAX_LOCAL_CONFIGS: usize = 64;
+
+/// What a server allows on its connections.
+#[derive(Debug, Clone, Copy)]
+pub struct ServerFacts {
+    /// HTTP/1.1.
+    pub h1: bool,
+    /// HTTP/2.
+    pub h2: bool,
+}
+
+impl Default for ServerFacts {
+    fn default() -> Self {
+        Self { h1: true, h2: true }
+    }
+}
+
+/// All policies of a server, compiled.
+#[derive(Debug)]
+pub struct PolicyPlan {
+    policies: Vec<PlannedPolicy>,
+    /// Equal for equal settings; a change means that open connections are of the old kind.
+    pub fingerprint: [u8; 32],
+    /// Things worth a word in the log.
+    pub warnings: Vec<String>,
+}
+
+#[derive(Debug)]
+struct PlannedPolicy {
+    matchers: Vec<HandshakeMatcher>,
+    drop: bool,
+    provider: Arc<CryptoProvider>,
+    versions: Vec<&'static rustls::SupportedProtocolVersion>,
+    alpn: Vec<Vec<u8>>,
+    client_auth: Option<ClientAuthPlan>,
+    default_sni: Arc<str>,
+    fallback_sni: Arc<str>,
+    selection: Option<Arc<Selection>>,
+    secrets_log: String,
+}
+
+/// What binding needs besides the plan.
+pub struct BindCx<'a> {
+    /// The certificates.
+    pub store: &'a Arc<CertStore>,
+    /// Session tickets, shared by all policies.
+    pub tickets: &'a Tickets,
+    /// Storage, for pools and leaves kept there.
+    pub storage: &'a dyn Storage,
+    /// Authorities, for pools made of them.
+    pub pki: &'a Pki,
+}
+
+/// The policies of a running server.
+#[derive(Debug)]
+pub struct Policies {
+    policies: Vec<Policy>,
+    exact: HashMap<String, Vec<usize>>,
+    general: Vec<usize>,
+}
+
+/// One policy, ready for handshakes.
+#[derive(Debug)]
+pub struct Policy {
+    matchers: Vec<HandshakeMatcher>,
+    drop: bool,
+    resolver: Resolver,
+    /// The rustls configuration for clients that send a server name.
+    pub config: Arc<ServerConfig>,
+    local_configs: Mutex<HashMap<IpAddr, Arc<ServerConfig>>>,
+}
+
+/// Compiles the policies of a server; nothing is read from disk.
+///
+/// # Errors
+/// Unknown names of matchers, suites, curves, versions, modes, modules.
+pub fn compile_policies(
+    policies: &[ConnectionPolicy],
+    facts: ServerFacts,
+) -> std::result::Result<PolicyPlan, ConfigError> {
+    let mut warnings = Vec::new();
+    let mut hash = Sha256::new();
+    hash.update([u8::from(facts.h1), u8::from(facts.h2)]);
+    let mut planned = Vec::with_capacity(policies.len());
+    for (at, policy) in policies.iter().enumerate() {
+        let json = serde_json::to_vec(policy)
+            .map_err(|error| ConfigError::new(at.to_string(), error.to_string()))?;
+        hash.update((json.len() as u64).to_le_bytes());
+        hash.update(&json);
+        planned.push(
+            compile(policy, facts, &mut warnings).map_err(|error| error.under(at.to_string()))?,
+        );
+    }
+    Ok(PolicyPlan { policies: planned, fingerprint: hash.finalize().into(), warnings })
+}
+
+fn compile(
+    policy: &ConnectionPolicy,
+    facts: ServerFacts,
+    warnings: &mut Vec<String>,
+) -> std::result::Result<PlannedPolicy, ConfigError> {
+    if policy.handshake_context.is_some() {
+        return Err(ConfigError::new("handshake_context", "handshake contexts are not supported"));
+    }
+    let selection = policy.certificate_selection.as_ref().map(Selection::compile).transpose();
+    let client_auth = policy.client_authentication.as_ref().map(ClientAuthPlan::compile);
+    Ok(PlannedPolicy {
+        matchers: handshake_match::compile(&policy.matchers)
+            .map_err(|error| error.under("match"))?,
+        drop: policy.drop,
+        provider: parameters::provider(&policy.cipher_suites, &policy.curves, warnings)?,
+        versions: parameters::versions(&policy.protocol_min, &policy.protocol_max)?,
+        alpn: parameters::alpn(&policy.alpn, facts),
+        client_auth: client_auth
+            .transpose()
+            .map_err(|error| error.under("client_authentication"))?,
+        default_sni: policy.default_sni.as_str().into(),
+        fallback_sni: policy.fallback_sni.as_str().into(),
+        selection: selection.map_err(|error| error.under("certificate_selection"))?.map(Arc::new),
+        secrets_log: policy.insecure_secrets_log.clone(),
+    })
+}
+
+impl PolicyPlan {
+    /// Whether any policy asks for client certificates (then `strict_sni_host` is on by default).
+    pub fn has_client_auth(&self) -> bool {
+        self.policies.iter().any(|policy| policy.client_auth.is_some())
+    }
+
+    /// Reads the files and builds the configurations. Blocks.
+    ///
+    /// # Errors
+    /// Files that cannot be read, settings that leave nothing to agree on.
+    pub fn bind(&self, cx: &BindCx<'_>) -> Result<Policies> {
+        let policies = self
+            .policies
+            .iter()
+            .enumerate()
+            .map(|(at, policy)| policy.bind(cx).context(format!("connection policy {at}")))
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Policies::new(policies))
+    }
+}
+
+impl PlannedPolicy {
+    fn bind(&self, cx: &BindCx<'_>) -> Result<Policy> {
+        let resolver = Resolver {
+            store: cx.store.clone(),
+            default_sni: self.default_sni.clone(),
+            fallback_sni: self.fallback_sni.clone(),
+            selection: self.selection.clone(),
+            local: None,
+        };
+        let verifier = match &self.client_auth {
+            Some(plan) => plan.bind(cx, &self.provider).context("provisioning client CA")?,
+            None => Arc::new(NoClientAuth) as _,
+        };
+        let mut config = ServerConfig::builder_with_provider(self.provider.clone())
+            .with_protocol_versions(&self.versions)
+            .context("building standard TLS config")?
+            .with_client_cert_verifier(verifier)
+            .with_cert_resolver(Arc::new(resolver.clone()));
+        config.alpn_protocols.clone_from(&self.alpn);
+        config.ignore_client_order = true;
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        // A resumed session would not be verified again, so there are none with client auth (T034).
+        if let (Some(ticketer), None) = (cx.tickets.ticketer()?, &self.client_auth) {
+            config.ticketer = ticketer;
+            config.send_tls13_tickets = 1;
+        }
+        if !self.secrets_log.is_empty() {
+            config.key_log = secrets_log::open(&self.secrets_log)?;
+        }
+        Ok(Policy {
+            matchers: self.matchers.clone(),
+            drop: self.drop,
+            resolver,
+            config: Arc::new(config),
+            local_configs: Mutex::default(),
+        })
+    }
+}
+
+impl Policies {
+    fn new(policies: Vec<Policy>) -> Self {
+        let mut exact: HashMap<String, Vec<usize>> = HashMap::new();
+        let mut general = Vec::new();
+        for (at, policy) in policies.iter().enumerate() {
+            match exact_names(&policy.matchers) {
+                Some(names) => {
+                    for name in names {
+                        let places = exact.entry(name).or_default();
+                        if places.last() != Some(&at) {
+                            places.push(at);
+                        }
+                    }
+                }
+                None => general.push(at),
+            }
+        }
+        Self { policies, exact, general }
+    }
+
+    /// The first policy that matches; none means that the handshake is to be refused.
+    pub fn choose(&self, facts: &HelloFacts<'_>) -> Option<&Policy> {
+        let name = normalized(facts.sni.unwrap_or_default());
+        let named = self.exact.get(&name).map_or(&[][..], Vec::as_slice);
+        let (mut named, mut general) = (named.iter().peekable(), self.general.iter().peekable());
+        loop {
+            let at = match (named.peek(), general.peek()) {
+                (Some(a), Some(b)) if a < b => named.next(),
+                (Some(_), None) => named.next(),
+                _ => general.next(),
+            };
+            let policy = self.policies.get(*at?)?;
+            if policy.matchers.iter().all(|matcher| matcher.matches(facts)) {
+                return (!policy.drop).then_some(policy);
+            }
+        }
+    }
+
+    /// All policies in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Policy> {
+        self.policies.iter()
+    }
+}
+
+/// The names of a policy's `sni` matcher where none of them is a wildcard.
+fn exact_names(matchers: &[HandshakeMatcher]) -> Option<Vec<String>> {
+    matchers.iter().find_map(|matcher| match matcher {
+        HandshakeMatcher::Sni(names) if names.iter().all(|name| !name.contains('*')) => {
+            Some(names.clone())
+        }
+        _ => None,
+    })
+}
+
+impl Policy {
+    /// The configuration for a handshake: the policy's own, or, where the client sent no name, one
+    /// that also looks for a certificate of the address it connected to.
+    pub fn config_for(&self, facts: &HelloFacts<'_>) -> Arc<ServerConfig> {
+        let (None | Some(""), Some(local)) = (facts.sni, facts.local) else {
+            return self.config.clone();
+        };
+        let mut configs = self.local_configs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(config) = configs.get(&local) {
+            return config.clone();
+        }
+        let mut config = ServerConfig::clone(&self.config);
+        let resolver = Resolver { local: Some(local), ..self.resolver.clone() };
+        config.cert_resolver = Arc::new(resolver);
+        let config = Arc::new(config);
+        if configs.len() >= MAX_LOCAL_CONFIGS {
+            configs.clear();
+        }
+        configs.insert(local, config.clone());
+        config
+    }
+
+    /// The name that a certificate is missing for: the client's, where no certificate in its
+    /// validity covers it. This is when an on-demand certificate is to be got before going on.
+    pub fn missing_certificate(&self, facts: &HelloFacts<'_>) -> Option<String> {
+        let name = normalized(facts.sni?);
+        if name.is_empty() {
+            return None;
+        }
+        let index = self.resolver.store.look();
+        let now = timestamp::now();
+        let valid =
+            |name: &str| index.named(name).iter().any(|certificate| !certificate.is_expired(now));
+        let covered = valid(&name) || wildcards(&name).any(|candidate| valid(&candidate));
+        (!covered).then_some(name)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,283 @@
+//! The command line (spec A041–A066): Caddy's commands and flags.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// A web server and reverse proxy that runs the Caddyfile people already have.
+#[derive(Debug, Parser)]
+#[command(name = "caddis", version = version(), disable_help_subcommand = false)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+pub(crate) fn version() -> &'static str {
+    concat!("v", env!("CARGO_PKG_VERSION"))
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Runs the server in the foreground
+    Run(Run),
+    /// Starts the server in the background
+    Start(Start),
+    /// Stops the running server
+    Stop(Client),
+    /// Changes the config of the running server
+    Reload(Reload),
+    /// Finds every mistake in a config
+    #[command(visible_alias = "validate")]
+    Check(Config),
+    /// Adapts a config to JSON
+    Adapt(Adapt),
+    /// Formats a Caddyfile
+    Fmt(Fmt),
+    /// Prints the version
+    Version,
+    /// Prints how the program was built
+    BuildInfo,
+    /// Prints the environment
+    Environ(Environ),
+    /// Lists the modules
+    ListModules(ListModules),
+    /// Hashes a password
+    HashPassword(HashPassword),
+    /// Serves files
+    FileServer(FileServer),
+    /// Proxies to upstreams
+    ReverseProxy(ReverseProxy),
+    /// Answers every request with the same response
+    Respond(Respond),
+}
+
+#[derive(Debug, Args, Clone, Default)]
+pub(crate) struct Config {
+    /// Configuration file; `-` is standard input
+    #[arg(short, long)]
+    pub(crate) config: Option<String>,
+    /// Name of the config adapter
+    #[arg(short, long)]
+    pub(crate) adapter: Option<String>,
+    /// Environment file to load
+    #[arg(long)]
+    pub(crate) envfile: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    #[command(flatten)]
+    pub(crate) config: Config,
+    /// Print the environment
+    #[arg(short, long)]
+    pub(crate) environ: bool,
+    /// Use the saved config, if any, instead of the file
+    #[arg(short, long)]
+    pub(crate) resume: bool,
+    /// Watch the config file and reload when it changes
+    #[arg(short, long)]
+    pub(crate) watch: bool,
+    /// Write the process id to this file
+    #[arg(long)]
+    pub(crate) pidfile: Option<PathBuf>,
+    /// Where to say that the server runs (used by `start`)
+    #[arg(long, hide = true)]
+    pub(crate) pingback: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Start {
+    #[command(flatten)]
+    pub(crate) config: Config,
+    /// Watch the config file and reload when it changes
+    #[arg(short, long)]
+    pub(crate) watch: bool,
+    /// Write the process id to this file
+    #[arg(long)]
+    pub(crate) pidfile: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Client {
+    #[command(flatten)]
+    pub(crate) config: Config,
+    /// Address of the admin endpoint
+    #[arg(long)]
+    pub(crate) address: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Reload {
+    #[command(flatten)]
+    pub(crate) client: Client,
+    /// Reload even if the config did not change
+    #[arg(short, long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Adapt {
+    #[command(flatten)]
+    pub(crate) config: Config,
+    /// Indent the output
+    #[arg(short, long)]
+    pub(crate) pretty: bool,
+    /// Check the result as `check` does
+    #[arg(long)]
+    pub(crate) validate: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Fmt {
+    /// The file; `-` is standard input
+    pub(crate) path: Option<String>,
+    /// The file
+    #[arg(short, long)]
+    pub(crate) config: Option<String>,
+    /// Write the result to the file
+    #[arg(short = 'w', long)]
+    pub(crate) overwrite: bool,
+    /// Print the difference
+    #[arg(short, long)]
+    pub(crate) diff: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Environ {
+    /// Environment file to load
+    #[arg(long)]
+    pub(crate) envfile: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListModules {
+    /// Print package paths
+    #[arg(long)]
+    pub(crate) packages: bool,
+    /// Print versions
+    #[arg(long)]
+    pub(crate) versions: bool,
+    /// Leave standard modules out
+    #[arg(short, long)]
+    pub(crate) skip_standard: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct HashPassword {
+    /// The password; asked for where missing
+    #[arg(short, long)]
+    pub(crate) plaintext: Option<String>,
+    /// bcrypt or argon2id
+    #[arg(short, long, default_value = "bcrypt")]
+    pub(crate) algorithm: String,
+    /// Cost of bcrypt
+    #[arg(long, default_value_t = 14)]
+    pub(crate) bcrypt_cost: u32,
+    /// Iterations of argon2id
+    #[arg(long, default_value_t = 1)]
+    pub(crate) argon2id_time: u32,
+    /// Memory of argon2id in KiB
+    #[arg(long, default_value_t = 47104)]
+    pub(crate) argon2id_memory: u32,
+    /// Threads of argon2id
+    #[arg(long, default_value_t = 1)]
+    pub(crate) argon2id_threads: u32,
+    /// Key length of argon2id
+    #[arg(long, default_value_t = 32)]
+    pub(crate) argon2id_keylen: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FileServer {
+    /// Domain name; makes the server use HTTPS
+    #[arg(short, long)]
+    pub(crate) domain: Option<String>,
+    /// Root of the site
+    #[arg(short, long)]
+    pub(crate) root: Option<String>,
+    /// Address to listen on
+    #[arg(short, long)]
+    pub(crate) listen: Option<String>,
+    /// List folders
+    #[arg(short, long)]
+    pub(crate) browse: bool,
+    /// Show where symbolic links lead
+    #[arg(long)]
+    pub(crate) reveal_symlinks: bool,
+    /// Log requests
+    #[arg(short, long)]
+    pub(crate) access_log: bool,
+    /// Log at level debug
+    #[arg(short = 'v', long)]
+    pub(crate) debug: bool,
+    /// Most files of a listing
+    #[arg(short, long, default_value_t = 10000)]
+    pub(crate) file_limit: u32,
+    /// Do not compress
+    #[arg(long)]
+    pub(crate) no_compress: bool,
+    /// Kinds of precompressed files, comma separated
+    #[arg(short, long, value_delimiter = ',')]
+    pub(crate) precompressed: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReverseProxy {
+    /// Address to receive requests on
+    #[arg(short, long, default_value = "localhost")]
+    pub(crate) from: String,
+    /// Upstream address; may be given several times
+    #[arg(short, long, value_delimiter = ',')]
+    pub(crate) to: Vec<String>,
+    /// Set Host to the upstream's address
+    #[arg(short, long)]
+    pub(crate) change_host_header: bool,
+    /// Do not verify upstream certificates
+    #[arg(long)]
+    pub(crate) insecure: bool,
+    /// No redirects from HTTP to HTTPS
+    #[arg(short = 'r', long)]
+    pub(crate) disable_redirects: bool,
+    /// Certificates of the internal CA
+    #[arg(short, long)]
+    pub(crate) internal_certs: bool,
+    /// Request header to the upstream, `Field: value`
+    #[arg(short = 'H', long)]
+    pub(crate) header_up: Vec<String>,
+    /// Response header to the client, `Field: value`
+    #[arg(short = 'd', long)]
+    pub(crate) header_down: Vec<String>,
+    /// Log requests
+    #[arg(long)]
+    pub(crate) access_log: bool,
+    /// Log at level debug
+    #[arg(short = 'v', long)]
+    pub(crate) debug: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Respond {
+    /// Status code, or body if it is none
+    pub(crate) argument: Option<String>,
+    /// Status code
+    #[arg(short, long)]
+    pub(crate) status: Option<u16>,
+    /// Response header, `Field: value`
+    #[arg(short = 'H', long)]
+    pub(crate) header: Vec<String>,
+    /// Body
+    #[arg(short, long)]
+    pub(crate) body: Option<String>,
+    /// Address to listen on; a port range starts one server each
+    #[arg(short, long, default_value = ":0")]
+    pub(crate) listen: String,
+    /// Log requests
+    #[arg(long)]
+    pub(crate) access_log: bool,
+    /// Log at level debug
+    #[arg(short = 'v', long)]
+    pub(crate) debug: bool,
+}

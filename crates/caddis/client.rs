@@ -1,0 +1,91 @@
+//! A client of the admin API, for `stop` and `reload`.
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    os::unix::net::UnixStream,
+    time::Duration,
+};
+
+use caddis_config::NetworkAddress;
+use serde_json::Value as Json;
+
+use crate::{args, registry, source};
+
+/// Longest wait for an answer; a reload may have to fetch certificates.
+const TIMEOUT: Duration = Duration::from_secs(120);
+
+/// The address to call: the flag, else the config's, else the default (spec A073).
+pub(crate) fn address(flags: &args::Client) -> Result<String, String> {
+    if let Some(address) = &flags.address {
+        return Ok(address.clone());
+    }
+    let loaded = source::load(&flags.config, &registry::standard())
+        .map_err(|failure| crate::commands::explain(&failure))?;
+    Ok(from_config(loaded.as_ref().map(|loaded| &loaded.json)))
+}
+
+/// The admin address that a config names, else the default.
+pub(crate) fn from_config(config: Option<&Json>) -> String {
+    config
+        .and_then(|config| config.pointer("/admin/listen")?.as_str())
+        .filter(|address| !address.is_empty())
+        .map(str::to_owned)
+        .or_else(|| std::env::var("CADDY_ADMIN").ok().filter(|address| !address.is_empty()))
+        .unwrap_or_else(|| "localhost:2019".to_owned())
+}
+
+/// Sends a request; gives the body of a 2xx answer.
+pub(crate) fn post(
+    address: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Result<String, String> {
+    let address = address.strip_prefix("http://").unwrap_or(address);
+    let parsed = NetworkAddress::parse_with_defaults(address, "tcp", 2019)
+        .map_err(|error| format!("invalid admin address {address}: {error}"))?;
+    let host = if parsed.is_unix() { "127.0.0.1".into() } else { parsed.join_host_port(0) };
+    let mut head = format!(
+        "POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {}\r\nConnection: close\r\n",
+        body.len()
+    );
+    for (name, value) in headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    head.push_str("\r\n");
+    let failed = |error: std::io::Error| format!("sending request to {address}: {error}");
+    let answer = if parsed.is_unix() {
+        let (path, _) = parsed.unix_path_and_mode()?;
+        let stream = UnixStream::connect(path).map_err(failed)?;
+        stream.set_read_timeout(Some(TIMEOUT)).map_err(failed)?;
+        talk(stream, head.as_bytes(), body).map_err(failed)?
+    } else {
+        let stream = TcpStream::connect(&host).map_err(failed)?;
+        stream.set_read_timeout(Some(TIMEOUT)).map_err(failed)?;
+        talk(stream, head.as_bytes(), body).map_err(failed)?
+    };
+    let text = String::from_utf8_lossy(&answer);
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+    let status = head.split(' ').nth(1).unwrap_or_default();
+    if status.starts_with('2') {
+        return Ok(body.to_owned());
+    }
+    let message = serde_json::from_str::<Json>(body)
+        .ok()
+        .and_then(|json| Some(json.get("error")?.as_str()?.to_owned()))
+        .unwrap_or_else(|| body.trim().to_owned());
+    Err(format!("caddis responded with error: HTTP {status}: {message}"))
+}
+
+fn talk(mut stream: impl Read + Write, head: &[u8], body: &[u8]) -> std::io::Result<Vec<u8>> {
+    stream.write_all(head)?;
+    stream.write_all(body)?;
+    stream.flush()?;
+    let mut answer = Vec::new();
+    match stream.read_to_end(&mut answer) {
+        // A server that stops may cut the connection after its answer.
+        Err(error) if answer.is_empty() => Err(error),
+        _ => Ok(answer),
+    }
+}

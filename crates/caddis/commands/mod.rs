@@ -1,0 +1,97 @@
+//! The commands, one file each.
+
+mod adapt;
+mod check;
+mod environ;
+mod file_server;
+mod fmt;
+mod hash_password;
+mod list_modules;
+mod reload;
+mod respond;
+mod reverse_proxy;
+mod run;
+mod start;
+mod stop;
+
+use std::{os::unix::process::CommandExt, path::PathBuf, process::ExitCode};
+
+use crate::{
+    args::{self, Command},
+    report,
+    source::{self, Failure},
+};
+
+/// What a command ends with: an exit code, or a sentence for `Error: …` and exit code 1.
+pub(crate) type Outcome = Result<ExitCode, String>;
+
+/// Runs a command.
+pub(crate) fn execute(command: Command) -> Outcome {
+    apply_env_files(env_files_of(&command))?;
+    match command {
+        Command::Run(flags) => run::run(&flags),
+        Command::Start(flags) => start::start(&flags),
+        Command::Stop(flags) => stop::stop(&flags),
+        Command::Reload(flags) => reload::reload(&flags),
+        Command::Check(flags) => check::check(&flags),
+        Command::Adapt(flags) => adapt::adapt(&flags),
+        Command::Fmt(flags) => fmt::fmt(&flags),
+        Command::Version => {
+            println!("{}", args::version());
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::BuildInfo => {
+            println!("caddis\t{}", args::version());
+            println!("os\t{}\narch\t{}", std::env::consts::OS, std::env::consts::ARCH);
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Environ(_) => environ::environ(),
+        Command::ListModules(flags) => list_modules::list_modules(&flags),
+        Command::HashPassword(flags) => hash_password::hash_password(&flags),
+        Command::FileServer(flags) => file_server::file_server(&flags),
+        Command::ReverseProxy(flags) => reverse_proxy::reverse_proxy(&flags),
+        Command::Respond(flags) => respond::respond(&flags),
+    }
+}
+
+fn env_files_of(command: &Command) -> &[PathBuf] {
+    match command {
+        Command::Run(flags) => &flags.config.envfile,
+        Command::Start(flags) => &flags.config.envfile,
+        Command::Stop(flags) => &flags.config.envfile,
+        Command::Reload(flags) => &flags.client.config.envfile,
+        Command::Check(flags) => &flags.envfile,
+        Command::Adapt(flags) => &flags.config.envfile,
+        Command::Environ(flags) => &flags.envfile,
+        _ => &[],
+    }
+}
+
+/// Starts the same command anew with the variables of the files in its environment. (A running
+/// process cannot change its environment safely while it has threads.)
+fn apply_env_files(files: &[PathBuf]) -> Result<(), String> {
+    if files.is_empty() {
+        return Ok(());
+    }
+    let variables = source::env_files(files)?;
+    let program = std::env::current_exe().map_err(|error| error.to_string())?;
+    let mut arguments = std::env::args_os().skip(1);
+    let mut kept = Vec::new();
+    while let Some(argument) = arguments.next() {
+        if argument == "--envfile" {
+            arguments.next();
+        } else if !argument.to_string_lossy().starts_with("--envfile=") {
+            kept.push(argument);
+        }
+    }
+    let error = std::process::Command::new(program).args(kept).envs(variables).exec();
+    Err(format!("starting with the environment files' variables: {error}"))
+}
+
+/// Draws the mistakes of a Caddyfile, and gives the sentence for `Error: …`.
+pub(crate) fn explain(failure: &Failure) -> String {
+    if let Failure::Diagnostics(all, sources) = failure {
+        report::draw(all, sources);
+    }
+    failure.to_string()
+}

@@ -1,0 +1,290 @@
+//! `caddis run`: the server in the foreground.
+
+use std::{io::Write, process::ExitCode, rc::Rc, time::Duration};
+
+use caddis_engine::{AdminHooks, Engine, EngineOptions, Signal};
+use serde_json::Value as Json;
+use tokio::sync::mpsc;
+
+use super::{Outcome, explain};
+use crate::{
+    args::{Config, Run},
+    registry,
+    source::{self, Loaded},
+};
+
+/// How long the logs may take to be written at the end.
+const FLUSH: Duration = Duration::from_secs(5);
+/// Exit code of a quit that was forced.
+const FORCED: u8 = 2;
+
+/// Runs until told to stop.
+pub(crate) fn run(flags: &Run) -> Outcome {
+    let logging = caddis_logging::init();
+    if flags.environ {
+        super::environ::environ()?;
+    }
+    let resumed = if flags.resume { autosaved() } else { None };
+    let (json, loaded) = match resumed {
+        Some(json) => (json, None),
+        None => match source::load(&flags.config, &registry::standard()) {
+            Ok(Some(loaded)) => {
+                note(&loaded);
+                (loaded.json.clone(), Some(loaded))
+            }
+            Ok(None) => (Json::Null, None),
+            Err(failure) => return Err(explain(&failure)),
+        },
+    };
+    let watch = Watch { config: flags.config.clone(), watch: flags.watch, from_file: loaded };
+    serve(json, logging, Some(watch), flags.pidfile.as_deref(), flags.pingback.as_deref())
+}
+
+fn note(loaded: &Loaded) {
+    for warning in &loaded.warnings {
+        tracing::warn!(adapter = loaded.adapter, "{warning}");
+    }
+    if let Some(file) = &loaded.file {
+        tracing::info!(file, config_adapter = loaded.adapter, "using config from file");
+    }
+}
+
+fn autosaved() -> Option<Json> {
+    let path = caddis_tls::storage::config_dir().join("autosave.json");
+    let text = std::fs::read(&path).ok()?;
+    match serde_json::from_slice(&text) {
+        Ok(json) => {
+            tracing::info!(autosave_file = %path.display(), "resuming from last configuration");
+            Some(json)
+        }
+        Err(error) => {
+            tracing::warn!(autosave_file = %path.display(), %error, "the saved config is unusable");
+            None
+        }
+    }
+}
+
+/// What a reload from the file needs.
+pub(crate) struct Watch {
+    config: Config,
+    watch: bool,
+    from_file: Option<Loaded>,
+}
+
+/// Loads a config and serves until a signal or the admin API ends it.
+pub(crate) fn serve(
+    config: Json,
+    logging: caddis_logging::Handle,
+    watch: Option<Watch>,
+    pidfile: Option<&std::path::Path>,
+    pingback: Option<&str>,
+) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(tokio::runtime::LocalOptions::default())
+        .map_err(|error| error.to_string())?;
+    runtime.block_on(async {
+        let (sender, mut asked) = mpsc::unbounded_channel();
+        let signals =
+            caddis_engine::next_signal(sender.clone()).map_err(|error| error.to_string())?;
+        tokio::task::spawn_local(signals);
+        let engine = Engine::start(options(logging.clone(), sender.clone()))
+            .map_err(|error| error.to_string())?;
+        if let Err(error) = engine.load(config, true).await {
+            logging.flush(FLUSH);
+            return Err(error.to_string());
+        }
+        tracing::info!("serving initial configuration");
+        let _pidfile = pidfile.map(Pidfile::write).transpose()?;
+        if let Some(address) = pingback {
+            ping_back(address)?;
+        }
+        if let Some(watch) = &watch
+            && watch.watch
+        {
+            tokio::task::spawn_local(watch_file(watch.config.clone(), sender.clone()));
+        }
+        let code = obey(&engine, &mut asked, watch.as_ref()).await;
+        logging.flush(FLUSH);
+        Ok(code)
+    })
+}
+
+fn options(
+    logging: caddis_logging::Handle,
+    signals: mpsc::UnboundedSender<Signal>,
+) -> EngineOptions {
+    let workers = ["TOKIO_WORKER_THREADS", "GOMAXPROCS"]
+        .iter()
+        .find_map(|name| std::env::var(name).ok()?.parse().ok())
+        .unwrap_or(0);
+    EngineOptions {
+        registry: registry::standard(),
+        hooks: AdminHooks { adapt: adapt_hook, upstreams: registry::upstreams },
+        logging,
+        default_admin: std::env::var("CADDY_ADMIN")
+            .ok()
+            .filter(|address| !address.is_empty())
+            .unwrap_or_else(|| "localhost:2019".to_owned()),
+        workers,
+        signals,
+    }
+}
+
+/// Adapts a config for the admin API.
+fn adapt_hook(adapter: &str, text: &[u8]) -> Result<(Json, Vec<Json>), String> {
+    if adapter != "caddyfile" {
+        return Err(format!("unrecognized config adapter '{adapter}'"));
+    }
+    match source::adapt_caddyfile("Caddyfile", text, &registry::standard()) {
+        Ok((json, warnings, _)) => {
+            let warnings = warnings
+                .iter()
+                .map(|warning| {
+                    let (file, line) = warning
+                        .place
+                        .as_ref()
+                        .map_or((String::new(), 0), |(file, line)| (file.to_string(), *line));
+                    serde_json::json!({ "file": file, "line": line, "message": warning.message })
+                })
+                .collect();
+            Ok((json, warnings))
+        }
+        Err(failure) => Err(match &failure {
+            source::Failure::Diagnostics(all, _) => {
+                all.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+            }
+            source::Failure::Message(message) => message.clone(),
+        }),
+    }
+}
+
+/// Waits for what is asked, and does it.
+async fn obey(
+    engine: &Rc<Engine>,
+    asked: &mut mpsc::UnboundedReceiver<Signal>,
+    watch: Option<&Watch>,
+) -> ExitCode {
+    while let Some(signal) = asked.recv().await {
+        match signal {
+            Signal::Reload => reload(engine, watch).await,
+            Signal::Quit => {
+                tracing::info!(signal = "SIGQUIT", "quitting process immediately");
+                return ExitCode::from(FORCED);
+            }
+            Signal::Interrupt | Signal::Terminate | Signal::Stop => {
+                tracing::info!("shutting down apps, then terminating");
+                let forced = async {
+                    while let Some(again) = asked.recv().await {
+                        if matches!(again, Signal::Interrupt | Signal::Quit) {
+                            return;
+                        }
+                    }
+                    std::future::pending::<()>().await;
+                };
+                return tokio::select! {
+                    () = engine.stop() => {
+                        tracing::info!("shutdown complete");
+                        ExitCode::SUCCESS
+                    }
+                    () = forced => {
+                        tracing::warn!("force quit");
+                        std::process::exit(FORCED.into());
+                    }
+                };
+            }
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+/// SIGUSR1: the file again.
+async fn reload(engine: &Rc<Engine>, watch: Option<&Watch>) {
+    let Some(watch) =
+        watch.filter(|watch| watch.from_file.as_ref().is_some_and(|loaded| loaded.file.is_some()))
+    else {
+        tracing::warn!(signal = "SIGUSR1", "no config file to reload from");
+        return;
+    };
+    match source::load(&watch.config, &registry::standard()) {
+        Ok(Some(loaded)) => {
+            note(&loaded);
+            match engine.load(loaded.json, false).await {
+                Ok(()) => tracing::info!("config reloaded"),
+                Err(error) => {
+                    tracing::error!(%error, "reloading the config failed; nothing changed")
+                }
+            }
+        }
+        Ok(None) => tracing::error!("the config file is gone; nothing changed"),
+        Err(failure) => {
+            tracing::error!(error = %failure, "the config file is not valid; nothing changed");
+        }
+    }
+}
+
+/// Asks for a reload when the file's content changes.
+async fn watch_file(config: Config, sender: mpsc::UnboundedSender<Signal>) {
+    let name = config.config.clone().unwrap_or_else(|| "Caddyfile".into());
+    let read = || {
+        let name = name.clone();
+        async move { tokio::task::spawn_blocking(move || std::fs::read(name)).await }
+    };
+    let Ok(Ok(mut last)) = read().await else { return };
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        match read().await {
+            Ok(Ok(text)) if text != last => {
+                last = text;
+                if sender.send(Signal::Reload).is_err() {
+                    return;
+                }
+            }
+            Ok(Ok(_)) => {}
+            _ => {
+                tracing::error!(
+                    file = name,
+                    "the config file cannot be read; no longer watching it"
+                );
+                return;
+            }
+        }
+    }
+}
+
+/// Tells `caddis start` that the server runs: the confirmation bytes it gave on standard input.
+fn ping_back(address: &str) -> Result<(), String> {
+    let mut confirmation = Vec::new();
+    std::io::Read::read_to_end(&mut std::io::stdin(), &mut confirmation)
+        .map_err(|error| format!("reading confirmation bytes from stdin: {error}"))?;
+    let mut stream = std::net::TcpStream::connect(address)
+        .map_err(|error| format!("dialing confirmation address: {error}"))?;
+    stream
+        .write_all(&confirmation)
+        .map_err(|error| format!("writing confirmation bytes to {address}: {error}"))
+}
+
+/// A file with the process id, as long as the process runs.
+struct Pidfile(std::path::PathBuf);
+
+impl Pidfile {
+    fn write(path: &std::path::Path) -> Result<Self, String> {
+        use std::os::unix::fs::OpenOptionsExt;
+        std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(path)
+            .and_then(|mut file| writeln!(file, "{}", std::process::id()))
+            .map_err(|error| format!("writing {}: {error}", path.display()))?;
+        Ok(Self(path.to_owned()))
+    }
+}
+
+impl Drop for Pidfile {
+    fn drop(&mut self) {
+        // Somebody may have removed it; then there is nothing to do.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}

@@ -1,0 +1,108 @@
+//! The standard modules: the lists of the module crates, joined.
+
+use caddis_core::{Registry, State};
+use serde_json::Value as Json;
+
+/// Directives in Caddy's default order, outermost first (spec L164–L202).
+const ORDER: &[&str] = &[
+    "tracing",
+    "map",
+    "vars",
+    "fs",
+    "root",
+    "log_append",
+    "skip_log",
+    "log_skip",
+    "log_name",
+    "header",
+    "copy_response_headers",
+    "request_body",
+    "timeouts",
+    "redir",
+    "method",
+    "rewrite",
+    "uri",
+    "try_files",
+    "basicauth",
+    "basic_auth",
+    "forward_auth",
+    "request_header",
+    "encode",
+    "push",
+    "intercept",
+    "templates",
+    "invoke",
+    "handle",
+    "handle_path",
+    "route",
+    "abort",
+    "error",
+    "copy_response",
+    "respond",
+    "metrics",
+    "reverse_proxy",
+    "php_fastcgi",
+    "file_server",
+    "acme_server",
+];
+
+/// Modules of the engine and the adapter that are no entry of another list.
+const ENGINE_IDS: &[&str] = &[
+    "admin.api.load",
+    "admin.api.metrics",
+    "admin.api.pki",
+    "admin.api.reverse_proxy",
+    "caddy.listeners.tls",
+    "http",
+    "pki",
+    "tls",
+];
+
+/// Every module that is compiled in.
+pub(crate) fn standard() -> Registry {
+    let mut directives: Vec<_> =
+        [caddis_http::DIRECTIVES, caddis_proxy::DIRECTIVES, caddis_adapter::DIRECTIVES].concat();
+    let place = |name: &str| ORDER.iter().position(|other| *other == name).unwrap_or(ORDER.len());
+    directives.sort_by_key(|directive| place(directive.name));
+    Registry {
+        directives,
+        handlers: [caddis_http::HANDLERS, caddis_proxy::HANDLERS].concat(),
+        matchers: caddis_http::MATCHERS.to_vec(),
+        other_ids: [
+            ENGINE_IDS,
+            caddis_http::OTHER_IDS,
+            caddis_proxy::OTHER_IDS,
+            caddis_tls::OTHER_IDS,
+            caddis_logging::OTHER_IDS,
+        ]
+        .concat(),
+        parse_routes: caddis_adapter::parse_routes,
+    }
+}
+
+/// The state of all upstreams, for the admin API.
+pub(crate) fn upstreams(state: &State) -> Json {
+    serde_json::to_value(caddis_proxy::upstream_status(state)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_ordered_directive_has_a_place() {
+        for directive in standard().directives {
+            let placed = ORDER.contains(&directive.name);
+            assert_eq!(placed, directive.ordered, "{}", directive.name);
+        }
+    }
+
+    #[test]
+    fn no_name_is_given_twice() {
+        let mut names: Vec<_> = standard().directives.iter().map(|one| one.name).collect();
+        names.sort_unstable();
+        let count = names.len();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+}

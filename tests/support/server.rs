@@ -1,0 +1,133 @@
+//! The real binary with a config of its own, in a folder of its own.
+
+use std::{
+    io::Read,
+    net::{TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use super::eventually;
+
+/// A port nobody listens on.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A fresh folder below the target folder.
+pub fn scratch() -> PathBuf {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let folder =
+        Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-{number}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+/// A command of the program, run in a folder, with its storage there.
+pub fn caddis(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_caddis"));
+    command
+        .current_dir(folder)
+        .env("HOME", folder)
+        .env("XDG_DATA_HOME", folder.join("data"))
+        .env("XDG_CONFIG_HOME", folder.join("config"))
+        .env_remove("CADDY_ADMIN");
+    command
+}
+
+/// A running server; killed when dropped.
+pub struct Server {
+    pub child: Child,
+    pub folder: PathBuf,
+    /// The port that `{port}` stood for.
+    pub port: u16,
+    /// The port of the admin endpoint, `{admin}`.
+    pub admin: u16,
+}
+
+impl Server {
+    /// Starts with a Caddyfile: `{port}` is a free port that must answer, a global block with
+    /// `{admin}` is put before unless the text begins with one.
+    pub fn start(caddyfile: &str) -> Self {
+        Self::start_in(scratch(), caddyfile)
+    }
+
+    /// The same in a folder that was prepared.
+    pub fn start_in(folder: PathBuf, caddyfile: &str) -> Self {
+        let (port, admin) = (free_port(), free_port());
+        let text = Self::fill(caddyfile, port, admin);
+        std::fs::write(folder.join("Caddyfile"), text).unwrap();
+        let log = std::fs::File::create(folder.join("log")).unwrap();
+        let child = caddis(&folder)
+            .args(["run", "--config", "Caddyfile"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::from(log.try_clone().unwrap()))
+            .stderr(Stdio::from(log))
+            .spawn()
+            .unwrap();
+        let mut server = Self { child, folder, port, admin };
+        eventually("the server listens", || {
+            if let Ok(Some(status)) = server.child.try_wait() {
+                panic!("the server ended with {status}:\n{}", server.log());
+            }
+            TcpStream::connect(("127.0.0.1", port)).is_ok()
+        });
+        server
+    }
+
+    /// A config text with its ports.
+    pub fn fill(caddyfile: &str, port: u16, admin: u16) -> String {
+        let text = caddyfile.replace("{port}", &port.to_string());
+        if text.trim_start().starts_with("{\n") {
+            return text.replace("{admin}", &admin.to_string());
+        }
+        format!("{{\n\tadmin 127.0.0.1:{admin}\n\tskip_install_trust\n}}\n{text}")
+    }
+
+    /// Writes another Caddyfile, ports filled in.
+    pub fn rewrite(&self, caddyfile: &str) {
+        let text = Self::fill(caddyfile, self.port, self.admin);
+        std::fs::write(self.folder.join("Caddyfile"), text).unwrap();
+    }
+
+    /// Runs `caddis reload` and tells whether it succeeded, with what it said.
+    pub fn reload(&self, caddyfile: &str) -> (bool, String) {
+        self.rewrite(caddyfile);
+        let output = caddis(&self.folder)
+            .args(["reload", "--config", "Caddyfile", "--address"])
+            .arg(format!("127.0.0.1:{}", self.admin))
+            .output()
+            .unwrap();
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+
+    /// Sends a signal by its name.
+    pub fn signal(&self, name: &str) {
+        let status =
+            Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status();
+        assert!(status.unwrap().success());
+    }
+
+    /// What it wrote to standard output and error.
+    pub fn log(&self) -> String {
+        let mut text = String::new();
+        let read = std::fs::File::open(self.folder.join("log"))
+            .and_then(|mut file| file.read_to_string(&mut text));
+        read.map_or_else(|_| String::new(), |_| text)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            println!("--- log of the server ---\n{}", self.log());
+        } else {
+            let _ = std::fs::remove_dir_all(&self.folder);
+        }
+    }
+}
