@@ -1,7 +1,6 @@
 //! The standard modules: the lists of the module crates, joined.
 
 use caddis_core::{Registry, State};
-use serde_json::Value as Json;
 
 /// Directives in Caddy's default order, outermost first (spec L164–L202).
 const ORDER: &[&str] = &[
@@ -81,8 +80,9 @@ pub(crate) fn standard() -> Registry {
 }
 
 /// The state of all upstreams, for the admin API.
-pub(crate) fn upstreams(state: &State) -> Json {
-    serde_json::to_value(caddis_proxy::upstream_status(state)).unwrap_or_default()
+pub(crate) fn upstreams(state: &State) -> String {
+    let all = caddis_proxy::upstream_status(state);
+    caddis_config::json::write::to_line(&all).unwrap_or_else(|_| "[]\n".into())
 }
 
 #[cfg(test)]

@@ -132,14 +132,17 @@ fn assemble(
 ) -> Result<Adapted, Diagnostic> {
     let mut pairings = listeners::pair(sites, options)?;
     let inputs = servers::Inputs { sites, named_routes, options, registry };
-    let servers = servers::build(&mut pairings, &inputs, &mut shared)?;
-    let listen = servers.iter().map(|(name, server)| (name, &server.listen));
-    let origins = origins::of_servers(&pairings, listen);
+    let (servers, places) = servers::build(&mut pairings, &inputs, &mut shared)?;
+    let mut origins = origins::of_servers(&pairings, places, &servers);
+    let tls = tls_app::build(&pairings, sites, options)?;
+    if let Some(tls) = &tls {
+        origins.add_policies(&pairings, tls);
+    }
     let apps = Apps {
         filesystems: options.filesystems.clone(),
         events: options.events.clone(),
         http: http_app(servers, options),
-        tls: tls_app::build(&pairings, sites, options)?,
+        tls,
         pki: pki::build(&pairings, sites, options),
         ..Apps::default()
     };

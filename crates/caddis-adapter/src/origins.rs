@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use caddis_caddyfile::Span;
+use caddis_config::{Server, TlsApp};
 
 use crate::listeners::Pairing;
+use crate::servers::Places;
 
 /// Places by dotted JSON path, such as `apps.http.servers.srv0`.
 #[derive(Debug, Clone, Default)]
@@ -36,18 +38,62 @@ impl Origins {
     }
 }
 
-/// The servers, each at the first key of its first site.
-pub(crate) fn of_servers<'a>(
+/// The servers, each at the first key of its first site, and their routes.
+pub(crate) fn of_servers(
     pairings: &[Pairing],
-    listen: impl Iterator<Item = (&'a String, &'a Vec<String>)>,
+    places: Vec<Places>,
+    servers: &BTreeMap<String, Server>,
 ) -> Origins {
     let mut origins = Origins::default();
-    for (name, addresses) in listen {
-        let pairing = pairings.iter().find(|pairing| pairing.listen() == *addresses);
-        let key = pairing.and_then(|pairing| pairing.sites.first()?.keys.first());
-        if let Some(key) = key {
-            origins.add(format!("apps.http.servers.{name}"), key.token.span);
+    for (pairing, places) in pairings.iter().zip(places) {
+        let listen = pairing.listen();
+        let Some((name, _)) = servers.iter().find(|(_, server)| server.listen == listen) else {
+            continue;
+        };
+        let server = format!("apps.http.servers.{name}");
+        if let Some(key) = pairing.sites.first().and_then(|served| served.keys.first()) {
+            origins.add(server.clone(), key.token.span);
+        }
+        for (path, span) in places {
+            origins.add(format!("{server}.{path}"), span);
         }
     }
     origins
+}
+
+impl Origins {
+    /// The automation policies, each at a site that it is for.
+    pub(crate) fn add_policies(&mut self, pairings: &[Pairing], tls: &TlsApp) {
+        let policies = tls.automation.iter().flat_map(|automation| &automation.policies);
+        let keys: BTreeMap<&str, Span> = pairings
+            .iter()
+            .flat_map(|pairing| &pairing.sites)
+            .flat_map(|served| &served.keys)
+            .map(|key| (key.address.host.as_str(), key.token.span))
+            .collect();
+        for (at, policy) in policies.enumerate() {
+            let first = policy.subjects.first().and_then(|name| keys.get(name.as_str()));
+            if let Some(span) = first {
+                self.add(format!("apps.tls.automation.policies.{at}"), *span);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use caddis_caddyfile::FileId;
+
+    use super::*;
+
+    #[test]
+    fn the_nearest_known_part_counts() {
+        let mut origins = Origins::default();
+        let span = Span::new(FileId(0), 1, 2);
+        origins.add("a.b".to_owned(), span);
+        origins.add("a.c".to_owned(), Span::NONE);
+        assert_eq!(origins.find("a.b.0.c"), Some(span));
+        assert_eq!(origins.find("a.c"), None);
+        assert_eq!(origins.iter().count(), 1);
+    }
 }

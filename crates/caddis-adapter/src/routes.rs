@@ -1,7 +1,7 @@
 //! Values to routes: sorted by directive and matcher, grouped where they exclude each other, and
 //! joined where they say the same.
 
-use caddis_caddyfile::{Diagnostic, Result as ParseResult};
+use caddis_caddyfile::{Diagnostic, Result as ParseResult, Span};
 use caddis_config::{Route, module_object};
 use caddis_core::directive::AdaptState;
 use caddis_core::{ConfigValue, Registry};
@@ -31,6 +31,19 @@ pub(crate) fn build_sorted(
 ) -> ParseResult<Vec<Route>> {
     sort(&mut values, registry, shared)?;
     Ok(build(values, shared))
+}
+
+/// [`build_sorted`] with the place of the directive that each route is from.
+///
+/// # Errors
+/// A directive that has no place in the order.
+pub(crate) fn build_placed(
+    mut values: Vec<Yielded>,
+    registry: &Registry,
+    shared: &mut AdaptState,
+) -> ParseResult<Vec<(Route, Span)>> {
+    sort(&mut values, registry, shared)?;
+    Ok(build_in_order(values, shared))
 }
 
 /// Brings values into the order of their directives.
@@ -136,40 +149,47 @@ fn single_path(paths: &Json) -> Option<String> {
 
 /// Routes of values in the order in which they are, with groups, joined where possible.
 pub(crate) fn build(values: Vec<Yielded>, shared: &mut AdaptState) -> Vec<Route> {
+    build_in_order(values, shared).into_iter().map(|(route, _)| route).collect()
+}
+
+fn build_in_order(values: Vec<Yielded>, shared: &mut AdaptState) -> Vec<(Route, Span)> {
     let groups = EXCLUSIVE.map(|directive| {
         let count = values.iter().filter(|value| value.directive == directive).count();
         (count > 1 || directive == "rewrite").then(|| shared.group_name())
     });
     let mut routes = Vec::new();
     for value in values {
+        let at = value.at.span;
         let exclusive = EXCLUSIVE.iter().position(|directive| *directive == value.directive);
         match value.value {
             ConfigValue::Route(mut route) => {
-                if let Some(at) = exclusive {
-                    route.group = groups[at].clone().unwrap_or_default();
+                if let Some(group) = exclusive {
+                    route.group = groups[group].clone().unwrap_or_default();
                 }
-                routes.push(route);
+                routes.push((route, at));
             }
-            ConfigValue::Routes(together) => routes.extend(together),
+            ConfigValue::Routes(together) => {
+                routes.extend(together.into_iter().map(|one| (one, at)));
+            }
             _ => {}
         }
     }
     consolidate(routes)
 }
 
-/// Joins neighbours with equal matchers, group and terminal flag.
-pub(crate) fn consolidate(routes: Vec<Route>) -> Vec<Route> {
-    let mut joined: Vec<Route> = Vec::with_capacity(routes.len());
-    for route in routes {
+/// Joins neighbours with equal matchers, group and terminal flag; the place is that of the first.
+pub(crate) fn consolidate<P>(routes: Vec<(Route, P)>) -> Vec<(Route, P)> {
+    let mut joined: Vec<(Route, P)> = Vec::with_capacity(routes.len());
+    for (route, place) in routes {
         match joined.last_mut() {
-            Some(last)
+            Some((last, _))
                 if last.matcher_sets == route.matcher_sets
                     && last.terminal == route.terminal
                     && last.group == route.group =>
             {
                 last.handle.extend(route.handle);
             }
-            _ => joined.push(route),
+            _ => joined.push((route, place)),
         }
     }
     joined

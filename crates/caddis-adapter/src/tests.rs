@@ -228,3 +228,24 @@ fn logs_get_names_and_hosts() {
     let logs = &config["apps"]["http"]["servers"]["srv0"]["logs"];
     assert_eq!(logs, &json!({ "logger_names": { "a.com": ["log0"] }, "skip_hosts": ["b.com"] }));
 }
+
+#[test]
+fn routes_have_origins() {
+    let text = "a.com {\n\trespond hi\n}\n:8080 {\n\trespond ho\n}\n";
+    let origins = run(text).unwrap().origins;
+    let at =
+        |path: &str| origins.find(path).map(|span| &text[span.start as usize..span.end as usize]);
+    assert_eq!(at("apps.http.servers.srv0.routes.0.match.0"), Some("a.com"));
+    assert_eq!(at("apps.http.servers.srv0.routes.0.handle.0.routes.0.handle.0"), Some("respond"));
+    assert_eq!(at("apps.http.servers.srv1.routes.0.handle.0.body"), Some("respond"));
+    assert_eq!(at("apps.http.servers.srv1.listen"), Some(":8080"));
+    assert_eq!(at("logging"), None);
+}
+
+#[test]
+fn deep_blocks_do_no_harm() {
+    let depth = 240;
+    let text =
+        format!(":80 {{\n{}respond x\n{}}}\n", "handle {\n".repeat(depth), "}\n".repeat(depth));
+    assert!(run(&text).is_ok());
+}

@@ -82,3 +82,13 @@ impl From<BodyError> for HttpError {
         }
     }
 }
+
+/// The usual phrase of a status, as Go has it (older names for 413, 414 and 416).
+pub fn status_text(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        413 => "Request Entity Too Large",
+        414 => "Request URI Too Long",
+        416 => "Requested Range Not Satisfiable",
+        _ => status.canonical_reason().unwrap_or(""),
+    }
+}

@@ -303,6 +303,10 @@ impl Exchange {
     }
 }
 
+/// Put in a response's extensions: its type is unknown on purpose, and is not to be guessed.
+#[derive(Debug, Clone, Copy)]
+pub struct NoSniff;
+
 /// The `Server` header of answers made here.
 pub const SERVER: HeaderValue = HeaderValue::from_static("caddis");
 

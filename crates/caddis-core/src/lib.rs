@@ -29,7 +29,7 @@ pub use bytestring::ByteString;
 pub use compile::CompileCx;
 pub use directive::{ConfigValue, Directive, DirectiveKind, Helper};
 pub use error::{ErrorKind, HttpError};
-pub use exchange::{Connection, Exchange, Request, TlsInfo};
+pub use exchange::{Connection, Exchange, NoSniff, Request, TlsInfo};
 pub use handler::{Filter, Flow, Handler, LocalBoxFuture, Middleware, Next, ResponseFilter};
 pub use matcher::{Matcher, MatcherSet, MatcherSets};
 pub use module::{HandlerModule, MatcherModule};

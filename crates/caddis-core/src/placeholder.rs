@@ -9,6 +9,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc2822, macros::form
 
 use crate::{
     Exchange, Target, Value,
+    error::status_text,
     exchange::split_host_port,
     target::{encode_query, query_pairs},
 };
@@ -387,8 +388,14 @@ fn split_path(path: &str) -> (&str, &str) {
     path.split_at(path.rfind('/').map_or(0, |at| at + 1))
 }
 
+/// Go's `path.Base` and its extension.
 fn split_extension(path: &str) -> (&str, &str) {
-    let file = split_path(path).1;
+    let trimmed = path.trim_end_matches('/');
+    let file = match (path.is_empty(), trimmed.is_empty()) {
+        (true, _) => ".",
+        (false, true) => return ("/", ""),
+        _ => split_path(trimmed).1,
+    };
     file.rfind('.').map_or((file, ""), |at| file.split_at(at))
 }
 
@@ -427,10 +434,10 @@ fn error_field(field: &str, ex: &Exchange) -> Option<Value<'static>> {
     Some(match field {
         "" => Value::string(error.message.clone()),
         "status_code" => Value::Int(error.status.as_u16().into()),
-        "status_text" => Value::str(error.status.canonical_reason().unwrap_or("")),
+        "status_text" => Value::str(status_text(error.status)),
         // A handler may have said that its message is empty on purpose.
         "message" if error.message.is_empty() => dynamic("http.error.message", ex)
-            .unwrap_or_else(|| Value::str(error.status.canonical_reason().unwrap_or(""))),
+            .unwrap_or_else(|| Value::str(status_text(error.status))),
         "message" => Value::string(error.message.clone()),
         "trace" => Value::Str("".into()),
         "id" => Value::string(error.id.clone()),

@@ -203,10 +203,13 @@ impl Template {
     }
 }
 
-/// Where the placeholder that starts here ends: at the first brace that is not escaped.
+/// Where the placeholder that starts here ends: at the first brace that is not escaped. An open
+/// brace before it means that none starts here.
 fn closing(inner: &str) -> Option<usize> {
     let bytes = inner.as_bytes();
-    (0..bytes.len()).find(|&at| bytes[at] == b'}' && (at == 0 || bytes[at - 1] != b'\\'))
+    let end =
+        (0..bytes.len()).find(|&at| bytes[at] == b'}' && (at == 0 || bytes[at - 1] != b'\\'))?;
+    (!inner[..end].contains('{')).then_some(end)
 }
 
 #[cfg(test)]
@@ -222,6 +225,7 @@ mod tests {
             ("{http.request.method}", "GET"),
             ("{http.request.uri.query.x}-{http.request.uri.path.file.ext}", "1-.txt"),
             ("{unclosed", "{unclosed"),
+            ("{a{http.request.method}}", "{aGET}"),
         ];
         for (text, want) in cases {
             assert_eq!(Template::parse(text).render(&ex), want, "{text}");

@@ -1,6 +1,6 @@
 //! One accepted connection: handshake, protocol choice, front.
 
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{io, rc::Rc, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use caddis_core::{
@@ -9,7 +9,7 @@ use caddis_core::{
 };
 use caddis_tls::{CLIENT_PREFIX, ClientPlaceholders};
 use caddis_wire::Preface;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -51,7 +51,10 @@ pub(crate) async fn serve<S: Io + 'static>(
     let drain = binding.drain.clone();
     if binding.tls {
         let limit = binding.server.plan.timeouts.header.unwrap_or(HANDSHAKE);
-        let handshake = crate::server::accept_tls(&binding, io, &connection);
+        let handshake = async {
+            let io = plain_http(io).await?;
+            crate::server::accept_tls(&binding, io, &connection).await
+        };
         let Some(Ok((stream, tls))) = h1::within(Some(limit), handshake).await else { return };
         let h2 = tls.alpn == "h2";
         let client = ClientPlaceholders::of(&tls);
@@ -73,6 +76,29 @@ pub(crate) async fn serve<S: Io + 'static>(
         drop(binding);
         h1::serve_connection(io, BytesMut::new(), cx).await;
     }
+}
+
+/// Answers a client that speaks plain HTTP to a TLS port; gives the stream back otherwise.
+async fn plain_http<S: Io>(mut io: S) -> io::Result<h1::Rewind<S>> {
+    const ANSWER: &[u8] =
+        b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
+    const METHODS: [&[u8]; 5] = [b"GET /", b"HEAD ", b"POST ", b"PUT /", b"OPTIO"];
+    let mut before = BytesMut::with_capacity(1024);
+    while before.len() < 5 {
+        if io.read_buf(&mut before).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        // A TLS record of a handshake begins with 22.
+        if before.first() == Some(&22) {
+            break;
+        }
+    }
+    if METHODS.iter().any(|method| before.starts_with(method)) {
+        io.write_all(ANSWER).await?;
+        io.shutdown().await?;
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    Ok(h1::Rewind { before, io })
 }
 
 const HANDSHAKE: Duration = Duration::from_secs(10);

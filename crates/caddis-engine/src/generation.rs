@@ -372,9 +372,9 @@ impl Engine {
         running.cancel.cancel();
         close_all(running.listeners);
         let grace = running.grace_period;
-        let open = self.workers.borrow().open.clone();
+        let open = self.workers.borrow().open();
         let drained = async {
-            while open.load(Ordering::Relaxed) > 0 {
+            while open() > 0 {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };

@@ -19,6 +19,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
 use http_body::{Frame, SizeHint};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::time::Instant;
 
 use crate::{connection::ConnCx, service::serve};
 
@@ -55,9 +56,9 @@ pub(crate) async fn serve_connection<S: Io + 'static>(io: S, cx: ConnCx) {
     let mut drained = std::pin::pin!(drain.cancelled());
     let mut timer = std::pin::pin!(tokio::time::sleep(idle.unwrap_or(FOREVER)));
     let mut finishing = false;
-    let _ended = std::future::poll_fn(|task| {
-        if let Poll::Ready(ended) = connection.as_mut().poll(task) {
-            return Poll::Ready(ended);
+    std::future::poll_fn(|task| {
+        if connection.as_mut().poll(task).is_ready() {
+            return Poll::Ready(());
         }
         if !finishing {
             let mut finish = drained.as_mut().poll(task).is_ready();
@@ -65,20 +66,31 @@ pub(crate) async fn serve_connection<S: Io + 'static>(io: S, cx: ConnCx) {
                 && timer.as_mut().poll(task).is_ready()
             {
                 finish |= active.idle_for(idle);
-                timer.as_mut().reset(tokio::time::Instant::now() + idle);
-                finish |= timer.as_mut().poll(task).is_ready();
+                timer.as_mut().reset(Instant::now() + idle);
             }
             if finish {
                 finishing = true;
                 connection.as_mut().graceful_shutdown();
-                return connection.as_mut().poll(task);
+                timer.as_mut().reset(Instant::now() + GOODBYE);
+                if connection.as_mut().poll(task).is_ready() {
+                    return Poll::Ready(());
+                }
             }
+        }
+        while timer.as_mut().poll(task).is_ready() {
+            // A client that does not answer the goodbye is not waited for.
+            if finishing && active.open.get() == 0 {
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(Instant::now() + GOODBYE);
         }
         Poll::Pending
     })
     .await;
 }
 
+/// How long an idle client may take to answer that the connection ends.
+const GOODBYE: Duration = Duration::from_secs(1);
 const FOREVER: Duration = Duration::from_secs(86400 * 365);
 
 /// How many requests are open, and since when none is.

@@ -14,6 +14,7 @@ mod log_body;
 mod server;
 mod service;
 mod signals;
+mod sniff;
 mod worker;
 
 pub use admin::{AdaptHook, AdminHooks};

@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use caddis_core::{Body, BodyError, Exchange, HttpError, Response, exchange::Tunnel};
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use http_body::{Frame, SizeHint};
 
 use crate::{server::ServerRuntime, service::BytesRead};
@@ -85,6 +85,12 @@ impl Pending {
             ex,
         };
         let length = body.exact_len();
+        let head_method = record.ex.original.method == Method::HEAD;
+        if body.is_empty() || head_method {
+            // What the handler wrote counts, though an answer to HEAD does not carry it.
+            record.finish(if head_method { length.unwrap_or(0) } else { 0 });
+            return Response::from_parts(parts, body);
+        }
         let body =
             Body::stream(LoggedBody { body, length, size: 0, record: Some(Box::new(record)) });
         Response::from_parts(parts, body)
@@ -149,6 +155,13 @@ impl http_body::Body for LoggedBody {
             && let Some(data) = frame.data_ref()
         {
             self.size += data.len() as u64;
+        }
+        // The entry is written before the last bytes leave, so that entries of one client stand in
+        // the order of its requests.
+        if (frame.is_none() || self.body.is_end_stream())
+            && let Some(record) = self.record.take()
+        {
+            record.finish(self.size);
         }
         Poll::Ready(frame)
     }

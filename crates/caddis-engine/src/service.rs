@@ -5,7 +5,7 @@ use std::{rc::Rc, sync::Arc};
 use caddis_core::{Body, ErrorKind, Exchange, HttpError, Next, Response, Result, exchange::Tunnel};
 use http::{HeaderValue, StatusCode, header};
 
-use crate::{log_body::Pending, server::ServerRuntime};
+use crate::{log_body::Pending, server::ServerRuntime, sniff};
 
 /// Longest method that is routed (spec D186).
 const MAX_METHOD: usize = 32;
@@ -44,7 +44,11 @@ pub(crate) async fn serve(
     let mut abort = false;
     if let Err(error) = result {
         abort = error.kind == ErrorKind::Abort;
-        result = Ok(handle_error(server, &mut ex, error, &mut pending).await);
+        result = handle_error(server, &mut ex, error, &mut pending).await;
+    }
+    if let Err(error) = &result {
+        // Only an abort is left over.
+        abort = error.kind == ErrorKind::Abort;
     }
     let mut response = result.unwrap_or_else(|_| Response::new(Body::Empty));
     while let Some(filter) = ex.response_filters.pop() {
@@ -53,6 +57,11 @@ pub(crate) async fn serve(
     let tunnel = ex.upgrade.take().and_then(|upgrade| upgrade.run);
     let tunnel = tunnel.map(|tunnel| pending.watch_tunnel(tunnel));
     let close = ex.close;
+    let mut response = sniff::content_type(response).await;
+    if response.status() == StatusCode::NOT_MODIFIED {
+        response.headers_mut().remove(header::CONTENT_TYPE);
+        response.headers_mut().remove(header::CONTENT_LENGTH);
+    }
     let response = pending.attach(server, ex, response, abort);
     Served { response, abort, close, tunnel }
 }
@@ -78,26 +87,27 @@ fn check(server: &ServerRuntime, ex: &Exchange) -> Result<()> {
     Ok(())
 }
 
-/// The error routes, or an empty answer with the error's status.
+/// The error routes, or an empty answer with the error's status. `Err` is an abort.
 async fn handle_error(
     server: &ServerRuntime,
     ex: &mut Exchange,
     error: HttpError,
     pending: &mut Pending,
-) -> Response {
+) -> Result {
     if error.kind == ErrorKind::Abort {
-        return bare(ex, error.status);
+        return Ok(bare(ex, error.status));
     }
     let routes = server.plan.errors.as_ref().filter(|_| error.kind == ErrorKind::Handler);
     ex.enter_error(&error);
     pending.note_error(server, ex, &error, routes.is_some());
-    let Some(routes) = routes else { return bare(ex, error.status) };
+    let Some(routes) = routes else { return Ok(bare(ex, error.status)) };
     match Next::new(routes, None).run(ex).await {
-        Ok(response) => response,
+        Ok(response) => Ok(response),
+        Err(again) if again.kind == ErrorKind::Abort => Err(again),
         Err(again) => {
             pending.note_error(server, ex, &again, false);
             ex.response_filters.clear();
-            bare(ex, error.status)
+            Ok(bare(ex, error.status))
         }
     }
 }

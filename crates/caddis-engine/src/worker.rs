@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::SocketAddr,
     rc::Rc,
     sync::{
         Arc,
@@ -14,19 +15,40 @@ use std::{
 use caddis_core::{Connection, Worker};
 use smol_str::SmolStr;
 use tokio::{
-    net::{TcpListener, UnixListener},
+    net::{TcpListener, TcpStream, UnixListener},
     runtime::{Builder, LocalOptions},
     sync::mpsc,
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 use crate::{connection, listen::Listener};
 
 /// The threads that serve connections.
 pub(crate) struct Workers {
     threads: Vec<Thread>,
-    /// Connections that are open now, on all threads.
-    pub(crate) open: Arc<AtomicUsize>,
+    /// Connections that are open now, by thread.
+    loads: Loads,
+}
+
+/// So many connections more do not make a worker a busy one.
+const SLACK: usize = 2;
+
+/// Open connections of each worker, and the way to each worker.
+#[derive(Clone)]
+struct Loads {
+    open: Arc<[AtomicUsize]>,
+    commands: Arc<[mpsc::UnboundedSender<Command>]>,
+}
+
+impl Loads {
+    /// The first worker that has hardly more connections than the one with the fewest.
+    /// SO_REUSEPORT alone may put long-lived connections unevenly; and while there are few, one
+    /// worker with warm upstream connections serves them best.
+    fn lightest(&self) -> usize {
+        let open = || self.open.iter().map(|open| open.load(Ordering::Relaxed));
+        let fewest = open().min().unwrap_or(0);
+        open().position(|open| open <= fewest + SLACK).unwrap_or(0)
+    }
 }
 
 struct Thread {
@@ -38,6 +60,8 @@ struct Thread {
 pub(crate) enum Command {
     /// Accept on this socket.
     Listen(Arc<Listener>, WorkerSocket),
+    /// Serve a connection that another worker accepted.
+    Serve(Arc<Listener>, std::net::TcpStream, Box<Connection>, OpenGuard),
     /// End the thread, whatever is open.
     Stop,
 }
@@ -51,29 +75,38 @@ pub(crate) enum WorkerSocket {
 impl Workers {
     /// Starts so many threads.
     pub(crate) fn start(count: usize) -> io::Result<Self> {
-        let open = Arc::new(AtomicUsize::new(0));
+        let (commands, inboxes): (Vec<_>, Vec<_>) =
+            (0..count).map(|_| mpsc::unbounded_channel()).unzip();
+        let loads = Loads {
+            open: (0..count).map(|_| AtomicUsize::new(0)).collect(),
+            commands: commands.clone().into(),
+        };
         let mut threads = Vec::with_capacity(count);
-        for id in 1..=count {
-            let runtime = move || {
-                Builder::new_current_thread()
-                    .enable_all()
-                    .max_blocking_threads(64)
-                    .build_local(LocalOptions::default())
-            };
-            let (commands, inbox) = mpsc::unbounded_channel();
-            let open = open.clone();
-            let join =
-                std::thread::Builder::new().name(format!("worker-{id}")).spawn(move || {
-                    match runtime() {
-                        Ok(runtime) => runtime.block_on(run(id, inbox, open)),
+        for (at, (commands, inbox)) in commands.into_iter().zip(inboxes).enumerate() {
+            let loads = loads.clone();
+            let join = std::thread::Builder::new().name(format!("worker-{}", at + 1)).spawn(
+                move || {
+                    let runtime = Builder::new_current_thread()
+                        .enable_all()
+                        .max_blocking_threads(64)
+                        .build_local(LocalOptions::default());
+                    match runtime {
+                        Ok(runtime) => runtime.block_on(run(at, inbox, loads)),
                         Err(error) => {
                             tracing::error!(target: "engine", %error, "a worker could not start");
                         }
                     }
-                })?;
+                },
+            )?;
             threads.push(Thread { commands, join: Some(join) });
         }
-        Ok(Self { threads, open })
+        Ok(Self { threads, loads })
+    }
+
+    /// Connections that are open now.
+    pub(crate) fn open(&self) -> impl Fn() -> usize + use<> {
+        let open = self.loads.open.clone();
+        move || open.iter().map(|open| open.load(Ordering::Relaxed)).sum()
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -116,20 +149,24 @@ impl Workers {
     }
 }
 
-async fn run(id: usize, mut inbox: mpsc::UnboundedReceiver<Command>, open: Arc<AtomicUsize>) {
-    let worker = Worker::new(id);
-    let tracker = TaskTracker::new();
+async fn run(at: usize, mut inbox: mpsc::UnboundedReceiver<Command>, loads: Loads) {
+    let worker = Worker::new(at + 1);
     while let Some(command) = inbox.recv().await {
         match command {
             Command::Listen(listener, socket) => {
-                let accept = Accept { listener, worker: worker.clone(), open: open.clone() };
+                let accept = Accept { at, listener, worker: worker.clone(), loads: loads.clone() };
                 match accept.start(socket) {
                     Ok(task) => {
-                        tracker.spawn_local(task);
+                        tokio::task::spawn_local(task);
                     }
                     Err(error) => {
                         tracing::error!(target: "http", %error, "a socket could not be used");
                     }
+                }
+            }
+            Command::Serve(listener, stream, connection, guard) => {
+                if let Ok(stream) = TcpStream::from_std(stream) {
+                    serve(stream, *connection, listener, worker.clone(), guard);
                 }
             }
             Command::Stop => return,
@@ -137,10 +174,24 @@ async fn run(id: usize, mut inbox: mpsc::UnboundedReceiver<Command>, open: Arc<A
     }
 }
 
-struct Accept {
+fn serve(
+    stream: impl caddis_core::exchange::Io + 'static,
+    connection: Connection,
     listener: Arc<Listener>,
     worker: Rc<Worker>,
-    open: Arc<AtomicUsize>,
+    guard: OpenGuard,
+) {
+    tokio::task::spawn_local(async move {
+        let _guard = guard;
+        connection::serve(stream, connection, listener, worker).await;
+    });
+}
+
+struct Accept {
+    at: usize,
+    listener: Arc<Listener>,
+    worker: Rc<Worker>,
+    loads: Loads,
 }
 
 impl Accept {
@@ -163,26 +214,32 @@ impl Accept {
 
     async fn tcp(self, socket: TcpListener) {
         loop {
-            let accepted = until(&self.listener.closed, socket.accept()).await;
-            match accepted {
+            match until(&self.listener.closed, socket.accept()).await {
                 None => break,
-                Some(Ok((stream, remote))) => {
-                    let connection = Connection {
-                        remote: Some(remote),
-                        local: stream.local_addr().ok(),
-                        local_name: SmolStr::default(),
-                        tls: None,
-                    };
-                    self.spawn(stream, connection);
-                }
+                Some(Ok((stream, remote))) => self.place(stream, remote),
                 Some(Err(error)) => pause(&error).await,
             }
         }
         // Connections that the kernel completed before the close are still served.
         while let Some(Ok((stream, remote))) = now(socket.accept()).await {
-            let local = stream.local_addr().ok();
-            let local_name = SmolStr::default();
-            self.spawn(stream, Connection { remote: Some(remote), local, local_name, tls: None });
+            self.place(stream, remote);
+        }
+    }
+
+    /// Serves a connection here, or hands it to the worker with the fewest.
+    fn place(&self, stream: TcpStream, remote: SocketAddr) {
+        let local = stream.local_addr().ok();
+        let local_name = SmolStr::default();
+        let connection = Connection { remote: Some(remote), local, local_name, tls: None };
+        let target = self.loads.lightest();
+        let guard = OpenGuard::new(&self.loads.open, target);
+        let listener = self.listener.clone();
+        if target == self.at {
+            return serve(stream, connection, listener, self.worker.clone(), guard);
+        }
+        if let (Ok(stream), Some(commands)) = (stream.into_std(), self.loads.commands.get(target)) {
+            // A worker ends only with the process.
+            let _ = commands.send(Command::Serve(listener, stream, Box::new(connection), guard));
         }
     }
 
@@ -194,39 +251,33 @@ impl Accept {
                     let address = &self.listener.address;
                     let path = address.unix_path_and_mode().map_or("", |(path, _)| path);
                     let local_name = SmolStr::from(path);
-                    self.spawn(
-                        stream,
-                        Connection { remote: None, local: None, local_name, tls: None },
-                    );
+                    let connection =
+                        Connection { remote: None, local: None, local_name, tls: None };
+                    let guard = OpenGuard::new(&self.loads.open, self.at);
+                    serve(stream, connection, self.listener.clone(), self.worker.clone(), guard);
                 }
                 Some(Err(error)) => pause(&error).await,
             }
         }
     }
-
-    fn spawn(&self, stream: impl caddis_core::exchange::Io + 'static, connection: Connection) {
-        let guard = OpenGuard::new(&self.open);
-        let (listener, worker) = (self.listener.clone(), self.worker.clone());
-        tokio::task::spawn_local(async move {
-            let _guard = guard;
-            connection::serve(stream, connection, listener, worker).await;
-        });
-    }
 }
 
 /// Counts an open connection.
-struct OpenGuard(Arc<AtomicUsize>);
+pub(crate) struct OpenGuard {
+    open: Arc<[AtomicUsize]>,
+    at: usize,
+}
 
 impl OpenGuard {
-    fn new(open: &Arc<AtomicUsize>) -> Self {
-        open.fetch_add(1, Ordering::Relaxed);
-        Self(open.clone())
+    fn new(open: &Arc<[AtomicUsize]>, at: usize) -> Self {
+        open[at].fetch_add(1, Ordering::Relaxed);
+        Self { open: open.clone(), at }
     }
 }
 
 impl Drop for OpenGuard {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.open[self.at].fetch_sub(1, Ordering::Relaxed);
     }
 }
 

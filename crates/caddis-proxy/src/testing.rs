@@ -32,6 +32,11 @@ pub(crate) enum Step {
     Hang,
 }
 
+/// The same steps again and again.
+pub(crate) fn again(steps: &[Step], times: usize) -> Vec<Step> {
+    std::iter::repeat_n(steps, times).flatten().cloned().collect()
+}
+
 /// Writes a response with a length.
 pub(crate) fn reply(body: &str) -> Step {
     Step::Send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()))

@@ -16,7 +16,7 @@
 //! ```
 
 use caddis_caddyfile::{Diagnostic, Dispenser, Result as ParseResult};
-use caddis_config::{Ca, Duration, module_object};
+use caddis_config::{Duration, module_object};
 use caddis_core::{ConfigValue, Directive, DirectiveKind, Helper};
 use serde_json::Value as Json;
 
@@ -94,7 +94,7 @@ fn parse(h: &mut Helper<'_>) -> ParseResult<Vec<ConfigValue>> {
         server.set("policy", Json::from(policy));
     }
     let mut values = h.route(matchers, module_object(server.into(), "handler", "acme_server"));
-    values.extend(ca.map(|id| ConfigValue::PkiCa(id, Box::new(Ca::default()))));
+    values.extend(ca.map(|id| ConfigValue::PkiCa(id, Box::default())));
     Ok(values)
 }
 

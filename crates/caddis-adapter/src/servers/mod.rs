@@ -9,8 +9,8 @@ mod sites;
 
 use std::collections::BTreeMap;
 
-use caddis_caddyfile::Diagnostic;
-use caddis_config::{AutoHttpsConfig, HttpErrorConfig, Route, Server, ServerLogConfig};
+use caddis_caddyfile::{Diagnostic, Span};
+use caddis_config::{AutoHttpsConfig, HttpErrorConfig, ModuleMap, Route, Server, ServerLogConfig};
 use caddis_core::Registry;
 use caddis_core::directive::AdaptState;
 
@@ -37,7 +37,11 @@ pub(crate) struct Inputs<'a> {
     pub(crate) registry: &'a Registry,
 }
 
-/// Builds the servers, named `srv0`, `srv1`, … or as the `servers` option says.
+/// Places of routes by their JSON path inside a server.
+pub(crate) type Places = Vec<(String, Span)>;
+
+/// Builds the servers, named `srv0`, `srv1`, … or as the `servers` option says; and for each pairing
+/// the places of its routes.
 ///
 /// # Errors
 /// Sites that cannot share a server.
@@ -45,14 +49,17 @@ pub(crate) fn build(
     pairings: &mut [Pairing],
     inputs: &Inputs<'_>,
     shared: &mut AdaptState,
-) -> Result<BTreeMap<String, Server>, Diagnostic> {
+) -> Result<(BTreeMap<String, Server>, Vec<Places>), Diagnostic> {
     let mut servers = BTreeMap::new();
+    let mut places = Vec::with_capacity(pairings.len());
     for (number, pairing) in pairings.iter_mut().enumerate() {
-        let server = build_one(number, pairing, inputs, shared)?;
+        let (server, found) = build_one(number, pairing, inputs, shared)?;
         servers.insert(format!("srv{number}"), server);
+        places.push(found);
     }
-    options::apply(servers, &inputs.options.servers)
-        .map_err(|error| Diagnostic::error(format!("applying global server options: {error}")))
+    let servers = options::apply(servers, &inputs.options.servers)
+        .map_err(|error| Diagnostic::error(format!("applying global server options: {error}")))?;
+    Ok((servers, places))
 }
 
 fn build_one(
@@ -60,7 +67,7 @@ fn build_one(
     pairing: &mut Pairing,
     inputs: &Inputs<'_>,
     shared: &mut AdaptState,
-) -> Result<Server, Diagnostic> {
+) -> Result<(Server, Places), Diagnostic> {
     sites::check_ambiguous(&pairing.sites)?;
     sites::sort(&mut pairing.sites);
     let mut server = Server {
@@ -77,6 +84,7 @@ fn build_one(
     server.named_routes = inputs.named_routes.needed(invoked)?;
 
     let mut policies = PolicyBuilder::new(inputs.options, server.automatic_https.as_ref());
+    let mut lists = RouteLists { alone: pairing.sites.len() == 1, ..RouteLists::default() };
     for served in &pairing.sites {
         sites::warn(served, shared);
         let pile = pile(served);
@@ -86,7 +94,7 @@ fn build_one(
             sites::skip_plain_http(&mut server, &key.address, &policies.http_port);
             policies.look_at(&key.address, !pile.connection_policies.is_empty(), &server);
         }
-        add_routes(&mut server, served, pairing.sites.len() == 1, inputs, shared)?;
+        lists.add(served, inputs, shared)?;
         logs::associate(&mut server, served, &pile.logs, names.is_empty());
     }
     if let Some(logs) = &mut server.logs {
@@ -100,8 +108,8 @@ fn build_one(
             "consolidating TLS connection policies for server {number}: {error}"
         ))
     })?;
-    server.routes = routes::consolidate(server.routes);
-    Ok(server)
+    let places = lists.finish(&mut server);
+    Ok((server, places))
 }
 
 /// Protocols per address, if one of them has its own.
@@ -128,58 +136,90 @@ fn automatic_https(options: &Options) -> Option<AutoHttpsConfig> {
     (config != AutoHttpsConfig::default()).then_some(config)
 }
 
-/// Adds the routes and error routes of a site.
-fn add_routes(
-    server: &mut Server,
-    served: &Served,
+/// The routes of a server while its sites are gone through.
+#[derive(Default)]
+struct RouteLists {
+    /// Whether there is only one site.
     alone: bool,
-    inputs: &Inputs<'_>,
-    shared: &mut AdaptState,
-) -> Result<(), Diagnostic> {
-    let pile = &inputs.sites[served.site].pile;
-    let matchers = sites::matcher_sets(served);
-    let site_routes = routes::build_sorted(pile.routes.clone(), inputs.registry, shared)?;
-    append(&mut server.routes, site_routes, &matchers, alone);
-    if pile.error_routes.is_empty() {
-        return Ok(());
-    }
-    let mut error_routes = pile.error_routes.clone();
-    crate::go_sort::sort_stable_by(&mut error_routes, |a, b| {
-        !a.matcher_sets.is_empty() || b.matcher_sets.is_empty()
-    });
-    let errors = server.errors.get_or_insert_with(HttpErrorConfig::default);
-    append(&mut errors.routes, error_routes, &matchers, alone);
-    Ok(())
+    routes: Vec<(Route, Place)>,
+    errors: Vec<(Route, Place)>,
+    has_errors: bool,
 }
 
-/// Adds a site's routes: wrapped into one route with the site's matchers, or as they are where the
-/// site is alone and matches everything.
-fn append(
-    list: &mut Vec<Route>,
-    site_routes: Vec<Route>,
-    matchers: &[caddis_config::ModuleMap],
+/// Where a route comes from, and the routes inside it.
+type Place = (Span, Vec<Span>);
+
+impl RouteLists {
+    /// Adds the routes and error routes of a site.
+    fn add(
+        &mut self,
+        served: &Served,
+        inputs: &Inputs<'_>,
+        shared: &mut AdaptState,
+    ) -> Result<(), Diagnostic> {
+        let pile = &inputs.sites[served.site].pile;
+        let matchers = sites::matcher_sets(served);
+        let at = served.keys.first().map_or(Span::NONE, |key| key.token.span);
+        let own = routes::build_placed(pile.routes.clone(), inputs.registry, shared)?;
+        self.routes.extend(wrapped(own, &matchers, self.alone, at));
+        if pile.error_routes.is_empty() {
+            return Ok(());
+        }
+        self.has_errors = true;
+        let mut own = pile.error_routes.clone();
+        // Those for certain statuses first.
+        crate::go_sort::sort_stable_by(&mut own, |a, b| {
+            !a.matcher_sets.is_empty() || b.matcher_sets.is_empty()
+        });
+        let own = own.into_iter().map(|route| (route, at)).collect();
+        self.errors.extend(wrapped(own, &matchers, self.alone, at));
+        Ok(())
+    }
+
+    /// Puts the routes into the server; gives their places.
+    fn finish(self, server: &mut Server) -> Places {
+        let mut places = Places::new();
+        let mut list = |routes: Vec<(Route, Place)>, name: &str| -> Vec<Route> {
+            let place = |(at, (route, (span, inner))): (usize, (Route, Place))| {
+                places.push((format!("{name}.{at}"), span));
+                let path =
+                    |(inner_at, span)| (format!("{name}.{at}.handle.0.routes.{inner_at}"), span);
+                places.extend(inner.into_iter().enumerate().map(path));
+                route
+            };
+            routes.into_iter().enumerate().map(place).collect()
+        };
+        server.routes = list(routes::consolidate(self.routes), "routes");
+        let errors = list(self.errors, "errors.routes");
+        if self.has_errors {
+            server.errors = Some(HttpErrorConfig { routes: errors });
+        }
+        places
+    }
+}
+
+/// A site's routes: wrapped into one route with the site's matchers, or as they are where the site is
+/// alone and matches everything.
+fn wrapped(
+    own: Vec<(Route, Span)>,
+    matchers: &[ModuleMap],
     alone: bool,
-) {
-    if matchers.is_empty() && site_routes.is_empty() {
-        return;
+    at: Span,
+) -> Vec<(Route, Place)> {
+    if matchers.is_empty() && own.is_empty() {
+        return Vec::new();
     }
     // A host matcher inside must not come to the top: its names would get certificates.
     let host_inside = || {
-        let mut sets = site_routes.iter().flat_map(|route| &route.matcher_sets);
+        let mut sets = own.iter().flat_map(|(route, _)| &route.matcher_sets);
         sets.any(|set| set.contains_key("host"))
     };
     if matchers.is_empty() && alone && !host_inside() {
-        list.extend(site_routes);
-        return;
+        return own.into_iter().map(|(route, span)| (route, (span, Vec::new()))).collect();
     }
-    let handle = match site_routes.is_empty() {
-        true => Vec::new(),
-        false => vec![routes::subroute(&site_routes)],
-    };
-    list.push(Route {
-        matcher_sets: matchers.to_vec(),
-        handle,
-        terminal: true,
-        ..Route::default()
-    });
+    let (own, spans): (Vec<Route>, Vec<Span>) = own.into_iter().unzip();
+    let handle = if own.is_empty() { Vec::new() } else { vec![routes::subroute(&own)] };
+    let matcher_sets = matchers.to_vec();
+    let route = Route { matcher_sets, handle, terminal: true, ..Route::default() };
+    vec![(route, (at, spans))]
 }

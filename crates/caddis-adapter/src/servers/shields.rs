@@ -46,17 +46,24 @@ pub(super) fn raise(
 
 /// Whether a wildcard covers a name; each `*` of its first labels stands for one label.
 pub(crate) fn matches_wildcard(subject: &str, wildcard: &str) -> bool {
-    let (subject, wildcard) = (subject.to_lowercase(), wildcard.to_lowercase());
-    if subject == wildcard {
-        return true;
+    if !wildcard.starts_with('*') {
+        return subject.eq_ignore_ascii_case(wildcard);
     }
-    let names: Vec<_> = subject.split('.').collect();
-    let pattern: Vec<_> = wildcard.split('.').collect();
-    let stars = pattern.iter().take_while(|label| **label == "*").count();
-    stars > 0
-        && names.len() == pattern.len()
-        && names[..stars].iter().all(|name| !name.is_empty())
-        && names[stars..] == pattern[stars..]
+    let (mut names, mut pattern) = (subject.split('.'), wildcard.split('.'));
+    let mut stars = true;
+    loop {
+        match (names.next(), pattern.next()) {
+            (None, None) => return true,
+            (Some(name), Some(label)) => {
+                stars &= label == "*";
+                let any = stars && !name.is_empty();
+                if !any && !name.eq_ignore_ascii_case(label) {
+                    return false;
+                }
+            }
+            _ => return false,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -70,6 +77,8 @@ mod tests {
         assert!(!matches_wildcard("a.b.com", "*.com"));
         assert!(!matches_wildcard("b.com", "*.b.com"));
         assert!(!matches_wildcard("a.b.com", "a.*.com"));
-        assert!(matches_wildcard("b.com", "b.com"));
+        assert!(matches_wildcard("b.com", "B.com"));
+        assert!(matches_wildcard("*.com", "*.com"));
+        assert!(!matches_wildcard("a.b.com", "*.*.*.com"));
     }
 }

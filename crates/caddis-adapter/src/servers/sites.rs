@@ -122,10 +122,10 @@ impl SortKey {
 
 /// Most specific sites first: only the first that matches is run.
 pub(super) fn sort(sites: &mut Vec<Served>) {
-    let mut keyed: Vec<(SortKey, Served)> =
-        std::mem::take(sites).into_iter().map(|served| (SortKey::of(&served), served)).collect();
+    let mut keyed: Vec<(SortKey, usize)> =
+        sites.iter().enumerate().map(|(at, served)| (SortKey::of(served), at)).collect();
     sort_stable_by(&mut keyed, |a, b| a.0.less(&b.0));
-    sites.extend(keyed.into_iter().map(|(_, served)| served));
+    *sites = keyed.into_iter().map(|(_, at)| sites[at].clone()).collect();
 }
 
 /// Warns of keys that are probably not meant as they are written.

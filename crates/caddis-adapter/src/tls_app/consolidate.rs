@@ -9,13 +9,16 @@ use crate::issuer::internal;
 use crate::servers::matches_wildcard;
 
 /// Joins policies that say the same.
-pub(super) fn consolidate(mut policies: Vec<Policy>) -> Vec<Policy> {
-    sort_stable_by(&mut policies, |a, b| {
+pub(super) fn consolidate(policies: Vec<Policy>) -> Vec<Policy> {
+    let mut order: Vec<usize> = (0..policies.len()).collect();
+    sort_stable_by(&mut order, |a, b| {
+        let (a, b) = (&policies[*a], &policies[*b]);
         if is_subset(a, b) {
             return true;
         }
         !is_subset(b, a) && a.config.subjects.len() > b.config.subjects.len()
     });
+    let mut policies: Vec<Policy> = order.into_iter().map(|at| policies[at].clone()).collect();
     if policies.iter().all(is_empty) {
         return Vec::new();
     }
@@ -52,15 +55,21 @@ fn remove_empty(policies: &mut Vec<Policy>) {
 }
 
 fn join(policies: &mut Vec<Policy>) {
+    // Computed once: a policy that grows name by name would be looked at over and over.
+    let mut classes: Vec<Class> =
+        policies.iter().map(|policy| implicit_class(&policy.config)).collect();
     let mut at = 0;
     'policies: while at < policies.len() {
         let mut other = at + 1;
         while other < policies.len() {
             if policies[at] == policies[other] {
                 policies.remove(other);
+                classes.remove(other);
                 continue 'policies;
             }
-            if !same_settings(&policies[at], &policies[other]) {
+            if !same_settings(&policies[at], &policies[other])
+                || !same_issuers((&policies[at], classes[at]), (&policies[other], classes[other]))
+            {
                 other += 1;
                 continue;
             }
@@ -69,11 +78,16 @@ fn join(policies: &mut Vec<Policy>) {
                 // The catch-all says the same, if no policy between the two says otherwise.
                 if shadowed(at, policies).is_some_and(|shadow| shadow >= other) {
                     policies.remove(at);
+                    classes.remove(at);
                     continue 'policies;
                 }
                 other += 1;
             } else {
                 let gone = policies.remove(other);
+                let class = classes.remove(other);
+                if classes[at] == Class::CatchAll {
+                    classes[at] = class;
+                }
                 let subjects = &mut policies[at].config.subjects;
                 for subject in gone.config.subjects {
                     if !subjects.contains(&subject) {
@@ -88,40 +102,39 @@ fn join(policies: &mut Vec<Policy>) {
 
 fn same_settings(a: &Policy, b: &Policy) -> bool {
     let (one, two) = (&a.config, &b.config);
-    same_issuers(a, b)
-        && one.get_certificate == two.get_certificate
-        && one.storage == two.storage
-        && one.must_staple == two.must_staple
-        && one.key_type == two.key_type
+    one.key_type == two.key_type
         && one.on_demand == two.on_demand
         && one.reuse_private_keys == two.reuse_private_keys
         && one.renewal_window_ratio == two.renewal_window_ratio
+        && one.must_staple == two.must_staple
+        && one.storage == two.storage
+        && one.get_certificate == two.get_certificate
 }
 
-fn same_issuers(a: &Policy, b: &Policy) -> bool {
+fn same_issuers((a, one): (&Policy, Class), (b, two): (&Policy, Class)) -> bool {
     if a.config.issuers != b.config.issuers {
-        return uses_internal(a) && uses_internal(b);
+        return uses_internal(a, one) && uses_internal(b, two);
     }
-    if has_issuers(a) || has_issuers(b) {
-        return true;
-    }
-    let (one, two) = (implicit_class(&a.config), implicit_class(&b.config));
-    one == Class::CatchAll || two == Class::CatchAll || one == two
+    has_issuers(a)
+        || has_issuers(b)
+        || one == Class::CatchAll
+        || two == Class::CatchAll
+        || one == two
 }
 
 fn has_issuers(policy: &Policy) -> bool {
     !policy.config.issuers.is_empty() || !policy.issuers.is_empty()
 }
 
-fn uses_internal(policy: &Policy) -> bool {
+fn uses_internal(policy: &Policy, class: Class) -> bool {
     if !has_issuers(policy) {
-        return implicit_class(&policy.config) == Class::Internal;
+        return class == Class::Internal;
     }
     policy.issuers.is_empty() && policy.config.issuers == [internal()]
 }
 
 /// What issuers a policy without any gets.
-#[derive(PartialEq)]
+#[derive(Clone, Copy, PartialEq)]
 enum Class {
     CatchAll,
     Public,

@@ -24,8 +24,8 @@ pub struct AdminHooks {
     /// Adapts a config text: adapter name (`caddyfile`), text → JSON and warnings
     /// (`{file, line, directive, message}`).
     pub adapt: AdaptHook,
-    /// What `GET /reverse_proxy/upstreams` answers.
-    pub upstreams: fn(&State) -> Json,
+    /// What `GET /reverse_proxy/upstreams` answers: JSON text with its newline.
+    pub upstreams: fn(&State) -> String,
 }
 
 /// Adapter name, text → JSON and warnings.
@@ -227,7 +227,10 @@ fn error_response(error: &ApiError) -> Response<Full<Bytes>> {
 
 /// A JSON answer, ended with a newline as Go's encoder does.
 pub(crate) fn json_response(value: &Json) -> Response<Full<Bytes>> {
-    let text = caddis_config::json::write::to_line(value).unwrap_or_else(|_| "null\n".into());
+    json_text(caddis_config::json::write::to_line(value).unwrap_or_else(|_| "null\n".into()))
+}
+
+fn json_text(text: String) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::from(text));
     response
         .headers_mut()
@@ -250,7 +253,7 @@ async fn route(engine: &Rc<Engine>, request: &ApiRequest) -> Answer {
             if request.method != Method::GET {
                 return Err(method_not_allowed());
             }
-            Ok(json_response(&(engine.options.hooks.upstreams)(&engine.state)))
+            Ok(json_text((engine.options.hooks.upstreams)(&engine.state)))
         }
         _ if path == "/config" || path.starts_with("/config/") => {
             config::config(engine, request, path).await

@@ -12,6 +12,7 @@ use caddis_core::{
     Body, Request, Target,
     exchange::{Io, Upgrade},
 };
+use caddis_plan::Timeouts;
 use caddis_wire::{BodyDecoder, BodyFraming, BodyPart, HeadError, Limits, Parsed, RequestHead};
 use http::{HeaderMap, Method, StatusCode, Version, header};
 use tokio::time::Instant;
@@ -129,9 +130,10 @@ async fn exchange<S: Io + 'static>(
         // A question about the server as a whole, which no route is about.
         let response = caddis_core::Response::new(Body::Empty);
         let served = Served { response, abort: false, close: false, tunnel: None };
-        return finish(conn, served, &facts, &progress, timeouts.write_idle, cx).await;
+        return finish(conn, served, &facts, &progress, timeouts, cx).await;
     }
-    let upgrade = head.upgrade || head.method == Method::CONNECT;
+    let mut head = head;
+    let upgrade = (head.upgrade && !drop_h2c(&mut head.headers)) || head.method == Method::CONNECT;
     let Some(request) = request(head, body) else {
         refuse(&conn, HeadError::Target).await;
         return None;
@@ -147,7 +149,21 @@ async fn exchange<S: Io + 'static>(
     let counted = progress.clone();
     let bytes_read = Rc::new(move || counted.bytes.get());
     let served = drive(&conn, &progress, &interim, serve(server, ex, bytes_read)).await?;
-    finish(conn, served, &facts, &progress, timeouts.write_idle, cx).await
+    finish(conn, served, &facts, &progress, timeouts, cx).await
+}
+
+/// Takes off an offer to go on with HTTP/2 in clear text: passed on, it would open a tunnel past
+/// every route (RFC 9113 deprecated it). Whether there was one.
+fn drop_h2c(headers: &mut HeaderMap) -> bool {
+    let offers = headers
+        .get_all(header::UPGRADE)
+        .iter()
+        .any(|value| value.as_bytes().to_ascii_lowercase().windows(3).any(|part| part == b"h2c"));
+    if offers {
+        headers.remove(header::UPGRADE);
+        headers.remove("http2-settings");
+    }
+    offers
 }
 
 /// What of a request decides how its answer is framed.
@@ -198,7 +214,7 @@ async fn finish<S: Io + 'static>(
     served: Served,
     facts: &Facts,
     progress: &BodyProgress,
-    write_idle: Option<Duration>,
+    limits: &Timeouts,
     cx: &ConnCx,
 ) -> Option<SharedConn<S>> {
     let Served { response, abort, close, tunnel } = served;
@@ -215,9 +231,9 @@ async fn finish<S: Io + 'static>(
     }
     let mut keep_alive = facts.keep_alive && !close && !cx.drain.is_cancelled();
     if !progress.done.get() {
-        keep_alive &= drain(&conn, progress).await;
+        keep_alive &= drain(&conn, progress, limits.read).await;
     }
-    let sent = send(&conn, response, facts, keep_alive, write_idle, progress).await;
+    let sent = send(&conn, response, facts, keep_alive, limits.write_idle, progress).await;
     match sent {
         Sent::KeepAlive if progress.done.get() => Some(conn),
         Sent::KeepAlive | Sent::Close => {
@@ -229,12 +245,17 @@ async fn finish<S: Io + 'static>(
 }
 
 /// Reads what is left of a body that nobody wants, within limits. Whether it ended.
-async fn drain<S: Io>(conn: &SharedConn<S>, progress: &BodyProgress) -> bool {
+async fn drain<S: Io>(
+    conn: &SharedConn<S>,
+    progress: &BodyProgress,
+    read: Option<Duration>,
+) -> bool {
     // A client that waits for 100 Continue sends nothing; a body that a handler still holds is
     // the handler's. Both end the connection.
     if progress.held.get() || progress.expect.get() || progress.failed.get() {
         return false;
     }
+    let limit = read.map_or(DRAIN_TIME, |limit| limit.min(DRAIN_TIME));
     let read = async {
         let mut total = 0;
         loop {
@@ -257,7 +278,7 @@ async fn drain<S: Io>(conn: &SharedConn<S>, progress: &BodyProgress) -> bool {
             }
         }
     };
-    let ended = within(Some(DRAIN_TIME), read).await.unwrap_or(false);
+    let ended = within(Some(limit), read).await.unwrap_or(false);
     progress.done.set(ended);
     ended
 }

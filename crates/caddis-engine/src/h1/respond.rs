@@ -119,11 +119,11 @@ fn framing(parts: &mut Parts, body: &Body, facts: &Facts) -> BodyFraming {
         .headers
         .remove(header::CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if parts.status.is_informational() || parts.status == StatusCode::NO_CONTENT {
+    if bodiless(parts.status) {
         return BodyFraming::None;
     }
     let exact = body.exact_len();
-    if facts.head_method || parts.status == StatusCode::NOT_MODIFIED {
+    if facts.head_method {
         let known = declared.or(exact.filter(|length| *length > 0));
         return known.map_or(BodyFraming::None, BodyFraming::Length);
     }

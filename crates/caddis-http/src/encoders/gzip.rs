@@ -6,7 +6,7 @@
 //!
 //! JSON: `{"level"}`, from -3 (fastest) to 9 (smallest); 5 if 0.
 
-use caddis_caddyfile::{Dispenser, Result as ParseResult};
+use caddis_caddyfile::{Diagnostic, Dispenser, Result as ParseResult};
 use caddis_config::ConfigError;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
@@ -33,7 +33,7 @@ fn parse(d: &mut Dispenser) -> ParseResult<Json> {
     if d.next_arg() {
         config.level = d.val().parse().map_err(|_| {
             let text = d.val();
-            d.err(format_args!("strconv.Atoi: parsing \"{text}\": invalid syntax"))
+            Diagnostic::error(format!("strconv.Atoi: parsing \"{text}\": invalid syntax"))
         })?;
     }
     serde_json::to_value(config).map_err(|error| d.err(error))

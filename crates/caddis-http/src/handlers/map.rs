@@ -216,8 +216,9 @@ fn rule(mappings: &[Mapping], at: usize, destinations: &[String]) -> Result<Rule
     }
     let texts: Vec<_> = mapping.outputs.iter().map(Value::from_json).collect();
     for dest in destinations {
-        let used = texts.iter().any(|text| text.text().contains(dest.as_str()));
-        if used || mapping.input.contains(dest.as_str()) {
+        let braced = format!("{{{dest}}}");
+        let used = texts.iter().any(|text| text.text().contains(&braced));
+        if used || mapping.input.contains(&braced) {
             return Err(format!(
                 "mapping {at} requires value of {{{dest}}} to define value of {{{dest}}}: \
                  infinite recursion"

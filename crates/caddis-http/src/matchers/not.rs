@@ -38,8 +38,11 @@ fn parse(d: &mut Dispenser) -> ParseResult<Json> {
 }
 
 /// Reads the matchers on the line or in the block that follows; lines of the same matcher are
-/// merged.
-pub(crate) fn nested_set(d: &mut Dispenser) -> ParseResult<BTreeMap<String, Json>> {
+/// merged. A quoted token is an expression.
+///
+/// # Errors
+/// An unknown matcher, or a mistake in one.
+pub fn nested_set(d: &mut Dispenser) -> ParseResult<BTreeMap<String, Json>> {
     let mut tokens: BTreeMap<String, Vec<Token>> = BTreeMap::new();
     let nesting = d.nesting();
     while d.next_arg() || d.next_block(nesting) {

@@ -4,13 +4,12 @@ use std::sync::Arc;
 
 use caddis_config::{ConfigError, IpRanges, Value};
 use caddis_core::{CompileCx, Handler, MatcherSet, ResponseMatcher, Task, Template};
-use caddis_http::handlers::headers::HeaderOps;
+use caddis_http::handlers::{headers::HeaderOps, rewrite::Rewrite};
 
 use super::{
     answer::{Down, ResponseHandler},
     config::{Config, PassiveConfig, ResponseHandlerConfig},
     handler::{Balancing, Passive, ReverseProxy, Streams},
-    rewriting::Rewriting,
 };
 use crate::{
     generation::Generation,
@@ -46,6 +45,12 @@ pub(super) fn compile(json: &Value, cx: &mut CompileCx<'_>) -> Result<Handler, C
     let needs_map =
         request_ops.is_some() || matches!(lb.policy, Policy::Header { .. } | Policy::Cookie(_));
     let keeps_headers = !handlers.is_empty() || down.ops.is_some() || lb.has_expression;
+    let rewrite = config
+        .rewrite
+        .as_ref()
+        .map(Rewrite::compile)
+        .transpose()
+        .map_err(|error| error.under("rewrite"))?;
     let passive = config.health_checks.and_then(|checks| checks.passive).map(passive);
     Ok(Handler::middleware(ReverseProxy {
         upstreams,
@@ -55,7 +60,7 @@ pub(super) fn compile(json: &Value, cx: &mut CompileCx<'_>) -> Result<Handler, C
         trusted,
         request_ops,
         down: Arc::new(down),
-        rewriting: Rewriting::compile(&config.rewrite).map_err(|error| error.under("rewrite"))?,
+        rewrite,
         handlers,
         request_buffers: config.request_buffers,
         response_buffers: config.response_buffers,

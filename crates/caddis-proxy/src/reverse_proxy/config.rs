@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use caddis_config::{Duration, ModuleMap, Omit, Route, Value, WeakString};
 use caddis_core::response_matcher::ResponseMatcherConfig;
-use caddis_http::handlers::headers;
+use caddis_http::handlers::{headers, rewrite};
 
 shape! {
     /// `{"handler": "reverse_proxy", …}`.
@@ -38,7 +38,7 @@ shape! {
         /// How long tunnels live on when the configuration changes.
         pub stream_close_delay: Duration,
         /// Rewriting of the request that goes to the upstream.
-        pub rewrite: Value,
+        pub rewrite: Option<rewrite::Config>,
         /// What is done with responses.
         pub handle_response: Vec<ResponseHandlerConfig>,
         /// Whether more is logged.

@@ -10,7 +10,7 @@ use caddis_config::IpRanges;
 use caddis_core::{
     Body, ByteString, Exchange, HttpError, LocalBoxFuture, MatcherSet, Middleware, Next, Result,
 };
-use caddis_http::handlers::headers::HeaderOps;
+use caddis_http::handlers::{headers::HeaderOps, rewrite::Rewrite};
 use caddis_wire::BodyFraming;
 use http::{HeaderMap, HeaderValue, Method, header};
 
@@ -20,7 +20,6 @@ use super::{
     buffer::read_ahead,
     forwarded::{self, Seen},
     info::{Info, PREFIX},
-    rewriting::Rewriting,
 };
 use crate::{
     generation::Generation,
@@ -38,7 +37,7 @@ pub(crate) struct ReverseProxy {
     pub(super) trusted: IpRanges,
     pub(super) request_ops: Option<HeaderOps>,
     pub(super) down: Arc<Down>,
-    pub(super) rewriting: Option<Rewriting>,
+    pub(super) rewrite: Option<Rewrite>,
     pub(super) handlers: Vec<ResponseHandler>,
     pub(super) request_buffers: i64,
     pub(super) response_buffers: i64,
@@ -146,10 +145,12 @@ impl ReverseProxy {
     async fn prepare(&self, ex: &mut Exchange) -> Prepared {
         let body = ex.request.body.take();
         let extended = ex.request.method == Method::CONNECT && ex.request.protocol.is_some();
-        let (mut method, uri, body) = match &self.rewriting {
+        let (mut method, uri, body) = match &self.rewrite {
             None => (ex.request.method.clone(), ex.request.target.to_byte_string(), body),
-            Some(rewriting) => {
-                let (method, target) = rewriting.apply(ex);
+            Some(rewrite) => {
+                let (mut method, mut target) =
+                    (ex.request.method.clone(), ex.request.target.clone());
+                rewrite.apply(&mut method, &mut target, ex);
                 let changed = method != ex.request.method;
                 let drop_body = changed && matches!(method, Method::GET | Method::HEAD);
                 let body = if drop_body { Body::Empty } else { body };

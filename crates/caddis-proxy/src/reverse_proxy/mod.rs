@@ -41,6 +41,8 @@
 //! JSON: see `config`.
 
 mod address;
+#[cfg(test)]
+mod corpus;
 mod answer;
 mod attempt;
 mod buffer;
@@ -53,7 +55,6 @@ mod handler;
 mod info;
 mod passed_on;
 mod retry;
-mod rewriting;
 mod subdirectives;
 #[cfg(test)]
 mod tests;

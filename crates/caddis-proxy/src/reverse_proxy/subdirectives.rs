@@ -129,14 +129,10 @@ pub(super) const SUBDIRECTIVES: &[(&str, Read)] = &[
     ("header_up", header_up),
     ("header_down", header_down),
     ("method", |h, p| {
-        let method = only_argument(&mut h.d)?;
-        rewrite(p, "method", method);
-        Ok(())
+        set(&mut p.config.rewrite.get_or_insert_default().method, only_argument(&mut h.d))
     }),
     ("rewrite", |h, p| {
-        let uri = only_argument(&mut h.d)?;
-        rewrite(p, "uri", uri);
-        Ok(())
+        set(&mut p.config.rewrite.get_or_insert_default().uri, only_argument(&mut h.d))
     }),
     ("transport", |h, p| p.transport(&mut h.d)),
     ("handle_response", |h, p| {
@@ -158,22 +154,20 @@ fn set<T>(target: &mut T, value: Result<T>) -> Result<()> {
     Ok(())
 }
 
-fn rewrite(p: &mut Parsing, key: &str, value: String) {
-    let rewrite = &mut p.config.rewrite;
-    if rewrite.is_null() {
-        *rewrite = serde_json::json!({});
-    }
-    if let Some(object) = rewrite.as_object_mut() {
-        object.insert(key.to_owned(), value.into());
-    }
-}
-
 /// A set of request matchers, on the line or in a block.
 fn matcher_set(h: &mut Helper<'_>) -> Result<ModuleMap> {
     let mut tokens: BTreeMap<String, Vec<caddis_caddyfile::Token>> = BTreeMap::new();
     let nesting = h.d.nesting();
     while h.d.next_arg() || h.d.next_block(nesting) {
-        let name = h.d.val().to_owned();
+        let token = h.d.token();
+        if token.is_quoted() {
+            // A quoted text is an expression.
+            let name = caddis_caddyfile::Token { text: "expression".into(), ..token.clone() };
+            let both = [name, token.clone()];
+            tokens.entry("expression".to_owned()).or_default().extend(both);
+            continue;
+        }
+        let name = token.text.to_string();
         tokens.entry(name).or_default().extend(h.d.next_segment().0);
     }
     let mut set = ModuleMap::new();

@@ -17,7 +17,7 @@ mod sniff;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use caddis_caddyfile::{Dispenser, Result as ParseResult};
+use caddis_caddyfile::{Diagnostic, Dispenser, Result as ParseResult};
 use caddis_config::{ConfigError, ModuleMap};
 use caddis_core::{
     Body, CompileCx, Directive, DirectiveKind, Exchange, Filter, Flow, Handler, HandlerModule,
@@ -125,7 +125,7 @@ fn parse_config(d: &mut Dispenser) -> ParseResult<EncodeConfig> {
                 }
                 let text = d.val();
                 config.minimum_length = text.parse().map_err(|_| {
-                    d.err(format_args!("strconv.Atoi: parsing \"{text}\": invalid syntax"))
+                    Diagnostic::error(format!("strconv.Atoi: parsing \"{text}\": invalid syntax"))
                 })?;
             }
             "match" => {

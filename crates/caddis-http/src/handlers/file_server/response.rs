@@ -74,6 +74,9 @@ fn describe(response: &mut Response, found: &Found) {
     {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     }
+    // A file of unknown kind has no type (spec D071).
+    response.extensions_mut().insert(caddis_core::NoSniff);
+    let headers = response.headers_mut();
     if let Some(modified) = found.modified {
         headers.insert(header::LAST_MODIFIED, field_value(&httpdate::fmt_http_date(modified)));
     }

@@ -48,8 +48,8 @@ impl Node {
                 Val::Float(value) => Val::Float(-value),
                 _ => return Err(no_overload()),
             },
-            Self::And(one, two) => Val::Bool(decide(one, two, false, ex)?),
-            Self::Or(one, two) => Val::Bool(decide(one, two, true, ex)?),
+            Self::And(all) => Val::Bool(decide(all, false, ex)?),
+            Self::Or(all) => Val::Bool(decide(all, true, ex)?),
             Self::Choose(condition, yes, no) => {
                 return if condition.truth(ex)? { yes.eval(ex) } else { no.eval(ex) };
             }
@@ -85,19 +85,17 @@ fn all(nodes: &[Node], ex: &mut Exchange) -> Result<Vec<Val>> {
     nodes.iter().map(|node| node.eval(ex)).collect()
 }
 
-/// `&&` and `||`: one side that decides makes an error of the other one vanish.
-fn decide(one: &Node, two: &Node, deciding: bool, ex: &mut Exchange) -> Result<bool> {
-    let first = one.truth(ex);
-    if matches!(first, Ok(value) if value == deciding) {
-        return Ok(deciding);
-    }
-    match two.truth(ex) {
-        Ok(value) if value == deciding => Ok(deciding),
-        second => {
-            first?;
-            second
+/// `&&` and `||`: one side that decides makes errors of the others vanish.
+fn decide(all: &[Node], deciding: bool, ex: &mut Exchange) -> Result<bool> {
+    let mut failed = None;
+    for node in all {
+        match node.truth(ex) {
+            Ok(value) if value == deciding => return Ok(deciding),
+            Ok(_) => {}
+            Err(error) => failed = failed.or(Some(error)),
         }
     }
+    failed.map_or(Ok(!deciding), Err)
 }
 
 fn binary(op: Op, one: Val, two: Val) -> Result<Val> {

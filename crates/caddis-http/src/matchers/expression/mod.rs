@@ -182,9 +182,13 @@ mod tests {
         let mut ex = Exchange::for_test("/");
         ex.request.method = Method::PUT;
         assert!(!eval("'text'", &mut ex).expect("no error"));
-        let long = format!("true{}", " && true".repeat(990));
-        assert!(eval(&long, &mut ex).expect("no error"));
-        let too_long = format!("true{}", " && true".repeat(2000));
-        assert!(testing::compile(&MODULE, &too_long.into()).is_err());
+        let chain = |first: &str, more: &str, times| format!("{first}{}", more.repeat(times));
+        assert!(eval(&chain("true", " && true", 4000), &mut ex).expect("no error"));
+        let sum = format!("{}1{} == 1", "(".repeat(90), " + 0)".repeat(90));
+        assert!(eval(&sum, &mut ex).expect("no error"));
+        assert!(eval(&chain("0", " + 0", 290), &mut ex).is_ok());
+        for bad in [chain("true", " && true", 9000), chain("0", " + 0", 301)] {
+            assert!(testing::compile(&MODULE, &bad.into()).is_err());
+        }
     }
 }

@@ -64,8 +64,10 @@ pub(super) enum Node {
     Map(Vec<(Self, Self)>),
     Not(Box<Self>),
     Neg(Box<Self>),
-    And(Box<Self>, Box<Self>),
-    Or(Box<Self>, Box<Self>),
+    /// `&&`, as a list, so that long chains do not nest.
+    And(Vec<Self>),
+    /// `||`.
+    Or(Vec<Self>),
     Choose(Box<Self>, Box<Self>, Box<Self>),
     Binary(Op, Box<Self>, Box<Self>),
     Index(Box<Self>, Box<Self>),

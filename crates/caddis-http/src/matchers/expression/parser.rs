@@ -10,15 +10,17 @@ use super::{
 
 /// Expressions nested deeper than this are refused: parsing and evaluation use the stack.
 const MAX_DEPTH: usize = 100;
-/// Bounds the length of operator chains, whose nodes nest too.
-const MAX_TOKENS: usize = 2_000;
+/// Bounds the operators whose nodes nest in chains (all but `&&` and `||`), for the same reason.
+const MAX_OPERATORS: usize = 300;
+/// Bounds the whole.
+const MAX_TOKENS: usize = 10_000;
 
 pub(super) fn parse(text: &str, name: &str, cx: &mut CompileCx<'_>) -> Result<Node, String> {
     let tokens = tokens(text)?;
     if tokens.len() > MAX_TOKENS {
         return Err("the expression is too long".into());
     }
-    let mut parser = Parser { tokens, at: 0, depth: 0, name, cx };
+    let mut parser = Parser { tokens, at: 0, depth: 0, operators: 0, name, cx };
     let node = parser.expression()?;
     match parser.tokens.get(parser.at) {
         None => Ok(node),
@@ -30,6 +32,7 @@ struct Parser<'a, 'cx> {
     tokens: Vec<Token>,
     at: usize,
     depth: usize,
+    operators: usize,
     /// The matcher's name.
     name: &'a str,
     cx: &'a mut CompileCx<'cx>,
@@ -78,19 +81,30 @@ impl Parser<'_, '_> {
     }
 
     fn or(&mut self) -> Parsed {
-        let mut left = self.and()?;
+        let first = self.and()?;
+        let mut all = vec![first];
         while self.op("||") {
-            left = Node::Or(left.into(), self.and()?.into());
+            all.push(self.and()?);
         }
-        Ok(left)
+        Ok(if all.len() > 1 { Node::Or(all) } else { all.remove(0) })
     }
 
     fn and(&mut self) -> Parsed {
-        let mut left = self.relation()?;
+        let first = self.relation()?;
+        let mut all = vec![first];
         while self.op("&&") {
-            left = Node::And(left.into(), self.relation()?.into());
+            all.push(self.relation()?);
         }
-        Ok(left)
+        Ok(if all.len() > 1 { Node::And(all) } else { all.remove(0) })
+    }
+
+    /// Counts an operator whose nodes nest.
+    fn count(&mut self) -> Result<(), String> {
+        self.operators += 1;
+        if self.operators > MAX_OPERATORS {
+            return Err("the expression has too many operators".into());
+        }
+        Ok(())
     }
 
     fn relation(&mut self) -> Parsed {
@@ -107,6 +121,7 @@ impl Parser<'_, '_> {
                 _ => return Ok(left),
             };
             self.at += 1;
+            self.count()?;
             left = Node::Binary(op, left.into(), self.sum()?.into());
         }
     }
@@ -121,6 +136,7 @@ impl Parser<'_, '_> {
             } else {
                 return Ok(left);
             };
+            self.count()?;
             left = Node::Binary(op, left.into(), self.product()?.into());
         }
     }
@@ -137,6 +153,7 @@ impl Parser<'_, '_> {
             } else {
                 return Ok(left);
             };
+            self.count()?;
             left = Node::Binary(op, left.into(), self.unary()?.into());
         }
     }
@@ -151,6 +168,7 @@ impl Parser<'_, '_> {
         let mut node = self.primary()?;
         loop {
             if self.op(".") {
+                self.count()?;
                 let Some(Token::Ident(name)) = self.tokens.get(self.at).cloned() else {
                     return Err("Syntax error: a name must follow '.'".into());
                 };
@@ -162,6 +180,7 @@ impl Parser<'_, '_> {
                 args.extend(self.list(")")?);
                 node = call(&name, args, true)?;
             } else if self.op("[") {
+                self.count()?;
                 let index = self.expression()?;
                 self.expect("]")?;
                 node = Node::Index(node.into(), index.into());

@@ -33,6 +33,7 @@ pub(crate) struct H1Body {
     keep: bool,
     next: Option<Bytes>,
     trailers: Option<HeaderMap>,
+    failed: bool,
     read_size: usize,
 }
 
@@ -59,6 +60,7 @@ impl H1Body {
             keep,
             next: None,
             trailers: None,
+            failed: false,
             read_size: FIRST_READ,
         }
     }
@@ -79,6 +81,7 @@ impl H1Body {
         self.conn = None;
         self.upload = None;
         self.trailers = None;
+        self.failed = true;
         Poll::Ready(Some(Err(error)))
     }
 
@@ -140,6 +143,10 @@ impl http_body::Body for H1Body {
             return this.hand_out(data);
         }
         loop {
+            if this.failed {
+                // Whoever asks again must not take it for the end.
+                return Poll::Ready(Some(Err(BodyError::Incomplete)));
+            }
             let Some(conn) = &mut this.conn else {
                 return Poll::Ready(this.trailers.take().map(|t| Ok(Frame::trailers(t))));
             };
@@ -174,12 +181,13 @@ impl http_body::Body for H1Body {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.conn.is_none() && self.next.is_none() && self.trailers.is_none()
+        self.conn.is_none() && self.next.is_none() && self.trailers.is_none() && !self.failed
     }
 
     fn size_hint(&self) -> SizeHint {
         let next = self.next.as_ref().map_or(0, Bytes::len) as u64;
         match (&self.conn, self.decoder.remaining()) {
+            (None, _) if self.failed => SizeHint::default(),
             (None, _) => SizeHint::with_exact(next),
             (Some(_), Some(left)) => SizeHint::with_exact(left.saturating_add(next)),
             (Some(_), None) => SizeHint::default(),

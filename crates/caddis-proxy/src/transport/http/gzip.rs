@@ -21,6 +21,7 @@ pub(crate) struct Gunzip {
     decoder: MultiGzDecoder<Vec<u8>>,
     started: bool,
     done: bool,
+    failed: bool,
 }
 
 impl Gunzip {
@@ -32,6 +33,7 @@ impl Gunzip {
             decoder: MultiGzDecoder::new(Vec::new()),
             started: false,
             done: false,
+            failed: false,
         }
     }
 
@@ -65,18 +67,26 @@ impl http_body::Body for Gunzip {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         loop {
+            if self.failed {
+                // Whoever asks again must not take it for the end.
+                return Poll::Ready(Some(Err(BodyError::Incomplete)));
+            }
             if self.done {
                 return Poll::Ready(None);
             }
             if !self.input.is_empty() {
                 match self.step().transpose() {
-                    Some(data) => return Poll::Ready(Some(data.map(Frame::data))),
+                    Some(data) => {
+                        self.failed = data.is_err();
+                        return Poll::Ready(Some(data.map(Frame::data)));
+                    }
                     None => continue,
                 }
             }
             match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
                 None => {
                     let last = self.finish().transpose();
+                    self.failed = matches!(last, Some(Err(_)));
                     return Poll::Ready(last.map(|data| data.map(Frame::data)));
                 }
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),

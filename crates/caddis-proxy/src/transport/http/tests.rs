@@ -241,8 +241,13 @@ fn cut_bodies_are_errors() {
         ] {
             let upstream = Scripted::new(vec![vec![HEAD, raw(response)]]).await;
             let client = client(upstream.address, json!({}));
-            let (_, body) = client.get().await.expect("a head");
-            assert!(body.is_err(), "{response}");
+            let none = &mut RequestBody::None;
+            let answer = client.send(&Method::GET, none, BodyFraming::None).await.expect("a head");
+            let AnswerBody::Http1(body) = answer.body else { panic!("a stream") };
+            let mut body = Body::Stream(Box::into_pin(body));
+            while let Some(Ok(_)) = body.next_data().await {}
+            assert!(!body.is_empty() && body.exact_len().is_none(), "{response}");
+            assert!(matches!(body.next_data().await, Some(Err(_))), "{response}");
             assert_eq!(client.pool.idle_count(), 0);
         }
     });
