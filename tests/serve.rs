@@ -58,6 +58,7 @@ fn files_are_served() {
     let folder = scratch();
     std::fs::create_dir_all(folder.join("site/sub")).unwrap();
     std::fs::write(folder.join("site/index.html"), "<h1>hi</h1>").unwrap();
+    std::fs::write(folder.join("site/sub/index.html"), "sub").unwrap();
     std::fs::write(folder.join("site/a.txt"), "0123456789").unwrap();
     std::fs::write(folder.join("secret.txt"), "secret").unwrap();
     let server =

@@ -249,3 +249,151 @@ fn deep_blocks_do_no_harm() {
         format!(":80 {{\n{}respond x\n{}}}\n", "handle {\n".repeat(depth), "}\n".repeat(depth));
     assert!(run(&text).is_ok());
 }
+
+#[test]
+fn global_options_go_where_they_belong() {
+    let config = adapted(
+        "{\n\tadmin off\n\tdebug\n\thttp_port 8080\n\tgrace_period 5s\n\tstorage file_system /data\n\tmetrics {\n\t\tper_host\n\t}\n\tpersist_config off\n\tskip_install_trust\n\tservers :8080 {\n\t\tname web\n\t\ttimeouts {\n\t\t\tidle 1m\n\t\t}\n\t\ttrusted_proxies static 10.0.0.0/8\n\t}\n}\nhttp://a.com {\n}\n",
+    );
+    assert_eq!(config["admin"], json!({ "disabled": true, "config": { "persist": false } }));
+    assert_eq!(config["logging"]["logs"], json!({ "default": { "level": "DEBUG" } }));
+    assert_eq!(config["storage"], json!({ "module": "file_system", "root": "/data" }));
+    let http = &config["apps"]["http"];
+    assert_eq!(
+        (&http["http_port"], &http["grace_period"]),
+        (&json!(8080), &json!(5_000_000_000_u64))
+    );
+    assert_eq!(http["metrics"], json!({ "per_host": true }));
+    let server = &http["servers"]["web"];
+    assert_eq!(server["listen"], json!([":8080"]));
+    assert_eq!(server["idle_timeout"], json!(60_000_000_000_u64));
+    assert_eq!(server["trusted_proxies"], json!({ "source": "static", "ranges": ["10.0.0.0/8"] }));
+    assert_eq!(
+        config["apps"]["pki"]["certificate_authorities"],
+        json!({ "local": { "install_trust": false } })
+    );
+}
+
+#[test]
+fn the_order_option_moves_directives() {
+    let config = adapted("{\n\torder respond first\n}\n:80 {\n\tvars a\n\trespond hi\n}\n");
+    let handlers = &config["apps"]["http"]["servers"]["srv0"]["routes"][0]["handle"];
+    assert_eq!(handlers[0], body("hi"));
+}
+
+#[test]
+fn listeners_that_serve_the_same_are_one_server() {
+    let config = adapted(
+        "a.com {\n\tbind 127.0.0.1 [::1]\n\trespond a\n}\nb.com, http://b.com {\n\trespond b\n}\n",
+    );
+    let servers = &config["apps"]["http"]["servers"];
+    assert_eq!(servers["srv0"]["listen"], json!(["127.0.0.1:443", "[::1]:443"]));
+    assert_eq!(servers["srv1"]["listen"], json!([":443"]));
+    assert_eq!(servers["srv2"]["listen"], json!([":80"]));
+}
+
+#[test]
+fn public_and_internal_names_get_own_policies() {
+    let config = adapted("a.com, localhost {\n\ttls {\n\t\tkey_type p384\n\t}\n}\n");
+    assert_eq!(
+        config["apps"]["tls"]["automation"]["policies"],
+        json!([
+            { "subjects": ["a.com"], "key_type": "p384" },
+            { "subjects": ["localhost"], "key_type": "p384", "issuers": [{ "module": "internal" }] },
+        ])
+    );
+}
+
+#[test]
+fn global_acme_options_reach_the_issuers() {
+    let config = adapted("{\n\temail a@b.c\n\tacme_ca https://ca\n}\na.com {\n}\n");
+    assert_eq!(
+        config["apps"]["tls"]["automation"]["policies"],
+        json!([{ "issuers": [{ "module": "acme", "ca": "https://ca", "email": "a@b.c" }] }])
+    );
+}
+
+#[test]
+fn error_routes_for_certain_statuses_come_first() {
+    let config = adapted(
+        ":80 {\n\thandle_errors {\n\t\trespond all\n\t}\n\thandle_errors 404 {\n\t\trespond one\n\t}\n}\n",
+    );
+    let routes = &config["apps"]["http"]["servers"]["srv0"]["errors"]["routes"];
+    assert_eq!(routes[0]["match"], json!([{ "expression": "{http.error.status_code} in [404]" }]));
+    assert!(routes[1].get("match").is_none());
+}
+
+#[test]
+fn try_files_with_queries_are_one_group() {
+    let config = adapted(":80 {\n\ttry_files {path} /a?b /c\n}\n");
+    let routes = &config["apps"]["http"]["servers"]["srv0"]["routes"];
+    assert_eq!(
+        routes[0]["match"],
+        json!([{ "file": { "try_files": ["{http.request.uri.path}"] } }])
+    );
+    assert_eq!(routes[1]["handle"][0]["uri"], json!("{http.matchers.file.relative}?b"));
+    assert_eq!(routes[0]["group"], routes[2]["group"]);
+}
+
+#[test]
+fn log_blocks() {
+    let config = adapted(
+        "{\n\tlog x {\n\t\toutput file /l {\n\t\t\troll_size 1MiB\n\t\t\tmode 640\n\t\t\troll_keep_for 25h\n\t\t}\n\t\tformat filter {\n\t\t\twrap json\n\t\t\ta regexp p v\n\t\t\ta regexp q w\n\t\t\tb ip_mask 16\n\t\t}\n\t\tlevel ERROR\n\t}\n}\n",
+    );
+    assert_eq!(
+        config["logging"]["logs"]["x"],
+        json!({
+            "writer": {
+                "output": "file",
+                "filename": "/l",
+                "roll_size_mb": 1,
+                "mode": "0640",
+                "roll_keep_days": 2,
+            },
+            "encoder": {
+                "format": "filter",
+                "wrap": { "format": "json" },
+                "fields": {
+                    "a": {
+                        "filter": "multi_regexp",
+                        "operations": [
+                            { "regexp": "p", "value": "v" },
+                            { "regexp": "q", "value": "w" },
+                        ],
+                    },
+                    "b": { "filter": "ip_mask", "ipv4_cidr": 16 },
+                },
+            },
+            "level": "ERROR",
+        })
+    );
+}
+
+#[test]
+fn words_that_do_not_exist() {
+    for (text, sentence) in [
+        ("a.com {\n\tinvoke x\n}\n", "cannot invoke named route 'x', which was not defined"),
+        (
+            "a.com {\n\ttls {\n\t\tissuer acne\n\t}\n}\n",
+            "parsing caddyfile tokens for 'tls': getting module named 'tls.issuance.acne': module not registered: tls.issuance.acne, at Caddyfile:3",
+        ),
+        (
+            "a.com {\n\t@m pth /\n}\n",
+            "getting matcher module 'pth': module not registered: http.matchers.pth",
+        ),
+        (
+            "ftp://a.com {\n}\n",
+            "server block 0, key 0 (ftp://a.com): determining listener address: unsupported URL scheme ftp://",
+        ),
+        (
+            "a.com {\n\thandle {\n\t\tbind x\n\t}\n}\n",
+            "parsing caddyfile tokens for 'handle': directive 'bind' is not an ordered HTTP handler, so it cannot be used here - try placing within a route block or using the order global option",
+        ),
+        (
+            "{\n\tlocal_certs\n\tcert_issuer internal\n}\na.com {\n}\n",
+            "global options are ambiguous: local_certs is confusing when combined with cert_issuer, because local_certs is also a specific kind of issuer",
+        ),
+    ] {
+        assert_eq!(errors(text), [sentence], "{text}");
+    }
+}

@@ -215,8 +215,11 @@ pub(crate) struct ServerMetrics {
     metrics: Arc<Metrics>,
     in_flight: Arc<AtomicI64>,
     /// By handler, code and method.
-    series: Mutex<HashMap<(Box<str>, u16, &'static str), Arc<Series>>>,
+    series: Mutex<HashMap<SeriesKey, Arc<Series>>>,
 }
+
+/// Handler, code, method.
+type SeriesKey = (Box<str>, u16, &'static str);
 
 struct Series {
     total: Arc<AtomicU64>,

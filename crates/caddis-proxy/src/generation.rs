@@ -25,8 +25,11 @@ pub(crate) struct Generation {
     /// Cancelled when the generation ends.
     pub(crate) ended: CancellationToken,
     checks: Mutex<HashSet<String>>,
-    gauges: Mutex<Vec<(Arc<[Upstream]>, Vec<Arc<AtomicI64>>)>>,
+    gauges: Mutex<Vec<Watched>>,
 }
+
+/// A handler's upstreams and their gauges.
+type Watched = (Arc<[Upstream]>, Vec<Arc<AtomicI64>>);
 
 /// The generation that is being compiled.
 #[derive(Default)]

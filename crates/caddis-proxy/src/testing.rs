@@ -26,8 +26,6 @@ pub(crate) enum Step {
     Read(&'static str),
     /// Writes.
     Send(String),
-    /// Closes with a reset.
-    Reset,
     /// Stays silent and open.
     Hang,
 }
@@ -97,10 +95,6 @@ async fn follow(
                 if stream.write_all(text.as_bytes()).await.is_err() {
                     return;
                 }
-            }
-            Step::Reset => {
-                let _ = socket2::SockRef::from(&stream).set_linger(Some(std::time::Duration::ZERO));
-                return;
             }
             Step::Hang => std::future::pending().await,
         }

@@ -114,7 +114,7 @@ impl Address {
 }
 
 /// Where an upstream is.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Target {
     /// Known when compiled.
     Fixed(Address),
@@ -123,7 +123,7 @@ pub(crate) enum Target {
 }
 
 /// One backend of a handler.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Upstream {
     /// The address as configured; policies hash it.
     pub(crate) dial: String,

@@ -212,7 +212,7 @@ async fn reload(engine: &Rc<Engine>, watch: Option<&Watch>) {
             match engine.load(loaded.json, false).await {
                 Ok(()) => tracing::info!("config reloaded"),
                 Err(error) => {
-                    tracing::error!(%error, "reloading the config failed; nothing changed")
+                    tracing::error!(%error, "reloading the config failed; nothing changed");
                 }
             }
         }

@@ -28,8 +28,9 @@ fn parse(h: &mut Helper<'_>) -> ParseResult<Vec<ConfigValue>> {
     let mut uri = String::new();
     let mut headers = BTreeMap::new();
     each_word(&mut tokens, |d| word(d, &mut uri, &mut headers))?;
-    tokens.reset();
     if uri.is_empty() {
+        tokens.reset();
+        tokens.next();
         return Err(tokens.err("the 'uri' subdirective is required"));
     }
     let mut handler = reverse_proxy(h, tokens)?;

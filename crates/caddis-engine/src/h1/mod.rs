@@ -43,31 +43,33 @@ pub(crate) async fn serve_connection<S: Io + 'static>(io: S, before: BytesMut, c
     let mut conn = Conn::new(io, before);
     let mut first = true;
     loop {
-        let server = cx.listener.server();
-        let head = match next_head(&conn, &server, &cx, first).await {
+        let head = match next_head(&conn, &cx, first).await {
             Ok(Some(head)) => head,
             Ok(None) => return,
             Err(error) => return refuse(&conn, error).await,
         };
         first = false;
+        // Asked only now: a request that comes after a reload meets the new config.
+        let server = cx.listener.server();
         // Boxed, so that an idle connection does not carry the state of a request.
         match Box::pin(exchange(conn, head, &server, &cx)).await {
             Some(back) => conn = back,
             None => return,
         }
-        drop(server);
     }
 }
 
 /// Waits for the next request. `None`: the connection ended or is to end.
 async fn next_head<S: Io>(
     conn: &SharedConn<S>,
-    server: &ServerRuntime,
     cx: &ConnCx,
     first: bool,
 ) -> Result<Option<RequestHead>, HeadError> {
-    let timeouts = &server.plan.timeouts;
-    let limits = Limits::with_max_head(server.plan.max_header_bytes + HEAD_SLACK);
+    let (timeouts, limits) = {
+        let server = cx.listener.server();
+        let max_head = server.plan.max_header_bytes + HEAD_SLACK;
+        (server.plan.timeouts, Limits::with_max_head(max_head))
+    };
     let mut deadline = None;
     if conn.borrow().buffer.is_empty() {
         let wait = if first { timeouts.header } else { timeouts.idle };

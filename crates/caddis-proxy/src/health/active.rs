@@ -305,6 +305,7 @@ impl Checker {
             let text = match failure {
                 Failure::Dial(text) | Failure::Transport(text) | Failure::Timeout(text) => text,
                 Failure::RequestBody(error) => error.to_string(),
+                Failure::Request(error) => error.to_string(),
             };
             format!("HTTP request failed: {text}")
         })

@@ -14,7 +14,7 @@ use crate::{
     parse::status_matches,
     selection::View,
     transport::{
-        Failure,
+        Failure, Transport, fastcgi,
         http::{Answer, Fields, Forwarded, HostPool, Local, Outgoing, Sending},
     },
     upstream::{Address, Target, Upstream},
@@ -46,6 +46,7 @@ impl Problem {
                 HttpError::new(StatusCode::GATEWAY_TIMEOUT, text)
             }
             Self::Failed(Failure::RequestBody(error)) => error.into(),
+            Self::Failed(Failure::Request(error)) => error,
             Self::Unwanted(status) => HttpError::new(
                 status,
                 format_args!("upstream response matched retry_match (status {})", status.as_u16()),
@@ -63,9 +64,24 @@ impl ReverseProxy {
         run: &mut Run,
         next: Next<'_>,
     ) -> Result<Response, Problem> {
-        let at = self.choose(ex, run).ok_or(Problem::NoUpstream)?;
+        let found = match &self.dynamic {
+            None => None,
+            Some(dynamic) => dynamic
+                .upstreams(ex)
+                .await
+                .map_err(|error| {
+                    tracing::error!(
+                        target: "http.handlers.reverse_proxy",
+                        %error,
+                        "failed getting dynamic upstreams; falling back to static upstreams"
+                    );
+                })
+                .ok(),
+        };
+        let upstreams = found.as_deref().unwrap_or(&self.upstreams);
+        let at = self.choose(upstreams, ex, run).ok_or(Problem::NoUpstream)?;
         run.tried.push(at);
-        let upstream = &self.upstreams[at];
+        let upstream = &upstreams[at];
         let pool = self
             .pool(ex, &run.local, upstream)
             .map_err(|error| Problem::Final(HttpError::new(StatusCode::BAD_GATEWAY, error)))?;
@@ -90,8 +106,8 @@ impl ReverseProxy {
         self.respond(ex, run, answer, in_flight, next).await
     }
 
-    fn choose(&self, ex: &Exchange, run: &mut Run) -> Option<usize> {
-        if let [single] = &*self.upstreams
+    fn choose(&self, upstreams: &[Upstream], ex: &Exchange, run: &mut Run) -> Option<usize> {
+        if let [single] = upstreams
             && !matches!(self.lb.policy, crate::selection::Policy::Cookie(_))
         {
             // The policies agree where there is nothing to choose.
@@ -99,7 +115,7 @@ impl ReverseProxy {
         }
         let headers = run.prepared.headers.as_ref().unwrap_or(&ex.request.headers);
         let view = View { ex, uri: &run.prepared.uri, headers };
-        self.lb.policy.select(&self.upstreams, &run.tried, &view, &mut run.cookies)
+        self.lb.policy.select(upstreams, &run.tried, &view, &mut run.cookies)
     }
 
     /// This worker's connections to the upstream.
@@ -109,7 +125,7 @@ impl ReverseProxy {
         local: &Rc<Local>,
         upstream: &Upstream,
     ) -> Result<Rc<HostPool>, String> {
-        let keep = self.transport.keep;
+        let keep = self.transport.keep();
         let make =
             |address: Address| HostPool::new(address, keep, &upstream.pool, upstream.state.clone());
         let proxy = self.transport.proxy_header(ex);
@@ -172,20 +188,28 @@ impl ReverseProxy {
             // Requests without a peer address are never plain.
             (None, None) => Fields::Ready(&ex.request.headers),
         };
+        let map = || -> HeaderMap {
+            ready
+                .cloned()
+                .unwrap_or_else(|| forwarded::prepare(ex, *trusted, None, trailer.as_ref()))
+        };
+        let transport = match &self.transport {
+            Transport::Http(http) => http,
+            Transport::FastCgi(fastcgi) => {
+                let headers = map();
+                let head = fastcgi::Head { method, uri, host: &host, headers: &headers };
+                return fastcgi.send(ex, &head, pool, *framing, body).await;
+            }
+        };
         let outgoing = Outgoing {
             method,
             target: uri,
             host: host.as_bytes(),
             fields,
             framing: *framing,
-            close: !self.transport.keep.enabled && upgrade.is_none(),
+            close: !self.transport.keep().enabled && upgrade.is_none(),
             ask_gzip,
             upgrade: upgrade.is_some(),
-        };
-        let map = || -> HeaderMap {
-            ready
-                .cloned()
-                .unwrap_or_else(|| forwarded::prepare(ex, *trusted, None, trailer.as_ref()))
         };
         let sending = Sending {
             outgoing: &outgoing,
@@ -196,11 +220,11 @@ impl ReverseProxy {
             proxy: self.transport.proxy_header(ex),
             informational: ex.informational.as_deref(),
         };
-        self.transport.send(&sending, body).await
+        transport.send(&sending, body).await
     }
 
     fn count_failure(&self, upstream: &Upstream, failure: &Failure) {
-        if matches!(failure, Failure::RequestBody(_)) {
+        if matches!(failure, Failure::RequestBody(_) | Failure::Request(_)) {
             return;
         }
         if let Some(memory) = self.passive.as_ref().and_then(|passive| passive.memory) {

@@ -15,8 +15,12 @@ use crate::{
     generation::Generation,
     health::active,
     selection::{self, Policy},
-    transport::http::{HttpTransport, HttpTransportConfig, PoolId, compile as compile_http},
-    upstream::{ActiveState, Address, Target, Upstream, UpstreamState},
+    transport::{
+        Transport, fastcgi,
+        http::{HttpTransportConfig, compile as compile_http},
+    },
+    upstream::{ActiveState, Upstream},
+    upstreams::{Dynamic, Maker},
 };
 
 /// Compiles the handler.
@@ -25,15 +29,19 @@ pub(super) fn compile(json: &Value, cx: &mut CompileCx<'_>) -> Result<Handler, C
     let not_yet = |path: &str, what: &str| {
         Err(ConfigError::new(path, format!("{what} is not supported yet")))
     };
-    if !config.dynamic_upstreams.is_null() {
-        return not_yet("dynamic_upstreams", "a dynamic source of upstreams");
-    }
     if !config.circuit_breaker.is_null() {
         return not_yet("circuit_breaker", "a circuit breaker");
     }
     let generation = Generation::of(cx);
-    let transport = Arc::new(transport(&config.transport, cx)?);
+    let transport = transport(&config.transport, cx)?;
     let upstreams = upstreams(&config, &transport, cx)?;
+    let dynamic = match &config.dynamic_upstreams {
+        Value::Null => None,
+        json => Some(
+            Dynamic::compile(json, maker(&config, &transport, cx), cx)
+                .map_err(|error| error.under("dynamic_upstreams"))?,
+        ),
+    };
     generation.watch(cx, &upstreams);
     start_checks(&config, &upstreams, &transport, &generation, cx)?;
     let (request_ops, down) = headers(&config)?;
@@ -54,15 +62,19 @@ pub(super) fn compile(json: &Value, cx: &mut CompileCx<'_>) -> Result<Handler, C
     let passive = config.health_checks.and_then(|checks| checks.passive).map(passive);
     Ok(Handler::middleware(ReverseProxy {
         upstreams,
+        dynamic,
         lb,
         passive,
-        transport,
         trusted,
         request_ops,
         down: Arc::new(down),
         rewrite,
         handlers,
-        request_buffers: config.request_buffers,
+        request_buffers: match (&transport, config.request_buffers) {
+            // Small bodies get a length, which FastCGI asks for.
+            (Transport::FastCgi(_), 0) => 4096,
+            (_, buffers) => buffers,
+        },
         response_buffers: config.response_buffers,
         streams: Streams {
             timeout: config.stream_timeout.positive(),
@@ -71,10 +83,11 @@ pub(super) fn compile(json: &Value, cx: &mut CompileCx<'_>) -> Result<Handler, C
         generation,
         needs_map,
         keeps_headers,
+        transport,
     }))
 }
 
-fn transport(json: &Value, cx: &CompileCx<'_>) -> Result<HttpTransport, ConfigError> {
+fn transport(json: &Value, cx: &CompileCx<'_>) -> Result<Transport, ConfigError> {
     let name = json.get("protocol").and_then(Value::as_str).unwrap_or("http");
     match name {
         "http" => {
@@ -83,10 +96,13 @@ fn transport(json: &Value, cx: &CompileCx<'_>) -> Result<HttpTransport, ConfigEr
             } else {
                 cx.decode(json, "protocol").map_err(|error| error.under("transport"))?
             };
-            compile_http(&config, cx).map_err(|error| error.under("transport"))
+            let http = compile_http(&config, cx).map_err(|error| error.under("transport"))?;
+            Ok(Transport::Http(Arc::new(http)))
         }
         "fastcgi" => {
-            Err(ConfigError::new("transport", "the fastcgi transport is not supported yet"))
+            let config = cx.decode(json, "protocol").map_err(|error| error.under("transport"))?;
+            let fastcgi = fastcgi::compile(&config).map_err(|error| error.under("transport"))?;
+            Ok(Transport::FastCgi(Box::new(fastcgi)))
         }
         _ => Err(caddis_core::compile::unknown_module(
             "http.reverse_proxy.transport",
@@ -96,41 +112,40 @@ fn transport(json: &Value, cx: &CompileCx<'_>) -> Result<HttpTransport, ConfigEr
     }
 }
 
+/// What all upstreams of the handler have in common.
+fn maker(config: &Config, transport: &Transport, cx: &CompileCx<'_>) -> Maker {
+    let passive = config.health_checks.as_ref().and_then(|checks| checks.passive.as_ref());
+    let (states, pools) = Maker::tables(cx.state);
+    Maker {
+        states,
+        pools,
+        fingerprint: transport.fingerprint().to_owned(),
+        max_conns: transport.max_conns(),
+        max_requests: passive.map_or(0, |passive| passive.unhealthy_request_count),
+        max_fails: passive.map(|passive| passive.max_fails.max(1)),
+    }
+}
+
 fn upstreams(
     config: &Config,
-    transport: &HttpTransport,
+    transport: &Transport,
     cx: &CompileCx<'_>,
 ) -> Result<Arc<[Upstream]>, ConfigError> {
     let checks = config.health_checks.as_ref();
-    let passive = checks.and_then(|checks| checks.passive.as_ref());
     let active = checks.and_then(|checks| checks.active.as_ref()).filter(|a| active::is_on(a));
-    let states = cx.state.table::<String, UpstreamState>();
+    let maker = maker(config, transport, cx);
     let mut all = Vec::with_capacity(config.upstreams.len());
     for (at, upstream) in config.upstreams.iter().enumerate() {
         let dial = &upstream.dial;
-        let wrong = |error| ConfigError::new(format!("upstreams.{at}.dial"), error);
-        let template = Template::parse(dial);
-        let target = match template.as_static() {
-            Some(text) => Target::Fixed(Address::parse(text).map_err(wrong)?),
-            None => Target::Template(template),
-        };
-        let max_requests = match (upstream.max_requests, passive) {
-            (0, Some(passive)) => passive.unhealthy_request_count,
-            (max, _) => max,
-        };
-        all.push(Upstream {
-            target,
-            state: states.lease(dial.clone(), UpstreamState::default),
-            active: active.map(|check| {
-                let key = active::key(check, &transport.fingerprint, dial);
-                let make = || ActiveState { address: dial.clone(), ..ActiveState::default() };
-                cx.state.table::<String, ActiveState>().lease(key, make)
-            }),
-            max_requests,
-            max_fails: passive.map(|passive| passive.max_fails.max(1)),
-            pool: PoolId::lease(cx.state, &transport.fingerprint, dial, transport.max_conns),
-            dial: dial.clone(),
+        let mut made = maker
+            .make(dial, upstream.max_requests)
+            .map_err(|error| ConfigError::new(format!("upstreams.{at}.dial"), error))?;
+        made.active = active.map(|check| {
+            let key = active::key(check, transport.fingerprint(), dial);
+            let make = || ActiveState { address: dial.clone(), ..ActiveState::default() };
+            cx.state.table::<String, ActiveState>().lease(key, make)
         });
+        all.push(made);
     }
     Ok(all.into())
 }
@@ -138,12 +153,16 @@ fn upstreams(
 fn start_checks(
     config: &Config,
     upstreams: &Arc<[Upstream]>,
-    transport: &Arc<HttpTransport>,
+    transport: &Transport,
     generation: &Generation,
     cx: &mut CompileCx<'_>,
 ) -> Result<(), ConfigError> {
     let checks = config.health_checks.as_ref().and_then(|checks| checks.active.as_ref());
     let Some(check) = checks.filter(|check| active::is_on(check)) else { return Ok(()) };
+    let Transport::Http(transport) = transport else {
+        let why = "active health checks over FastCGI are not supported yet";
+        return Err(ConfigError::new("health_checks.active", why));
+    };
     let check = active::compile(check).map_err(|error| error.under("health_checks.active"))?;
     let check = Arc::new(check);
     for upstream in upstreams.iter() {

@@ -24,16 +24,21 @@ use super::{
 use crate::{
     generation::Generation,
     selection::{Cookies, Policy, Tried},
-    transport::http::{HttpTransport, Local, RequestBody},
+    transport::{
+        Transport,
+        http::{Local, RequestBody},
+    },
     upstream::Upstream,
+    upstreams::Dynamic,
 };
 
 /// The compiled handler.
 pub(crate) struct ReverseProxy {
     pub(super) upstreams: Arc<[Upstream]>,
+    pub(super) dynamic: Option<Dynamic>,
     pub(super) lb: Balancing,
     pub(super) passive: Option<Passive>,
-    pub(super) transport: Arc<HttpTransport>,
+    pub(super) transport: Transport,
     pub(super) trusted: IpRanges,
     pub(super) request_ops: Option<HeaderOps>,
     pub(super) down: Arc<Down>,
@@ -143,17 +148,20 @@ impl ReverseProxy {
 
     /// Makes the request for the upstream; the client's own stays as it is, its body taken.
     async fn prepare(&self, ex: &mut Exchange) -> Prepared {
-        let body = ex.request.body.take();
         let extended = ex.request.method == Method::CONNECT && ex.request.protocol.is_some();
         let (mut method, uri, body) = match &self.rewrite {
-            None => (ex.request.method.clone(), ex.request.target.to_byte_string(), body),
+            None => {
+                let uri = ex.request.target.to_byte_string();
+                (ex.request.method.clone(), uri, ex.request.body.take())
+            }
             Some(rewrite) => {
                 let (mut method, mut target) =
                     (ex.request.method.clone(), ex.request.target.clone());
                 rewrite.apply(&mut method, &mut target, ex);
                 let changed = method != ex.request.method;
                 let drop_body = changed && matches!(method, Method::GET | Method::HEAD);
-                let body = if drop_body { Body::Empty } else { body };
+                // A body that the upstream does not get stays for the handlers after this one.
+                let body = if drop_body { Body::Empty } else { ex.request.body.take() };
                 (method, target.to_byte_string(), body)
             }
         };
@@ -188,7 +196,7 @@ impl ReverseProxy {
             headers
         });
         Prepared {
-            ask_gzip: self.transport.compression && !seen.encoding && method != Method::HEAD,
+            ask_gzip: self.transport.compression() && !seen.encoding && method != Method::HEAD,
             method,
             uri,
             headers,

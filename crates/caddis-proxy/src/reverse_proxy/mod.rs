@@ -41,8 +41,6 @@
 //! JSON: see `config`.
 
 mod address;
-#[cfg(test)]
-mod corpus;
 mod answer;
 mod attempt;
 mod buffer;
@@ -50,6 +48,8 @@ mod compile;
 pub(crate) mod config;
 pub(crate) mod copy_response;
 mod directive;
+#[cfg(test)]
+mod directive_tests;
 mod forwarded;
 mod handler;
 mod info;

@@ -43,7 +43,9 @@ impl ReverseProxy {
     fn is_retryable(&self, ex: &mut Exchange, run: &mut Run, problem: &Problem) -> bool {
         match problem {
             Problem::NoUpstream | Problem::Unwanted(_) | Problem::Failed(Failure::Dial(_)) => true,
-            Problem::Final(_) | Problem::Failed(Failure::RequestBody(_)) => false,
+            Problem::Final(_) | Problem::Failed(Failure::RequestBody(_) | Failure::Request(_)) => {
+                false
+            }
             Problem::Failed(Failure::Transport(_) | Failure::Timeout(_)) => {
                 if self.lb.retry_match.is_empty() {
                     return run.prepared.method == Method::GET;

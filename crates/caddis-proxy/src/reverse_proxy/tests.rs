@@ -9,7 +9,9 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::{
-    testing::{HEAD, again, Scripted, Step, exchange, nobody, outcome, ready, ready_in, reply, run},
+    testing::{
+        HEAD, Scripted, Step, again, exchange, nobody, outcome, ready, ready_in, reply, run,
+    },
     upstream_status,
 };
 
@@ -73,7 +75,10 @@ fn the_response_gets_via_and_early_fields() {
         let seen = upstream.seen.borrow()[0].clone();
         assert!(seen.starts_with("GET /a%20b?c=d HTTP/1.1\r\nHost: inner\r\n"), "{seen}");
         assert!(seen.contains(&format!("X-Up: {}\r\n", upstream.address)), "{seen}");
-        assert!(seen.contains("X-Custom: kept\r\n") && !seen.contains("X-Forwarded-Host"), "{seen}");
+        assert!(
+            seen.contains("X-Custom: kept\r\n") && !seen.contains("X-Forwarded-Host"),
+            "{seen}"
+        );
         assert_eq!(ex.request.headers.len(), 1, "the client's request is as it was");
     });
 }
@@ -101,7 +106,10 @@ fn bodies_and_methods() {
         ex.request.body = Body::Full("dropped".into());
         assert_eq!(outcome(proxy.serve(&mut ex).await).await.0, 200);
         let seen = upstream.seen.borrow()[0].clone();
-        assert!(seen.starts_with("GET /new?a=1&b=2 HTTP/1.1\r\n") && !seen.contains("ontent-"), "{seen}");
+        assert!(
+            seen.starts_with("GET /new?a=1&b=2 HTTP/1.1\r\n") && !seen.contains("ontent-"),
+            "{seen}"
+        );
         assert_eq!(ex.request.method, Method::POST);
         assert_eq!(ex.request.target.as_str(), "/old?a=1");
     });
@@ -160,7 +168,8 @@ fn which_requests_are_tried_again() {
 fn refused_connections_go_to_another_upstream_with_the_body() {
     run(async {
         let refused = nobody().await;
-        let upstream = Scripted::new(vec![vec![HEAD, Step::Read("body"), reply("ok"), Step::Hang]]).await;
+        let upstream =
+            Scripted::new(vec![vec![HEAD, Step::Read("body"), reply("ok"), Step::Hang]]).await;
         let proxy = ready(json!({
             "upstreams": [dial(refused), dial(upstream.address)],
             "load_balancing": {"retries": 1, "selection_policy": {"policy": "first"}}
@@ -173,7 +182,9 @@ fn refused_connections_go_to_another_upstream_with_the_body() {
 }
 
 /// A streamed body of one piece.
-fn http_body_util_full(text: &'static str) -> impl http_body::Body<Data = Bytes, Error = caddis_core::BodyError> {
+fn http_body_util_full(
+    text: &'static str,
+) -> impl http_body::Body<Data = Bytes, Error = caddis_core::BodyError> {
     use http_body_util::BodyExt;
     http_body_util::Full::new(Bytes::from_static(text.as_bytes())).map_err(|never| match never {})
 }
@@ -258,7 +269,11 @@ fn gzip_that_was_not_asked_for_is_decoded() {
 
 fn upgrading(worker: &Rc<Worker>) -> Exchange {
     let mut ex = exchange(worker, "/ws");
-    let fields = [("connection", "keep-alive, upgrade"), ("upgrade", "websocket"), ("sec-websocket-key", "abc=")];
+    let fields = [
+        ("connection", "keep-alive, upgrade"),
+        ("upgrade", "websocket"),
+        ("sec-websocket-key", "abc="),
+    ];
     for (name, value) in fields {
         ex.request.headers.insert(name, HeaderValue::from_static(value));
     }
@@ -284,7 +299,9 @@ fn a_tunnel_copies_both_ways() {
         let response = proxy.serve(&mut ex).await.expect("an answer");
         assert_eq!(response.status().as_u16(), 101);
         assert_eq!(response.headers()["upgrade"], "websocket");
-        assert!(upstream.seen.borrow()[0].contains("Connection: Upgrade\r\nUpgrade: websocket\r\n"));
+        assert!(
+            upstream.seen.borrow()[0].contains("Connection: Upgrade\r\nUpgrade: websocket\r\n")
+        );
         assert!(upstream.seen.borrow()[0].contains("Sec-WebSocket-Key: abc=\r\n"));
         let run = ex.upgrade.take().and_then(|upgrade| upgrade.run).expect("a tunnel");
         let (mut client, server) = tokio::io::duplex(64);
@@ -356,7 +373,10 @@ fn an_extended_connect_becomes_an_upgrade() {
         assert_eq!((response.status().as_u16(), response.headers().len()), (200, 0));
         let seen = upstream.seen.borrow()[0].clone();
         assert!(seen.starts_with("GET /ws HTTP/1.1\r\n"), "{seen}");
-        assert!(seen.contains("Sec-WebSocket-Key: ") && seen.contains("Upgrade: websocket"), "{seen}");
+        assert!(
+            seen.contains("Sec-WebSocket-Key: ") && seen.contains("Upgrade: websocket"),
+            "{seen}"
+        );
     });
 }
 
@@ -383,7 +403,8 @@ fn responses_are_handled_by_routes() {
             ("201 Created", 207, "up", true),
             ("503 No", 599, "503", true),
         ] {
-            let answer = format!("HTTP/1.1 {line}\r\nX-One: 1\r\nX-Two: 2\r\nContent-Length: 2\r\n\r\nup");
+            let answer =
+                format!("HTTP/1.1 {line}\r\nX-One: 1\r\nX-Two: 2\r\nContent-Length: 2\r\n\r\nup");
             let upstream = Scripted::new(vec![vec![HEAD, Step::Send(answer), Step::Hang]]).await;
             let proxy = proxy_of(upstream.address);
             let mut ex = exchange(&Worker::new(1), "/");
@@ -402,7 +423,8 @@ fn active_checks_take_out_and_bring_back() {
     run(async {
         let checked = [HEAD, Step::Send("HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n".into())];
         let fine = [HEAD, reply("fine")];
-        let upstream = Scripted::new(vec![checked.to_vec(), checked.to_vec(), again(&fine, 9)]).await;
+        let upstream =
+            Scripted::new(vec![checked.to_vec(), checked.to_vec(), again(&fine, 9)]).await;
         let state: Arc<State> = Arc::default();
         let json = json!({
             "upstreams": [dial(upstream.address)],
@@ -438,11 +460,31 @@ fn active_checks_take_out_and_bring_back() {
 }
 
 #[test]
+fn addresses_of_a_name() {
+    run(async {
+        let upstream = Scripted::new(forever("ok")).await;
+        let port = upstream.address.port().to_string();
+        let source = json!({"source": "a", "name": "127.0.0.1", "port": port});
+        for dynamic in [source.clone(), json!({"source": "multi", "sources": [source]})] {
+            let proxy = ready(json!({"dynamic_upstreams": dynamic}));
+            let worker = Worker::new(1);
+            for _ in 0..2 {
+                assert_eq!(proxy.get(&worker).await, (200, "ok".to_owned()));
+            }
+        }
+        let none = json!({"source": "a", "name": "name.invalid", "port": "1"});
+        let proxy = ready(json!({
+            "dynamic_upstreams": none, "upstreams": [dial(upstream.address)]
+        }));
+        assert_eq!(proxy.get(&Worker::new(1)).await.0, 200, "the list is the fallback");
+    });
+}
+
+#[test]
 fn what_is_not_supported_yet_is_refused() {
     let state: Arc<State> = Arc::default();
     for json in [
-        json!({"dynamic_upstreams": {"source": "a", "name": "x"}}),
-        json!({"transport": {"protocol": "fastcgi"}}),
+        json!({"dynamic_upstreams": {"source": "srv", "name": "x"}}),
         json!({"circuit_breaker": {"type": "x"}}),
         json!({"transport": {"protocol": "http", "versions": ["3"]}}),
         json!({"transport": {"protocol": "http", "network_proxy": {"from": "url", "url": "http://x"}}}),

@@ -29,7 +29,7 @@ fn pool(states: &[i64]) -> Vec<Upstream> {
                 active: None,
                 max_requests: 100,
                 max_fails: Some(1),
-                pool: PoolId::lease(&state, "", &dial, 0),
+                pool: PoolId::lease(&state.table(), "", &dial, 0),
                 dial,
             }
         })

@@ -3,9 +3,73 @@
 pub(crate) mod fastcgi;
 pub(crate) mod http;
 
-use std::io;
+use std::{borrow::Cow, io, sync::Arc};
 
-use caddis_core::BodyError;
+use caddis_core::{BodyError, Exchange, HttpError};
+
+use fastcgi::FastCgi;
+use http::{HttpTransport, KeepAlive, ProxyHeader};
+
+/// A compiled transport.
+#[derive(Debug)]
+pub(crate) enum Transport {
+    /// HTTP.
+    Http(Arc<HttpTransport>),
+    /// FastCGI: a connection for each request.
+    FastCgi(Box<FastCgi>),
+}
+
+impl Transport {
+    /// What becomes of idle connections.
+    pub(crate) fn keep(&self) -> KeepAlive {
+        match self {
+            Self::Http(http) => http.keep,
+            Self::FastCgi(_) => KeepAlive::OFF,
+        }
+    }
+
+    /// Whether gzip is asked for on behalf of clients that do not.
+    pub(crate) fn compression(&self) -> bool {
+        matches!(self, Self::Http(http) if http.compression)
+    }
+
+    /// Most connections to one address; 0 for no limit.
+    pub(crate) fn max_conns(&self) -> usize {
+        match self {
+            Self::Http(http) => http.max_conns,
+            Self::FastCgi(_) => 0,
+        }
+    }
+
+    /// Equal for equal settings.
+    pub(crate) fn fingerprint(&self) -> &str {
+        match self {
+            Self::Http(http) => &http.fingerprint,
+            Self::FastCgi(_) => "fastcgi",
+        }
+    }
+
+    /// Whether connections to this port are encrypted.
+    pub(crate) fn uses_tls(&self, port: u16) -> bool {
+        matches!(self, Self::Http(http) if http.uses_tls(port))
+    }
+
+    /// The name for TLS, where one is configured.
+    pub(crate) fn server_name<'a>(&'a self, ex: &'a Exchange) -> Option<Cow<'a, str>> {
+        match self {
+            Self::Http(http) => http.server_name(ex),
+            Self::FastCgi(_) => None,
+        }
+    }
+
+    /// The PROXY header for this request's connection.
+    pub(crate) fn proxy_header(&self, ex: &Exchange) -> Option<ProxyHeader> {
+        match self {
+            Self::Http(http) => http.proxy_header(ex),
+            Self::FastCgi(_) => None,
+        }
+    }
+}
 
 /// Why an exchange with an upstream failed.
 #[derive(Debug)]
@@ -18,6 +82,8 @@ pub(crate) enum Failure {
     Timeout(String),
     /// The client's body could not be read.
     RequestBody(BodyError),
+    /// The request itself cannot be sent.
+    Request(HttpError),
 }
 
 impl Failure {

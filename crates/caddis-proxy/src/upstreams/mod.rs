@@ -8,11 +8,17 @@
 //! dynamic multi { <source> ... }
 //! ```
 //!
-//! Their syntax and JSON shapes; not run yet.
+//! JSON: `{"source": "a", "name", "port", "refresh", "resolver", "dial_timeout",
+//! "dial_fallback_delay", "versions"}`, `{"source": "srv", …}` (not run yet),
+//! `{"source": "multi", "sources": []}`.
+
+mod dynamic;
 
 use caddis_caddyfile::{Diagnostic, Dispenser, Result};
 use caddis_config::{Duration, Value, module_object};
 use serde::Serialize;
+
+pub(crate) use dynamic::{Dynamic, Maker};
 
 use crate::{
     parse::{argument, duration, no_more, unknown_module},

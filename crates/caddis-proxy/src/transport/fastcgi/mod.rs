@@ -14,12 +14,21 @@
 //! ```
 //!
 //! JSON: `{"protocol": "fastcgi", "root", "split_path", "resolve_root_symlink", "env",
-//! "dial_timeout", "read_timeout", "write_timeout", "capture_stderr"}`. Not run yet.
+//! "dial_timeout", "read_timeout", "write_timeout", "capture_stderr"}`.
+
+mod client;
+mod params;
+mod record;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
 use caddis_caddyfile::{Dispenser, Result};
 use caddis_config::Duration;
+
+pub(crate) use client::{FastCgi, compile};
+pub(crate) use params::Head;
 
 use crate::parse::{argument, arguments, duration_bare, no_more};
 

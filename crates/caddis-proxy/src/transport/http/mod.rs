@@ -46,12 +46,14 @@ use super::Failure;
 
 pub(crate) use compile::compile;
 pub(crate) use config::{HttpTransportConfig, ResolverConfig};
+pub(crate) use connect::{DialSettings, dial};
 pub(crate) use directive::{parse, resolvers};
 pub(crate) use gzip::Gunzip;
 pub(crate) use h1::{Answer, AnswerBody, Informational};
 pub(crate) use outgoing::{Fields, Forwarded, Outgoing, is_hop_by_hop};
 pub(crate) use pool::{Conn, HostPool, KeepAlive, Local, PoolId};
 pub(crate) use proxy_protocol::Header as ProxyHeader;
+pub(crate) use stream::{Carrier, Stream};
 pub(crate) use upload::RequestBody;
 
 use h1::{Broken, Call};
@@ -59,7 +61,7 @@ use h1::{Broken, Call};
 /// A compiled http transport.
 #[derive(Debug)]
 pub(crate) struct HttpTransport {
-    dial: connect::DialSettings,
+    dial: DialSettings,
     /// What becomes of idle connections.
     pub(crate) keep: KeepAlive,
     tls: Option<tls::TlsSettings>,
@@ -214,9 +216,9 @@ impl HttpTransport {
         sending: &Sending<'_>,
         tls: bool,
         http2: bool,
-    ) -> Result<(stream::Stream, bool), Failure> {
+    ) -> Result<(Stream, bool), Failure> {
         let address = &sending.pool.address;
-        let carrier = connect::dial(address, &self.dial, sending.proxy.as_ref()).await?;
+        let carrier = dial(address, &self.dial, sending.proxy.as_ref()).await?;
         let (carrier, agreed) = match &self.tls {
             Some(settings) if tls => {
                 let config = if http2 { &settings.any } else { &settings.only_h1 };
@@ -226,13 +228,13 @@ impl HttpTransport {
             }
             _ => (carrier, http2),
         };
-        Ok((stream::Stream::new(carrier, self.read_timeout, self.write_timeout), agreed))
+        Ok((Stream::new(carrier, self.read_timeout, self.write_timeout), agreed))
     }
 
     async fn first_h2(
         &self,
         sending: &Sending<'_>,
-        stream: stream::Stream,
+        stream: Stream,
         body: &mut RequestBody,
     ) -> Result<Answer, Failure> {
         let sender = h2::open(stream).await?;

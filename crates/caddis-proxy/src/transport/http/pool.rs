@@ -16,7 +16,7 @@ use std::{
 };
 
 use bytes::BytesMut;
-use caddis_core::{Body, State};
+use caddis_core::{Body, Table};
 use hyper::client::conn::http2::SendRequest;
 use tokio::{
     io::{AsyncRead, ReadBuf},
@@ -45,13 +45,13 @@ pub(crate) struct PoolId {
 impl PoolId {
     /// The id of a transport (by fingerprint) and an address.
     pub(crate) fn lease(
-        state: &State,
+        table: &Table<String, Self>,
         fingerprint: &str,
         address: &str,
         max_conns: usize,
     ) -> Arc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        state.table::<String, Self>().lease(format!("{fingerprint} {address}"), || Self {
+        table.lease(format!("{fingerprint} {address}"), || Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             permits: (max_conns > 0).then(|| Arc::new(Semaphore::new(max_conns))),
         })
@@ -85,6 +85,11 @@ pub(crate) struct KeepAlive {
     pub(crate) idle_timeout: Duration,
     /// How many are kept.
     pub(crate) max_idle: usize,
+}
+
+impl KeepAlive {
+    /// Nothing is kept.
+    pub(crate) const OFF: Self = Self { enabled: false, idle_timeout: Duration::ZERO, max_idle: 0 };
 }
 
 /// The connections of one worker to one address.
@@ -126,12 +131,11 @@ impl HostPool {
 
     /// A pool that keeps nothing, for single exchanges.
     pub(crate) fn detached(address: Address) -> Rc<Self> {
-        let keep = KeepAlive { enabled: false, idle_timeout: Duration::ZERO, max_idle: 0 };
         Rc::new(Self {
             address,
             idle: RefCell::default(),
             h2: RefCell::default(),
-            keep,
+            keep: KeepAlive::OFF,
             permits: None,
             state: Arc::default(),
             owner: Weak::new(),

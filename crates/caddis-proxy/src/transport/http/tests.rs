@@ -33,7 +33,7 @@ fn client(address: std::net::SocketAddr, config: serde_json::Value) -> Client {
     let cx = CompileCx::new(&registry, &state, Arc::new(Metrics::default()));
     let config = serde_json::from_value(config).expect("a transport");
     let transport = compile(&config, &cx).expect("compiles");
-    let id = PoolId::lease(&state, &transport.fingerprint, "x", transport.max_conns);
+    let id = PoolId::lease(&state.table(), &transport.fingerprint, "x", transport.max_conns);
     let address = Address::parse(&address.to_string()).expect("an address");
     let pool = HostPool::new(address, transport.keep, &id, Arc::<UpstreamState>::default());
     Client { transport, local: Rc::default(), pool, _id: id }
@@ -154,7 +154,7 @@ fn keepalive_off_closes() {
         let upstream = Scripted::new(vec![vec![HEAD, reply("x"), Step::Hang]]).await;
         let client = client(upstream.address, json!({"keep_alive": {"enabled": false}}));
         for _ in 0..2 {
-            client.get().await.expect("an answer");
+            let _ = client.get().await.expect("an answer");
         }
         assert_eq!(upstream.connections(), 2);
         assert!(upstream.seen.borrow()[0].contains("Connection: close\r\n"));
@@ -174,7 +174,7 @@ fn a_stale_connection_is_replaced_for_idempotent_requests() {
 
         let upstream = Scripted::new(vec![first, vec![HEAD, reply("two"), Step::Hang]]).await;
         let client_ = client(upstream.address, json!({}));
-        client_.get().await.expect("an answer");
+        let _ = client_.get().await.expect("an answer");
         let mut body = RequestBody::Full("x".into());
         let result = client_.send(&Method::POST, &mut body, BodyFraming::Length(1)).await;
         assert!(matches!(result, Err(Failure::Transport(_))), "a POST is sent once");
@@ -198,7 +198,7 @@ fn a_connection_closed_while_idle_is_not_used() {
             for _ in 0..20 {
                 tokio::task::yield_now().await;
             }
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     });
 }
