@@ -191,7 +191,7 @@ async fn answer(
     let (mut parts, body) = served.response.into_parts();
     hop_by_hop(&mut parts.headers);
     if let Some(length) = body.exact_len()
-        && !head_method
+        && !(head_method && length == 0)
         && !parts.status.is_informational()
         && !matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
         && !parts.headers.contains_key(header::CONTENT_LENGTH)

@@ -257,6 +257,10 @@ async fn drain<S: Io>(
     if progress.held.get() || progress.expect.get() || progress.failed.get() {
         return false;
     }
+    // Nor is a long rest worth waiting for: the answer goes out at once.
+    if progress.decoder.borrow().remaining().is_some_and(|left| left > DRAIN_LIMIT) {
+        return false;
+    }
     let limit = read.map_or(DRAIN_TIME, |limit| limit.min(DRAIN_TIME));
     let read = async {
         let mut total = 0;

@@ -115,10 +115,9 @@ fn transport(json: &Value, cx: &CompileCx<'_>) -> Result<Transport, ConfigError>
 /// What all upstreams of the handler have in common.
 fn maker(config: &Config, transport: &Transport, cx: &CompileCx<'_>) -> Maker {
     let passive = config.health_checks.as_ref().and_then(|checks| checks.passive.as_ref());
-    let (states, pools) = Maker::tables(cx.state);
     Maker {
-        states,
-        pools,
+        states: cx.state.table(),
+        pools: cx.state.table(),
         fingerprint: transport.fingerprint().to_owned(),
         max_conns: transport.max_conns(),
         max_requests: passive.map_or(0, |passive| passive.unhealthy_request_count),

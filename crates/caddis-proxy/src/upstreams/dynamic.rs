@@ -7,7 +7,7 @@ use std::{
 };
 
 use caddis_config::{ConfigError, Value, value::join_host_port};
-use caddis_core::{CompileCx, Exchange, State, Table, Template};
+use caddis_core::{CompileCx, Exchange, Table, Template};
 
 use super::{AConfig, MultiConfig};
 use crate::{
@@ -55,13 +55,6 @@ impl Maker {
             pool: PoolId::lease(&self.pools, &self.fingerprint, dial, self.max_conns),
             dial: dial.to_owned(),
         })
-    }
-
-    /// The tables of a state.
-    pub(crate) fn tables(
-        state: &State,
-    ) -> (Arc<Table<String, UpstreamState>>, Arc<Table<String, PoolId>>) {
-        (state.table(), state.table())
     }
 }
 
