@@ -10,11 +10,10 @@ use caddis_core::{
 use caddis_tls::{CLIENT_PREFIX, ClientPlaceholders};
 use caddis_wire::Preface;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio_util::sync::CancellationToken;
 
 use crate::{
     h1, h2,
-    listen::{Binding, Listener},
+    listen::{Binding, Drain, Listener},
 };
 
 /// What the fronts know of their connection.
@@ -23,8 +22,8 @@ pub(crate) struct ConnCx {
     pub(crate) listener: Arc<Listener>,
     pub(crate) connection: Rc<Connection>,
     pub(crate) worker: Rc<Worker>,
-    /// Cancelled when the connection is to end after the request under way.
-    pub(crate) drain: CancellationToken,
+    /// Begun when the connection is to end after the request under way.
+    pub(crate) drain: Arc<Drain>,
     /// Placeholders of the client's certificate.
     pub(crate) client: Option<Rc<dyn PlaceholderSource>>,
 }

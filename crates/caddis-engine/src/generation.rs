@@ -251,7 +251,7 @@ impl Engine {
                 server: servers[listener.server].clone(),
                 tls: listener.tls,
                 protocols: listener.protocols,
-                drain: CancellationToken::new(),
+                drain: Arc::default(),
             };
             let kept = old.as_mut().and_then(|old| old.listeners.remove(&key));
             let listener = match (kept, sockets.remove(&key)) {
@@ -394,7 +394,7 @@ impl Engine {
 fn close_all(listeners: HashMap<String, Arc<Listener>>) {
     for listener in listeners.into_values() {
         listener.closed.cancel();
-        listener.binding().drain.cancel();
+        listener.binding().drain.begin();
         if listener.address.is_unix()
             && let Ok((path, _)) = listener.address.unix_path_and_mode()
         {

@@ -21,7 +21,10 @@ use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::Instant;
 
-use crate::{connection::ConnCx, service::serve};
+use crate::{
+    connection::ConnCx,
+    service::{BytesRead, serve},
+};
 
 /// What a client may have open at once on a connection (Go's default).
 const MAX_STREAMS: u32 = 250;
@@ -53,7 +56,7 @@ pub(crate) async fn serve_connection<S: Io + 'static>(io: S, cx: ConnCx) {
         .keep_alive_timeout(Duration::from_secs(20))
         .enable_connect_protocol();
     let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(io), service));
-    let mut drained = std::pin::pin!(drain.cancelled());
+    let mut drained = std::pin::pin!(drain.wait());
     let mut timer = std::pin::pin!(tokio::time::sleep(idle.unwrap_or(FOREVER)));
     let mut finishing = false;
     std::future::poll_fn(|task| {
@@ -177,7 +180,7 @@ async fn answer(
     if on_upgrade.is_some() {
         ex.upgrade = Some(Upgrade::default());
     }
-    let served = Box::pin(serve(&server, ex, Rc::new(move || bytes.get()))).await;
+    let served = Box::pin(serve(&server, Box::new(ex), Rc::new(Received(bytes)))).await;
     if served.abort {
         return Err(Reset);
     }
@@ -249,6 +252,15 @@ fn join_cookies(headers: &mut HeaderMap) {
         headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
     if let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
         headers.insert(header::COOKIE, joined);
+    }
+}
+
+/// Bytes of a body received so far.
+struct Received(Rc<Cell<u64>>);
+
+impl BytesRead for Received {
+    fn bytes_read(&self) -> u64 {
+        self.0.get()
     }
 }
 

@@ -3,7 +3,10 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -11,7 +14,7 @@ use arc_swap::ArcSwap;
 use caddis_config::NetworkAddress;
 use caddis_plan::Protocols;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::server::ServerRuntime;
 
@@ -28,8 +31,31 @@ pub(crate) struct Binding {
     pub(crate) server: Arc<ServerRuntime>,
     pub(crate) tls: bool,
     pub(crate) protocols: Protocols,
-    /// Cancelled when connections accepted under this binding are to finish.
-    pub(crate) drain: CancellationToken,
+    /// Begun when connections accepted under this binding are to finish.
+    pub(crate) drain: Arc<Drain>,
+}
+
+/// The order to finish: a flag that is cheap to look at, and a token to wait for.
+#[derive(Default)]
+pub(crate) struct Drain {
+    begun: AtomicBool,
+    token: CancellationToken,
+}
+
+impl Drain {
+    pub(crate) fn begin(&self) {
+        self.begun.store(true, Ordering::SeqCst);
+        self.token.cancel();
+    }
+
+    pub(crate) fn is_begun(&self) -> bool {
+        self.begun.load(Ordering::Relaxed)
+    }
+
+    /// Ready when it begins.
+    pub(crate) fn wait(&self) -> WaitForCancellationFutureOwned {
+        self.token.clone().cancelled_owned()
+    }
 }
 
 impl Listener {
@@ -58,7 +84,7 @@ impl Listener {
         }
         self.binding.store(Arc::new(binding));
         if !same {
-            old.drain.cancel();
+            old.drain.begin();
         }
     }
 }

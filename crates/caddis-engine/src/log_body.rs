@@ -5,6 +5,7 @@
 
 use std::{
     pin::Pin,
+    rc::Rc,
     sync::Arc,
     task::{Context, Poll},
     time::{Duration, Instant},
@@ -20,7 +21,7 @@ use crate::{server::ServerRuntime, service::BytesRead};
 /// The bookkeeping of one request.
 pub(crate) struct Pending {
     start: Instant,
-    bytes_read: BytesRead,
+    bytes_read: Rc<dyn BytesRead>,
     /// The request's headers as they came; only where an entry will be written.
     headers: Option<HeaderMap>,
     counted: bool,
@@ -28,7 +29,11 @@ pub(crate) struct Pending {
 }
 
 impl Pending {
-    pub(crate) fn begin(server: &ServerRuntime, ex: &Exchange, bytes_read: BytesRead) -> Self {
+    pub(crate) fn begin(
+        server: &ServerRuntime,
+        ex: &Exchange,
+        bytes_read: Rc<dyn BytesRead>,
+    ) -> Self {
         let wants = server.access_log.wants(ex.host());
         let counted = server.metrics.is_some();
         if let Some(metrics) = &server.metrics {
@@ -64,7 +69,7 @@ impl Pending {
     pub(crate) fn attach(
         self,
         server: &Arc<ServerRuntime>,
-        ex: Exchange,
+        ex: Box<Exchange>,
         response: Response,
         abort: bool,
     ) -> Response {
@@ -102,7 +107,7 @@ pub(crate) struct Record {
     pub(crate) server: Arc<ServerRuntime>,
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
-    pub(crate) ex: Exchange,
+    pub(crate) ex: Box<Exchange>,
     pending: Pending,
     logged: bool,
     handled: Duration,
@@ -116,7 +121,7 @@ impl Record {
                 (self.server.plan.routes.handler_of(&self.ex), &self.ex),
                 (self.status, self.pending.error.is_some()),
                 (self.handled, duration),
-                ((self.pending.bytes_read)(), size),
+                (self.pending.bytes_read.bytes_read(), size),
             );
         }
         if let (true, Some(request_headers)) = (self.logged, &self.pending.headers) {
@@ -127,7 +132,7 @@ impl Record {
                 &self.ex,
                 (request_headers, &self.headers),
                 status,
-                (size, (self.pending.bytes_read)()),
+                (size, self.pending.bytes_read.bytes_read()),
                 duration,
             );
         }

@@ -21,14 +21,31 @@ pub(crate) struct Served {
     pub(crate) tunnel: Option<Tunnel>,
 }
 
-/// Bytes of request body read so far.
-pub(crate) type BytesRead = Rc<dyn Fn() -> u64>;
+impl Served {
+    /// An empty 200.
+    pub(crate) fn empty() -> Self {
+        Self { response: Response::new(Body::Empty), abort: false, close: false, tunnel: None }
+    }
+
+    /// Whether there is nothing to it but a head and a body that is all here.
+    pub(crate) fn is_plain(&self) -> bool {
+        !self.abort
+            && self.tunnel.is_none()
+            && matches!(self.response.body(), Body::Empty | Body::Full(_))
+    }
+}
+
+/// Knows how much of a request's body was read so far.
+pub(crate) trait BytesRead {
+    /// Bytes.
+    fn bytes_read(&self) -> u64;
+}
 
 /// Answers a request.
 pub(crate) async fn serve(
     server: &Arc<ServerRuntime>,
-    mut ex: Exchange,
-    bytes_read: BytesRead,
+    mut ex: Box<Exchange>,
+    bytes_read: Rc<dyn BytesRead>,
 ) -> Served {
     let plan = &server.plan;
     plan.header_names.apply(&mut ex.request.headers);
@@ -57,7 +74,11 @@ pub(crate) async fn serve(
     let tunnel = ex.upgrade.take().and_then(|upgrade| upgrade.run);
     let tunnel = tunnel.map(|tunnel| pending.watch_tunnel(tunnel));
     let close = ex.close;
-    let mut response = sniff::content_type(response).await;
+    let mut response = if sniff::is_needed(&response) {
+        Box::pin(sniff::content_type(response)).await
+    } else {
+        response
+    };
     if response.status() == StatusCode::NOT_MODIFIED {
         response.headers_mut().remove(header::CONTENT_TYPE);
         response.headers_mut().remove(header::CONTENT_LENGTH);

@@ -10,17 +10,18 @@ use caddis_core::{Body, BodyError, NoSniff, Response};
 use http::{HeaderValue, header};
 use http_body::{Frame, SizeHint};
 
-/// Sets the type where there is a body and no type; waits for the body's first bytes.
-pub(crate) async fn content_type(mut response: Response) -> Response {
+/// Whether there is a body, and no word on its type.
+pub(crate) fn is_needed(response: &Response) -> bool {
     let headers = response.headers();
-    if headers.contains_key(header::CONTENT_TYPE)
+    !(headers.contains_key(header::CONTENT_TYPE)
         || headers.contains_key(header::CONTENT_ENCODING)
         || response.status().is_informational()
-        || response.extensions().get::<NoSniff>().is_some()
         || response.body().is_empty()
-    {
-        return response;
-    }
+        || response.extensions().get::<NoSniff>().is_some())
+}
+
+/// Sets the type; waits for the body's first bytes.
+pub(crate) async fn content_type(mut response: Response) -> Response {
     let mut body = response.body_mut().take();
     let found = match &mut body {
         Body::Full(bytes) => Some(detect(bytes)),

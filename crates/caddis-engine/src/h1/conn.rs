@@ -14,8 +14,10 @@ use std::{
 
 use bytes::{Buf, BytesMut};
 use caddis_core::exchange::Io;
-use caddis_wire::BodyDecoder;
+use caddis_wire::{BodyDecoder, HeadError, Limits, Parsed, RequestHead};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::service::BytesRead;
 
 thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_SIZE].into());
@@ -60,6 +62,57 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
                 }
             }
         })
+    }
+
+    /// Reads a head: from the bytes read ahead, else straight from scratch, so that a request that
+    /// comes in one piece is copied once.
+    pub(crate) fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        limits: &Limits,
+    ) -> Poll<io::Result<Result<Parsed<RequestHead>, HeadError>>> {
+        if self.eof {
+            return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+        }
+        SCRATCH.with_borrow_mut(|scratch| {
+            let mut read = ReadBuf::new(scratch);
+            match Pin::new(&mut self.io).poll_read(cx, &mut read) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(())) if !read.filled().is_empty() => {}
+                Poll::Ready(result) => {
+                    self.eof = true;
+                    let ended = io::ErrorKind::UnexpectedEof.into();
+                    return Poll::Ready(Err(result.err().unwrap_or(ended)));
+                }
+            }
+            let filled = read.filled();
+            if !self.buffer.is_empty() {
+                self.buffer.extend_from_slice(filled);
+                return Poll::Ready(Ok(self.take_head(limits)));
+            }
+            let parsed = caddis_wire::parse_request(filled, limits);
+            match &parsed {
+                Ok(Parsed::Complete(_, used)) => self.buffer.extend_from_slice(&filled[*used..]),
+                Ok(Parsed::Partial) => self.buffer.extend_from_slice(filled),
+                Err(_) => {}
+            }
+            Poll::Ready(Ok(parsed))
+        })
+    }
+
+    /// A head out of the bytes read ahead.
+    pub(crate) fn take_head(&mut self, limits: &Limits) -> Result<Parsed<RequestHead>, HeadError> {
+        if self.buffer.is_empty() {
+            return Ok(Parsed::Partial);
+        }
+        let parsed = caddis_wire::parse_request(&self.buffer, limits)?;
+        if let Parsed::Complete(_, used) = &parsed {
+            self.buffer.advance(*used);
+            if self.buffer.is_empty() {
+                self.buffer = BytesMut::new();
+            }
+        }
+        Ok(parsed)
     }
 
     /// Writes all of `data`; the caller advances it by polling again.
@@ -126,6 +179,12 @@ impl BodyProgress {
             expect: Cell::new(expect),
             bytes: Cell::new(0),
         }
+    }
+}
+
+impl BytesRead for BodyProgress {
+    fn bytes_read(&self) -> u64 {
+        self.bytes.get()
     }
 }
 

@@ -2,14 +2,22 @@
 
 mod body;
 mod conn;
+mod patience;
 mod respond;
 
-use std::{cell::RefCell, future::Future, pin::pin, rc::Rc, sync::Arc, task::Poll, time::Duration};
+use std::{
+    cell::RefCell,
+    future::Future,
+    pin::{Pin, pin},
+    rc::Rc,
+    task::Poll,
+    time::Duration,
+};
 
 use bytes::BytesMut;
 use bytestring::ByteString;
 use caddis_core::{
-    Body, Request, Target,
+    Body, Exchange, Request, Target,
     exchange::{Io, Upgrade},
 };
 use caddis_plan::Timeouts;
@@ -21,6 +29,7 @@ pub(crate) use self::conn::Rewind;
 use self::{
     body::RequestBody,
     conn::{BodyProgress, Conn, SharedConn, fill, into_io, write_all},
+    patience::Patience,
     respond::{Sent, send},
 };
 use crate::{
@@ -40,118 +49,238 @@ const LINGER: Duration = Duration::from_millis(500);
 
 /// Serves a connection until it closes, is upgraded, or is told to drain.
 pub(crate) async fn serve_connection<S: Io + 'static>(io: S, before: BytesMut, cx: ConnCx) {
-    let mut conn = Conn::new(io, before);
-    let mut first = true;
+    let conn = Conn::new(io, before);
+    let mut front = Front::default();
     loop {
-        let head = match next_head(&conn, &cx, first).await {
+        let head = match front.next_head(&conn, &cx).await {
             Ok(Some(head)) => head,
             Ok(None) => return,
-            Err(error) => return refuse(&conn, error).await,
+            Err(error) => return Box::pin(refuse(&conn, error)).await,
         };
-        first = false;
         // Asked only now: a request that comes after a reload meets the new config.
         let server = cx.listener.server();
-        // Boxed, so that an idle connection does not carry the state of a request.
-        match Box::pin(exchange(conn, head, &server, &cx)).await {
-            Some(back) => conn = back,
-            None => return,
+        let facts = Facts::of(&head, &server);
+        let Some(ex) = front.exchange(&conn, head, &server, &cx) else {
+            return Box::pin(refuse(&conn, HeadError::Target)).await;
+        };
+        let served =
+            if ex.original.method == Method::OPTIONS && &*ex.original.target.as_str() == "*" {
+                // A question about the server as a whole, which no route is about.
+                Served::empty()
+            } else {
+                // Boxed, so that an idle connection does not carry the state of a request.
+                let mut service = Box::pin(serve(&server, ex, front.progress.clone()));
+                match drive(&conn, &front, service.as_mut()).await {
+                    Some(served) => served,
+                    None => return,
+                }
+            };
+        let (progress, limits) = (&front.progress, &server.plan.timeouts);
+        let sent = if served.is_plain() && progress.done.get() {
+            let keep_alive = facts.keep_alive && !served.close && !cx.drain.is_begun();
+            respond::send_whole(&conn, served.response, &facts, keep_alive, limits.write_idle).await
+        } else {
+            Box::pin(finish(&conn, served, &facts, progress, limits, &cx)).await
+        };
+        match sent {
+            Sent::KeepAlive if progress.done.get() => {}
+            Sent::KeepAlive | Sent::Close => return Box::pin(linger(&conn)).await,
+            Sent::Failed => return,
+            Sent::Tunnel(tunnel) => {
+                drop(front);
+                if let Some(io) = into_io(conn) {
+                    tunnel(io).await;
+                }
+                return;
+            }
         }
     }
 }
 
-/// Waits for the next request. `None`: the connection ended or is to end.
-async fn next_head<S: Io>(
-    conn: &SharedConn<S>,
-    cx: &ConnCx,
+/// What a connection keeps from request to request.
+struct Front {
+    progress: Rc<BodyProgress>,
+    interim: Interim,
+    informational: Option<Rc<dyn Fn(StatusCode, HeaderMap)>>,
+    patience: Patience,
     first: bool,
-) -> Result<Option<RequestHead>, HeadError> {
-    let (timeouts, limits) = {
-        let server = cx.listener.server();
-        let max_head = server.plan.max_header_bytes + HEAD_SLACK;
-        (server.plan.timeouts, Limits::with_max_head(max_head))
-    };
-    let mut deadline = None;
-    if conn.borrow().buffer.is_empty() {
-        let wait = if first { timeouts.header } else { timeouts.idle };
-        let mut drained = pin!(cx.drain.cancelled());
-        let read = std::future::poll_fn(|task| {
-            // Bytes win over the end: a request that is here already is answered.
-            match conn.borrow_mut().poll_fill(task) {
-                Poll::Pending if drained.as_mut().poll(task).is_ready() => Poll::Ready(Ok(0)),
-                other => other,
-            }
-        });
-        match within(wait, read).await {
-            Some(Ok(read)) if read > 0 => {}
-            _ => return Ok(None),
+}
+
+impl Default for Front {
+    fn default() -> Self {
+        Self {
+            progress: Rc::new(BodyProgress::new(BodyDecoder::new(BodyFraming::None), false)),
+            interim: Interim::default(),
+            informational: None,
+            patience: Patience::default(),
+            first: true,
         }
     }
-    loop {
-        {
-            let mut conn = conn.borrow_mut();
-            if let Parsed::Complete(head, used) = caddis_wire::parse_request(&conn.buffer, &limits)?
-            {
-                let _ = conn.buffer.split_to(used);
-                if conn.buffer.is_empty() {
-                    conn.buffer = BytesMut::new();
-                }
+}
+
+impl Front {
+    /// Waits for the next request. `None`: the connection ended or is to end.
+    async fn next_head<S: Io>(
+        &mut self,
+        conn: &SharedConn<S>,
+        cx: &ConnCx,
+    ) -> Result<Option<RequestHead>, HeadError> {
+        let (header, limits) = {
+            let server = cx.listener.binding();
+            let plan = &server.server.plan;
+            let wait = if self.first { plan.timeouts.header } else { plan.timeouts.idle };
+            self.patience.wait(wait);
+            (plan.timeouts.header, Limits::with_max_head(plan.max_header_bytes + HEAD_SLACK))
+        };
+        self.first = false;
+        let mut begun = !conn.borrow().buffer.is_empty();
+        if begun {
+            self.patience.wait(header);
+            if let Parsed::Complete(head, _) = conn.borrow_mut().take_head(&limits)? {
                 return Ok(Some(head));
             }
         }
-        let until = *deadline.get_or_insert_with(|| timeouts.header.map(|t| Instant::now() + t));
-        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-        match within(left, fill(conn)).await {
-            Some(Ok(read)) if read > 0 => {}
-            _ => return Ok(None),
+        loop {
+            let step = std::future::poll_fn(|task| {
+                // Bytes win over the end: a request that is here already is answered.
+                match conn.borrow_mut().poll_head(task, &limits) {
+                    Poll::Pending => {}
+                    Poll::Ready(step) => return Poll::Ready(step.ok()),
+                }
+                if (!begun && self.patience.poll_drain(task, &cx.drain))
+                    || self.patience.poll(task).is_ready()
+                {
+                    return Poll::Ready(None);
+                }
+                Poll::Pending
+            });
+            match step.await {
+                None => return Ok(None),
+                Some(Err(error)) => return Err(error),
+                Some(Ok(Parsed::Complete(head, _))) => return Ok(Some(head)),
+                Some(Ok(Parsed::Partial)) if begun => {}
+                Some(Ok(Parsed::Partial)) => {
+                    begun = true;
+                    self.patience.wait(header);
+                }
+            }
+        }
+    }
+
+    /// The request as handlers see it. `None` for a target that cannot be taken apart.
+    fn exchange<S: Io + 'static>(
+        &mut self,
+        conn: &SharedConn<S>,
+        mut head: RequestHead,
+        server: &ServerRuntime,
+        cx: &ConnCx,
+    ) -> Option<Box<Exchange>> {
+        let expect = head.expect_continue && head.version == Version::HTTP_11;
+        let fresh = BodyProgress::new(BodyDecoder::new(head.framing), expect);
+        match Rc::get_mut(&mut self.progress) {
+            Some(progress) => *progress = fresh,
+            None => self.progress = Rc::new(fresh),
+        }
+        let body = if self.progress.done.get() {
+            Body::Empty
+        } else {
+            let timeouts = &server.plan.timeouts;
+            let deadline = timeouts.read.map(|limit| Instant::now() + limit);
+            let (conn, progress) = (conn.clone(), self.progress.clone());
+            Body::stream(RequestBody::new(conn, progress, timeouts.read_idle, deadline))
+        };
+        let upgrade =
+            (head.upgrade && !drop_h2c(&mut head.headers)) || head.method == Method::CONNECT;
+        let informational = (head.version == Version::HTTP_11).then(|| {
+            let sink = || self.interim.sink();
+            self.informational.get_or_insert_with(sink).clone()
+        });
+        let mut ex = Box::new(cx.exchange(request(head, body)?));
+        ex.informational = informational;
+        if upgrade {
+            ex.upgrade = Some(Upgrade::default());
+        }
+        Some(ex)
+    }
+}
+
+/// What of a request decides how its answer is framed.
+pub(crate) struct Facts {
+    pub(crate) version: Version,
+    pub(crate) keep_alive: bool,
+    pub(crate) head_method: bool,
+}
+
+impl Facts {
+    fn of(head: &RequestHead, server: &ServerRuntime) -> Self {
+        Self {
+            version: head.version,
+            keep_alive: head.keep_alive && server.plan.protocols.h1,
+            head_method: head.method == Method::HEAD,
         }
     }
 }
 
-/// One request and its answer. Gives the connection back where another request may follow.
-async fn exchange<S: Io + 'static>(
-    conn: SharedConn<S>,
-    head: RequestHead,
-    server: &Arc<ServerRuntime>,
+/// Polls the service; meanwhile writes informational answers and watches for the client's end.
+/// `None`: the client is gone.
+async fn drive<S: Io>(
+    conn: &SharedConn<S>,
+    front: &Front,
+    mut service: Pin<&mut impl Future<Output = Served>>,
+) -> Option<Served> {
+    std::future::poll_fn(|cx| {
+        let served = service.as_mut().poll(cx);
+        let mut shared = conn.borrow_mut();
+        let mut pending = front.interim.0.borrow_mut();
+        if !pending.is_empty() {
+            match shared.poll_write_all(cx, &mut *pending) {
+                Poll::Ready(Ok(())) => *pending = BytesMut::new(),
+                Poll::Ready(Err(_)) => return Poll::Ready(None),
+                Poll::Pending => {}
+            }
+            let _ = shared.poll_flush(cx);
+        }
+        if let Poll::Ready(served) = served {
+            return Poll::Ready(Some(served));
+        }
+        if front.progress.done.get() && shared.buffer.is_empty() {
+            match shared.poll_fill(cx) {
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(None),
+                Poll::Ready(Ok(_)) | Poll::Pending => {}
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// Sends an answer that is not plain: a stream, a tunnel, one before the request was all read.
+async fn finish<S: Io + 'static>(
+    conn: &SharedConn<S>,
+    served: Served,
+    facts: &Facts,
+    progress: &BodyProgress,
+    limits: &Timeouts,
     cx: &ConnCx,
-) -> Option<SharedConn<S>> {
-    let expect = head.expect_continue && head.version == Version::HTTP_11;
-    let progress = Rc::new(BodyProgress::new(BodyDecoder::new(head.framing), expect));
-    let facts = Facts {
-        version: head.version,
-        keep_alive: head.keep_alive && server.plan.protocols.h1,
-        head_method: head.method == Method::HEAD,
-    };
-    let timeouts = &server.plan.timeouts;
-    let body = if progress.done.get() {
-        Body::Empty
-    } else {
-        let deadline = timeouts.read.map(|limit| Instant::now() + limit);
-        Body::stream(RequestBody::new(conn.clone(), progress.clone(), timeouts.read_idle, deadline))
-    };
-    if head.method == Method::OPTIONS && head.origin == "*" {
-        // A question about the server as a whole, which no route is about.
-        let response = caddis_core::Response::new(Body::Empty);
-        let served = Served { response, abort: false, close: false, tunnel: None };
-        return finish(conn, served, &facts, &progress, timeouts, cx).await;
+) -> Sent {
+    let Served { response, abort, close, tunnel } = served;
+    if abort {
+        return Sent::Failed;
     }
-    let mut head = head;
-    let upgrade = (head.upgrade && !drop_h2c(&mut head.headers)) || head.method == Method::CONNECT;
-    let Some(request) = request(head, body) else {
-        refuse(&conn, HeadError::Target).await;
-        return None;
-    };
-    let mut ex = cx.exchange(request);
-    let interim = Interim::default();
-    if facts.version == Version::HTTP_11 {
-        ex.informational = Some(interim.sink());
+    if let Some(tunnel) = tunnel {
+        let (parts, _) = response.into_parts();
+        let mut out = Vec::new();
+        respond::write_head(&mut out, &parts, BodyFraming::None, true, facts.version);
+        return match write_all(conn, &out).await {
+            Ok(()) => Sent::Tunnel(tunnel),
+            Err(_) => Sent::Failed,
+        };
     }
-    if upgrade {
-        ex.upgrade = Some(Upgrade::default());
+    let mut keep_alive = facts.keep_alive && !close && !cx.drain.is_begun();
+    if !progress.done.get() {
+        keep_alive &= drain(conn, progress, limits.read).await;
     }
-    let counted = progress.clone();
-    let bytes_read = Rc::new(move || counted.bytes.get());
-    let served = drive(&conn, &progress, &interim, serve(server, ex, bytes_read)).await?;
-    finish(conn, served, &facts, &progress, timeouts, cx).await
+    send(conn, response, facts, keep_alive, limits.write_idle, progress).await
 }
 
 /// Takes off an offer to go on with HTTP/2 in clear text: passed on, it would open a tunnel past
@@ -166,84 +295,6 @@ fn drop_h2c(headers: &mut HeaderMap) -> bool {
         headers.remove("http2-settings");
     }
     offers
-}
-
-/// What of a request decides how its answer is framed.
-pub(crate) struct Facts {
-    pub(crate) version: Version,
-    pub(crate) keep_alive: bool,
-    pub(crate) head_method: bool,
-}
-
-/// Polls the service; meanwhile writes informational answers and watches for the client's end.
-/// `None`: the client is gone.
-async fn drive<S: Io>(
-    conn: &SharedConn<S>,
-    progress: &BodyProgress,
-    interim: &Interim,
-    service: impl Future<Output = Served>,
-) -> Option<Served> {
-    let mut service = pin!(service);
-    std::future::poll_fn(|cx| {
-        let served = service.as_mut().poll(cx);
-        let mut shared = conn.borrow_mut();
-        let mut pending = interim.0.borrow_mut();
-        if !pending.is_empty() {
-            match shared.poll_write_all(cx, &mut *pending) {
-                Poll::Ready(Ok(())) => *pending = BytesMut::new(),
-                Poll::Ready(Err(_)) => return Poll::Ready(None),
-                Poll::Pending => {}
-            }
-            let _ = shared.poll_flush(cx);
-        }
-        if let Poll::Ready(served) = served {
-            return Poll::Ready(Some(served));
-        }
-        if progress.done.get() && shared.buffer.is_empty() {
-            match shared.poll_fill(cx) {
-                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(None),
-                Poll::Ready(Ok(_)) | Poll::Pending => {}
-            }
-        }
-        Poll::Pending
-    })
-    .await
-}
-
-/// Writes the answer; runs a tunnel; decides whether the connection goes on.
-async fn finish<S: Io + 'static>(
-    conn: SharedConn<S>,
-    served: Served,
-    facts: &Facts,
-    progress: &BodyProgress,
-    limits: &Timeouts,
-    cx: &ConnCx,
-) -> Option<SharedConn<S>> {
-    let Served { response, abort, close, tunnel } = served;
-    if abort {
-        return None;
-    }
-    if let Some(tunnel) = tunnel {
-        let (parts, _) = response.into_parts();
-        let mut out = Vec::new();
-        respond::write_head(&mut out, &parts, BodyFraming::None, true, facts.version);
-        write_all(&conn, &out).await.ok()?;
-        tunnel(into_io(conn)?).await;
-        return None;
-    }
-    let mut keep_alive = facts.keep_alive && !close && !cx.drain.is_cancelled();
-    if !progress.done.get() {
-        keep_alive &= drain(&conn, progress, limits.read).await;
-    }
-    let sent = send(&conn, response, facts, keep_alive, limits.write_idle, progress).await;
-    match sent {
-        Sent::KeepAlive if progress.done.get() => Some(conn),
-        Sent::KeepAlive | Sent::Close => {
-            linger(&conn).await;
-            None
-        }
-        Sent::Failed => None,
-    }
 }
 
 /// Reads what is left of a body that nobody wants, within limits. Whether it ended.
@@ -302,7 +353,7 @@ async fn refuse<S: Io>(conn: &SharedConn<S>, error: HeadError) {
 async fn linger<S: Io>(conn: &SharedConn<S>) {
     let shutdown = std::future::poll_fn(|cx| {
         let mut conn = conn.borrow_mut();
-        std::pin::Pin::new(&mut conn.io).poll_shutdown(cx)
+        Pin::new(&mut conn.io).poll_shutdown(cx)
     });
     let drained = async {
         let _ = shutdown.await;

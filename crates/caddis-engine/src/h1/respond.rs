@@ -8,7 +8,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use caddis_core::{Body, BodyError, Response, exchange::Io};
+use caddis_core::{
+    Body, BodyError, Response,
+    exchange::{Io, Tunnel},
+};
 use caddis_wire::BodyFraming;
 use http::{StatusCode, Version, header, response::Parts};
 use http_body::Frame;
@@ -23,7 +26,6 @@ use super::{
 const COPY_LIMIT: usize = 16 * 1024;
 
 /// How the sending ended.
-#[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Sent {
     /// Another request may follow.
     KeepAlive,
@@ -31,9 +33,83 @@ pub(crate) enum Sent {
     Close,
     /// The client is gone, too slow, or the body broke off: cut the connection.
     Failed,
+    /// The head is sent; the raw stream goes to this.
+    Tunnel(Tunnel),
 }
 
-/// Sends the answer.
+/// Sends an answer whose body is all here, to a request that was read to its end.
+pub(crate) async fn send_whole<S: Io>(
+    conn: &SharedConn<S>,
+    response: Response,
+    facts: &Facts,
+    keep_alive: bool,
+    write_idle: Option<Duration>,
+) -> Sent {
+    let (mut parts, body) = response.into_parts();
+    let framing = framing(&mut parts, &body, facts);
+    let keep_alive = keep_alive && !asks_close(&parts) && framing != BodyFraming::UntilClose;
+    let mut out = take_buffer();
+    write_head(&mut out, &parts, framing, keep_alive, facts.version);
+    let mut rest = match body {
+        Body::Full(bytes) if !facts.head_method && !bodiless(parts.status) => {
+            if bytes.len() <= COPY_LIMIT {
+                out.extend_from_slice(&bytes);
+                Bytes::new()
+            } else {
+                bytes
+            }
+        }
+        _ => Bytes::new(),
+    };
+    drop(parts);
+    while rest.len() > PART {
+        let mut part = rest.split_to(PART);
+        if write(conn, &mut out, Some(&mut part), write_idle).await.is_none() {
+            return Sent::Failed;
+        }
+    }
+    let written = write(conn, &mut out, Some(&mut rest), write_idle).await;
+    give_buffer(out);
+    match written {
+        None => Sent::Failed,
+        Some(()) if keep_alive => Sent::KeepAlive,
+        Some(()) => Sent::Close,
+    }
+}
+
+fn asks_close(parts: &Parts) -> bool {
+    let value = parts.headers.get(header::CONNECTION);
+    value.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"))
+}
+
+/// Writes buffer and data, and empties the buffer. `None`: failed or too slow.
+async fn write<S: Io>(
+    conn: &SharedConn<S>,
+    out: &mut Vec<u8>,
+    mut data: Option<&mut Bytes>,
+    write_idle: Option<Duration>,
+) -> Option<()> {
+    let mut head: &[u8] = out;
+    let write = std::future::poll_fn(|cx| {
+        let mut conn = conn.borrow_mut();
+        match conn.poll_write_all(cx, &mut head) {
+            Poll::Ready(Ok(())) => {}
+            other => return other,
+        }
+        if let Some(data) = data.as_deref_mut() {
+            match conn.poll_write_all(cx, data) {
+                Poll::Ready(Ok(())) => {}
+                other => return other,
+            }
+        }
+        conn.poll_flush(cx)
+    });
+    let written = within(write_idle, write).await?;
+    out.clear();
+    written.ok()
+}
+
+/// Sends any answer.
 pub(crate) async fn send<S: Io>(
     conn: &SharedConn<S>,
     response: Response,
@@ -44,11 +120,7 @@ pub(crate) async fn send<S: Io>(
 ) -> Sent {
     let (mut parts, mut body) = response.into_parts();
     let framing = framing(&mut parts, &body, facts);
-    let close_asked = parts
-        .headers
-        .get(header::CONNECTION)
-        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"));
-    let keep_alive = keep_alive && !close_asked && framing != BodyFraming::UntilClose;
+    let keep_alive = keep_alive && !asks_close(&parts) && framing != BodyFraming::UntilClose;
     let mut out = take_buffer();
     write_head(&mut out, &parts, framing, keep_alive, facts.version);
     let mut writer = Writer { conn, write_idle, progress };
@@ -141,27 +213,8 @@ struct Writer<'a, S> {
 }
 
 impl<S: Io> Writer<'_, S> {
-    /// Writes buffer and data, and empties the buffer. `None`: failed or too slow.
     async fn write(&mut self, out: &mut Vec<u8>, data: Option<&mut Bytes>) -> Option<()> {
-        let mut head: &[u8] = out;
-        let mut data = data;
-        let write = std::future::poll_fn(|cx| {
-            let mut conn = self.conn.borrow_mut();
-            match conn.poll_write_all(cx, &mut head) {
-                Poll::Ready(Ok(())) => {}
-                other => return other,
-            }
-            if let Some(data) = data.as_deref_mut() {
-                match conn.poll_write_all(cx, data) {
-                    Poll::Ready(Ok(())) => {}
-                    other => return other,
-                }
-            }
-            conn.poll_flush(cx)
-        });
-        let written = within(self.write_idle, write).await?;
-        out.clear();
-        written.ok()
+        write(self.conn, out, data, self.write_idle).await
     }
 
     /// Writes one piece of data in its framing, behind what the buffer holds.
