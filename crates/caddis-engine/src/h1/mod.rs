@@ -64,7 +64,7 @@ pub(crate) async fn serve_connection<S: Io + 'static>(io: S, before: BytesMut, c
             return Box::pin(refuse(&conn, HeadError::Target)).await;
         };
         let served =
-            if ex.original.method == Method::OPTIONS && &*ex.original.target.as_str() == "*" {
+            if ex.original.method == Method::OPTIONS && ex.original.target.as_str() == "*" {
                 // A question about the server as a whole, which no route is about.
                 Served::empty()
             } else {
