@@ -4,7 +4,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     rc::Rc,
     sync::{Arc, OnceLock},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytestring::ByteString;
@@ -306,6 +306,15 @@ impl Exchange {
 /// Put in a response's extensions: its type is unknown on purpose, and is not to be guessed.
 #[derive(Debug, Clone, Copy)]
 pub struct NoSniff;
+
+/// Put in a response's extensions: limits for writing it, in the place of the server's.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct WriteLimits {
+    /// For one write.
+    pub idle: Option<Duration>,
+    /// When all must be written.
+    pub deadline: Option<Instant>,
+}
 
 /// The `Server` header of answers made here.
 pub const SERVER: HeaderValue = HeaderValue::from_static("caddis");

@@ -21,6 +21,7 @@ pub mod state;
 pub mod target;
 pub mod task;
 pub mod template;
+pub mod trust;
 pub mod value;
 pub mod worker;
 
@@ -29,7 +30,7 @@ pub use bytestring::ByteString;
 pub use compile::CompileCx;
 pub use directive::{ConfigValue, Directive, DirectiveKind, Helper};
 pub use error::{ErrorKind, HttpError};
-pub use exchange::{Connection, Exchange, NoSniff, Request, TlsInfo};
+pub use exchange::{Connection, Exchange, NoSniff, Request, TlsInfo, WriteLimits};
 pub use handler::{Filter, Flow, Handler, LocalBoxFuture, Middleware, Next, ResponseFilter};
 pub use matcher::{Matcher, MatcherSet, MatcherSets};
 pub use module::{HandlerModule, MatcherModule};

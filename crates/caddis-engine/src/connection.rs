@@ -14,6 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::{
     h1, h2,
     listen::{Binding, Drain, Listener},
+    wrappers,
 };
 
 /// What the fronts know of their connection.
@@ -42,29 +43,56 @@ impl ConnCx {
 /// Serves a connection to its end.
 pub(crate) async fn serve<S: Io + 'static>(
     io: S,
-    connection: Connection,
+    mut connection: Connection,
     listener: Arc<Listener>,
     worker: Rc<Worker>,
 ) {
     let binding = listener.binding();
+    let wrappers = &binding.server.plan.wrappers;
+    if wrappers.is_empty() {
+        return serve_as(io, connection, binding, listener, worker).await;
+    }
+    // Without TLS there is nothing between the two lists.
+    let tls = binding.tls;
+    let before = wrappers.before_tls.iter();
+    let steps = before.chain(wrappers.after_tls.iter().filter(|_| !tls));
+    let wrapped = Box::pin(wrappers::run(steps, Box::new(io), &mut connection));
+    let Some(io) = wrapped.await else { return };
+    // Boxed and cold: servers without wrappers pay nothing for them.
+    Box::pin(serve_as(io, connection, binding, listener, worker)).await;
+}
+
+async fn serve_as<S: Io + 'static>(
+    io: S,
+    mut connection: Connection,
+    binding: Arc<Binding>,
+    listener: Arc<Listener>,
+    worker: Rc<Worker>,
+) {
     let drain = binding.drain.clone();
     if binding.tls {
         let limit = binding.server.plan.timeouts.header.unwrap_or(HANDSHAKE);
         let handshake = async {
-            let io = plain_http(io).await?;
-            crate::server::accept_tls(&binding, io, &connection).await
+            let io = h1::within(Some(limit), plain_http(io)).await;
+            let io = io.ok_or(io::ErrorKind::TimedOut)??;
+            crate::server::accept_tls(&binding, io, &connection, limit).await
         };
-        let Some(Ok((stream, tls))) = h1::within(Some(limit), handshake).await else { return };
+        let Ok((stream, tls)) = handshake.await else { return };
         let h2 = tls.alpn == "h2";
         let client = ClientPlaceholders::of(&tls);
-        let connection = Rc::new(Connection { tls: Some(tls), ..connection });
+        connection.tls = Some(tls);
+        let after = &binding.server.plan.wrappers.after_tls;
+        if !after.is_empty() {
+            let wrapped = Box::pin(wrappers::run(after.iter(), Box::new(stream), &mut connection));
+            let Some(stream) = wrapped.await else { return };
+            let connection = Rc::new(connection);
+            let cx = ConnCx { listener, connection, worker, drain, client };
+            return Box::pin(serve_decrypted(stream, h2, cx)).await;
+        }
+        let connection = Rc::new(connection);
         let cx = ConnCx { listener, connection, worker, drain, client };
         drop(binding);
-        if h2 {
-            h2::serve_connection(stream, cx).await;
-        } else {
-            h1::serve_connection(stream, BytesMut::new(), cx).await;
-        }
+        serve_decrypted(stream, h2, cx).await;
         return;
     }
     let connection = Rc::new(connection);
@@ -77,11 +105,18 @@ pub(crate) async fn serve<S: Io + 'static>(
     }
 }
 
+async fn serve_decrypted<S: Io + 'static>(stream: S, h2: bool, cx: ConnCx) {
+    if h2 {
+        h2::serve_connection(stream, cx).await;
+    } else {
+        h1::serve_connection(stream, BytesMut::new(), cx).await;
+    }
+}
+
 /// Answers a client that speaks plain HTTP to a TLS port; gives the stream back otherwise.
 async fn plain_http<S: Io>(mut io: S) -> io::Result<h1::Rewind<S>> {
     const ANSWER: &[u8] =
         b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
-    const METHODS: [&[u8]; 5] = [b"GET /", b"HEAD ", b"POST ", b"PUT /", b"OPTIO"];
     let mut before = BytesMut::with_capacity(1024);
     while before.len() < 5 {
         if io.read_buf(&mut before).await? == 0 {
@@ -92,7 +127,7 @@ async fn plain_http<S: Io>(mut io: S) -> io::Result<h1::Rewind<S>> {
             break;
         }
     }
-    if METHODS.iter().any(|method| before.starts_with(method)) {
+    if wrappers::looks_like_http(&before) {
         io.write_all(ANSWER).await?;
         io.shutdown().await?;
         return Err(io::ErrorKind::InvalidData.into());

@@ -16,7 +16,8 @@ mod service;
 mod signals;
 mod sniff;
 mod worker;
+mod wrappers;
 
-pub use admin::{AdaptHook, AdminHooks};
+pub use admin::{AdaptHook, AdminHooks, ExplainHook};
 pub use generation::{Engine, EngineOptions, LoadError};
 pub use signals::{Signal, next_signal};

@@ -14,12 +14,16 @@ use caddis_core::{
     Connection, Exchange, HttpError, State, TlsInfo,
     exchange::Io,
     metrics::{DURATION_BUCKETS, Histogram, Metrics, SIZE_BUCKETS},
+    trust::TrustPools,
 };
 use caddis_logging::{AccessLogger, AccessRecord, Logging};
 use caddis_plan::{Plan, ServerPlan};
-use caddis_tls::{BindCx, CertManager, Certificate, HelloFacts, Policies, Reconcile};
+use caddis_tls::{
+    BindCx, CertManager, Certificate, HelloFacts, Policies, Reconcile, policy::CaPool,
+};
 use http::{HeaderMap, Method, StatusCode};
-use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
+use tokio::io::AsyncWriteExt;
+use tokio_rustls::{LazyConfigAcceptor, StartHandshake, server::TlsStream};
 
 use crate::{generation::LoadError, listen::Binding};
 
@@ -72,7 +76,19 @@ impl Shared {
         let tickets = certificates.tickets().with_config(plan.tls.tickets.as_ref())?;
         certificates.configure_pki(storage.clone(), plan.tls.authorities.clone());
         let logging = Arc::new(logging);
-        Ok((BoundShared { logging, certificates, tickets, storage }, loaded))
+        let bound = BoundShared { logging, certificates, tickets, storage };
+        bound.fill_trust_pools(state)?;
+        Ok((bound, loaded))
+    }
+
+    pub(crate) fn certificates_endpoint(&self, method: &Method) -> crate::admin::Answer {
+        let slot = self.certificates.lock().unwrap_or_else(PoisonError::into_inner);
+        crate::admin::certificates::answer(slot.as_deref(), method)
+    }
+
+    pub(crate) fn certificate_metrics(&self) -> String {
+        let slot = self.certificates.lock().unwrap_or_else(PoisonError::into_inner);
+        crate::admin::certificates::metrics(slot.as_deref())
     }
 
     pub(crate) fn pki_endpoint(&self, path: &str, method: &Method) -> crate::admin::Answer {
@@ -82,12 +98,37 @@ impl Shared {
 }
 
 impl BoundShared {
+    fn tls_cx(&self) -> BindCx<'_> {
+        BindCx {
+            store: self.certificates.store(),
+            tickets: &self.tickets,
+            storage: &*self.storage,
+            pki: self.certificates.pki(),
+        }
+    }
+
+    /// Loads the authorities that handlers trust.
+    fn fill_trust_pools(&self, state: &State) -> Result<(), LoadError> {
+        for pool in state.single::<TrustPools>().take() {
+            let failed = |error: &dyn std::fmt::Display| {
+                LoadError::Activate(format!("loading a pool of trusted authorities: {error}"))
+            };
+            let compiled = CaPool::compile(&pool.config).map_err(|error| failed(&error))?;
+            let found = compiled.load(&self.tls_cx()).map_err(|error| failed(&error))?;
+            pool.fill(found.iter().map(|certificate| certificate.to_vec()).collect());
+        }
+        Ok(())
+    }
+
     /// Gets certificates ready; what cannot be had at once is tried again later.
     pub(crate) async fn reconcile(&self, plan: &Plan, loaded: Vec<Arc<Certificate>>) {
         let wanted = Reconcile {
             subjects: plan.tls.subjects.clone(),
             on_demand: plan.tls.on_demand.clone(),
             loaded,
+            ocsp: plan.tls.ocsp.clone(),
+            clean: plan.tls.clean,
+            loaders: plan.tls.loaders.clone(),
             storage: self.storage.clone(),
         };
         self.certificates.reconcile(wanted).await;
@@ -100,30 +141,30 @@ impl BoundShared {
 }
 
 impl ServerRuntime {
+    /// The answer of an ACME challenge by HTTP, where one is asked for that is known.
+    pub(crate) async fn challenge_answer(&self, ex: &Exchange) -> Option<String> {
+        let host = ex.host().to_owned();
+        let path = ex.request.target.path().to_owned();
+        self.certificates.challenges().http_answer(&host, &path).await
+    }
+
     pub(crate) fn new(
         plan: Arc<ServerPlan>,
         bound: &BoundShared,
         metrics: &Arc<Metrics>,
     ) -> Result<Arc<Self>, LoadError> {
         let certificates = bound.certificates.clone();
-        let tls = match &plan.tls_policies {
-            None => None,
-            Some(policies) => {
-                let cx = BindCx {
-                    store: certificates.store(),
-                    tickets: &bound.tickets,
-                    storage: &*bound.storage,
-                    pki: certificates.pki(),
-                };
-                Some(policies.bind(&cx).map_err(|error| {
+        let tls =
+            match &plan.tls_policies {
+                None => None,
+                Some(policies) => Some(policies.bind(&bound.tls_cx()).map_err(|error| {
                     LoadError::Activate(format!("server {}: {error}", plan.name))
-                })?)
-            }
-        };
+                })?),
+            };
         let fingerprint = plan.tls_policies.as_ref().map(|policies| policies.fingerprint);
         let connection_fingerprint = format!(
-            "{:?} {:?} {} {fingerprint:?}",
-            plan.timeouts, plan.protocols, plan.max_header_bytes
+            "{:?} {:?} {} {:?} {fingerprint:?}",
+            plan.timeouts, plan.protocols, plan.max_header_bytes, plan.wrappers
         );
         Ok(Arc::new(Self {
             tls,
@@ -145,14 +186,21 @@ pub(crate) fn validate(plan: &Plan) -> Result<(), LoadError> {
     Ok(())
 }
 
-/// The TLS handshake: the hello decides the policy, and so the configuration.
+/// The TLS handshake: the hello decides the policy, and so the configuration. `limit` is for what
+/// the client has to send; the wait for an on-demand certificate has its own.
 pub(crate) async fn accept_tls<S: Io>(
     binding: &Binding,
     io: S,
     connection: &Connection,
+    limit: Duration,
 ) -> io::Result<(TlsStream<S>, TlsInfo)> {
     let server = &binding.server;
-    let start = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), io).await?;
+    let hello = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), io);
+    let start = within(limit, hello).await?;
+    if let Some(name) = caddis_tls::is_challenge_hello(&start.client_hello()) {
+        // Boxed and cold: an authority asks once in a while.
+        return Box::pin(answer_challenge(server, start, &name, limit)).await;
+    }
     let config = {
         let hello = start.client_hello();
         let facts = HelloFacts {
@@ -171,9 +219,27 @@ pub(crate) async fn accept_tls<S: Io>(
         }
         policy.config_for(&facts)
     };
-    let stream = start.into_stream(config).await?;
+    let stream = within(limit, start.into_stream(config)).await?;
     let info = caddis_tls::tls_info(stream.get_ref().1);
     Ok((stream, info))
+}
+
+async fn within<T>(limit: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    crate::h1::within(Some(limit), work).await.ok_or(io::ErrorKind::TimedOut)?
+}
+
+/// TLS-ALPN-01: shows the answer in the handshake, and that was all.
+async fn answer_challenge<S: Io>(
+    server: &ServerRuntime,
+    start: StartHandshake<S>,
+    name: &str,
+    limit: Duration,
+) -> io::Result<(TlsStream<S>, TlsInfo)> {
+    let config = server.certificates.challenges().tls_answer(name).await;
+    let config = config.ok_or_else(|| io::Error::other("no challenge for this name"))?;
+    let mut stream = within(limit, start.into_stream(config)).await?;
+    within(limit, stream.shutdown()).await?;
+    Err(io::Error::other("the connection was for a challenge"))
 }
 
 /// Writes the error log entry; `handled` where error routes answered.

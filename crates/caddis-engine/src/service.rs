@@ -2,8 +2,10 @@
 
 use std::{rc::Rc, sync::Arc};
 
-use caddis_core::{Body, ErrorKind, Exchange, HttpError, Next, Response, Result, exchange::Tunnel};
-use http::{HeaderValue, StatusCode, header};
+use caddis_core::{
+    Body, ErrorKind, Exchange, HttpError, Next, Response, Result, WriteLimits, exchange::Tunnel,
+};
+use http::{HeaderValue, Method, StatusCode, header};
 
 use crate::{log_body::Pending, server::ServerRuntime, sniff};
 
@@ -32,6 +34,7 @@ impl Served {
         !self.abort
             && self.tunnel.is_none()
             && matches!(self.response.body(), Body::Empty | Body::Full(_))
+            && self.response.extensions().get::<WriteLimits>().is_none()
     }
 }
 
@@ -52,10 +55,8 @@ pub(crate) async fn serve(
     plan.trust.apply(&mut ex);
     let mut pending = Pending::begin(server, &ex, bytes_read);
     let mut result = match check(server, &ex) {
-        Err(error) => {
-            ex.close |= error.status == StatusCode::MISDIRECTED_REQUEST;
-            Err(error)
-        }
+        Err(error) => Err(error),
+        Ok(()) if is_challenge(&ex) => Box::pin(challenge(server, &mut ex)).await,
         Ok(()) => plan.routes.run(&mut ex).await,
     };
     let mut abort = false;
@@ -85,6 +86,23 @@ pub(crate) async fn serve(
     }
     let response = pending.attach(server, ex, response, abort);
     Served { response, abort, close, tunnel }
+}
+
+/// Whether a request looks like an authority's (T073).
+fn is_challenge(ex: &Exchange) -> bool {
+    ex.request.target.path().starts_with("/.well-known/acme-challenge/")
+        && ex.request.method == Method::GET
+}
+
+/// The answer to an authority, before any route; what is no challenge of ours is routed as usual.
+async fn challenge(server: &Arc<ServerRuntime>, ex: &mut Exchange) -> Result {
+    let Some(answer) = server.challenge_answer(ex).await else {
+        return server.plan.routes.run(ex).await;
+    };
+    let mut response = ex.respond(StatusCode::OK);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    *response.body_mut() = Body::from(answer);
+    Ok(response)
 }
 
 /// What is refused before any route.

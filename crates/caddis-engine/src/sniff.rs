@@ -76,6 +76,8 @@ impl http_body::Body for Prefixed {
         self.rest
             .size_hint()
             .exact()
+            // Trailers are still to come where nothing is left and it has not ended.
+            .filter(|rest| *rest > 0 || self.rest.is_end_stream())
             .map_or_else(SizeHint::default, |rest| SizeHint::with_exact(rest + waiting))
     }
 }

@@ -7,7 +7,7 @@ use caddis_core::{CompileCx, RouteList};
 use caddis_tls::{PolicyPlan, ServerFacts, compile_policies};
 use http::{HeaderMap, HeaderName};
 
-use crate::{SiteRoutes, Trust};
+use crate::{ListenerWrappers, SiteRoutes, Trust};
 
 /// A compiled server.
 pub struct ServerPlan {
@@ -23,6 +23,8 @@ pub struct ServerPlan {
     pub max_header_bytes: usize,
     /// The protocols spoken, unless a listener has its own.
     pub protocols: Protocols,
+    /// What is done on connections before HTTP.
+    pub wrappers: ListenerWrappers,
     /// Trusted proxies.
     pub trust: Trust,
     /// Whether SNI and `Host` must agree (421 where not).
@@ -157,12 +159,8 @@ impl ServerPlan {
                 let _ = slot.set(RouteList { routes: vec![compiled] });
             }
         }
-        if !server.listener_wrappers.iter().all(|wrapper| {
-            wrapper.get("wrapper").and_then(serde_json::Value::as_str) == Some("tls")
-        }) {
-            let message = "listener wrappers other than tls are not supported yet";
-            return Err(ConfigError::new("listener_wrappers", message));
-        }
+        let wrappers = ListenerWrappers::compile(&server.listener_wrappers, cx)
+            .map_err(|error| error.under("listener_wrappers"))?;
         let protocols = Protocols::parse(&server.protocols)?;
         let policies = &server.tls_connection_policies;
         let facts = ServerFacts { h1: protocols.h1, h2: protocols.h2 };
@@ -184,6 +182,7 @@ impl ServerPlan {
                 .filter(|bytes| *bytes > 0)
                 .unwrap_or(16 * 1024),
             protocols,
+            wrappers,
             trust: Trust::compile(server)?,
             strict_sni_host: server
                 .strict_sni_host

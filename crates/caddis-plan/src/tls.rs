@@ -1,11 +1,15 @@
 //! The TLS app: loaders, automation policies resolved per name, tickets, authorities.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use caddis_config::{AutomationPolicy, Ca, Config, ConfigError, tls::SessionTicketService};
 use caddis_tls::{
-    Issuer, KeyType, Loaders, ManagedSubject, OnDemandPolicy, Permission, compile_loaders,
-    on_demand_permission,
+    AcmeConfig, Issuer, KeyType, Loaders, ManagedSubject, OnDemandPolicy, Permission, Ports,
+    compile_acme, compile_loaders, on_demand_permission,
     storage::{self, Storage},
 };
 use serde_json::Value as Json;
@@ -15,6 +19,9 @@ use crate::{
     names::{internal_name, public_name, wildcard_covers},
 };
 
+/// How often the storage is tidied where the configuration does not say (spec T093).
+const CLEAN_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// What the certificate manager is told at commit.
 pub struct TlsPlan {
     /// Certificates to load.
@@ -23,6 +30,10 @@ pub struct TlsPlan {
     pub subjects: Vec<ManagedSubject>,
     /// Policies with `on_demand`.
     pub on_demand: Vec<OnDemandPolicy>,
+    /// OCSP responders by those they replace; absent where nothing is stapled.
+    pub ocsp: Option<HashMap<String, String>>,
+    /// How often the storage is tidied; never if absent.
+    pub clean: Option<Duration>,
     /// Session ticket settings.
     pub tickets: Option<SessionTicketService>,
     /// Certificate authorities by id.
@@ -43,12 +54,13 @@ impl TlsPlan {
         let automation = app.automation.clone().unwrap_or_default();
         let permission = on_demand_permission(automation.on_demand.as_ref())
             .map_err(|error| error.under("apps.tls.automation.on_demand"))?;
+        let cx = IssuerCx::new(config, app.dns.as_ref());
         let mut on_demand = Vec::new();
         for (at, policy) in automation.policies.iter().enumerate() {
             let path = format!("apps.tls.automation.policies.{at}");
             check(policy).map_err(|error| error.under(&path))?;
             if policy.on_demand {
-                let resolved = on_demand_policy(policy, permission.clone());
+                let resolved = on_demand_policy(policy, permission.clone(), &cx);
                 on_demand.push(resolved.map_err(|error| error.under(&path))?);
             }
         }
@@ -62,14 +74,21 @@ impl TlsPlan {
             {
                 continue;
             }
-            subjects.push(subject(name, policy)?);
+            subjects.push(subject(name, policy, &cx)?);
         }
         let storage = storage::from_config(&config.storage)?;
+        let policies = &automation.policies;
+        let off = app.disable_ocsp_stapling
+            || !policies.is_empty() && policies.iter().all(|policy| policy.disable_ocsp_stapling);
+        let overrides = policies.iter().flat_map(|policy| policy.ocsp_overrides.clone());
         let authorities = config.apps.pki.clone().unwrap_or_default().certificate_authorities;
         Ok(Self {
             loaders,
             subjects,
             on_demand,
+            ocsp: (!off).then(|| overrides.collect()),
+            clean: (!app.disable_storage_clean)
+                .then(|| automation.storage_clean_interval.positive().unwrap_or(CLEAN_EVERY)),
             tickets: app.session_tickets,
             authorities: authorities.into_iter().collect(),
             storage,
@@ -97,8 +116,9 @@ fn key_type(policy: &AutomationPolicy) -> Result<KeyType, ConfigError> {
 fn on_demand_policy(
     policy: &AutomationPolicy,
     permission: Option<Permission>,
+    cx: &IssuerCx<'_>,
 ) -> Result<OnDemandPolicy, ConfigError> {
-    let issuers = issuers(policy)?;
+    let mut issuers = issuers(policy, cx)?;
     let internal = !issuers.is_empty()
         && issuers.iter().all(|issuer| matches!(issuer, Issuer::Internal { .. }));
     if !internal && permission.is_none() {
@@ -106,12 +126,16 @@ fn on_demand_policy(
             "on-demand TLS cannot be enabled without a permission module to prevent abuse";
         return Err(ConfigError::new("on_demand", message));
     }
+    if issuers.is_empty() {
+        issuers.push(cx.default_acme());
+    }
     Ok(OnDemandPolicy {
         subjects: policy.subjects.clone(),
         issuers,
         key_type: key_type(policy)?,
         reuse_private_keys: policy.reuse_private_keys,
         renewal_window_ratio: policy.renewal_window_ratio,
+        must_staple: policy.must_staple,
         permission,
     })
 }
@@ -123,35 +147,67 @@ fn policy_for<'a>(policies: &'a [AutomationPolicy], name: &str) -> Option<&'a Au
     })
 }
 
-fn subject(name: &str, policy: Option<&AutomationPolicy>) -> Result<ManagedSubject, ConfigError> {
-    let configured = policy.map(issuers).transpose()?.unwrap_or_default();
-    let issuers = if configured.is_empty() { default_issuers(name) } else { configured };
+fn subject(
+    name: &str,
+    policy: Option<&AutomationPolicy>,
+    cx: &IssuerCx<'_>,
+) -> Result<ManagedSubject, ConfigError> {
+    let configured = policy.map(|policy| issuers(policy, cx)).transpose()?.unwrap_or_default();
+    let issuers = if configured.is_empty() { default_issuers(name, cx) } else { configured };
     Ok(ManagedSubject {
         name: name.to_owned(),
         issuers,
         key_type: policy.map(key_type).transpose()?.unwrap_or_default(),
         reuse_private_keys: policy.is_some_and(|policy| policy.reuse_private_keys),
         renewal_window_ratio: policy.map_or(0.0, |policy| policy.renewal_window_ratio),
+        must_staple: policy.is_some_and(|policy| policy.must_staple),
     })
 }
 
 /// Names that no public authority can know get certificates of the own one (spec T056, T109).
-fn default_issuers(name: &str) -> Vec<Issuer> {
+fn default_issuers(name: &str, cx: &IssuerCx<'_>) -> Vec<Issuer> {
     if internal_name(name) || !public_name(name) {
         let ca = String::new();
         return vec![Issuer::Internal { ca, lifetime: None, sign_with_root: false }];
     }
-    vec![Issuer::Acme { directory: String::new() }]
+    vec![cx.default_acme()]
 }
 
-fn issuers(policy: &AutomationPolicy) -> Result<Vec<Issuer>, ConfigError> {
+fn issuers(policy: &AutomationPolicy, cx: &IssuerCx<'_>) -> Result<Vec<Issuer>, ConfigError> {
     let resolve = |(at, json): (usize, &Json)| {
-        issuer(json).map_err(|error| error.under(at.to_string()).under("issuers"))
+        issuer(json, cx).map_err(|error| error.under(at.to_string()).under("issuers"))
     };
     policy.issuers.iter().enumerate().map(resolve).collect()
 }
 
-fn issuer(json: &Json) -> Result<Issuer, ConfigError> {
+/// What issuers take from the rest of the configuration.
+struct IssuerCx<'a> {
+    ports: Ports,
+    /// The TLS app's DNS provider.
+    dns: Option<&'a Json>,
+}
+
+impl<'a> IssuerCx<'a> {
+    fn new(config: &Config, dns: Option<&'a Json>) -> Self {
+        let http = config.apps.http.as_ref();
+        let port = |value: i64, default: u16| match u16::try_from(value) {
+            Ok(0) | Err(_) => default,
+            Ok(port) => port,
+        };
+        let defaults = Ports::default();
+        let ports = Ports {
+            http: http.map_or(defaults.http, |http| port(http.http_port, defaults.http)),
+            https: http.map_or(defaults.https, |http| port(http.https_port, defaults.https)),
+        };
+        Self { ports, dns }
+    }
+
+    fn default_acme(&self) -> Issuer {
+        Issuer::Acme(Arc::new(AcmeConfig { ports: self.ports, ..AcmeConfig::default() }))
+    }
+}
+
+fn issuer(json: &Json, cx: &IssuerCx<'_>) -> Result<Issuer, ConfigError> {
     let module = json.get("module").and_then(Json::as_str).unwrap_or_default();
     let mut bare = json.clone();
     if let Some(object) = bare.as_object_mut() {
@@ -166,10 +222,7 @@ fn issuer(json: &Json) -> Result<Issuer, ConfigError> {
                 sign_with_root: config.sign_with_root,
             })
         }
-        "acme" => {
-            let config: caddis_config::tls::AcmeIssuer = caddis_config::decode(bare)?;
-            Ok(Issuer::Acme { directory: config.ca })
-        }
+        "acme" => Ok(Issuer::Acme(Arc::new(compile_acme(bare, cx.ports, cx.dns)?))),
         "zerossl" => Ok(Issuer::Other("zerossl".into())),
         other => Err(ConfigError::new("", format!("unknown module: tls.issuance.{other}"))),
     }

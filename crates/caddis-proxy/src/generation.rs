@@ -49,15 +49,19 @@ impl Generation {
         let generation = Arc::new(Self::default());
         *slot = Some(generation.clone());
         let own = generation.clone();
-        cx.tasks.push(Task::new(NAME, move |task| async move {
-            loop {
-                own.set_gauges();
-                tokio::select! {
-                    () = task.cancel.cancelled() => break,
-                    () = tokio::time::sleep(GAUGE_PERIOD) => {}
+        cx.tasks.push(Task::new(NAME, move |task| {
+            // Also where the task is dropped instead of told.
+            let ended = own.ended.clone().drop_guard();
+            async move {
+                let _ended = ended;
+                loop {
+                    own.set_gauges();
+                    tokio::select! {
+                        () = task.cancel.cancelled() => return,
+                        () = tokio::time::sleep(GAUGE_PERIOD) => {}
+                    }
                 }
             }
-            own.ended.cancel();
         }));
         generation
     }

@@ -7,6 +7,7 @@
 #[macro_use]
 mod shape;
 
+mod dns;
 mod generation;
 mod health;
 mod parse;

@@ -52,11 +52,45 @@ fn rsa(size: RsaKeySize) -> Result<KeyPair> {
 
 /// The key as PEM.
 pub(crate) fn to_pem(key: &KeyPair) -> String {
-    let der = key.serialized_der();
+    pkcs8_to_pem(key.serialized_der())
+}
+
+/// A key in PKCS #8 as PEM.
+pub(crate) fn pkcs8_to_pem(der: &[u8]) -> String {
     match sec1(der) {
         Some(sec1) => encode("EC PRIVATE KEY", &sec1),
         None => encode("PRIVATE KEY", der),
     }
+}
+
+/// PKCS #8 form of a P-256 key in RFC 5915 form; none for other curves.
+pub(crate) fn p256_pkcs8(sec1: &[u8]) -> Option<Vec<u8>> {
+    const ALGORITHM: &[u8] = &[
+        0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86,
+        0x48, 0xce, 0x3d, 0x03, 0x01, 0x07,
+    ];
+    let curve = &ALGORITHM[11..];
+    let (0x30, parts, _) = tlv(sec1)? else { return None };
+    let mut out = vec![0x02, 0x01, 0x00];
+    out.extend(ALGORITHM);
+    // The curve is told by the algorithm; beside the key it is left out.
+    let mut inner = Vec::new();
+    let mut rest = parts;
+    let mut p256 = false;
+    while let Some((tag, value, next)) = tlv(rest) {
+        match tag {
+            0xa0 if value != curve => return None,
+            0xa0 => p256 = true,
+            0x04 if value.len() != 32 => return None,
+            _ => inner.extend(&rest[..rest.len() - next.len()]),
+        }
+        rest = next;
+    }
+    if !p256 {
+        return None;
+    }
+    out.extend(wrap(0x04, &wrap(0x30, &inner)?)?);
+    wrap(0x30, &out)
 }
 
 /// Any DER as PEM with this label, lines ended by `\n`.
@@ -115,7 +149,7 @@ fn sec1(pkcs8: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// One DER value: tag, content, what follows.
-fn tlv(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+pub(crate) fn tlv(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&tag, rest) = der.split_first()?;
     let (&first, rest) = rest.split_first()?;
     let (length, rest) = match first {
@@ -130,12 +164,15 @@ fn tlv(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     Some((tag, content, rest))
 }
 
-fn wrap(tag: u8, content: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn wrap(tag: u8, content: &[u8]) -> Option<Vec<u8>> {
     let mut out = vec![tag];
     match content.len() {
         length @ 0..=0x7f => out.push(u8::try_from(length).ok()?),
         length @ 0x80..=0xff => out.extend([0x81, u8::try_from(length).ok()?]),
-        _ => return None,
+        length => {
+            out.push(0x82);
+            out.extend(u16::try_from(length).ok()?.to_be_bytes());
+        }
     }
     out.extend_from_slice(content);
     Some(out)

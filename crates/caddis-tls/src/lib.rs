@@ -1,6 +1,7 @@
 //! Certificates: storage, the local authority, which certificate a handshake gets, and how a
 //! connection policy becomes a rustls configuration.
 
+mod acme;
 pub mod automate;
 mod certificate;
 mod error;
@@ -9,6 +10,7 @@ mod info;
 mod key;
 mod loaders;
 mod names;
+mod ocsp;
 mod permission;
 mod resolver;
 mod selection;
@@ -22,8 +24,10 @@ pub mod storage;
 #[cfg(test)]
 mod testing;
 
+pub use acme::{AcmeConfig, Challenges, Ports, compile_acme, is_challenge_hello};
 pub use automate::{
-    CertManager, Issuer, ManagedSubject, OnDemandError, OnDemandPolicy, Permission, Reconcile,
+    CertManager, CertReport, Issuer, ManagedSubject, OnDemandError, OnDemandPolicy, Permission,
+    Reconcile,
 };
 pub use certificate::{Certificate, PublicKeyAlgorithm};
 pub use error::{Error, Result};
@@ -58,6 +62,7 @@ pub static OTHER_IDS: &[&str] = &[
     "tls.handshake_match.remote_ip",
     "tls.handshake_match.sni",
     "tls.handshake_match.sni_regexp",
+    "tls.issuance.acme",
     "tls.issuance.internal",
     "tls.leaf_cert_loader.file",
     "tls.leaf_cert_loader.folder",

@@ -4,7 +4,11 @@
 //! "tags"}]`, `load_folders: ["dir"]`, `load_pem: [{"certificate", "key", "tags"}]`,
 //! `load_storage: {"pairs": [{"certificate", "key", "format", "tags"}], "storage": {…}}`.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::SystemTime,
+};
 
 use caddis_config::{
     ConfigError, ModuleMap,
@@ -66,7 +70,31 @@ pub fn compile_loaders(modules: &ModuleMap) -> std::result::Result<Loaders, Conf
     Ok(loaders)
 }
 
+/// The files of a configuration as they were at some time.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Stamp(Vec<(PathBuf, Option<(SystemTime, u64)>)>);
+
 impl Loaders {
+    /// What the files look like now; another stamp means that they are to be read again. Blocks.
+    pub(crate) fn stamp(&self) -> Stamp {
+        let pairs = self.files.iter().flat_map(|pair| [&pair.certificate, &pair.key]);
+        let mut paths: Vec<PathBuf> = pairs.map(|file| PathBuf::from(global(file))).collect();
+        for folder in &self.folders {
+            // A folder that cannot be read now is told when it is loaded.
+            paths.extend(pem_files(Path::new(&global(folder))).unwrap_or_default());
+        }
+        let seen = |path: &PathBuf| {
+            let facts = std::fs::metadata(path).ok()?;
+            Some((facts.modified().ok()?, facts.len()))
+        };
+        Stamp(paths.into_iter().map(|path| (path.clone(), seen(&path))).collect())
+    }
+
+    /// Whether there are files that may change.
+    pub(crate) fn watchable(&self) -> bool {
+        !self.files.is_empty() || !self.folders.is_empty()
+    }
+
     /// Reads all certificates. Blocks.
     ///
     /// # Errors

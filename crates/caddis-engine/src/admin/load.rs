@@ -6,7 +6,7 @@ use http::{HeaderMap, Method, header};
 use serde_json::{Value as Json, json};
 
 use super::{Answer, ApiError, ApiRequest, json_response, method_not_allowed};
-use crate::Engine;
+use crate::{Engine, generation::LoadError};
 
 /// Replaces the whole config.
 pub(crate) async fn load(engine: &Rc<Engine>, request: &ApiRequest) -> Answer {
@@ -14,12 +14,27 @@ pub(crate) async fn load(engine: &Rc<Engine>, request: &ApiRequest) -> Answer {
         return Err(method_not_allowed());
     }
     let (config, warnings) = decode(engine, request)?;
-    engine.load(config, must_revalidate(&request.headers)).await?;
+    if let Err(error) = engine.load(config, must_revalidate(&request.headers)).await {
+        return Err(refused(engine, request, error));
+    }
     tracing::info!(target: "admin.api", "load complete");
     if warnings.is_empty() {
         return Ok(http::Response::default());
     }
     Ok(json_response(&Json::from(warnings)))
+}
+
+/// The answer to a config that is refused; one that was adapted names the places of its text.
+fn refused(engine: &Engine, request: &ApiRequest, error: LoadError) -> ApiError {
+    let kind = request.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    let essence = kind.and_then(|kind| kind.split(';').next()).unwrap_or_default().trim();
+    match essence.split_once('/') {
+        Some((_, adapter)) if !adapter.ends_with("json") => {
+            let why = (engine.options.hooks.explain)(adapter, &request.body, &error);
+            ApiError::bad_request(format!("loading config: {why}"))
+        }
+        _ => error.into(),
+    }
 }
 
 /// Adapts a config without loading it.

@@ -1,6 +1,7 @@
 //! The admin API: a small HTTP/1 server on the control thread.
 
 mod access;
+pub(crate) mod certificates;
 mod config;
 mod load;
 pub(crate) mod pki;
@@ -24,9 +25,14 @@ pub struct AdminHooks {
     /// Adapts a config text: adapter name (`caddyfile`), text → JSON and warnings
     /// (`{file, line, directive, message}`).
     pub adapt: AdaptHook,
+    /// Says why a config that came from such a text was refused, with its places there.
+    pub explain: ExplainHook,
     /// What `GET /reverse_proxy/upstreams` answers: JSON text with its newline.
     pub upstreams: fn(&State) -> String,
 }
+
+/// Adapter name, text, why the config was refused → a sentence.
+pub type ExplainHook = fn(&str, &[u8], &LoadError) -> String;
 
 /// Adapter name, text → JSON and warnings.
 pub type AdaptHook = fn(&str, &[u8]) -> Result<(Json, Vec<Json>), String>;
@@ -262,6 +268,7 @@ async fn route(engine: &Rc<Engine>, request: &ApiRequest) -> Answer {
             let expanded = caddis_config::json::id::expand(&engine.ids(), path)?;
             config::config(engine, request, &expanded).await
         }
+        "/tls/certificates" => engine.shared.certificates_endpoint(&request.method),
         _ if path.starts_with("/pki/ca/") => engine.shared.pki_endpoint(path, &request.method),
         _ => {
             let mut response = Response::new(Full::from("404 page not found\n"));
@@ -287,7 +294,8 @@ fn metrics(engine: &Engine, request: &ApiRequest) -> Answer {
     if !matches!(request.method, Method::GET | Method::HEAD) {
         return Err(method_not_allowed());
     }
-    let mut response = Response::new(Full::from(engine.metrics.expose()));
+    let mut response =
+        Response::new(Full::from(engine.metrics.expose() + &engine.shared.certificate_metrics()));
     response.headers_mut().insert(
         header::CONTENT_TYPE,
         HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"),

@@ -17,7 +17,7 @@ use std::{
 use bytes::BytesMut;
 use bytestring::ByteString;
 use caddis_core::{
-    Body, Exchange, Request, Target,
+    Body, Exchange, Request, Target, WriteLimits,
     exchange::{Io, Upgrade},
 };
 use caddis_plan::Timeouts;
@@ -63,18 +63,18 @@ pub(crate) async fn serve_connection<S: Io + 'static>(io: S, before: BytesMut, c
         let Some(ex) = front.exchange(&conn, head, &server, &cx) else {
             return Box::pin(refuse(&conn, HeadError::Target)).await;
         };
-        let served =
-            if ex.original.method == Method::OPTIONS && ex.original.target.as_str() == "*" {
-                // A question about the server as a whole, which no route is about.
-                Served::empty()
-            } else {
-                // Boxed, so that an idle connection does not carry the state of a request.
-                let mut service = Box::pin(serve(&server, ex, front.progress.clone()));
-                match drive(&conn, &front, service.as_mut()).await {
-                    Some(served) => served,
-                    None => return,
-                }
-            };
+        let served = if ex.original.method == Method::OPTIONS && ex.original.target.as_str() == "*"
+        {
+            // A question about the server as a whole, which no route is about.
+            Served::empty()
+        } else {
+            // Boxed, so that an idle connection does not carry the state of a request.
+            let mut service = Box::pin(serve(&server, ex, front.progress.clone()));
+            match drive(&conn, &front, service.as_mut()).await {
+                Some(served) => served,
+                None => return,
+            }
+        };
         let (progress, limits) = (&front.progress, &server.plan.timeouts);
         let sent = if served.is_plain() && progress.done.get() {
             let keep_alive = facts.keep_alive && !served.close && !cx.drain.is_begun();
@@ -280,7 +280,11 @@ async fn finish<S: Io + 'static>(
     if !progress.done.get() {
         keep_alive &= drain(conn, progress, limits.read).await;
     }
-    send(conn, response, facts, keep_alive, limits.write_idle, progress).await
+    let own = response.extensions().get::<WriteLimits>().copied().unwrap_or_default();
+    let write_idle = own.idle.or(limits.write_idle);
+    let left = own.deadline.map(|at| at.saturating_duration_since(std::time::Instant::now()));
+    let sending = send(conn, response, facts, keep_alive, write_idle, progress);
+    within(left, sending).await.unwrap_or(Sent::Failed)
 }
 
 /// Takes off an offer to go on with HTTP/2 in clear text: passed on, it would open a tunnel past

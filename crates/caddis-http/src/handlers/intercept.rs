@@ -19,8 +19,8 @@ use caddis_caddyfile::{Dispenser, Result as ParseResult};
 use caddis_config::{ConfigError, Route, WeakString};
 use caddis_core::{
     CompileCx, Directive, DirectiveKind, Exchange, Handler, HandlerModule, Helper, LocalBoxFuture,
-    Middleware, Next, Response, ResponseMatcher, Result as HttpResult, RouteList, Template, Value,
-    exchange::PlaceholderSource, placeholder::header_value,
+    Middleware, Next, NoSniff, Response, ResponseMatcher, Result as HttpResult, RouteList,
+    Template, Value, exchange::PlaceholderSource, placeholder::header_value,
     response_matcher::ResponseMatcherConfig,
 };
 use http::{HeaderMap, HeaderName, StatusCode, header};
@@ -136,15 +136,12 @@ fn parse_handle_response(
     let matcher = match args.as_slice() {
         [] => None,
         [name] => Some(find(&d, matchers, name)?),
-        [_, _] => {
-            return Err(d.err(
-                "configuring 'handle_response' for status code replacement is no longer \
-                 supported. Use 'replace_status' instead.",
-            ));
-        }
         _ => {
             let args = args.join(" ");
-            return Err(d.err(format!("too many arguments for 'handle_response': [{args}]")));
+            return Err(d.err(format!(
+                "too many arguments for 'handle_response': only a single response matcher name is \
+                 allowed, but got: [{args}]"
+            )));
         }
     };
     let outer = std::mem::replace(&mut h.d, d);
@@ -218,7 +215,13 @@ impl Middleware for Intercept {
                     .is_none_or(|matcher| matcher.matches(response.status(), response.headers()))
             });
             match found.map(|handler| &handler.action) {
-                None => Ok(response),
+                None => {
+                    if response.body().exact_len().is_none() {
+                        // The head goes out at once; it does not wait for bytes to guess a type.
+                        response.extensions_mut().insert(NoSniff);
+                    }
+                    Ok(response)
+                }
                 Some(Action::Status(template)) => {
                     *response.status_mut() = parse_status(&template.render(ex))
                         .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -245,9 +248,14 @@ async fn answer_instead(
     let source = Source { status: head.status, headers: head.headers.clone() };
     ex.add_source(PREFIX, Rc::new(source));
     let length = head.headers.remove(header::CONTENT_LENGTH);
+    // An answer that came without `Server`, as a proxied one may, does not get it now.
+    let server_header = ex.server_header;
+    ex.server_header = server_header && head.headers.contains_key(header::SERVER);
     ex.early_headers = head.headers;
     let had_nop = std::mem::take(&mut ex.nop);
-    let mut response = run_next(Next::new(routes, None), ex).await?;
+    let result = run_next(Next::new(routes, None), ex).await;
+    ex.server_header = server_header;
+    let mut response = result?;
     if std::mem::replace(&mut ex.nop, had_nop) {
         *response.status_mut() = head.status;
         *response.body_mut() = body;
@@ -320,6 +328,7 @@ mod tests {
             ("intercept {\n replace_status a b c\n}", "must have one or two arguments"),
             ("intercept {\n replace_status @x 5\n}", "no named response matcher defined"),
             ("intercept {\n handle_response a {\n respond x\n}\n}", "must use a named response"),
+            ("intercept {\n handle_response a 4 {\n}\n}", "but got: [a 4]"),
         ] {
             assert!(adapt(text).expect_err(text).contains(want), "{text}");
         }

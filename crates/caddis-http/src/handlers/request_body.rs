@@ -5,11 +5,13 @@
 //!     max_size <size>
 //!     set <body>
 //!     read_timeout <duration>
+//!     write_timeout <duration>
 //! }
 //! ```
 //!
-//! JSON: `{"handler": "request_body", "max_size": 1000, "set": "text", "read_timeout": 1000}`, the
-//! timeout in nanoseconds. `write_timeout` is read, but refused when the configuration is loaded.
+//! JSON: `{"handler": "request_body", "max_size": 1000, "set": "text", "read_timeout": 1000,
+//! "write_timeout": 1000}`, the timeouts in nanoseconds. Both run from when the handler is met; the
+//! one for writing counts with HTTP/1.
 
 use std::{
     pin::Pin,
@@ -23,13 +25,15 @@ use caddis_config::{ConfigError, Duration, Size};
 use caddis_core::{
     Body, BodyError, CompileCx, Directive, DirectiveKind, Exchange, Filter, Flow, Handler,
     HandlerModule, Helper, LocalBoxFuture, Middleware, Next, Response, Result as HttpResult,
-    Template, Value,
+    Template, Value, WriteLimits,
 };
 use http::{HeaderValue, header};
 use http_body::{Frame, SizeHint};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use tokio::time::Sleep;
+
+use super::timeouts::limit_writes;
 
 /// `http.handlers.request_body`.
 pub static MODULE: HandlerModule = HandlerModule { id: "http.handlers.request_body", compile };
@@ -103,17 +107,17 @@ fn compile(json: &Json, cx: &mut CompileCx<'_>) -> Result<Handler, ConfigError> 
     let set = (!config.set.is_empty()).then(|| Template::parse(&config.set));
     let wants_body = set.as_ref().is_some_and(|set| mentioned(&[set]));
     let max_size = u64::try_from(config.max_size).ok().filter(|size| *size > 0);
-    if config.write_timeout > 0 {
-        return Err(ConfigError::new("write_timeout", "write_timeout is not supported yet"));
-    }
     let read_timeout = Duration::from_nanos(config.read_timeout).positive();
-    Ok(with_body_placeholders(RequestBody { set, max_size, read_timeout }, wants_body))
+    let write_timeout = Duration::from_nanos(config.write_timeout).positive();
+    let handler = RequestBody { set, max_size, read_timeout, write_timeout };
+    Ok(with_body_placeholders(handler, wants_body))
 }
 
 struct RequestBody {
     set: Option<Template>,
     max_size: Option<u64>,
     read_timeout: Option<std::time::Duration>,
+    write_timeout: Option<std::time::Duration>,
 }
 
 impl Filter for RequestBody {
@@ -124,6 +128,10 @@ impl Filter for RequestBody {
             request.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
             request.chunked = false;
             request.body = body.into();
+        }
+        if let Some(timeout) = self.write_timeout {
+            let deadline = Some(std::time::Instant::now() + timeout);
+            limit_writes(ex, WriteLimits { idle: None, deadline });
         }
         let limited = self.max_size.is_some() || self.read_timeout.is_some();
         if limited && !ex.request.body.is_empty() {

@@ -299,6 +299,29 @@ struct StaticResponse {
     wants_response_headers: bool,
 }
 
+impl StaticResponse {
+    /// Header fields are set before the status is looked at, so an answer to the error has them.
+    #[cold]
+    fn bad_status(&self, ex: &mut Exchange, error: impl std::fmt::Display) -> HttpError {
+        let mut headers = std::mem::take(&mut ex.early_headers);
+        for field in &self.headers {
+            field.set(&mut headers, ex);
+        }
+        let content_type = match &self.body {
+            Text::Static(_, body) if body.is_empty() => None,
+            Text::Static(content_type, _) => Some(content_type.clone()),
+            Text::Dynamic(template) => Some(template.render_known(ex))
+                .filter(|text| !text.is_empty())
+                .map(|text| content_type(&text)),
+        };
+        if let Some(content_type) = content_type {
+            headers.entry(header::CONTENT_TYPE).or_insert(content_type);
+        }
+        ex.early_headers = headers;
+        HttpError::internal(error)
+    }
+}
+
 impl Filter for StaticResponse {
     fn apply(&self, ex: &mut Exchange) -> HttpResult<Flow> {
         if self.wants_response_headers {
@@ -308,7 +331,8 @@ impl Filter for StaticResponse {
             Status::Default => ex.default_status(),
             Status::Fixed(status) => *status,
             Status::Dynamic(template) => {
-                parse_status(&template.render(ex)).map_err(HttpError::internal)?
+                let parsed = parse_status(&template.render(ex));
+                parsed.map_err(|error| self.bad_status(ex, error))?
             }
         };
         if self.close {

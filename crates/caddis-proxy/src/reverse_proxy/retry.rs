@@ -31,13 +31,12 @@ impl ReverseProxy {
         if !run.prepared.body.is_whole() || !self.is_retryable(ex, run, problem) {
             return false;
         }
-        if lb.try_interval.is_zero() {
-            return true;
+        // A reload does not cut this short as it does in Caddy: no request is lost to one. The
+        // limits above end it.
+        if !lb.try_interval.is_zero() {
+            tokio::time::sleep(lb.try_interval).await;
         }
-        tokio::select! {
-            () = self.generation.ended.cancelled() => false,
-            () = tokio::time::sleep(lb.try_interval) => true,
-        }
+        true
     }
 
     fn is_retryable(&self, ex: &mut Exchange, run: &mut Run, problem: &Problem) -> bool {

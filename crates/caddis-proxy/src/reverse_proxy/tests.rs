@@ -484,11 +484,9 @@ fn addresses_of_a_name() {
 fn what_is_not_supported_yet_is_refused() {
     let state: Arc<State> = Arc::default();
     for json in [
-        json!({"dynamic_upstreams": {"source": "srv", "name": "x"}}),
         json!({"circuit_breaker": {"type": "x"}}),
         json!({"transport": {"protocol": "http", "versions": ["3"]}}),
         json!({"transport": {"protocol": "http", "network_proxy": {"from": "url", "url": "http://x"}}}),
-        json!({"transport": {"protocol": "http", "resolver": {"addresses": ["8.8.8.8"]}}}),
     ] {
         let error = ready_in(&state, json.clone()).err().expect("refused");
         assert!(error.message.contains("not supported yet"), "{json}: {error}");

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -9,9 +10,10 @@ use std::{
 use caddis_config::{ConfigError, Value, value::join_host_port};
 use caddis_core::{CompileCx, Exchange, Table, Template};
 
-use super::{AConfig, MultiConfig};
+use super::{AConfig, MultiConfig, SrvConfig};
 use crate::{
-    transport::http::PoolId,
+    dns::Resolver,
+    transport::http::{PoolId, ResolverConfig},
     upstream::{Address, Target, Upstream, UpstreamState},
 };
 
@@ -67,10 +69,31 @@ pub(crate) struct Dynamic {
 
 struct Lookup {
     name: Template,
-    port: Template,
     refresh: Duration,
-    v4: bool,
-    v6: bool,
+    resolver: Option<Resolver>,
+    kind: Kind,
+}
+
+enum Kind {
+    /// Addresses, of these families, with this port.
+    A { port: Template, v4: bool, v6: bool },
+    /// Hosts and ports of a service.
+    Srv {
+        /// What goes before the host, for example `tcp4/`.
+        prefix: String,
+        /// How much longer an answer is used after a failed look-up.
+        grace: Duration,
+    },
+}
+
+impl Kind {
+    /// What may be asked of one name and differs.
+    fn key(&self, ex: &Exchange) -> String {
+        match self {
+            Self::A { port, v4, v6 } => format!("{} {v4} {v6}", port.render(ex)),
+            Self::Srv { prefix, .. } => format!("srv {prefix}"),
+        }
+    }
 }
 
 struct Cached {
@@ -110,25 +133,20 @@ impl Dynamic {
     }
 
     async fn look_up(&self, lookup: &Lookup, ex: &Exchange) -> Result<Arc<[Upstream]>, String> {
-        let (name, port) = (lookup.name.render(ex), lookup.port.render(ex));
-        let key = format!("{name} {port} {} {}", lookup.v4, lookup.v6);
+        let name = lookup.name.render(ex);
+        let key = format!("{name} {}", lookup.kind.key(ex));
         if let Some(cached) = self.cache().get(&key)
             && cached.until > Instant::now()
         {
             return Ok(cached.upstreams.clone());
         }
-        let query = tokio::net::lookup_host((name.to_string(), 0));
-        let found = tokio::time::timeout(TIMEOUT, query)
-            .await
-            .map_err(|_| format!("lookup {name}: i/o timeout"))?
-            .map_err(|_| format!("lookup {name}: no such host"))?;
-        let mut all = Vec::new();
-        for address in found {
-            let wanted = if address.is_ipv4() { lookup.v4 } else { lookup.v6 };
-            if wanted {
-                all.push(self.maker.make(&join_host_port(&address.ip().to_string(), &port), 0)?);
-            }
-        }
+        let asked = tokio::time::timeout(TIMEOUT, self.ask(lookup, &name, ex)).await;
+        let asked = asked.unwrap_or_else(|_| Err(format!("lookup {name}: i/o timeout")));
+        let all = match (asked, &lookup.kind) {
+            (Ok(all), _) => all,
+            (Err(error), Kind::Srv { grace, .. }) => return self.within_grace(&key, *grace, error),
+            (Err(error), Kind::A { .. }) => return Err(error),
+        };
         let upstreams: Arc<[Upstream]> = all.into();
         let mut cache = self.cache();
         if cache.len() >= MAX_CACHED {
@@ -143,9 +161,73 @@ impl Dynamic {
         Ok(upstreams)
     }
 
+    async fn ask(
+        &self,
+        lookup: &Lookup,
+        name: &str,
+        ex: &Exchange,
+    ) -> Result<Vec<Upstream>, String> {
+        match &lookup.kind {
+            Kind::A { port, v4, v6 } => {
+                let port = port.render(ex);
+                let found = addresses(lookup.resolver.as_ref(), name, *v4, *v6).await?;
+                let dials = found.iter().map(|ip| join_host_port(&ip.to_string(), &port));
+                dials.map(|dial| self.maker.make(&dial, 0)).collect()
+            }
+            Kind::Srv { prefix, .. } => {
+                let resolver = match &lookup.resolver {
+                    Some(resolver) => resolver.clone(),
+                    None => Resolver::system().await,
+                };
+                let found = resolver.services(name).await?;
+                let dials = found.iter().map(|service| {
+                    let address = join_host_port(&service.target, &service.port.to_string());
+                    format!("{prefix}{address}")
+                });
+                dials.map(|dial| self.maker.make(&dial, 0)).collect()
+            }
+        }
+    }
+
+    /// The answer of before, for a while after a look-up failed.
+    fn within_grace(
+        &self,
+        key: &str,
+        grace: Duration,
+        error: String,
+    ) -> Result<Arc<[Upstream]>, String> {
+        match self.cache().get_mut(key).filter(|_| !grace.is_zero()) {
+            None => Err(error),
+            Some(cached) => {
+                tracing::warn!(
+                    target: "http.reverse_proxy.upstreams.srv",
+                    %error,
+                    "SRV lookup failed; using previously cached"
+                );
+                cached.until = Instant::now() + grace;
+                Ok(cached.upstreams.clone())
+            }
+        }
+    }
+
     fn cache(&self) -> std::sync::MutexGuard<'_, HashMap<String, Cached>> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+async fn addresses(
+    resolver: Option<&Resolver>,
+    name: &str,
+    v4: bool,
+    v6: bool,
+) -> Result<Vec<IpAddr>, String> {
+    if let Some(resolver) = resolver {
+        return resolver.addresses(name, v4, v6).await;
+    }
+    let found = tokio::net::lookup_host((name, 0)).await;
+    let found = found.map_err(|_| format!("lookup {name}: no such host"))?;
+    let wanted = |ip: &IpAddr| if ip.is_ipv4() { v4 } else { v6 };
+    Ok(found.map(|address| address.ip()).filter(wanted).collect())
 }
 
 fn collect(
@@ -170,7 +252,8 @@ fn collect(
         }
         "multi" => Err(ConfigError::new("sources", "sources are nested too deeply")),
         "srv" => {
-            Err(ConfigError::new("source", "upstreams from SRV records are not supported yet"))
+            lookups.push(service(cx.decode(json, "source")?)?);
+            Ok(())
         }
         _ => Err(caddis_core::compile::unknown_module(
             "http.reverse_proxy.upstreams",
@@ -180,19 +263,40 @@ fn collect(
     }
 }
 
+fn resolver(config: Option<&ResolverConfig>) -> Result<Option<Resolver>, ConfigError> {
+    config.map(Resolver::compile).transpose().map_err(|error| error.under("resolver"))
+}
+
 fn lookup(config: AConfig) -> Result<Lookup, ConfigError> {
-    if config.resolver.is_some() {
-        let why = "a resolver of its own is not supported yet";
-        return Err(ConfigError::new("resolver", why));
-    }
     let versions = config.versions.unwrap_or_default();
     let neither = versions.ipv4.is_none() && versions.ipv6.is_none();
     let port = if config.port.is_empty() { "80" } else { &config.port };
     Ok(Lookup {
         name: Template::parse(&config.name),
-        port: Template::parse(port),
         refresh: config.refresh.positive().unwrap_or(REFRESH),
-        v4: neither || versions.ipv4 == Some(true),
-        v6: neither || versions.ipv6 == Some(true),
+        resolver: resolver(config.resolver.as_ref())?,
+        kind: Kind::A {
+            port: Template::parse(port),
+            v4: neither || versions.ipv4 == Some(true),
+            v6: neither || versions.ipv6 == Some(true),
+        },
+    })
+}
+
+/// `_service._proto.name`, or the name alone where the two are not set.
+fn service(config: SrvConfig) -> Result<Lookup, ConfigError> {
+    let name = match (&*config.service, &*config.proto) {
+        ("", "") => config.name,
+        (service, proto) => format!("_{service}._{proto}.{}", config.name),
+    };
+    let network = config.dial_network;
+    Ok(Lookup {
+        name: Template::parse(&name),
+        refresh: config.refresh.positive().unwrap_or(REFRESH),
+        resolver: resolver(config.resolver.as_ref())?,
+        kind: Kind::Srv {
+            prefix: if network.is_empty() { network } else { format!("{network}/") },
+            grace: config.grace_period.positive().unwrap_or_default(),
+        },
     })
 }

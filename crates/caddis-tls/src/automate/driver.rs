@@ -7,18 +7,28 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::manager::CertManager;
+use super::manager::{Cause, CertManager};
 
 /// The longest sleep, so that a clock that was set is noticed.
 const MAX_SLEEP: i64 = 10 * 60;
+/// How often certificate files are looked at.
+const LOOK_AT_FILES: Duration = Duration::from_secs(5);
+/// How often it is asked whether the storage is to be tidied.
+const LOOK_TO_TIDY: Duration = Duration::from_secs(60 * 60);
+/// How often staples are looked at; most have nothing to do then.
+const LOOK_AT_STAPLES: Duration = Duration::from_secs(30);
 
 /// Runs until the manager is gone.
 pub(super) async fn run(manager: Weak<CertManager>, wake: Arc<Notify>) {
     loop {
         let Some(this) = manager.upgrade() else { return };
+        this.publish_news();
         for name in this.due() {
             // Bounded by the manager's workers.
-            tokio::spawn(this.clone().work(name, true));
+            tokio::spawn(this.clone().work(name, Cause::Due));
+        }
+        for name in this.to_ask() {
+            tokio::spawn(this.clone().ask_renewal_info(name));
         }
         renew_intermediates(&this).await;
         let now = this.now();
@@ -30,6 +40,36 @@ pub(super) async fn run(manager: Weak<CertManager>, wake: Arc<Notify>) {
             // Several at once come in one go.
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+}
+
+/// Looks at certificate files until the manager is gone.
+pub(super) async fn watch(manager: Weak<CertManager>) {
+    loop {
+        let Some(this) = manager.upgrade() else { return };
+        this.look_at_files().await;
+        drop(this);
+        tokio::time::sleep(LOOK_AT_FILES).await;
+    }
+}
+
+/// Tidies the storage until the manager is gone.
+pub(super) async fn tidy(manager: Weak<CertManager>) {
+    loop {
+        let Some(this) = manager.upgrade() else { return };
+        this.tidy().await;
+        drop(this);
+        tokio::time::sleep(LOOK_TO_TIDY).await;
+    }
+}
+
+/// Looks at staples until the manager is gone.
+pub(super) async fn staple(manager: Weak<CertManager>) {
+    loop {
+        let Some(this) = manager.upgrade() else { return };
+        this.look_at_staples().await;
+        drop(this);
+        tokio::time::sleep(LOOK_AT_STAPLES).await;
     }
 }
 

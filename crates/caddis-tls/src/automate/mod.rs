@@ -8,5 +8,5 @@ mod on_demand;
 mod renewal;
 mod subject;
 
-pub use manager::{CertManager, Issuer, ManagedSubject, Reconcile};
+pub use manager::{CertManager, CertReport, Issuer, ManagedSubject, Reconcile};
 pub use on_demand::{OnDemandError, OnDemandPolicy, Permission, PermissionFuture};

@@ -48,6 +48,8 @@ pub struct OnDemandPolicy {
     pub reuse_private_keys: bool,
     /// Share of the lifetime left at which to renew; 0 for the default.
     pub renewal_window_ratio: f64,
+    /// Ask for the must-staple extension.
+    pub must_staple: bool,
     /// Who is asked first; nobody if absent.
     pub permission: Option<Permission>,
 }
@@ -93,6 +95,7 @@ impl OnDemandPolicy {
             key_type: self.key_type,
             reuse_private_keys: self.reuse_private_keys,
             renewal_window_ratio: self.renewal_window_ratio,
+            must_staple: self.must_staple,
         }
     }
 }

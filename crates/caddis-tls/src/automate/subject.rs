@@ -11,6 +11,8 @@ use crate::timestamp::Timestamp;
 
 /// Seconds after which the storage is looked at again where no issuer can be asked.
 const LOOK_AGAIN: i64 = 60 * 60;
+/// Seconds after which a name is looked at again that another process is working on.
+const BUSY: i64 = 3;
 
 /// Where a name stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,12 +36,17 @@ pub(super) enum State {
 pub(super) enum Event {
     /// A usable certificate was in storage.
     Found { renew_at: Timestamp },
-    /// None was.
-    Missing,
+    /// No fresh one was; an old one may be served.
+    Missing { served: bool },
     /// A certificate was issued.
     Issued { renew_at: Timestamp },
-    /// The attempt failed.
-    Failed,
+    /// The attempt failed. The next one must not come before `at_least` seconds; `jitter`, from 0
+    /// to 1000, is chance.
+    Failed { at_least: i64, jitter: u16 },
+    /// Another process is working on the name.
+    Busy,
+    /// The authority wants another time for the renewal.
+    RenewAt(Timestamp),
     /// There is no issuer to ask.
     Unsupported,
     /// Time passed.
@@ -62,17 +69,33 @@ pub(super) enum Effect {
 /// One step.
 pub(super) fn step(state: State, event: Event, now: Timestamp) -> (State, Vec<Effect>) {
     match (state, event) {
-        (_, Event::Issued { renew_at } | Event::Found { renew_at }) => valid(renew_at, now),
+        (_, Event::Issued { renew_at }) => issued(state, renew_at, now),
+        (_, Event::Found { renew_at }) => valid(renew_at, now),
+        (State::Valid { .. }, Event::RenewAt(renew_at)) => valid(renew_at, now),
         (_, Event::Unsupported) => {
             let retry_at = now.saturating_add(LOOK_AGAIN);
             let state = State::Waiting { failures: 0, since: now, retry_at, served: false };
             (state, vec![Effect::WakeAt(retry_at)])
         }
-        (State::Loading, Event::Missing) => {
-            (State::Obtaining { failures: 0, since: now }, vec![Effect::Issue])
+        (State::Loading, Event::Missing { served }) => {
+            let waiting = State::Waiting { failures: 0, since: now, retry_at: now, served };
+            (waiting, vec![Effect::WakeAt(now)])
         }
-        (State::Obtaining { failures, since }, Event::Failed) => wait(failures, since, false, now),
-        (State::Renewing { failures, since }, Event::Failed) => wait(failures, since, true, now),
+        (State::Obtaining { failures, since }, Event::Failed { at_least, jitter }) => {
+            wait((failures, since, false), (at_least, jitter), now)
+        }
+        (State::Renewing { failures, since }, Event::Failed { at_least, jitter }) => {
+            wait((failures, since, true), (at_least, jitter), now)
+        }
+        (
+            State::Obtaining { failures, since } | State::Renewing { failures, since },
+            Event::Busy,
+        ) => {
+            let served = matches!(state, State::Renewing { .. });
+            let retry_at = now.saturating_add(BUSY);
+            let waiting = State::Waiting { failures, since, retry_at, served };
+            (waiting, vec![Effect::WakeAt(retry_at)])
+        }
         (State::Valid { renew_at }, Event::Tick) if now >= renew_at => {
             (State::Renewing { failures: 0, since: now }, vec![Effect::Issue])
         }
@@ -101,20 +124,46 @@ impl State {
             _ => None,
         }
     }
+
+    /// Attempts that failed since the last success.
+    pub(super) fn failures(self) -> u32 {
+        match self {
+            Self::Obtaining { failures, .. }
+            | Self::Renewing { failures, .. }
+            | Self::Waiting { failures, .. } => failures,
+            Self::Loading | Self::Valid { .. } | Self::Stuck => 0,
+        }
+    }
 }
 
 fn valid(renew_at: Timestamp, now: Timestamp) -> (State, Vec<Effect>) {
-    // A certificate may be due when it comes (short lifetimes); never again within a second.
+    // It may be due when it comes; never again within a second.
     let renew_at = renew_at.max(now.saturating_add(1));
     (State::Valid { renew_at }, vec![Effect::Publish, Effect::WakeAt(renew_at)])
 }
 
-fn wait(failures: u32, since: Timestamp, served: bool, now: Timestamp) -> (State, Vec<Effect>) {
+/// A fresh certificate that is due already (a clock that is wrong by days, an authority that gives
+/// old ones) must not lead to one order after the other: the next one waits as after a failure.
+fn issued(state: State, renew_at: Timestamp, now: Timestamp) -> (State, Vec<Effect>) {
+    if renew_at > now {
+        return valid(renew_at, now);
+    }
+    let failures = state.failures().saturating_add(1);
+    let retry_at = now.saturating_add(backoff::delay(failures, 0));
+    let waiting = State::Waiting { failures, since: now, retry_at, served: true };
+    (waiting, vec![Effect::Publish, Effect::WakeAt(retry_at)])
+}
+
+fn wait(
+    (failures, since, served): (u32, Timestamp, bool),
+    (at_least, jitter): (i64, u16),
+    now: Timestamp,
+) -> (State, Vec<Effect>) {
     if now.saturating_sub(since) >= backoff::GIVE_UP_AFTER {
         return (State::Stuck, vec![Effect::GiveUp]);
     }
     let failures = failures.saturating_add(1);
-    let retry_at = now.saturating_add(backoff::delay(failures));
+    let retry_at = now.saturating_add(backoff::delay(failures, jitter).max(at_least));
     (State::Waiting { failures, since, retry_at, served }, vec![Effect::WakeAt(retry_at)])
 }
 
@@ -122,12 +171,15 @@ fn wait(failures: u32, since: Timestamp, served: bool, now: Timestamp) -> (State
 mod tests {
     use super::{Effect, Event, State, step};
 
+    const FAILED: Event = Event::Failed { at_least: 0, jitter: 0 };
+
     #[test]
     fn a_life() {
-        let (state, effects) = step(State::Loading, Event::Missing, 100);
+        let (state, _) = step(State::Loading, Event::Missing { served: false }, 100);
+        let (state, effects) = step(state, Event::Tick, 100);
         assert_eq!(state, State::Obtaining { failures: 0, since: 100 });
         assert_eq!(effects, [Effect::Issue]);
-        let (state, effects) = step(state, Event::Failed, 100);
+        let (state, effects) = step(state, FAILED, 100);
         let waiting = State::Waiting { failures: 1, since: 100, retry_at: 160, served: false };
         assert_eq!((state, effects), (waiting, vec![Effect::WakeAt(160)]));
         assert_eq!(step(state, Event::Tick, 159), (waiting, vec![Effect::WakeAt(160)]));
@@ -138,7 +190,7 @@ mod tests {
         assert_eq!(effects, [Effect::Publish, Effect::WakeAt(900)]);
         let (state, _) = step(state, Event::Tick, 900);
         assert_eq!(state, State::Renewing { failures: 0, since: 900 });
-        let (state, _) = step(state, Event::Failed, 905);
+        let (state, _) = step(state, FAILED, 905);
         assert!(matches!(state, State::Waiting { served: true, retry_at: 965, .. }));
         let (state, _) = step(state, Event::Tick, 970);
         assert!(matches!(state, State::Renewing { failures: 1, .. }));
@@ -150,7 +202,7 @@ mod tests {
         let mut now = 0;
         let mut attempts = 0;
         loop {
-            let (next, effects) = step(state, Event::Failed, now);
+            let (next, effects) = step(state, FAILED, now);
             attempts += 1;
             if effects == [Effect::GiveUp] {
                 assert_eq!(next, State::Stuck);
@@ -175,10 +227,39 @@ mod tests {
     #[test]
     fn late_news_change_nothing() {
         let valid = State::Valid { renew_at: 50 };
-        assert_eq!(step(valid, Event::Failed, 10), (valid, vec![]));
-        assert_eq!(step(valid, Event::Missing, 10), (valid, vec![]));
+        assert_eq!(step(valid, FAILED, 10), (valid, vec![]));
+        assert_eq!(step(valid, Event::Missing { served: false }, 10), (valid, vec![]));
         assert_eq!(step(State::Stuck, Event::Tick, 10), (State::Stuck, vec![]));
         let (state, _) = step(State::Stuck, Event::Found { renew_at: 5 }, 10);
         assert_eq!(state, State::Valid { renew_at: 11 });
+    }
+
+    #[test]
+    fn the_authority_has_a_say() {
+        let obtaining = State::Obtaining { failures: 0, since: 100 };
+        let limited = Event::Failed { at_least: 3_600, jitter: 0 };
+        assert_eq!(step(obtaining, limited, 100).0.wake_at(), Some(3_700));
+        let jittered = Event::Failed { at_least: 0, jitter: 1_000 };
+        assert_eq!(step(obtaining, jittered, 100).0.wake_at(), Some(166));
+        let valid = State::Valid { renew_at: 9_000 };
+        assert_eq!(step(valid, Event::RenewAt(50), 100).0, State::Valid { renew_at: 101 });
+        assert_eq!(step(obtaining, Event::RenewAt(50), 100).0, obtaining);
+        let (state, _) = step(obtaining, Event::Busy, 100);
+        assert_eq!((state.wake_at(), state.failures()), (Some(103), 0));
+    }
+
+    #[test]
+    fn certificates_that_are_born_old_are_not_ordered_again_and_again() {
+        let mut state = State::Obtaining { failures: 0, since: 0 };
+        let mut now = 0;
+        let mut orders = 0;
+        while now < 24 * 3_600 {
+            state = step(state, Event::Issued { renew_at: now - 1 }, now).0;
+            assert!(matches!(state, State::Waiting { served: true, .. }));
+            orders += 1;
+            now = state.wake_at().unwrap();
+            state = step(state, Event::Tick, now).0;
+        }
+        assert!(orders < 32, "{orders} orders in a day");
     }
 }

@@ -6,6 +6,7 @@
 
 mod ca;
 mod sign;
+pub mod trust;
 
 use std::{
     collections::{BTreeMap, HashMap},

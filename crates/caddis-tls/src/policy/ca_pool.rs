@@ -119,7 +119,7 @@ impl CaPool {
     ///
     /// # Errors
     /// Unreadable files, unknown authorities.
-    pub(super) fn load(&self, cx: &BindCx<'_>) -> Result<Vec<CertificateDer<'static>>> {
+    pub fn load(&self, cx: &BindCx<'_>) -> Result<Vec<CertificateDer<'static>>> {
         let mut out = Vec::new();
         match self {
             Self::Inline(certificates) => out.extend(certificates.iter().cloned()),

@@ -38,12 +38,16 @@ impl World {
                 key_type: KeyType::P256,
                 reuse_private_keys: false,
                 renewal_window_ratio: 0.0,
+                must_staple: false,
             })
             .collect();
         let wanted = Reconcile {
             subjects,
             on_demand: Vec::new(),
             loaded: Vec::new(),
+            ocsp: None,
+            clean: None,
+            loaders: crate::loaders::Loaders::default(),
             storage: storage.clone(),
         };
         manager.reconcile(wanted).await;

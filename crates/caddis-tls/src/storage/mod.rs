@@ -3,6 +3,7 @@
 //! JSON: `{"module": "file_system", "root": "/path"}`; no storage at all means `file_system` in the
 //! data folder. All calls block; they are made on the control side or in blocking tasks only.
 
+pub(crate) mod clean;
 mod file_system;
 pub mod keys;
 

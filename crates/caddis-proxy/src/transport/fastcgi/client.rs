@@ -75,6 +75,7 @@ pub(crate) fn compile(config: &FastCgiConfig) -> Result<FastCgi, ConfigError> {
             fallback_delay: Some(Duration::from_millis(300)),
             local: None,
             probe_interval: None,
+            resolver: None,
         },
         read_timeout: config.read_timeout.positive(),
         write_timeout: config.write_timeout.positive(),

@@ -9,6 +9,7 @@ use super::{
     HttpTransport, KeepAlive, config::HttpTransportConfig, connect::DialSettings, proxy_protocol,
     tls,
 };
+use crate::dns::Resolver;
 
 const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
 const FALLBACK_DELAY: Duration = Duration::from_millis(300);
@@ -82,9 +83,6 @@ fn refuse_unsupported(config: &HttpTransportConfig) -> Result<(), ConfigError> {
             }
         }
     }
-    if config.resolver.is_some() {
-        return not_yet("resolver", "a resolver of its own");
-    }
     if !config.forward_proxy_url.is_empty() {
         return not_yet("forward_proxy_url", "a forward proxy");
     }
@@ -102,6 +100,12 @@ fn dial(config: &HttpTransportConfig) -> Result<DialSettings, ConfigError> {
         timeout: config.dial_timeout.positive().unwrap_or(DIAL_TIMEOUT),
         fallback_delay: if delay.is_zero() { Some(FALLBACK_DELAY) } else { delay.positive() },
         local: local_address(&config.local_address)?,
+        resolver: config
+            .resolver
+            .as_ref()
+            .map(Resolver::compile)
+            .transpose()
+            .map_err(|error| error.under("resolver"))?,
         probe_interval: if probe.is_zero() { Some(PROBE_INTERVAL) } else { probe.positive() },
     })
 }

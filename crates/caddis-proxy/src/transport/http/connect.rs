@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::{proxy_protocol, stream::Carrier};
-use crate::{transport::Failure, upstream::Address};
+use crate::{dns::Resolver, transport::Failure, upstream::Address};
 
 /// How connections are made.
 #[derive(Debug, Clone)]
@@ -30,6 +30,8 @@ pub(crate) struct DialSettings {
     pub(crate) local: Option<IpAddr>,
     /// Time between TCP keepalive probes; `None` for none.
     pub(crate) probe_interval: Option<Duration>,
+    /// Who is asked for the addresses of names; the system's resolver if `None`.
+    pub(crate) resolver: Option<Resolver>,
 }
 
 /// Connects to an address.
@@ -71,7 +73,10 @@ async fn connect(address: &Address, settings: &DialSettings) -> io::Result<Carri
     let stream = match address.ip {
         Some(ip) => connect_to(SocketAddr::new(ip, address.port), settings).await?,
         None => {
-            let mut found = resolve(&address.host, address.port).await?;
+            let mut found = match &settings.resolver {
+                Some(resolver) => ask(resolver, &address.host, address.port).await?,
+                None => resolve(&address.host, address.port).await?,
+            };
             if let Some(six) = family {
                 found.retain(|address| address.is_ipv6() == six);
             }
@@ -89,6 +94,15 @@ async fn connect(address: &Address, settings: &DialSettings) -> io::Result<Carri
 
 fn unsupported(network: &str) -> io::Error {
     io::Error::new(io::ErrorKind::Unsupported, format!("unknown network {network}"))
+}
+
+/// The addresses of a name from DNS servers of the config; this machine's own name needs none.
+async fn ask(resolver: &Resolver, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    if host.is_empty() || host == "localhost" {
+        return resolve("", port).await;
+    }
+    let found = resolver.addresses(host, true, true).await.map_err(io::Error::other)?;
+    Ok(found.into_iter().map(|ip| SocketAddr::new(ip, port)).collect())
 }
 
 async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {

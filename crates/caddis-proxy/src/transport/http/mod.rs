@@ -35,6 +35,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod trust;
 mod upload;
 
 use std::{borrow::Cow, rc::Rc, sync::Arc, time::Duration};

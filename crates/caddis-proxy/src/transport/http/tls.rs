@@ -7,7 +7,7 @@ use std::{
 
 use base64::Engine as _;
 use caddis_config::{ConfigError, Value};
-use caddis_core::{CompileCx, Template};
+use caddis_core::{CompileCx, Template, trust::TrustPools};
 use rustls::{
     ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
     client::{
@@ -19,7 +19,7 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject};
 use tokio_rustls::TlsConnector;
 
-use super::{config::TlsConfig, stream::Carrier};
+use super::{config::TlsConfig, stream::Carrier, trust};
 use crate::transport::Failure;
 
 /// Compiled TLS settings of a transport.
@@ -53,6 +53,10 @@ pub(crate) fn compile(
         .map_err(|error| ConfigError::new("", error.to_string()))?;
     let builder = if config.insecure_skip_verify {
         builder.dangerous().with_custom_certificate_verifier(Arc::new(NoVerify(provider)))
+    } else if trust::is_loaded_late(&config.ca) && no_other_pool(config)? {
+        let pool = cx.state.single::<TrustPools>().want(config.ca.clone());
+        let verifier = trust::Deferred::new(pool, provider);
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
     } else {
         let roots = roots(config, cx)?;
         let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider)
@@ -131,11 +135,7 @@ fn pem_file(path: &str) -> Result<Vec<CertificateDer<'static>>, String> {
 
 fn roots(config: &TlsConfig, cx: &CompileCx<'_>) -> Result<Arc<RootCertStore>, ConfigError> {
     let mut store = RootCertStore::empty();
-    if !config.ca.is_null() {
-        if !config.root_ca_pool.is_empty() || !config.root_ca_pem_files.is_empty() {
-            let why = "conflicting config for Root CA pool";
-            return Err(ConfigError::new("ca", why));
-        }
+    if !config.ca.is_null() && no_other_pool(config)? {
         pool(&config.ca, &mut store, cx, 0).map_err(|error| error.under("ca"))?;
         return Ok(Arc::new(store));
     }
@@ -149,6 +149,14 @@ fn roots(config: &TlsConfig, cx: &CompileCx<'_>) -> Result<Arc<RootCertStore>, C
         return Ok(system(cx));
     }
     Ok(Arc::new(store))
+}
+
+/// True, or an error: `ca` stands alone.
+fn no_other_pool(config: &TlsConfig) -> Result<bool, ConfigError> {
+    if config.root_ca_pool.is_empty() && config.root_ca_pem_files.is_empty() {
+        return Ok(true);
+    }
+    Err(ConfigError::new("ca", "conflicting config for Root CA pool"))
 }
 
 fn system(cx: &CompileCx<'_>) -> Arc<RootCertStore> {
@@ -205,7 +213,7 @@ fn pool(
             }
             Ok(())
         }
-        "pki_root" | "pki_intermediate" | "storage" | "http" | "combined" => Err(ConfigError::new(
+        "http" | "combined" => Err(ConfigError::new(
             "provider",
             format!("tls.ca_pool.source.{name} is not supported in the http transport yet"),
         )),

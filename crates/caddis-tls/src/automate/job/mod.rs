@@ -1,195 +1,215 @@
-//! The work for one name, in a blocking task: look in the storage, issue under the storage's lock,
-//! store under the keys that Caddy uses.
+//! The work for one name: look in the storage, issue under the storage's lock, store under the keys
+//! that Caddy uses.
 
-use std::{sync::Arc, time::Duration};
+mod acme;
+mod internal;
+mod stored;
 
-use serde::Serialize;
+use std::{io, sync::Arc, time::Duration};
 
 use super::{
     manager::{Issuer, ManagedSubject},
     renewal,
 };
 use crate::{
+    acme::{Acme, Failure},
     certificate::Certificate,
-    error::{Context, Error, Result},
-    key,
-    pki::{LeafRequest, Pki},
-    storage::{
-        Storage,
-        keys::{SiteKeys, acme_issuer_key},
-    },
+    pki::Pki,
+    storage::{LockGuard, Storage, keys::SiteKeys},
     timestamp::Timestamp,
 };
+pub(super) use stored::store_renewal_info;
 
-/// How long another process may hold a name's lock.
-const LOCK_WAIT: Duration = Duration::from_secs(60);
-/// Lifetime of leaves of the internal issuer, seconds.
-const INTERNAL_LIFETIME: i64 = 12 * 60 * 60;
-const ACME_DEFAULTS: &[&str] =
-    &["https://acme-v02.api.letsencrypt.org/directory", "https://acme.zerossl.com/v2/DV90"];
+use crate::acme::RenewalInfo;
+
+/// How long a job waits for a name's lock before it makes room for others.
+const LOCK_WAIT: Duration = Duration::from_secs(5);
 
 /// What a job works with.
 #[derive(Debug, Clone)]
 pub(super) struct JobCx {
     pub(super) storage: Arc<dyn Storage>,
     pub(super) pki: Arc<Pki>,
+    pub(super) acme: Arc<Acme>,
+}
+
+/// How far a job goes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Attempt {
+    /// Ask the issuers; else only the storage is looked at.
+    pub(super) issue: bool,
+    /// Failed attempts before this one.
+    pub(super) failures: u32,
+    /// Something is served already: this is a renewal.
+    pub(super) renew: bool,
+    /// The certificate that is of no use any more, however long it is valid.
+    pub(super) revoked: Option<[u8; 32]>,
+}
+
+impl Attempt {
+    fn is_fresh(&self, subject: &ManagedSubject, found: &Served, now: Timestamp) -> bool {
+        now < due_at(subject, found) && self.revoked != Some(found.certificate.fingerprint)
+    }
+}
+
+/// A certificate with what is known about where it came from.
+#[derive(Debug, Clone)]
+pub(super) struct Served {
+    pub(super) certificate: Arc<Certificate>,
+    /// The issuer's key in the storage.
+    pub(super) issuer: String,
+    /// The ACME directory.
+    pub(super) directory: Option<String>,
+    /// What the authority says about renewal.
+    pub(super) renewal_info: Option<RenewalInfo>,
+    /// Where it is stored.
+    pub(super) keys: SiteKeys,
 }
 
 /// What a job found out.
 #[derive(Debug)]
 pub(super) enum Outcome {
     /// In storage, and in its validity.
-    Found(Arc<Certificate>),
+    Found(Served),
     /// Fresh from the issuer.
-    Issued(Arc<Certificate>),
+    Issued(Served),
+    /// There is no fresh one, and nobody was asked yet; perhaps a stored one to serve meanwhile.
+    Missing(Option<Served>),
+    /// Another process is at it.
+    Busy,
     /// Only issuers that are not there yet; perhaps a stored certificate to serve meanwhile.
-    Unsupported(Option<Arc<Certificate>>),
+    Unsupported(Option<Served>),
+    /// All issuers failed; perhaps a stored certificate to serve meanwhile.
+    Failed(Failure, Option<Served>),
 }
 
-#[derive(Serialize)]
-struct Metadata<'a> {
-    sans: [&'a str; 1],
-    issuer_data: Option<()>,
+/// Runs blocking work.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Failure> {
+    tokio::task::spawn_blocking(work).await.map_err(Failure::new)
 }
 
-/// Loads a usable certificate, or issues one. `renew` means that the stored one is not enough.
-pub(super) fn run(
-    cx: &JobCx,
-    subject: &ManagedSubject,
-    renew: bool,
+/// Loads a usable certificate, or issues one.
+pub(super) async fn run(
+    cx: JobCx,
+    subject: Arc<ManagedSubject>,
+    attempt: Attempt,
     now: Timestamp,
-) -> Result<Outcome> {
-    let fresh = |certificate: &Certificate| now < due_at(subject, certificate);
-    let stored = stored(cx, subject, now);
-    if let Some(certificate) = &stored
-        && (fresh(certificate) || !renew && internal(subject).is_none())
-    {
-        return Ok(Outcome::Found(certificate.clone()));
-    }
-    let Some((ca, lifetime, sign_with_root)) = internal(subject) else {
-        return Ok(Outcome::Unsupported(stored));
+) -> Outcome {
+    let found = match look(&cx, &subject, now).await {
+        Ok(found) => found,
+        Err(failure) => return Outcome::Failed(failure, None),
     };
-    let lock = format!("issue_cert_{}", subject.name);
-    let _guard = cx.storage.lock(&lock, LOCK_WAIT)?;
-    // Another process may have been faster.
-    if let Some(certificate) = self::stored(cx, subject, now).filter(|stored| fresh(stored)) {
-        return Ok(Outcome::Found(certificate));
+    if let Some(found) = found.clone().filter(|found| attempt.is_fresh(&subject, found, now)) {
+        return Outcome::Found(found);
     }
-    let request = LeafRequest { names: vec![subject.name.clone()], lifetime, sign_with_root };
-    issue(cx, subject, ca, &request, now).map(Outcome::Issued)
+    if !subject.issuers.iter().any(supported) {
+        return Outcome::Unsupported(found);
+    }
+    if !attempt.issue {
+        return Outcome::Missing(found);
+    }
+    let lock = format!("issue_cert_{}", subject.name);
+    tracing::info!(target: "tls.obtain", identifier = subject.name, "acquiring lock");
+    let guard = match self::lock(&cx, lock).await {
+        Ok(Some(guard)) => guard,
+        Ok(None) => return Outcome::Busy,
+        Err(failure) => return Outcome::Failed(failure, found),
+    };
+    tracing::info!(target: "tls.obtain", identifier = subject.name, "lock acquired");
+    let outcome = locked(&cx, &subject, attempt, now).await;
+    tracing::info!(target: "tls.obtain", identifier = subject.name, "releasing lock");
+    // It writes to the storage; whether it could is told there.
+    let _ = blocking(move || drop(guard)).await;
+    match outcome {
+        Ok(outcome) => outcome,
+        Err(failure) => Outcome::Failed(failure, found),
+    }
+}
+
+async fn lock(cx: &JobCx, name: String) -> Result<Option<Box<dyn LockGuard>>, Failure> {
+    let storage = cx.storage.clone();
+    match blocking(move || storage.lock(&name, LOCK_WAIT)).await? {
+        Ok(guard) => Ok(Some(guard)),
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => Ok(None),
+        Err(error) => Err(Failure::new(format!("unable to acquire lock: {error}"))),
+    }
+}
+
+async fn look(
+    cx: &JobCx,
+    subject: &Arc<ManagedSubject>,
+    now: Timestamp,
+) -> Result<Option<Served>, Failure> {
+    let (storage, subject) = (cx.storage.clone(), subject.clone());
+    blocking(move || stored::newest(&*storage, &subject, now)).await
+}
+
+/// Asks one issuer after the other.
+async fn locked(
+    cx: &JobCx,
+    subject: &Arc<ManagedSubject>,
+    attempt: Attempt,
+    now: Timestamp,
+) -> Result<Outcome, Failure> {
+    // Another process may have been faster.
+    let found = look(cx, subject, now).await?;
+    if let Some(found) = found.clone().filter(|found| attempt.is_fresh(subject, found, now)) {
+        return Ok(Outcome::Found(found));
+    }
+    let old = if attempt.renew { found } else { None };
+    let target = if attempt.renew { "renewing certificate" } else { "obtaining certificate" };
+    tracing::info!(target: "tls.obtain", identifier = subject.name, "{target}");
+    let mut failures: Vec<Failure> = Vec::new();
+    for issuer in &subject.issuers {
+        let made = match issuer {
+            Issuer::Internal { ca, lifetime, sign_with_root } => {
+                let request = internal::Request::new(ca, *lifetime, *sign_with_root);
+                let (cx, subject) = (cx.clone(), subject.clone());
+                let made = blocking(move || internal::issue(&cx, &subject, &request, now)).await?;
+                made.map_err(Failure::from)
+            }
+            Issuer::Acme(config) => acme::issue(cx, subject, config, attempt, old.as_ref()).await,
+            Issuer::Other(_) => continue,
+        };
+        match made {
+            Ok(served) => return Ok(Outcome::Issued(served)),
+            Err(failure) => {
+                tracing::error!(
+                    target: "tls.obtain",
+                    identifier = subject.name,
+                    issuer = issuer.storage_key(),
+                    error = %failure,
+                    "could not get certificate from issuer"
+                );
+                failures.push(failure);
+            }
+        }
+    }
+    Err(together(failures))
+}
+
+/// All reasons; the next attempt may come as soon as one issuer allows it.
+fn together(failures: Vec<Failure>) -> Failure {
+    let at_least = failures.iter().map(|failure| failure.at_least).min().unwrap_or_default();
+    let texts: Vec<String> = failures.iter().map(ToString::to_string).collect();
+    let mut all = Failure::new(texts.join("; "));
+    all.at_least = at_least;
+    all
+}
+
+fn supported(issuer: &Issuer) -> bool {
+    !matches!(issuer, Issuer::Other(_))
 }
 
 /// When this subject's certificate is to be renewed.
-pub(super) fn due_at(subject: &ManagedSubject, certificate: &Certificate) -> Timestamp {
-    renewal::due_at(certificate.not_before, certificate.not_after, subject.renewal_window_ratio)
-}
-
-fn internal(subject: &ManagedSubject) -> Option<(&str, i64, bool)> {
-    subject.issuers.iter().find_map(|issuer| match issuer {
-        Issuer::Internal { ca, lifetime, sign_with_root } => {
-            let lifetime = lifetime.map_or(INTERNAL_LIFETIME, |time| {
-                i64::try_from(time.as_secs()).unwrap_or(i64::MAX)
-            });
-            Some((ca_id(ca), lifetime.max(1), *sign_with_root))
-        }
-        Issuer::Acme { .. } | Issuer::Other(_) => None,
+pub(super) fn due_at(subject: &ManagedSubject, served: &Served) -> Timestamp {
+    renewal::due_at(&renewal::Facts {
+        not_before: served.certificate.not_before,
+        not_after: served.certificate.not_after,
+        ratio: subject.renewal_window_ratio,
+        selected: served.renewal_info.as_ref().and_then(RenewalInfo::selected_at),
+        spread: renewal::spread(&subject.name),
     })
-}
-
-fn ca_id(id: &str) -> &str {
-    if id.is_empty() { crate::pki::DEFAULT_CA } else { id }
-}
-
-/// The folders in which a subject's certificate may lie, best first.
-fn issuer_keys(subject: &ManagedSubject) -> Vec<String> {
-    let mut keys = Vec::new();
-    for issuer in &subject.issuers {
-        match issuer {
-            Issuer::Internal { ca, .. } => keys.push(ca_id(ca).to_owned()),
-            Issuer::Acme { directory } if directory.is_empty() => {
-                keys.extend(ACME_DEFAULTS.iter().map(|url| acme_issuer_key(url)));
-            }
-            Issuer::Acme { directory } => keys.push(acme_issuer_key(directory)),
-            Issuer::Other(name) => keys.push(name.clone()),
-        }
-    }
-    keys
-}
-
-/// The stored certificate that is valid the longest; unusable files are told and passed over.
-fn stored(cx: &JobCx, subject: &ManagedSubject, now: Timestamp) -> Option<Arc<Certificate>> {
-    let mut best: Option<Certificate> = None;
-    for issuer_key in issuer_keys(subject) {
-        let keys = SiteKeys::new(&issuer_key, &subject.name);
-        if !cx.storage.exists(&keys.certificate) {
-            continue;
-        }
-        match load(cx, &keys, &subject.name) {
-            Ok(certificate) if certificate.is_expired(now) => {}
-            Ok(certificate) => {
-                if best.as_ref().is_none_or(|best| certificate.not_after > best.not_after) {
-                    best = Some(certificate);
-                }
-            }
-            Err(error) => tracing::error!(
-                target: "tls",
-                identifier = subject.name,
-                error = %error,
-                "stored certificate is unusable"
-            ),
-        }
-    }
-    best.map(Arc::new)
-}
-
-fn load(cx: &JobCx, keys: &SiteKeys, name: &str) -> Result<Certificate> {
-    let chain = cx.storage.load(&keys.certificate)?;
-    let key = cx.storage.load(&keys.private_key)?;
-    let certificate = Certificate::from_pem(&chain, &key, Vec::new()).context(&keys.certificate)?;
-    if certificate.covers(name) {
-        Ok(certificate)
-    } else {
-        Err(Error::new(format!("{}: is not for {name}", keys.certificate)))
-    }
-}
-
-fn issue(
-    cx: &JobCx,
-    subject: &ManagedSubject,
-    ca: &str,
-    request: &LeafRequest,
-    now: Timestamp,
-) -> Result<Arc<Certificate>> {
-    let keys = SiteKeys::new(ca, &subject.name);
-    let authority = cx.pki.authority(ca, now)?;
-    let reused = if subject.reuse_private_keys {
-        cx.storage.load(&keys.private_key).ok().and_then(|pem| key::signing_pair(&pem).ok())
-    } else {
-        None
-    };
-    let pair = match reused {
-        Some(pair) => pair,
-        None => subject.key_type.generate()?,
-    };
-    let issued = authority.issue(request, &pair, now)?;
-    let key_pem = key::to_pem(&pair);
-    let certificate =
-        Certificate::from_pem(issued.chain_pem.as_bytes(), key_pem.as_bytes(), Vec::new())?;
-    let metadata = Metadata { sans: [&subject.name], issuer_data: None };
-    let metadata = caddis_config::json::write::to_string_pretty(&metadata).map_err(Error::new)?;
-    let stored = cx
-        .storage
-        .store(&keys.private_key, key_pem.as_bytes())
-        .and_then(|()| cx.storage.store(&keys.certificate, issued.chain_pem.as_bytes()))
-        .and_then(|()| cx.storage.store(&keys.metadata, metadata.as_bytes()));
-    if let Err(error) = stored {
-        // It can be served all the same; the next start makes another one.
-        tracing::error!(
-            target: "tls",
-            identifier = subject.name,
-            error = %error,
-            "storing certificate"
-        );
-    }
-    Ok(Arc::new(certificate))
 }

@@ -1,76 +1,60 @@
 //! The certificate manager: one for the whole process, over all reloads. It owns the state of every
 //! managed name and publishes the snapshot that handshakes choose from.
 
+mod demand;
+mod entry;
+mod files;
+mod renewal_info;
+mod report;
+mod staples;
+mod subject;
+
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use caddis_config::Ca as CaConfig;
 use tokio::{
+    runtime::Handle,
     sync::{Notify, Semaphore},
     task::JoinSet,
 };
 
 use super::{
     driver,
-    job::{self, JobCx, Outcome},
-    on_demand::{OnDemandError, OnDemandPolicy, qualifies},
+    job::{self, Attempt, JobCx, Outcome},
+    on_demand::OnDemandPolicy,
     subject::{Effect, Event, State, step},
 };
 use crate::{
+    acme::{Acme, Challenges, Failure},
     certificate::Certificate,
     index::{CertIndex, CertStore, normalized},
-    key::KeyType,
+    loaders::{Loaders, Stamp},
+    ocsp::Staples,
     pki::Pki,
     storage::Storage,
     tickets::Tickets,
     timestamp::{self, Timestamp},
 };
+use demand::Recent;
+use entry::Entry;
+pub use report::CertReport;
+pub use subject::{Issuer, ManagedSubject};
 
-/// Names worked on at the same time.
+/// Names worked on at the same time, per kind of work.
 const WORKERS: usize = 8;
 /// How long `reconcile` waits for the certificates of new names.
 const START_WAIT: Duration = Duration::from_secs(15);
-/// On-demand names kept in memory (T053).
-const MAX_ON_DEMAND: usize = 10_000;
-
-/// Who makes a certificate.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Issuer {
-    /// `tls.issuance.internal`.
-    Internal {
-        /// The authority's id; `local` if empty.
-        ca: String,
-        /// Lifetime; 12 hours if absent.
-        lifetime: Option<Duration>,
-        /// Sign with the root itself.
-        sign_with_root: bool,
-    },
-    /// `tls.issuance.acme`: stored certificates are served, new ones are not obtained yet.
-    Acme {
-        /// The directory's URL; empty for the default ones.
-        directory: String,
-    },
-    /// Any other issuer, by its name in the storage; as ACME.
-    Other(String),
-}
-
-/// A name to keep a certificate for.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ManagedSubject {
-    /// The name.
-    pub name: String,
-    /// Issuers in order.
-    pub issuers: Vec<Issuer>,
-    /// The kind of keys.
-    pub key_type: KeyType,
-    /// Keep the key at renewal.
-    pub reuse_private_keys: bool,
-    /// Share of the lifetime left at which to renew; 0 for the default.
-    pub renewal_window_ratio: f64,
-}
+/// How often certificates are published while many are loaded.
+const PUBLISH_EVERY: Duration = Duration::from_millis(250);
+/// With fewer names each news is published at once.
+const FEW: usize = 256;
 
 /// What a configuration wants.
 #[derive(Debug)]
@@ -81,6 +65,12 @@ pub struct Reconcile {
     pub on_demand: Vec<OnDemandPolicy>,
     /// Given certificates.
     pub loaded: Vec<Arc<Certificate>>,
+    /// OCSP responders by those they replace; absent where nothing is stapled.
+    pub ocsp: Option<HashMap<String, String>>,
+    /// How often the storage is tidied; never if absent.
+    pub clean: Option<Duration>,
+    /// Where they are from; files are read again when they change.
+    pub loaders: Loaders,
     /// The storage.
     pub storage: Arc<dyn Storage>,
 }
@@ -90,12 +80,41 @@ pub struct Reconcile {
 pub struct CertManager {
     store: Arc<CertStore>,
     pki: Arc<Pki>,
+    acme: Arc<Acme>,
     tickets: Tickets,
-    workers: Arc<Semaphore>,
+    workers: Workers,
     wake: Arc<Notify>,
+    /// Something is to be published.
+    news: AtomicBool,
+    /// Certificates issued, and attempts that failed, since the start.
+    counts: (AtomicU64, AtomicU64),
     inner: Mutex<Inner>,
     on_demand_locks: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    recent: Recent,
+    staples: Staples,
+    /// The control runtime; work that a handshake started goes on there when the client is gone.
+    runtime: OnceLock<Handle>,
     clock: fn() -> Timestamp,
+}
+
+/// Places for work, so that a slow authority holds up neither the local one nor handshakes.
+#[derive(Debug)]
+struct Workers {
+    load: Arc<Semaphore>,
+    issue: Arc<Semaphore>,
+    demand: Arc<Semaphore>,
+    renewal_info: Arc<Semaphore>,
+}
+
+/// Why a name is worked on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// It is new.
+    Load,
+    /// Its time has come.
+    Due,
+    /// A handshake waits for it.
+    Demand,
 }
 
 #[derive(Debug)]
@@ -104,16 +123,11 @@ struct Inner {
     entries: HashMap<String, Entry>,
     on_demand: Arc<[OnDemandPolicy]>,
     loaded: Vec<Arc<Certificate>>,
+    loaders: Loaders,
+    stamp: Option<Stamp>,
+    ocsp: Option<HashMap<String, String>>,
+    clean: Option<Duration>,
     driven: bool,
-}
-
-#[derive(Debug)]
-struct Entry {
-    subject: Arc<ManagedSubject>,
-    state: State,
-    certificate: Option<Arc<Certificate>>,
-    on_demand: bool,
-    busy: bool,
 }
 
 impl CertManager {
@@ -123,20 +137,36 @@ impl CertManager {
     }
 
     pub(super) fn with_clock(storage: Arc<dyn Storage>, clock: fn() -> Timestamp) -> Arc<Self> {
+        let places = || Arc::new(Semaphore::new(WORKERS));
         Arc::new(Self {
             store: Arc::default(),
             pki: Arc::new(Pki::new(storage.clone())),
+            acme: Arc::default(),
             tickets: Tickets::default(),
-            workers: Arc::new(Semaphore::new(WORKERS)),
+            workers: Workers {
+                load: places(),
+                issue: places(),
+                demand: places(),
+                renewal_info: Arc::new(Semaphore::new(2)),
+            },
             wake: Arc::default(),
+            news: AtomicBool::default(),
+            counts: Default::default(),
             inner: Mutex::new(Inner {
                 storage,
                 entries: HashMap::new(),
                 on_demand: Arc::new([]),
                 loaded: Vec::new(),
+                loaders: Loaders::default(),
+                stamp: None,
+                ocsp: None,
+                clean: None,
                 driven: false,
             }),
             on_demand_locks: Mutex::default(),
+            recent: Recent::default(),
+            staples: Staples::default(),
+            runtime: OnceLock::new(),
             clock,
         })
     }
@@ -151,9 +181,19 @@ impl CertManager {
         &self.pki
     }
 
+    /// The challenges that are to be answered.
+    pub fn challenges(&self) -> &Challenges {
+        &self.acme.challenges
+    }
+
     /// The session ticket keys.
     pub fn tickets(&self) -> &Tickets {
         &self.tickets
+    }
+
+    /// Certificates issued, and attempts that failed, since the start.
+    pub fn counts(&self) -> (u64, u64) {
+        (self.counts.0.load(Ordering::Relaxed), self.counts.1.load(Ordering::Relaxed))
     }
 
     /// Takes over the authorities of a configuration; to be called before policies are bound.
@@ -171,23 +211,42 @@ impl CertManager {
 
     /// Makes the managed names equal to those wanted: new ones are loaded or issued, gone ones
     /// forgotten. Returns when the certificates that can be had at once are served, within a
-    /// bounded time; what fails is tried again later. To be called on the control runtime, which
-    /// then also runs renewals.
+    /// bounded time; authorities outside are asked afterwards, and what fails is tried again later.
+    /// To be called on the control runtime, which then also runs renewals.
     pub async fn reconcile(self: &Arc<Self>, wanted: Reconcile) {
+        let _ = self.runtime.set(Handle::current());
+        let directories = directories(&wanted);
+        self.acme.challenges.share(wanted.storage.clone(), &directories);
         let fresh = self.take_over(wanted);
+        self.recent.forget();
         self.publish();
         let mut jobs = JoinSet::new();
         for name in fresh {
-            let this = self.clone();
-            jobs.spawn(async move { this.work(name, false).await });
+            jobs.spawn(self.clone().work(name, Cause::Load));
         }
-        let all = async { while jobs.join_next().await.is_some() {} };
+        let all = async {
+            let mut ticker = tokio::time::interval(PUBLISH_EVERY);
+            loop {
+                tokio::select! {
+                    done = jobs.join_next() => {
+                        if done.is_none() {
+                            return;
+                        }
+                    }
+                    _ = ticker.tick() => self.publish_news(),
+                }
+            }
+        };
         if tokio::time::timeout(START_WAIT, all).await.is_err() {
             tracing::warn!(target: "tls", "certificates are still being made");
             jobs.detach_all();
         }
+        self.publish_news();
         if !std::mem::replace(&mut self.lock().driven, true) {
             tokio::spawn(driver::run(Arc::downgrade(self), self.wake.clone()));
+            tokio::spawn(driver::watch(Arc::downgrade(self)));
+            tokio::spawn(driver::staple(Arc::downgrade(self)));
+            tokio::spawn(driver::tidy(Arc::downgrade(self)));
         }
         self.wake.notify_one();
     }
@@ -198,6 +257,10 @@ impl CertManager {
         let moved = inner.storage.describe() != wanted.storage.describe();
         inner.storage = wanted.storage;
         inner.loaded = wanted.loaded;
+        inner.loaders = wanted.loaders;
+        inner.stamp = None;
+        inner.ocsp = wanted.ocsp;
+        inner.clean = wanted.clean;
         inner.on_demand = wanted.on_demand.into();
         let names: HashSet<String> =
             wanted.subjects.iter().map(|subject| normalized(&subject.name)).collect();
@@ -217,7 +280,7 @@ impl CertManager {
                     continue;
                 }
                 if entry.subject.issuers != subject.issuers || moved {
-                    entry.certificate = None;
+                    entry.served = None;
                 }
                 entry.subject = Arc::new(subject);
                 entry.state = State::Loading;
@@ -233,28 +296,40 @@ impl CertManager {
     /// Puts the current certificates in place.
     fn publish(&self) {
         let inner = self.lock();
-        let managed = inner.entries.values().filter_map(|entry| entry.certificate.clone());
-        let index = CertIndex::new(inner.loaded.iter().cloned().chain(managed).collect());
+        self.news.store(false, Ordering::Relaxed);
+        let managed = inner.entries.values().filter_map(Entry::certificate);
+        let all = inner.loaded.iter().cloned().chain(managed);
+        let now = self.now();
+        let index = CertIndex::new(all.map(|one| self.staples.staple(one, now)).collect());
         // Under the lock, so that an older snapshot never replaces a newer one.
         self.store.publish(index);
     }
 
-    /// Does what a name's state asks for: loads, issues, and takes note of how it went.
-    pub(super) async fn work(self: Arc<Self>, name: String, renew: bool) {
-        let Ok(_permit) = self.workers.clone().acquire_owned().await else { return };
-        let Some((subject, cx)) = self.begin(&name) else { return };
-        if renew && let Err(reason) = self.may_renew(&name).await {
-            return self.finish(&name, &subject, Err(reason));
+    /// The same where something changed since.
+    pub(super) fn publish_news(&self) {
+        if self.news.load(Ordering::Relaxed) {
+            self.publish();
         }
-        let now = self.now();
-        let job = {
-            let (subject, cx) = (subject.clone(), cx);
-            tokio::task::spawn_blocking(move || job::run(&cx, &subject, renew, now)).await
+    }
+
+    /// Does what a name's state asks for: loads, issues, and takes note of how it went.
+    pub(super) async fn work(self: Arc<Self>, name: String, cause: Cause) {
+        let places = match cause {
+            Cause::Load => &self.workers.load,
+            Cause::Due => &self.workers.issue,
+            Cause::Demand => &self.workers.demand,
         };
-        let outcome = match job {
-            Ok(outcome) => outcome.map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
-        };
+        let Ok(_permit) = places.clone().acquire_owned().await else { return };
+        let Some((subject, cx, attempt)) = self.begin(&name, cause) else { return };
+        if attempt.renew
+            && let Err(reason) = self.may_renew(&name).await
+        {
+            let outcome = Outcome::Failed(Failure::new(reason), None);
+            return self.finish(&name, &subject, outcome);
+        }
+        // In a task of its own, so that a panic is an outcome like any other.
+        let job = tokio::spawn(job::run(cx, subject.clone(), attempt, self.now())).await;
+        let outcome = job.unwrap_or_else(|error| Outcome::Failed(Failure::new(error), None));
         self.finish(&name, &subject, outcome);
     }
 
@@ -274,29 +349,47 @@ impl CertManager {
         }
     }
 
-    fn begin(&self, name: &str) -> Option<(Arc<ManagedSubject>, JobCx)> {
+    fn begin(&self, name: &str, cause: Cause) -> Option<(Arc<ManagedSubject>, JobCx, Attempt)> {
         let mut inner = self.lock();
         let storage = inner.storage.clone();
         let entry = inner.entries.get_mut(name)?;
         if std::mem::replace(&mut entry.busy, true) {
             return None;
         }
-        Some((entry.subject.clone(), JobCx { storage, pki: self.pki.clone() }))
+        let cx = JobCx { storage, pki: self.pki.clone(), acme: self.acme.clone() };
+        let attempt = Attempt {
+            // The local authority answers at once; others are asked when all is in place.
+            issue: cause != Cause::Load || entry.subject.is_local(),
+            failures: entry.state.failures(),
+            renew: cause == Cause::Due && entry.served.is_some(),
+            revoked: entry.revoked,
+        };
+        Some((entry.subject.clone(), cx, attempt))
     }
 
-    fn finish(&self, name: &str, subject: &Arc<ManagedSubject>, outcome: Result<Outcome, String>) {
+    fn finish(&self, name: &str, subject: &Arc<ManagedSubject>, outcome: Outcome) {
         let now = self.now();
-        let published = {
+        match &outcome {
+            Outcome::Issued(_) => self.counts.0.fetch_add(1, Ordering::Relaxed),
+            Outcome::Failed(..) => self.counts.1.fetch_add(1, Ordering::Relaxed),
+            _ => 0,
+        };
+        let few = {
             let mut inner = self.lock();
+            let few = inner.entries.len() < FEW;
+            let count = inner.entries.len();
             let Some(entry) = inner.entries.get_mut(name) else { return };
             if !Arc::ptr_eq(&entry.subject, subject) {
                 return;
             }
             entry.busy = false;
-            entry.apply(name, outcome, now)
+            if entry.apply(name, outcome, now, count) {
+                self.news.store(true, Ordering::Relaxed);
+            }
+            few
         };
-        if published {
-            self.publish();
+        if few {
+            self.publish_news();
         }
         self.wake.notify_one();
     }
@@ -307,9 +400,12 @@ impl CertManager {
         let mut inner = self.lock();
         let mut due = Vec::new();
         for (name, entry) in &mut inner.entries {
+            if entry.busy {
+                continue;
+            }
             let (state, effects) = step(entry.state, Event::Tick, now);
             entry.state = state;
-            if effects.contains(&Effect::Issue) && !entry.busy {
+            if effects.contains(&Effect::Issue) {
                 due.push(name.clone());
             }
         }
@@ -318,158 +414,30 @@ impl CertManager {
 
     /// When the next name's time comes.
     pub(super) fn next_wake(&self) -> Option<Timestamp> {
-        self.lock().entries.values().filter_map(|entry| entry.state.wake_at()).min()
-    }
-
-    /// Gets an on-demand certificate for a name that none covers (see
-    /// [`crate::Policy::missing_certificate`]); handshakes for the same name share one attempt. May
-    /// be called on any runtime.
-    ///
-    /// # Errors
-    /// The name may not have one, or the attempt failed.
-    pub async fn get_or_issue(self: &Arc<Self>, name: &str) -> Result<(), OnDemandError> {
-        let name = normalized(name);
-        let policy = {
-            let inner = self.lock();
-            let found = inner.on_demand.iter().find(|policy| policy.covers(&name));
-            found.filter(|_| qualifies(&name)).cloned().ok_or(OnDemandError::NotAllowed)?
-        };
-        let lock = self.single_flight(&name);
-        let guard = lock.lock().await;
-        let result = self.issue_on_demand(&name, &policy).await;
-        drop(guard);
-        self.end_flight(&name, lock);
-        result
-    }
-
-    async fn issue_on_demand(
-        self: &Arc<Self>,
-        name: &str,
-        policy: &OnDemandPolicy,
-    ) -> Result<(), OnDemandError> {
-        if self.serves(name) {
-            return Ok(());
-        }
-        if let Some(permission) = &policy.permission {
-            permission.ask(name).await.map_err(OnDemandError::Denied)?;
-        }
-        {
-            let mut inner = self.lock();
-            let count = inner.entries.values().filter(|entry| entry.on_demand).count();
-            match inner.entries.get_mut(name) {
-                Some(entry) if !entry.on_demand => {
-                    // A managed name has its own times for attempts.
-                    return Err(OnDemandError::Failed("certificate is not ready".to_owned()));
-                }
-                Some(entry) => entry.state = State::Loading,
-                None => {
-                    if count >= MAX_ON_DEMAND {
-                        evict(&mut inner.entries);
-                    }
-                    inner.entries.insert(name.to_owned(), Entry::new(policy.subject(name), true));
-                }
-            }
-        }
-        self.clone().work(name.to_owned(), false).await;
-        if self.serves(name) {
-            return Ok(());
-        }
-        // Nothing is tried again in the background for names that strangers choose.
-        let mut inner = self.lock();
-        if inner.entries.get(name).is_some_and(|entry| !entry.busy) {
-            inner.entries.remove(name);
-        }
-        Err(OnDemandError::Failed(format!("no certificate could be made for {name}")))
-    }
-
-    fn serves(&self, name: &str) -> bool {
-        let now = self.now();
-        self.store.load().named(name).iter().any(|certificate| !certificate.is_expired(now))
-    }
-
-    fn single_flight(&self, name: &str) -> Arc<tokio::sync::Mutex<()>> {
-        let mut locks = self.on_demand_locks.lock().unwrap_or_else(PoisonError::into_inner);
-        locks.entry(name.to_owned()).or_default().clone()
-    }
-
-    fn end_flight(&self, name: &str, lock: Arc<tokio::sync::Mutex<()>>) {
-        let mut locks = self.on_demand_locks.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(lock);
-        if locks.get(name).is_some_and(|lock| Arc::strong_count(lock) == 1) {
-            locks.remove(name);
-        }
+        let inner = self.lock();
+        let times = inner.entries.values().flat_map(|entry| {
+            let wake = entry.state.wake_at().filter(|_| !entry.busy);
+            [wake, entry.ask_at]
+        });
+        times.flatten().min()
     }
 }
 
-fn evict(entries: &mut HashMap<String, Entry>) {
-    let victim = entries
-        .iter()
-        .filter(|(_, entry)| entry.on_demand && !entry.busy)
-        .map(|(name, _)| name.clone())
-        .next();
-    if let Some(victim) = victim {
-        entries.remove(&victim);
-    }
-}
-
-impl Entry {
-    fn new(subject: ManagedSubject, on_demand: bool) -> Self {
-        Self {
-            subject: Arc::new(subject),
-            state: State::Loading,
-            certificate: None,
-            on_demand,
-            busy: false,
-        }
-    }
-
-    /// Takes note of a job's outcome; true where there is something new to serve.
-    fn apply(&mut self, name: &str, outcome: Result<Outcome, String>, now: Timestamp) -> bool {
-        let (event, certificate) = match outcome {
-            Ok(Outcome::Found(found)) => {
-                (Event::Found { renew_at: job::due_at(&self.subject, &found) }, Some(found))
-            }
-            Ok(Outcome::Issued(issued)) => {
-                tracing::info!(
-                    target: "tls.obtain",
-                    identifier = name,
-                    "certificate obtained successfully"
-                );
-                (Event::Issued { renew_at: job::due_at(&self.subject, &issued) }, Some(issued))
-            }
-            Ok(Outcome::Unsupported(found)) if self.state != State::Loading => {
-                // Told before; looked at again in case another program renewed it.
-                (Event::Unsupported, found)
-            }
-            Ok(Outcome::Unsupported(found)) => {
-                tracing::error!(
-                    target: "tls.obtain",
-                    identifier = name,
-                    "this name needs a certificate from an ACME issuer, which is not supported \
-                     yet: handshakes for it fail unless one is in storage; use `tls internal` or \
-                     certificate files"
-                );
-                (Event::Unsupported, found)
-            }
-            Err(error) => {
-                tracing::error!(target: "tls.obtain", identifier = name, error, "will retry");
-                if self.state == State::Loading {
-                    self.state = step(State::Loading, Event::Missing, now).0;
+/// The ACME directories that a configuration uses.
+fn directories(wanted: &Reconcile) -> Vec<String> {
+    let managed = wanted.subjects.iter().flat_map(|subject| &subject.issuers);
+    let demanded = wanted.on_demand.iter().flat_map(|policy| &policy.issuers);
+    let mut all = Vec::new();
+    for issuer in managed.chain(demanded) {
+        if let Issuer::Acme(config) = issuer {
+            for directory in [&config.directory, &config.test_directory] {
+                if !directory.is_empty() && !all.contains(directory) {
+                    all.push(directory.clone());
                 }
-                (Event::Failed, None)
             }
-        };
-        let (state, effects) = step(self.state, event, now);
-        self.state = state;
-        if effects.contains(&Effect::GiveUp) {
-            tracing::error!(target: "tls.obtain", identifier = name, "giving up");
         }
-        let news = certificate.is_some();
-        if let Some(certificate) = certificate {
-            self.certificate = Some(certificate);
-        }
-        news
     }
+    all
 }
 
 #[cfg(test)]

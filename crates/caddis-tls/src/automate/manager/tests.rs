@@ -6,11 +6,13 @@ use std::{
     time::Duration,
 };
 
-use super::{CertManager, Issuer, ManagedSubject, Reconcile};
+use super::{Cause, CertManager, Issuer, ManagedSubject, Reconcile};
 use crate::{
+    acme::AcmeConfig,
     automate::{OnDemandError, OnDemandPolicy, Permission},
     certificate::Certificate,
     key::{KeyType, to_pem},
+    loaders::{Loaders, compile_loaders},
     storage::{FileSystem, Storage},
     testing::TempDir,
 };
@@ -26,12 +28,21 @@ fn subject(name: &str, issuer: Issuer) -> ManagedSubject {
         key_type: KeyType::P256,
         reuse_private_keys: false,
         renewal_window_ratio: 0.0,
+        must_staple: false,
     }
 }
 
 fn wanted(dir: &TempDir, subjects: Vec<ManagedSubject>) -> Reconcile {
     let storage = Arc::new(FileSystem::new(dir.path()));
-    Reconcile { subjects, on_demand: Vec::new(), loaded: Vec::new(), storage }
+    Reconcile {
+        subjects,
+        on_demand: Vec::new(),
+        loaded: Vec::new(),
+        ocsp: None,
+        clean: None,
+        loaders: Loaders::default(),
+        storage,
+    }
 }
 
 fn manager(dir: &TempDir) -> Arc<CertManager> {
@@ -110,7 +121,7 @@ async fn broken_leaves_are_issued_again() {
 }
 
 #[tokio::test]
-async fn acme_names_are_served_from_storage_only() {
+async fn stored_certificates_are_served_while_the_authority_is_away() {
     let dir = TempDir::new();
     let storage = FileSystem::new(dir.path());
     let key = KeyType::P256.generate().unwrap();
@@ -118,10 +129,12 @@ async fn acme_names_are_served_from_storage_only() {
     params.not_before = time::OffsetDateTime::now_utc();
     params.not_after = time::OffsetDateTime::now_utc() + Duration::from_secs(90 * 86_400);
     let chain = params.self_signed(&key).unwrap().pem();
-    let base = "certificates/acme-v02.api.letsencrypt.org-directory/stored.test/stored.test";
+    let base = "certificates/127.0.0.1-1-dir/stored.test/stored.test";
     storage.store(&format!("{base}.crt"), chain.as_bytes()).unwrap();
     storage.store(&format!("{base}.key"), to_pem(&key).as_bytes()).unwrap();
-    let acme = Issuer::Acme { directory: String::new() };
+    let unreachable = "http://127.0.0.1:1/dir".to_owned();
+    let config = AcmeConfig { directory: unreachable, ..AcmeConfig::default() };
+    let acme = Issuer::Acme(Arc::new(config));
     let subjects = vec![
         subject("stored.test", acme.clone()),
         subject("new.test", acme),
@@ -153,7 +166,7 @@ async fn due_certificates_are_renewed_and_the_old_one_is_served_on() {
     later.reconcile(wanted(&dir, vec![subject("a.test", short(3_600))])).await;
     let new = one(&later, "a.test").unwrap();
     assert!(new.not_after >= old.not_after + 2_990);
-    manager.clone().work("a.test".to_owned(), true).await;
+    manager.clone().work("a.test".to_owned(), Cause::Due).await;
     let taken = one(&manager, "a.test").unwrap();
     assert_eq!(taken.fingerprint, new.fingerprint, "what another process made is taken");
 }
@@ -174,6 +187,7 @@ async fn on_demand_asks_once_and_issues_once() {
         key_type: KeyType::P256,
         reuse_private_keys: false,
         renewal_window_ratio: 0.0,
+        must_staple: false,
         permission: Some(permission),
     };
     let with_policy = || Reconcile { on_demand: vec![policy.clone()], ..wanted(&dir, vec![]) };
@@ -191,4 +205,34 @@ async fn on_demand_asks_once_and_issues_once() {
     assert!(one(&manager, "good.test").is_some(), "kept over a reload");
     manager.reconcile(wanted(&dir, vec![])).await;
     assert!(one(&manager, "good.test").is_none());
+}
+
+#[tokio::test]
+async fn changed_files_are_read_again() {
+    let dir = TempDir::new();
+    let storage = FileSystem::new(dir.path());
+    let write = |days: i64| {
+        let key = KeyType::P256.generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(vec!["f.test".to_owned()]).unwrap();
+        params.not_after = time::OffsetDateTime::now_utc() + time::Duration::days(days);
+        storage.store("f.crt", params.self_signed(&key).unwrap().pem().as_bytes()).unwrap();
+        storage.store("f.key", to_pem(&key).as_bytes()).unwrap();
+    };
+    write(10);
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let json = serde_json::json!({
+        "load_files": [{"certificate": path("f.crt"), "key": path("f.key")}],
+    });
+    let loaders = compile_loaders(&serde_json::from_value(json).unwrap()).unwrap();
+    let loaded = loaders.load(&storage).unwrap();
+    let manager = manager(&dir);
+    manager.reconcile(Reconcile { loaded, loaders, ..wanted(&dir, vec![]) }).await;
+    manager.look_at_files().await;
+    let first = one(&manager, "f.test").unwrap();
+    storage.store("f.crt", b"half a file").unwrap();
+    manager.look_at_files().await;
+    assert_eq!(one(&manager, "f.test").unwrap().fingerprint, first.fingerprint);
+    write(2_000);
+    manager.look_at_files().await;
+    assert_ne!(one(&manager, "f.test").unwrap().fingerprint, first.fingerprint);
 }

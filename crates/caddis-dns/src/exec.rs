@@ -1,0 +1,115 @@
+//! `dns.providers.exec`: a program that sets the records.
+//!
+//! ```text
+//! dns exec <command> [<args…>]
+//! ```
+//! JSON: `{"name": "exec", "command": ["/usr/local/bin/dns-hook", "…"]}`. For each record the
+//! program is run with three more arguments, `present` or `cleanup`, the whole name with its final
+//! dot, and the value; exit code 0 is success. Its last line of standard error is the reason of a
+//! failure. Two minutes.
+
+use std::{process::Stdio, sync::Arc, time::Duration};
+
+use caddis_config::ConfigError;
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::process::Command;
+
+use crate::{DnsError, DnsFuture, DnsProvider, Provider, TxtRecord};
+
+/// The module.
+pub static PROVIDER: Provider =
+    Provider { name: "exec", argument: Some("command"), fields: &["command"], compile };
+
+const TIMEOUT: Duration = Duration::from_secs(120);
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Config {
+    command: OneOrMany,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+#[derive(Debug)]
+struct Exec {
+    program: String,
+    arguments: Vec<String>,
+}
+
+fn compile(json: &Value) -> Result<Arc<dyn DnsProvider>, ConfigError> {
+    let config: Config = caddis_config::decode(json.clone())?;
+    let words = match config.command {
+        OneOrMany::One(line) => line.split_whitespace().map(str::to_owned).collect(),
+        OneOrMany::Many(words) => words,
+    };
+    let mut words = words.into_iter();
+    let program = words.next().filter(|program| !program.is_empty());
+    let program = program.ok_or_else(|| ConfigError::new("command", "a command is required"))?;
+    Ok(Arc::new(Exec { program, arguments: words.collect() }))
+}
+
+impl DnsProvider for Exec {
+    fn append<'a>(&'a self, zone: &'a str, records: &'a [TxtRecord]) -> DnsFuture<'a> {
+        Box::pin(self.run("present", zone, records))
+    }
+
+    fn delete<'a>(&'a self, zone: &'a str, records: &'a [TxtRecord]) -> DnsFuture<'a> {
+        Box::pin(self.run("cleanup", zone, records))
+    }
+}
+
+impl Exec {
+    async fn run(&self, verb: &str, zone: &str, records: &[TxtRecord]) -> Result<(), DnsError> {
+        for record in records {
+            let name = format!("{}.", record.full_name(zone));
+            let child = Command::new(&self.program)
+                .args(&self.arguments)
+                .args([verb, &name, &record.value])
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::piped())
+                .kill_on_drop(true)
+                .spawn()
+                .map_err(|error| DnsError(format!("{}: {error}", self.program)))?;
+            let output = tokio::time::timeout(TIMEOUT, child.wait_with_output())
+                .await
+                .map_err(|_| DnsError(format!("{}: timeout", self.program)))?
+                .map_err(|error| DnsError(format!("{}: {error}", self.program)))?;
+            if !output.status.success() {
+                let text = String::from_utf8_lossy(&output.stderr);
+                let reason = text.trim().lines().last().unwrap_or_default();
+                let status = output.status;
+                return Err(DnsError(format!("{} {verb}: {status}: {reason}", self.program)));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::compile;
+    use crate::TxtRecord;
+
+    #[tokio::test]
+    async fn the_program_gets_verb_name_and_value() {
+        let record =
+            |name: &str| TxtRecord { name: name.into(), value: "v1".into(), ttl: Duration::ZERO };
+        let script = r#"test "$1 $2 $3" = "present _acme-challenge.a.test. v1" || { echo bad >&2; exit 3; }"#;
+        let provider = compile(&json!({"command": ["sh", "-c", script, "sh"]})).unwrap();
+        provider.append("a.test", &[record("_acme-challenge")]).await.unwrap();
+        let error = provider.delete("a.test", &[record("x")]).await.unwrap_err();
+        assert!(error.to_string().ends_with("bad"), "{error}");
+        assert!(compile(&json!({"command": []})).is_err());
+    }
+}

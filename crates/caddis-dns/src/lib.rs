@@ -1,0 +1,118 @@
+//! DNS providers (`dns.providers.*`): who can set the TXT records of ACME's DNS-01 challenge.
+//!
+//! One provider is one file with a [`Provider`] static and a line in [`PROVIDERS`]. Beside them lie
+//! what providers and the challenge need: an HTTPS client ([`http`]) and look-ups ([`query`]).
+
+pub mod exec;
+pub mod http;
+pub mod query;
+
+use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
+
+use caddis_config::ConfigError;
+use serde_json::Value;
+
+/// A TXT record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TxtRecord {
+    /// The name relative to the zone, for example `_acme-challenge.www`; `@` is the zone itself.
+    pub name: String,
+    /// The text, without quotes.
+    pub value: String,
+    /// Time to live; zero leaves it to the provider.
+    pub ttl: Duration,
+}
+
+impl TxtRecord {
+    /// The whole name, without the final dot.
+    pub fn full_name(&self, zone: &str) -> String {
+        let zone = zone.trim_end_matches('.');
+        if self.name == "@" { zone.to_owned() } else { format!("{}.{zone}", self.name) }
+    }
+}
+
+/// Why a provider could not do it: one sentence, without secrets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DnsError(pub String);
+
+impl DnsError {
+    /// An error with this text.
+    pub fn new(text: impl fmt::Display) -> Self {
+        Self(text.to_string())
+    }
+}
+
+impl fmt::Display for DnsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for DnsError {}
+
+/// What a provider's methods return.
+pub type DnsFuture<'a> = Pin<Box<dyn Future<Output = Result<(), DnsError>> + Send + 'a>>;
+
+/// Somebody who keeps DNS zones. Zones are given without the final dot.
+pub trait DnsProvider: Send + Sync + fmt::Debug {
+    /// Adds records; others of the same name stay.
+    fn append<'a>(&'a self, zone: &'a str, records: &'a [TxtRecord]) -> DnsFuture<'a>;
+    /// Removes exactly these records; that one is gone already is no error.
+    fn delete<'a>(&'a self, zone: &'a str, records: &'a [TxtRecord]) -> DnsFuture<'a>;
+}
+
+/// A provider module: how its configuration is written and compiled.
+#[derive(Debug)]
+pub struct Provider {
+    /// The name, as in `dns <name>` and `dns.providers.<name>`.
+    pub name: &'static str,
+    /// The JSON field that a single argument after the name sets.
+    pub argument: Option<&'static str>,
+    /// The JSON fields with one value each, which are also the subdirectives of its block.
+    pub fields: &'static [&'static str],
+    /// From the JSON object without its `name` key, placeholders still in it.
+    pub compile: fn(&Value) -> Result<Arc<dyn DnsProvider>, ConfigError>,
+}
+
+/// All providers.
+pub static PROVIDERS: &[&Provider] = &[&exec::PROVIDER];
+
+/// The provider of a JSON object with its `name`.
+///
+/// # Errors
+/// An unknown provider, settings that cannot be.
+pub fn compile(json: &Value) -> Result<Arc<dyn DnsProvider>, ConfigError> {
+    let name = json.get("name").and_then(Value::as_str).unwrap_or_default();
+    let provider = PROVIDERS.iter().find(|provider| provider.name == name).ok_or_else(|| {
+        ConfigError::new("provider", format!("unknown module: dns.providers.{name}"))
+    })?;
+    let mut bare = json.clone();
+    if let Some(object) = bare.as_object_mut() {
+        object.remove("name");
+    }
+    (provider.compile)(&bare).map_err(|error| error.under("provider"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::{TxtRecord, compile};
+
+    #[test]
+    fn unknown_providers_are_named() {
+        let error = compile(&json!({"name": "none"})).unwrap_err();
+        assert_eq!(error.message, "unknown module: dns.providers.none");
+        assert!(compile(&json!({"name": "exec", "command": ["true"]})).is_ok());
+    }
+
+    #[test]
+    fn names_are_joined() {
+        let record =
+            |name: &str| TxtRecord { name: name.into(), value: "v".into(), ttl: Duration::ZERO };
+        assert_eq!(record("_acme-challenge.a").full_name("b.test."), "_acme-challenge.a.b.test");
+        assert_eq!(record("@").full_name("b.test"), "b.test");
+    }
+}

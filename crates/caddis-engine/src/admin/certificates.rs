@@ -1,0 +1,60 @@
+//! `GET /tls/certificates`: names, issuers, times and last errors of all certificates; and the same
+//! as metrics.
+
+use caddis_tls::CertManager;
+use http::{Method, StatusCode};
+
+use super::{Answer, ApiError, json_response, method_not_allowed};
+
+/// Answers with all certificates.
+pub(crate) fn answer(manager: Option<&CertManager>, method: &Method) -> Answer {
+    if method != Method::GET {
+        return Err(method_not_allowed());
+    }
+    let report = manager.map(CertManager::report).unwrap_or_default();
+    let json = serde_json::to_value(report)
+        .map_err(|error| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+    Ok(json_response(&json))
+}
+
+/// The text exposition of expiry times and of issues.
+pub(crate) fn metrics(manager: Option<&CertManager>) -> String {
+    let Some(manager) = manager else { return String::new() };
+    let (issued, failed) = manager.counts();
+    let mut out = format!(
+        "# HELP caddis_tls_certificate_failures_total Failed attempts to get a certificate.\n\
+         # TYPE caddis_tls_certificate_failures_total counter\n\
+         caddis_tls_certificate_failures_total {failed}\n\
+         # HELP caddis_tls_certificates_issued_total Certificates that issuers gave.\n\
+         # TYPE caddis_tls_certificates_issued_total counter\n\
+         caddis_tls_certificates_issued_total {issued}\n"
+    );
+    let report = manager.report();
+    if report.is_empty() {
+        return out;
+    }
+    out.push_str(
+        "# HELP caddis_tls_certificate_expiry_timestamp_seconds When a certificate expires.\n\
+         # TYPE caddis_tls_certificate_expiry_timestamp_seconds gauge\n",
+    );
+    let mut last = None;
+    for certificate in report {
+        let (Some(name), Some(expires)) = (certificate.names.first(), certificate.expires) else {
+            continue;
+        };
+        let issuer = certificate.issuer.as_deref().unwrap_or_default();
+        let labels = format!("name=\"{}\",issuer=\"{}\"", escaped(name), escaped(issuer));
+        // A series is told once.
+        if last.as_ref() != Some(&labels) {
+            out.push_str(&format!(
+                "caddis_tls_certificate_expiry_timestamp_seconds{{{labels}}} {expires}\n"
+            ));
+        }
+        last = Some(labels);
+    }
+    out
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}

@@ -1,0 +1,304 @@
+//! Page templates: `templates`. Answers of some media types are run as Go's `text/template` with
+//! Caddy's functions and the most used of sprig's. `markdown` and `httpInclude` are not there yet:
+//! a template that calls them answers 500.
+//!
+//! ```text
+//! templates [<matcher>] {
+//!     mime    <types...>
+//!     between <open_delim> <close_delim>
+//!     root    <path>
+//! }
+//! ```
+//!
+//! JSON: `{"handler": "templates", "file_root": "", "mime_types": [], "delimiters": []}`.
+
+mod eval;
+mod front_matter;
+mod functions;
+mod lexer;
+mod parser;
+#[cfg(test)]
+mod tests;
+mod value;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::Path,
+    time::SystemTime,
+};
+
+use caddis_caddyfile::Result as ParseResult;
+use caddis_config::ConfigError;
+use caddis_core::{
+    Body, CompileCx, Directive, DirectiveKind, Exchange, Handler, HandlerModule, Helper, HttpError,
+    LocalBoxFuture, Middleware, Next, Response, Result as HttpResult, Template,
+};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+
+use self::{
+    eval::{Loaded, Need, Run, Stop},
+    value::FileStat,
+};
+use crate::path::sanitized_join;
+
+/// `http.handlers.templates`.
+pub static MODULE: HandlerModule = HandlerModule { id: "http.handlers.templates", compile };
+/// `templates`.
+pub static DIRECTIVE: Directive =
+    Directive { name: "templates", kind: DirectiveKind::Handler(parse), ordered: true };
+
+/// JSON shape of the handler.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where included files are.
+    #[serde(
+        deserialize_with = "caddis_config::nullable",
+        skip_serializing_if = "String::is_empty"
+    )]
+    pub file_root: String,
+    /// Media types of answers that are templates.
+    #[serde(deserialize_with = "caddis_config::nullable", skip_serializing_if = "Vec::is_empty")]
+    pub mime_types: Vec<String>,
+    /// What opens and closes an action.
+    #[serde(deserialize_with = "caddis_config::nullable", skip_serializing_if = "Vec::is_empty")]
+    pub delimiters: Vec<String>,
+    /// Function modules.
+    #[serde(
+        rename = "match",
+        deserialize_with = "caddis_config::nullable",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
+    pub functions: BTreeMap<String, Json>,
+}
+
+fn parse(h: &mut Helper<'_>) -> ParseResult<Json> {
+    let d = &mut h.d;
+    d.next();
+    let mut config = Config::default();
+    while d.next_block(0) {
+        match d.val() {
+            "mime" => {
+                config.mime_types = d.remaining_args();
+                if config.mime_types.is_empty() {
+                    return Err(d.arg_err());
+                }
+            }
+            "between" => {
+                config.delimiters = d.remaining_args();
+                if config.delimiters.len() != 2 {
+                    return Err(d.arg_err());
+                }
+            }
+            "root" => {
+                let Some([root]) = d.all_args() else { return Err(d.arg_err()) };
+                config.file_root = root;
+            }
+            "extensions" => {
+                if d.next_arg() {
+                    return Err(d.arg_err());
+                }
+                let nesting = d.nesting();
+                if d.next_block(nesting) {
+                    // Functions are modules of plugins; none is compiled in.
+                    let id = format!("http.handlers.templates.functions.{}", d.val());
+                    return Err(d.err(format_args!(
+                        "getting module named '{id}': module not registered: {id}"
+                    )));
+                }
+            }
+            _ => {}
+        }
+    }
+    h.handler("templates", &config)
+}
+
+fn compile(json: &Json, cx: &mut CompileCx<'_>) -> Result<Handler, ConfigError> {
+    let config: Config = cx.decode(json, "handler")?;
+    if let Some(name) = config.functions.keys().next() {
+        let namespace = "http.handlers.templates.functions";
+        return Err(caddis_core::compile::unknown_module(namespace, name, "match"));
+    }
+    let delimiters = match config.delimiters.as_slice() {
+        [] => ("{{".to_owned(), "}}".to_owned()),
+        [open, close] if !open.is_empty() && !close.is_empty() => (open.clone(), close.clone()),
+        _ => {
+            let message = "delimiters must consist of exactly two elements: opening and closing";
+            return Err(ConfigError::new("delimiters", message));
+        }
+    };
+    let types = match config.mime_types.is_empty() {
+        true => DEFAULT_TYPES.map(str::to_owned).to_vec(),
+        false => config.mime_types,
+    };
+    let root = match config.file_root.as_str() {
+        "" => "{http.vars.root}",
+        root => root,
+    };
+    Ok(Handler::middleware(Templates { root: Template::parse(root), types, delimiters }))
+}
+
+const DEFAULT_TYPES: [&str; 3] = ["text/html", "text/plain", "text/markdown"];
+/// The largest answer that is run, and the largest file that is read.
+const MAX_SIZE: usize = 64 << 20;
+/// Files that one template may ask for.
+const MAX_FILES: usize = 200;
+
+struct Templates {
+    root: Template,
+    types: Vec<String>,
+    delimiters: (String, String),
+}
+
+impl Middleware for Templates {
+    fn handle<'a>(
+        &'a self,
+        ex: &'a mut Exchange,
+        next: Next<'a>,
+    ) -> LocalBoxFuture<'a, HttpResult<Response>> {
+        Box::pin(async move {
+            let outer_filters = ex.response_filters.len();
+            let mut response = next.run(ex).await?;
+            // The filters of later handlers belong to the answer that is looked at here.
+            while ex.response_filters.len() > outer_filters
+                && let Some(filter) = ex.response_filters.pop()
+            {
+                filter.apply(ex, &mut response);
+            }
+            if self.is_template(&response) { self.run(ex, response).await } else { Ok(response) }
+        })
+    }
+}
+
+impl Templates {
+    fn is_template(&self, response: &Response) -> bool {
+        let value = response.headers().get(header::CONTENT_TYPE);
+        let kind = value.and_then(|value| value.to_str().ok()).unwrap_or_default();
+        response.status() != StatusCode::NOT_MODIFIED
+            && self.types.iter().any(|known| kind.contains(known.as_str()))
+    }
+
+    async fn run(&self, ex: &mut Exchange, mut response: Response) -> HttpResult<Response> {
+        let bytes = response.body_mut().take().collect(MAX_SIZE).await?;
+        let text = String::from_utf8_lossy(&bytes);
+        match self.text(ex, &text, response.headers().clone()).await {
+            Ok((text, mut headers)) => {
+                for name in [
+                    header::ACCEPT_RANGES,
+                    header::LAST_MODIFIED,
+                    header::ETAG,
+                    header::CONTENT_LENGTH,
+                ] {
+                    headers.remove(name);
+                }
+                if ex.request.method == Method::HEAD {
+                    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(text.len()));
+                }
+                *response.headers_mut() = headers;
+                *response.body_mut() = Body::from(text);
+                Ok(response)
+            }
+            Err(error) => {
+                let mut headers = std::mem::take(response.headers_mut());
+                for name in [
+                    header::ACCEPT_RANGES,
+                    header::LAST_MODIFIED,
+                    header::ETAG,
+                    header::CONTENT_LENGTH,
+                    header::CONTENT_TYPE,
+                ] {
+                    headers.remove(name);
+                }
+                ex.early_headers = headers;
+                Err(error)
+            }
+        }
+    }
+
+    /// Runs a text; begins anew each time that a file had to be loaded first.
+    async fn text(
+        &self,
+        ex: &Exchange,
+        text: &str,
+        headers: HeaderMap,
+    ) -> HttpResult<(String, HeaderMap)> {
+        let mut files = HashMap::new();
+        loop {
+            let delimiters = (&*self.delimiters.0, &*self.delimiters.1);
+            let mut run = Run::new(ex, &files, headers.clone(), delimiters);
+            let result = run.text(text, Vec::new());
+            let changed = run.headers.into_inner();
+            match result {
+                Ok(text) => return Ok((text, changed)),
+                Err(Stop::Need(need)) if files.len() < MAX_FILES => {
+                    let root = self.root.render(ex).into_owned();
+                    let loaded = load(root, need.clone()).await;
+                    files.insert(need, loaded);
+                }
+                Err(Stop::Need(_)) => return Err(HttpError::internal("too many files")),
+                Err(Stop::Status(status)) => return Err(HttpError::status(status)),
+                Err(Stop::Text(text)) => {
+                    return Err(HttpError::internal(format_args!("template: {text}")));
+                }
+                Err(Stop::Break | Stop::Continue) => {
+                    return Err(HttpError::internal("template: break or continue outside range"));
+                }
+            }
+        }
+    }
+}
+
+/// Asks the disk, away from the worker's thread.
+async fn load(root: String, need: Need) -> Loaded {
+    let failed = match &need {
+        Need::Read(_) => Loaded::Text(Err("canceled".to_owned())),
+        Need::List(_) => Loaded::Names(Err("canceled".to_owned())),
+        Need::Stat(_) => Loaded::Stat(Err("canceled".to_owned())),
+    };
+    tokio::task::spawn_blocking(move || load_now(&root, &need)).await.unwrap_or(failed)
+}
+
+fn load_now(root: &str, need: &Need) -> Loaded {
+    let root = if root.is_empty() { "." } else { root };
+    let text = |path: &str, error: std::io::Error| format!("{path}: {error}");
+    match need {
+        Need::Read(path) => {
+            Loaded::Text(read(&sanitized_join(root, path)).map_err(|error| text(path, error)))
+        }
+        Need::List(path) => {
+            Loaded::Names(names(&sanitized_join(root, path)).map_err(|error| text(path, error)))
+        }
+        Need::Stat(path) => {
+            Loaded::Stat(stat(&sanitized_join(root, path)).map_err(|error| text(path, error)))
+        }
+    }
+}
+
+fn read(path: &Path) -> std::io::Result<String> {
+    if std::fs::metadata(path)?.len() > MAX_SIZE as u64 {
+        return Err(std::io::Error::other("the file is too large"));
+    }
+    Ok(String::from_utf8_lossy(&std::fs::read(path)?).into_owned())
+}
+
+fn names(path: &Path) -> std::io::Result<Vec<String>> {
+    let entries = std::fs::read_dir(path)?.take(100_000);
+    let mut names = entries
+        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+        .collect::<std::io::Result<Vec<_>>>()?;
+    names.sort();
+    Ok(names)
+}
+
+fn stat(path: &Path) -> std::io::Result<FileStat> {
+    let found = std::fs::metadata(path)?;
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+    Ok(FileStat {
+        name: name.unwrap_or_default(),
+        size: found.len(),
+        is_dir: found.is_dir(),
+        modified: found.modified().ok().map(|time: SystemTime| time.into()),
+    })
+}

@@ -1,0 +1,268 @@
+//! Values of templates, as Go prints and compares them.
+
+use std::{cell::RefCell, cmp::Ordering, collections::BTreeMap, fmt::Write, rc::Rc};
+
+use serde_json::Value as Json;
+use time::OffsetDateTime;
+
+/// A value.
+#[derive(Debug, Clone)]
+pub(super) enum Val {
+    Nil,
+    Bool(bool),
+    Int(i64),
+    Float(f64),
+    Str(Rc<str>),
+    List(Rc<Vec<Self>>),
+    Map(Rc<RefCell<BTreeMap<String, Self>>>),
+    Time(OffsetDateTime),
+    Object(Object),
+}
+
+/// A value whose fields and methods are looked up.
+#[derive(Debug, Clone)]
+pub(super) enum Object {
+    /// The data of a template, with its arguments.
+    Context(Rc<Vec<Val>>),
+    /// The request; before rewrites if `true`.
+    Request(bool),
+    Url(bool),
+    Query(bool),
+    RequestHeader,
+    ResponseHeader,
+    File(Rc<FileStat>),
+}
+
+/// What `fileStat` tells.
+#[derive(Debug, Clone)]
+pub(super) struct FileStat {
+    pub(super) name: String,
+    pub(super) size: u64,
+    pub(super) is_dir: bool,
+    pub(super) modified: Option<OffsetDateTime>,
+}
+
+/// Values within values deeper than this are not printed.
+const MAX_DEPTH: usize = 50;
+/// Printing a value ends about here.
+const MAX_TEXT: usize = 16 << 20;
+/// Values that a conversion to JSON visits.
+const MAX_VISITS: usize = 1 << 20;
+
+impl Val {
+    pub(super) fn str(text: &str) -> Self {
+        Self::Str(text.into())
+    }
+
+    pub(super) fn list(items: Vec<Self>) -> Self {
+        Self::List(Rc::new(items))
+    }
+
+    pub(super) fn map(items: BTreeMap<String, Self>) -> Self {
+        Self::Map(Rc::new(RefCell::new(items)))
+    }
+
+    pub(super) fn strings<'a>(items: impl IntoIterator<Item = &'a str>) -> Self {
+        Self::list(items.into_iter().map(Self::str).collect())
+    }
+
+    /// Whether `if` takes it for true.
+    pub(super) fn truth(&self) -> bool {
+        match self {
+            Self::Nil => false,
+            Self::Bool(value) => *value,
+            Self::Int(value) => *value != 0,
+            Self::Float(value) => *value != 0.0,
+            Self::Str(text) => !text.is_empty(),
+            Self::List(items) => !items.is_empty(),
+            Self::Map(items) => !items.borrow().is_empty(),
+            Self::Time(_) | Self::Object(_) => true,
+        }
+    }
+
+    /// Go's name of its kind.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Nil => "invalid",
+            Self::Bool(_) => "bool",
+            Self::Int(_) => "int",
+            Self::Float(_) => "float64",
+            Self::Str(_) => "string",
+            Self::List(_) => "slice",
+            Self::Map(_) => "map",
+            Self::Time(_) | Self::Object(_) => "struct",
+        }
+    }
+
+    /// The text that an action prints.
+    pub(super) fn text(&self) -> String {
+        match self {
+            Self::Nil => "<no value>".to_owned(),
+            other => other.shown(),
+        }
+    }
+
+    /// Go's `%v`.
+    pub(super) fn shown(&self) -> String {
+        let mut out = String::new();
+        self.write(&mut out, 0);
+        out
+    }
+
+    fn write(&self, out: &mut String, depth: usize) {
+        if depth > MAX_DEPTH || out.len() > MAX_TEXT {
+            return out.push_str("...");
+        }
+        match self {
+            Self::Nil => out.push_str("<nil>"),
+            Self::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
+            Self::Int(value) => {
+                // Writing to a text cannot fail.
+                let _ = write!(out, "{value}");
+            }
+            Self::Float(value) => out.push_str(&float(*value)),
+            Self::Str(text) => out.push_str(text),
+            Self::List(items) => {
+                out.push('[');
+                for (at, item) in items.iter().enumerate() {
+                    if out.len() > MAX_TEXT {
+                        break;
+                    }
+                    if at > 0 {
+                        out.push(' ');
+                    }
+                    item.write(out, depth + 1);
+                }
+                out.push(']');
+            }
+            Self::Map(items) => {
+                out.push_str("map[");
+                for (at, (key, item)) in items.borrow().iter().enumerate() {
+                    if out.len() > MAX_TEXT {
+                        break;
+                    }
+                    if at > 0 {
+                        out.push(' ');
+                    }
+                    out.push_str(key);
+                    out.push(':');
+                    item.write(out, depth + 1);
+                }
+                out.push(']');
+            }
+            Self::Time(time) => {
+                out.push_str(&super::functions::date("2006-01-02 15:04:05 -0700 MST", time));
+            }
+            Self::Object(_) => out.push_str("{...}"),
+        }
+    }
+
+    /// As JSON.
+    pub(super) fn json(&self) -> Json {
+        self.json_at(0, &mut 0)
+    }
+
+    /// Values may share parts many times over, so visits are counted.
+    fn json_at(&self, depth: usize, visits: &mut usize) -> Json {
+        *visits += 1;
+        match self {
+            _ if depth > MAX_DEPTH || *visits > MAX_VISITS => Json::Null,
+            Self::Nil | Self::Object(_) => Json::Null,
+            Self::Bool(value) => (*value).into(),
+            Self::Int(value) => (*value).into(),
+            Self::Float(value) if value.fract() == 0.0 && value.abs() < 1e15 => {
+                (*value as i64).into()
+            }
+            Self::Float(value) => (*value).into(),
+            Self::Str(text) => (&**text).into(),
+            Self::List(items) => items.iter().map(|item| item.json_at(depth + 1, visits)).collect(),
+            Self::Map(items) => Json::Object(
+                items
+                    .borrow()
+                    .iter()
+                    .map(|(key, item)| (key.clone(), item.json_at(depth + 1, visits)))
+                    .collect(),
+            ),
+            Self::Time(_) => self.shown().into(),
+        }
+    }
+
+    /// From JSON; numbers are floats, as in Go.
+    pub(super) fn from_json(json: &Json) -> Self {
+        match json {
+            Json::Null => Self::Nil,
+            Json::Bool(value) => Self::Bool(*value),
+            Json::Number(number) => Self::Float(number.as_f64().unwrap_or_default()),
+            Json::String(text) => Self::str(text),
+            Json::Array(items) => Self::list(items.iter().map(Self::from_json).collect()),
+            Json::Object(items) => Self::map(
+                items.iter().map(|(key, item)| (key.clone(), Self::from_json(item))).collect(),
+            ),
+        }
+    }
+
+    /// A whole number, as sprig makes it of anything.
+    pub(super) fn int(&self) -> i64 {
+        match self {
+            Self::Bool(value) => i64::from(*value),
+            Self::Int(value) => *value,
+            Self::Float(value) => *value as i64,
+            Self::Str(text) => text.trim().parse().unwrap_or(0),
+            _ => 0,
+        }
+    }
+
+    /// A number, as sprig makes it of anything.
+    pub(super) fn float(&self) -> f64 {
+        match self {
+            Self::Float(value) => *value,
+            Self::Str(text) => text.trim().parse().unwrap_or(0.0),
+            other => other.int() as f64,
+        }
+    }
+
+    /// Order, where the two can be compared.
+    pub(super) fn compare(&self, other: &Self) -> Option<Ordering> {
+        match (self, other) {
+            (Self::Int(one), Self::Int(two)) => Some(one.cmp(two)),
+            (Self::Int(_) | Self::Float(_), Self::Int(_) | Self::Float(_)) => {
+                self.float().partial_cmp(&other.float())
+            }
+            (Self::Str(one), Self::Str(two)) => Some(one.cmp(two)),
+            (Self::Time(one), Self::Time(two)) => Some(one.cmp(two)),
+            _ => None,
+        }
+    }
+
+    /// Equality, of whole values.
+    pub(super) fn equals(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Nil, Self::Nil) => true,
+            (Self::Bool(one), Self::Bool(two)) => one == two,
+            (Self::List(_) | Self::Map(_), Self::List(_) | Self::Map(_)) => {
+                self.json() == other.json()
+            }
+            _ => self.compare(other) == Some(Ordering::Equal),
+        }
+    }
+}
+
+/// Go's `%v` of a number.
+fn float(value: f64) -> String {
+    if value.is_nan() {
+        return "NaN".to_owned();
+    }
+    if value.is_infinite() {
+        return if value > 0.0 { "+Inf" } else { "-Inf" }.to_owned();
+    }
+    if value != 0.0 && !(1e-4..1e21).contains(&value.abs()) {
+        let text = format!("{value:e}");
+        let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+        let (sign, digits) = match exponent.strip_prefix('-') {
+            Some(digits) => ('-', digits),
+            None => ('+', exponent),
+        };
+        return format!("{mantissa}e{sign}{digits:0>2}");
+    }
+    value.to_string()
+}

@@ -1,0 +1,128 @@
+//! Why an authority gave no certificate, and what follows for the next attempt.
+
+use std::{fmt, time::Duration};
+
+use instant_acme::Problem;
+
+/// A failed attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Failure {
+    /// What happened.
+    pub(crate) message: String,
+    /// The next attempt must not come before this time.
+    pub(crate) at_least: Duration,
+    /// The account is not known to the authority.
+    pub(super) no_account: bool,
+    /// The name was not shown to be ours by this challenge.
+    pub(super) refused: bool,
+    /// The authority does not want the order to name the certificate that it replaces.
+    pub(super) bad_replaces: bool,
+}
+
+/// Where an authority limits us without saying for how long.
+const RATE_LIMITED: Duration = Duration::from_secs(15 * 60);
+/// No authority makes us wait longer than this.
+const MAX_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
+
+impl Failure {
+    pub(crate) fn new(message: impl fmt::Display) -> Self {
+        Self { message: message.to_string(), ..Self::default() }
+    }
+
+    pub(super) fn refused(message: impl fmt::Display) -> Self {
+        Self { refused: true, ..Self::new(message) }
+    }
+
+    pub(super) fn while_doing(mut self, what: &str) -> Self {
+        self.message = format!("{what}: {}", self.message);
+        self
+    }
+
+    /// From the client's error; `retry_after` is what the last limiting answer said.
+    pub(super) fn of(error: &instant_acme::Error, retry_after: Option<Duration>) -> Self {
+        let instant_acme::Error::Api(problem) = error else {
+            let text = error.to_string();
+            let bad_replaces = text.starts_with("replaces field mismatch");
+            return Self { bad_replaces, at_least: capped(retry_after), ..Self::new(text) };
+        };
+        let limited = is(problem, "rateLimited") || problem.status == Some(429);
+        let replaces = problem.detail.as_deref().is_some_and(|text| text.contains("replace"));
+        Self {
+            message: describe(problem),
+            at_least: match (limited, retry_after) {
+                (_, Some(_)) => capped(retry_after),
+                (true, None) => RATE_LIMITED,
+                (false, None) => Duration::ZERO,
+            },
+            no_account: is(problem, "accountDoesNotExist"),
+            refused: false,
+            bad_replaces: is(problem, "alreadyReplaced") || replaces,
+        }
+    }
+}
+
+fn capped(wait: Option<Duration>) -> Duration {
+    wait.unwrap_or_default().min(MAX_WAIT)
+}
+
+/// Whether a problem is of an ACME type.
+pub(super) fn is(problem: &Problem, kind: &str) -> bool {
+    problem.r#type.as_deref().and_then(|text| text.rsplit(':').next()) == Some(kind)
+}
+
+/// A problem as one line: `HTTP 400 urn:… - detail`.
+pub(super) fn describe(problem: &Problem) -> String {
+    let mut out = String::new();
+    if let Some(status) = problem.status {
+        out.push_str(&format!("HTTP {status} "));
+    }
+    out.push_str(problem.r#type.as_deref().unwrap_or("unknown problem"));
+    if let Some(detail) = &problem.detail {
+        out.push_str(" - ");
+        out.push_str(detail);
+    }
+    for sub in &problem.subproblems {
+        out.push_str("; ");
+        out.push_str(sub.detail.as_deref().unwrap_or_default());
+    }
+    out
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl From<crate::error::Error> for Failure {
+    fn from(error: crate::error::Error) -> Self {
+        Self::new(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::Failure;
+
+    fn failure(json: &str, retry_after: Option<u64>) -> Failure {
+        let problem = serde_json::from_str::<instant_acme::Problem>(json).unwrap();
+        let retry_after = retry_after.map(Duration::from_secs);
+        Failure::of(&instant_acme::Error::Api(problem), retry_after)
+    }
+
+    #[test]
+    fn limits_are_kept() {
+        let limited = r#"{"type":"urn:ietf:params:acme:error:rateLimited","status":429}"#;
+        assert_eq!(failure(limited, None).at_least, Duration::from_secs(900));
+        assert_eq!(failure(limited, Some(3_600)).at_least, Duration::from_secs(3_600));
+        assert_eq!(failure(limited, Some(u64::MAX)).at_least, Duration::from_secs(86_400));
+        let other = r#"{"type":"urn:ietf:params:acme:error:malformed","detail":"no","status":400}"#;
+        let other = failure(other, None);
+        assert_eq!(other.message, "HTTP 400 urn:ietf:params:acme:error:malformed - no");
+        assert_eq!(other.at_least, Duration::ZERO);
+        let gone = r#"{"type":"urn:ietf:params:acme:error:accountDoesNotExist"}"#;
+        assert!(failure(gone, None).no_account);
+    }
+}

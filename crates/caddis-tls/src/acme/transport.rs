@@ -1,0 +1,176 @@
+//! The HTTP client that `instant-acme` is given: our own, which tries again where a connection broke
+//! or the authority had a bad moment, and which remembers what the library does not tell.
+
+use std::{
+    collections::VecDeque,
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use caddis_dns::http::HttpClient;
+use http::{HeaderMap, Request, Response, StatusCode, header};
+use http_body_util::BodyExt;
+use instant_acme::{BodyWrapper, BytesResponse, Error};
+
+/// More attempts after a broken connection or a server's error.
+const RETRIES: u32 = 2;
+const PAUSE: Duration = Duration::from_millis(500);
+/// A longer wait is the business of the back-off.
+const MAX_PAUSE: Duration = Duration::from_secs(5);
+/// Answers remembered.
+const MAX_KEPT: usize = 8;
+
+/// The transport of one account.
+#[derive(Clone)]
+pub(super) struct Transport {
+    client: Arc<HttpClient>,
+    notes: Arc<Mutex<Notes>>,
+}
+
+/// What was seen on the way.
+#[derive(Default)]
+struct Notes {
+    retry_after: Option<Duration>,
+    /// The last answers with a chain: URL, alternates, text.
+    chains: VecDeque<Chain>,
+}
+
+/// A downloaded chain.
+#[derive(Debug, Clone)]
+pub(super) struct Chain {
+    pub(super) url: String,
+    pub(super) alternates: Vec<String>,
+    pub(super) pem: String,
+}
+
+impl Transport {
+    pub(super) fn new(client: Arc<HttpClient>) -> Self {
+        Self { client, notes: Arc::default() }
+    }
+
+    fn notes(&self) -> std::sync::MutexGuard<'_, Notes> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long the last limiting answer asked to wait; asked once.
+    pub(super) fn take_retry_after(&self) -> Option<Duration> {
+        self.notes().retry_after.take()
+    }
+
+    /// The chain that was downloaded from this URL lately.
+    pub(super) fn chain(&self, url: &str) -> Option<Chain> {
+        self.notes().chains.iter().rev().find(|chain| chain.url == url).cloned()
+    }
+
+    pub(super) async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, Error> {
+        let url = request.uri().to_string();
+        let mut left = RETRIES;
+        loop {
+            let result = self.client.send(request.clone()).await;
+            let pause = match &result {
+                Err(_) => PAUSE,
+                Ok(response) if response.status().is_server_error() => {
+                    retry_after(response.headers()).unwrap_or(PAUSE)
+                }
+                Ok(_) => Duration::MAX,
+            };
+            if left > 0 && pause <= MAX_PAUSE {
+                // A nonce that was used is answered with badNonce, which the library handles.
+                left -= 1;
+                tokio::time::sleep(pause).await;
+                continue;
+            }
+            let response = result.map_err(|error| Error::Other(Box::new(error)))?;
+            self.note(&url, &response);
+            return Ok(response);
+        }
+    }
+
+    fn note(&self, url: &str, response: &Response<Bytes>) {
+        let mut notes = self.notes();
+        let limiting = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE];
+        if limiting.contains(&response.status()) {
+            notes.retry_after = retry_after(response.headers());
+        }
+        let kind = response.headers().get(header::CONTENT_TYPE);
+        let is_chain = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/pem"));
+        if is_chain && let Ok(pem) = String::from_utf8(response.body().to_vec()) {
+            if notes.chains.len() >= MAX_KEPT {
+                notes.chains.pop_front();
+            }
+            let alternates = links(response.headers(), "alternate");
+            notes.chains.push_back(Chain { url: url.to_owned(), alternates, pem });
+        }
+    }
+}
+
+impl instant_acme::HttpClient for Transport {
+    fn request(
+        &self,
+        request: Request<BodyWrapper<Bytes>>,
+    ) -> Pin<Box<dyn Future<Output = Result<BytesResponse, Error>> + Send>> {
+        let this = self.clone();
+        Box::pin(async move {
+            let (parts, body) = request.into_parts();
+            let body = match body.collect().await {
+                Ok(body) => body.to_bytes(),
+                Err(never) => match never {},
+            };
+            let (parts, body) = this.send(Request::from_parts(parts, body)).await?.into_parts();
+            Ok(BytesResponse { parts, body: Box::new(body) })
+        })
+    }
+}
+
+/// The `Retry-After` of an answer: seconds or a date.
+pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = httpdate::parse_http_date(text).ok()?;
+    Some(date.duration_since(SystemTime::now()).unwrap_or_default())
+}
+
+/// The targets of an answer's links with a relation.
+fn links(headers: &HeaderMap, relation: &str) -> Vec<String> {
+    let values = headers.get_all(header::LINK).iter().filter_map(|value| value.to_str().ok());
+    let parts = values.flat_map(|value| value.split(','));
+    parts
+        .filter_map(|part| {
+            let (target, parameters) = part.trim().strip_prefix('<')?.split_once('>')?;
+            let wanted = parameters.split(';').map(str::trim).any(|parameter| {
+                parameter
+                    .strip_prefix("rel=")
+                    .is_some_and(|value| value.trim_matches('"') == relation)
+            });
+            wanted.then(|| target.to_owned())
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use http::{HeaderMap, HeaderValue, header};
+
+    use super::{links, retry_after};
+
+    #[test]
+    fn headers_are_read() {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::RETRY_AFTER, HeaderValue::from_static(" 7 "));
+        assert_eq!(retry_after(&headers), Some(Duration::from_secs(7)));
+        let date = HeaderValue::from_static("Fri, 31 Dec 1999 23:59:59 GMT");
+        headers.insert(header::RETRY_AFTER, date);
+        assert_eq!(retry_after(&headers), Some(Duration::ZERO));
+        let link = "<https://ca/1>;rel=\"alternate\", <https://ca/i>;rel=\"up\"";
+        headers.append(header::LINK, HeaderValue::from_static(link));
+        headers.append(header::LINK, HeaderValue::from_static("<https://ca/2>; rel=alternate"));
+        assert_eq!(links(&headers, "alternate"), ["https://ca/1", "https://ca/2"]);
+    }
+}

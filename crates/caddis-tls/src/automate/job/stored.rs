@@ -1,0 +1,140 @@
+//! What the storage has for a name.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{ManagedSubject, Served};
+use crate::{
+    acme::RenewalInfo,
+    certificate::Certificate,
+    error::{Context, Error, Result},
+    storage::{Storage, keys::SiteKeys},
+    timestamp::Timestamp,
+};
+
+/// What lies beside a certificate, as Caddy writes it (T124).
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Metadata {
+    #[serde(default)]
+    pub(super) sans: Vec<String>,
+    #[serde(default)]
+    pub(super) issuer_data: Option<Value>,
+}
+
+/// What an ACME issuer writes there.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct IssuerData {
+    #[serde(default)]
+    pub(super) url: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(super) ca: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(super) account: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) renewal_info: Option<RenewalInfo>,
+}
+
+/// The stored certificate that is valid the longest; unusable files are told and passed over.
+pub(super) fn newest(
+    storage: &dyn Storage,
+    subject: &ManagedSubject,
+    now: Timestamp,
+) -> Option<Served> {
+    let mut best: Option<Served> = None;
+    for issuer in subject.issuers.iter().flat_map(|issuer| issuer.storage_keys()) {
+        let keys = SiteKeys::new(&issuer, &subject.name);
+        if !storage.exists(&keys.certificate) {
+            continue;
+        }
+        match load(storage, &keys, &subject.name) {
+            Ok(certificate) if certificate.is_expired(now) => {}
+            Ok(certificate) => {
+                let later = |best: &Served| certificate.not_after > best.certificate.not_after;
+                if best.as_ref().is_none_or(later) {
+                    best = Some(served(storage, issuer, keys, certificate));
+                }
+            }
+            Err(error) => tracing::error!(
+                target: "tls",
+                identifier = subject.name,
+                error = %error,
+                "stored certificate is unusable"
+            ),
+        }
+    }
+    best
+}
+
+fn load(storage: &dyn Storage, keys: &SiteKeys, name: &str) -> Result<Certificate> {
+    let chain = storage.load(&keys.certificate)?;
+    let key = storage.load(&keys.private_key)?;
+    let certificate = Certificate::from_pem(&chain, &key, Vec::new()).context(&keys.certificate)?;
+    if certificate.covers(name) {
+        Ok(certificate)
+    } else {
+        Err(Error::new(format!("{}: is not for {name}", keys.certificate)))
+    }
+}
+
+fn served(
+    storage: &dyn Storage,
+    issuer: String,
+    keys: SiteKeys,
+    certificate: Certificate,
+) -> Served {
+    // Without them the certificate is as good; only the authority's wishes are not known.
+    let metadata = storage.load(&keys.metadata).unwrap_or_default();
+    let metadata: Metadata = serde_json::from_slice(&metadata).unwrap_or_default();
+    let data = metadata.issuer_data.and_then(|data| serde_json::from_value(data).ok());
+    let data: IssuerData = data.unwrap_or_default();
+    Served {
+        certificate: Arc::new(certificate),
+        issuer,
+        directory: Some(data.ca).filter(|ca| !ca.is_empty()),
+        renewal_info: data.renewal_info,
+        keys,
+    }
+}
+
+/// Writes key, chain and metadata. A certificate that cannot be stored can be served all the same;
+/// the next start makes another one.
+pub(super) fn save(
+    storage: &dyn Storage,
+    keys: &SiteKeys,
+    name: &str,
+    (key, chain): (&str, &str),
+    issuer_data: Option<IssuerData>,
+) {
+    let issuer_data = issuer_data.and_then(|data| serde_json::to_value(data).ok());
+    let metadata = Metadata { sans: vec![name.to_owned()], issuer_data };
+    let stored = caddis_config::json::write::to_string_pretty(&metadata)
+        .map_err(Error::new)
+        .and_then(|metadata| {
+            storage.store(&keys.private_key, key.as_bytes())?;
+            storage.store(&keys.certificate, chain.as_bytes())?;
+            storage.store(&keys.metadata, metadata.as_bytes())?;
+            Ok(())
+        });
+    if let Err(error) = stored {
+        tracing::error!(target: "tls", identifier = name, error = %error, "storing certificate");
+    }
+}
+
+/// Writes an authority's wishes beside the certificate, for the next start and for others.
+pub(in crate::automate) fn store_renewal_info(
+    storage: &dyn Storage,
+    keys: &SiteKeys,
+    info: &RenewalInfo,
+) -> Result<()> {
+    let text = storage.load(&keys.metadata)?;
+    let mut metadata: Metadata = serde_json::from_slice(&text).map_err(Error::new)?;
+    let info = serde_json::to_value(info).map_err(Error::new)?;
+    if let Some(Value::Object(data)) = &mut metadata.issuer_data {
+        data.insert("renewal_info".to_owned(), info);
+    }
+    let text = caddis_config::json::write::to_string_pretty(&metadata).map_err(Error::new)?;
+    storage.store(&keys.metadata, text.as_bytes())?;
+    Ok(())
+}

@@ -1,0 +1,181 @@
+//! Certificates that a handshake asks for.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::{Cause, CertManager, Entry};
+use crate::{
+    automate::{
+        on_demand::{OnDemandError, OnDemandPolicy, qualifies},
+        subject::State,
+    },
+    index::normalized,
+};
+
+/// On-demand names kept in memory (T053).
+const MAX_ON_DEMAND: usize = 10_000;
+/// How long a handshake waits (T091).
+const WAIT: Duration = Duration::from_secs(180);
+/// How long a refusal is remembered, so that strangers cannot make us ask all the time.
+const DENIED: Duration = Duration::from_secs(5);
+/// How long a failed attempt is remembered.
+const FAILED: Duration = Duration::from_secs(30);
+const MAX_RECENT: usize = 10_000;
+
+/// Names that got no certificate lately, and why.
+#[derive(Debug, Default)]
+pub(super) struct Recent(Mutex<HashMap<String, (Instant, OnDemandError)>>);
+
+impl Recent {
+    fn get(&self, name: &str) -> Option<OnDemandError> {
+        let recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (until, error) = recent.get(name)?;
+        (Instant::now() < *until).then(|| error.clone())
+    }
+
+    fn note(&self, name: &str, error: &OnDemandError) {
+        let time = match error {
+            OnDemandError::NotAllowed => return,
+            OnDemandError::Denied(_) => DENIED,
+            OnDemandError::Failed(_) => FAILED,
+        };
+        let now = Instant::now();
+        let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if recent.len() >= MAX_RECENT {
+            recent.retain(|_, (until, _)| now < *until);
+            if recent.len() >= MAX_RECENT {
+                recent.clear();
+            }
+        }
+        recent.insert(name.to_owned(), (now + time, error.clone()));
+    }
+
+    pub(super) fn forget(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+impl CertManager {
+    /// Whether a handshake for this name could get a certificate.
+    fn demand_policy(&self, name: &str) -> Option<OnDemandPolicy> {
+        if !qualifies(name) {
+            return None;
+        }
+        let inner = self.lock();
+        inner.on_demand.iter().find(|policy| policy.covers(name)).cloned()
+    }
+
+    /// Gets an on-demand certificate for a name that none covers (see
+    /// [`crate::Policy::missing_certificate`]); handshakes for the same name share one attempt,
+    /// which goes on when the client has gone. May be called on any runtime.
+    ///
+    /// # Errors
+    /// The name may not have one, or the attempt failed.
+    pub async fn get_or_issue(self: &Arc<Self>, name: &str) -> Result<(), OnDemandError> {
+        let name = normalized(name);
+        let policy = self.demand_policy(&name).ok_or(OnDemandError::NotAllowed)?;
+        if let Some(error) = self.recent.get(&name) {
+            return Err(error);
+        }
+        let this = self.clone();
+        let attempt = async move {
+            let lock = this.single_flight(&name);
+            let guard = lock.lock().await;
+            let result = match this.recent.get(&name) {
+                Some(error) if !this.serves(&name) => Err(error),
+                _ => this.issue_on_demand(&name, &policy).await,
+            };
+            if let Err(error) = &result {
+                this.recent.note(&name, error);
+            }
+            drop(guard);
+            this.end_flight(&name, lock);
+            result
+        };
+        let Some(runtime) = self.runtime.get() else { return attempt.await };
+        match tokio::time::timeout(WAIT, runtime.spawn(attempt)).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(error)) => Err(OnDemandError::Failed(error.to_string())),
+            Err(_) => Err(OnDemandError::Failed("timed out waiting for a certificate".into())),
+        }
+    }
+
+    async fn issue_on_demand(
+        self: &Arc<Self>,
+        name: &str,
+        policy: &OnDemandPolicy,
+    ) -> Result<(), OnDemandError> {
+        if self.serves(name) {
+            return Ok(());
+        }
+        if let Some(permission) = &policy.permission {
+            permission.ask(name).await.map_err(OnDemandError::Denied)?;
+        }
+        {
+            let mut inner = self.lock();
+            let count = inner.entries.values().filter(|entry| entry.on_demand).count();
+            match inner.entries.get_mut(name) {
+                Some(entry) if !entry.on_demand => {
+                    // A managed name has its own times for attempts.
+                    return Err(OnDemandError::Failed("certificate is not ready".to_owned()));
+                }
+                Some(entry) => entry.state = State::Loading,
+                None => {
+                    if count >= MAX_ON_DEMAND {
+                        evict(&mut inner.entries);
+                    }
+                    inner.entries.insert(name.to_owned(), Entry::new(policy.subject(name), true));
+                }
+            }
+        }
+        self.clone().work(name.to_owned(), Cause::Demand).await;
+        self.publish_news();
+        if self.serves(name) {
+            return Ok(());
+        }
+        // Nothing is tried again in the background for names that strangers choose.
+        let mut inner = self.lock();
+        let mut reason = format!("no certificate could be made for {name}");
+        if inner.entries.get(name).is_some_and(|entry| !entry.busy)
+            && let Some(entry) = inner.entries.remove(name)
+            && let Some((error, _)) = entry.last_error
+        {
+            reason = error;
+        }
+        Err(OnDemandError::Failed(reason))
+    }
+
+    fn serves(&self, name: &str) -> bool {
+        let now = self.now();
+        self.store.load().named(name).iter().any(|certificate| !certificate.is_expired(now))
+    }
+
+    fn single_flight(&self, name: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut locks = self.on_demand_locks.lock().unwrap_or_else(PoisonError::into_inner);
+        locks.entry(name.to_owned()).or_default().clone()
+    }
+
+    fn end_flight(&self, name: &str, lock: Arc<tokio::sync::Mutex<()>>) {
+        let mut locks = self.on_demand_locks.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(lock);
+        if locks.get(name).is_some_and(|lock| Arc::strong_count(lock) == 1) {
+            locks.remove(name);
+        }
+    }
+}
+
+fn evict(entries: &mut HashMap<String, Entry>) {
+    let victim = entries
+        .iter()
+        .filter(|(_, entry)| entry.on_demand && !entry.busy)
+        .map(|(name, _)| name.clone())
+        .next();
+    if let Some(victim) = victim {
+        entries.remove(&victim);
+    }
+}

@@ -1,0 +1,178 @@
+//! One name as the manager keeps it.
+
+use std::sync::Arc;
+
+use super::ManagedSubject;
+use crate::{
+    automate::{
+        job::{self, Outcome, Served},
+        subject::{Effect, Event, State, step},
+    },
+    certificate::Certificate,
+    timestamp::Timestamp,
+};
+
+/// Seconds within which a certificate of our own making is not replaced at the authority's wish.
+const HOLD: i64 = 6 * 60 * 60;
+/// Seconds until an authority without an opinion is asked again.
+const ASK_AGAIN: i64 = 6 * 60 * 60;
+/// After a start, so many names are asked about per second.
+const ASK_RATE: usize = 10;
+
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) subject: Arc<ManagedSubject>,
+    pub(super) state: State,
+    pub(super) served: Option<Served>,
+    pub(super) on_demand: bool,
+    pub(super) busy: bool,
+    /// When the authority is to be asked about renewal.
+    pub(super) ask_at: Option<Timestamp>,
+    /// When the certificate was made, if by this process.
+    issued_at: Option<Timestamp>,
+    /// The certificate that its authority revoked.
+    pub(super) revoked: Option<[u8; 32]>,
+    pub(super) last_error: Option<(String, Timestamp)>,
+}
+
+impl Entry {
+    pub(super) fn new(subject: ManagedSubject, on_demand: bool) -> Self {
+        Self {
+            subject: Arc::new(subject),
+            state: State::Loading,
+            served: None,
+            on_demand,
+            busy: false,
+            ask_at: None,
+            issued_at: None,
+            revoked: None,
+            last_error: None,
+        }
+    }
+
+    pub(super) fn certificate(&self) -> Option<Arc<Certificate>> {
+        self.served.as_ref().map(|served| served.certificate.clone())
+    }
+
+    /// Takes note of a job's outcome; true where there is something new to serve. `count` is the
+    /// number of all names.
+    pub(super) fn apply(
+        &mut self,
+        name: &str,
+        outcome: Outcome,
+        now: Timestamp,
+        count: usize,
+    ) -> bool {
+        let (event, served) = match outcome {
+            Outcome::Found(found) => {
+                let renew_at = job::due_at(&self.subject, &found);
+                self.ask_at = found.directory.as_ref().map(|_| soon(now, count));
+                (Event::Found { renew_at }, Some(found))
+            }
+            Outcome::Issued(issued) => {
+                tracing::info!(
+                    target: "tls.obtain",
+                    identifier = name,
+                    issuer = issued.issuer,
+                    "certificate obtained successfully"
+                );
+                self.issued_at = Some(now);
+                self.ask_at = issued.directory.as_ref().map(|_| ask_again(&issued, now));
+                (Event::Issued { renew_at: self.due_at(&issued, now) }, Some(issued))
+            }
+            Outcome::Missing(found) => (Event::Missing { served: found.is_some() }, found),
+            Outcome::Busy => {
+                self.begin_where_loading(now);
+                (Event::Busy, None)
+            }
+            Outcome::Unsupported(found) => {
+                if self.state == State::Loading {
+                    tracing::error!(
+                        target: "tls.obtain",
+                        identifier = name,
+                        "the issuer of this name is not supported yet: handshakes for it fail \
+                         unless a certificate is in storage"
+                    );
+                }
+                (Event::Unsupported, found)
+            }
+            Outcome::Failed(failure, found) => {
+                if self.served.is_none() {
+                    self.served.clone_from(&found);
+                }
+                self.begin_where_loading(now);
+                let at_least = i64::try_from(failure.at_least.as_secs()).unwrap_or(i64::MAX);
+                self.last_error = Some((failure.message, now));
+                (Event::Failed { at_least, jitter: fastrand::u16(0..=1_000) }, found)
+            }
+        };
+        let (state, effects) = step(self.state, event, now);
+        if let Event::Failed { .. } = event {
+            self.tell_failure(name, state, &effects, now);
+        }
+        self.state = state;
+        if matches!(event, Event::Found { .. } | Event::Issued { .. }) {
+            self.last_error = None;
+        }
+        let news = served.is_some();
+        if let Some(served) = served {
+            self.served = Some(served);
+        }
+        news
+    }
+
+    /// The first attempt of a name that was never looked for before.
+    fn begin_where_loading(&mut self, now: Timestamp) {
+        if self.state == State::Loading {
+            let served = self.served.is_some();
+            let state = step(State::Loading, Event::Missing { served }, now).0;
+            self.state = step(state, Event::Tick, now).0;
+        }
+    }
+
+    fn tell_failure(&self, name: &str, state: State, effects: &[Effect], now: Timestamp) {
+        let error = self.last_error.as_ref().map_or("", |(error, _)| error.as_str());
+        if effects.contains(&Effect::GiveUp) {
+            tracing::error!(target: "tls.obtain", identifier = name, error, "giving up");
+            return;
+        }
+        let retrying_in = state.wake_at().map_or(0, |at| at.saturating_sub(now));
+        tracing::error!(
+            target: "tls.obtain",
+            identifier = name,
+            error,
+            attempt = state.failures(),
+            retrying_in,
+            "will retry"
+        );
+    }
+
+    /// When a certificate is due, where a wish of the authority does not undo what was just done.
+    pub(super) fn due_at(&self, served: &Served, now: Timestamp) -> Timestamp {
+        let due = job::due_at(&self.subject, served);
+        let wished = served.renewal_info.is_some();
+        match self.issued_at {
+            Some(issued_at) if wished && now.saturating_sub(issued_at) < HOLD => {
+                let bare = Served { renewal_info: None, ..served.clone() };
+                due.max(issued_at.saturating_add(HOLD))
+                    .min(job::due_at(&self.subject, &bare).max(due))
+            }
+            _ => due,
+        }
+    }
+}
+
+/// When to ask about a certificate that was found: soon, but not about all names at once.
+fn soon(now: Timestamp, count: usize) -> Timestamp {
+    let range = i64::try_from(count / ASK_RATE).unwrap_or(i64::MAX);
+    now.saturating_add(fastrand::i64(0..=range))
+}
+
+/// When the authority is to be asked again.
+pub(super) fn ask_again(served: &Served, now: Timestamp) -> Timestamp {
+    let told = served.renewal_info.as_ref().and_then(crate::acme::RenewalInfo::ask_again_at);
+    told.unwrap_or(0).max(now.saturating_add(60)).max(match told {
+        Some(_) => 0,
+        None => now.saturating_add(ASK_AGAIN),
+    })
+}

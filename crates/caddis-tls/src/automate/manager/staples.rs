@@ -1,0 +1,59 @@
+//! Looking after the staples of all certificates.
+
+use std::sync::Arc;
+
+use super::CertManager;
+use crate::{
+    automate::subject::{Event, step},
+    certificate::Certificate,
+    ocsp::Looked,
+};
+
+impl CertManager {
+    /// Gets the staples that are due, one after the other.
+    pub(in crate::automate) async fn look_at_staples(self: &Arc<Self>) {
+        let (overrides, storage) = {
+            let inner = self.lock();
+            let Some(overrides) = inner.ocsp.clone() else { return };
+            (overrides, inner.storage.clone())
+        };
+        let now = self.now();
+        let index = self.store.load();
+        self.staples.retain(index.all());
+        let due = index.all().iter().filter(|one| self.staples.is_due(one, now));
+        let mut news = false;
+        for certificate in due {
+            match self.staples.look(certificate, &storage, &overrides, now).await {
+                Looked::Same => {}
+                Looked::New => news = true,
+                Looked::Revoked => {
+                    news = true;
+                    self.replace_revoked(certificate);
+                }
+            }
+        }
+        if news {
+            self.publish();
+        }
+    }
+
+    /// A managed certificate that was revoked is replaced at once.
+    fn replace_revoked(&self, certificate: &Certificate) {
+        tracing::error!(
+            target: "tls",
+            identifiers = certificate.names.join(","),
+            serial = certificate.serial,
+            "certificate was revoked by its authority"
+        );
+        let now = self.now();
+        let mut inner = self.lock();
+        for entry in inner.entries.values_mut() {
+            let print = entry.certificate().map(|one| one.fingerprint);
+            if print == Some(certificate.fingerprint) && entry.revoked != print {
+                entry.revoked = print;
+                entry.state = step(entry.state, Event::RenewAt(now), now).0;
+            }
+        }
+        self.wake.notify_one();
+    }
+}

@@ -1,0 +1,222 @@
+//! OCSP staples (T054, T092): got from the responder that a certificate names, kept in the storage
+//! as Caddy keeps them (T131), renewed at half of their validity.
+
+mod message;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use bytes::Bytes;
+use caddis_dns::http::HttpClient;
+use http::{Request, header};
+use rustls::sign::CertifiedKey;
+
+use crate::{
+    certificate::Certificate,
+    error::{Context, Error, Result},
+    key,
+    storage::{Storage, keys},
+    timestamp::Timestamp,
+};
+use message::{Response, Status};
+
+/// Seconds until a responder that failed is asked again.
+const AFTER_FAILURE: i64 = 10 * 60;
+/// Validity of a response that names no end.
+const DEFAULT_VALIDITY: i64 = 24 * 60 * 60;
+
+/// The staples of all certificates, by their fingerprints.
+#[derive(Debug, Default)]
+pub(crate) struct Staples {
+    known: Mutex<HashMap<[u8; 32], Staple>>,
+    client: HttpClient,
+}
+
+#[derive(Debug, Clone)]
+struct Staple {
+    /// The response; none where there is none (yet).
+    der: Option<Vec<u8>>,
+    expires: Timestamp,
+    /// When the responder is to be asked; none where there is no responder.
+    ask_at: Option<Timestamp>,
+}
+
+/// What came of looking after a certificate's staple.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Looked {
+    /// Nothing changed.
+    Same,
+    /// There is a new staple to serve.
+    New,
+    /// The certificate was revoked.
+    Revoked,
+}
+
+impl Staples {
+    /// The certificate with its staple, where there is one.
+    pub(crate) fn staple(&self, certificate: Arc<Certificate>, now: Timestamp) -> Arc<Certificate> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let staple = known.get(&certificate.fingerprint);
+        let der = staple.filter(|staple| now < staple.expires).and_then(|one| one.der.clone());
+        if der == certificate.key.ocsp {
+            return certificate;
+        }
+        let old = &certificate.key;
+        let mut key = CertifiedKey::new(old.cert.clone(), old.key.clone());
+        key.ocsp = der;
+        Arc::new(Certificate { key: Arc::new(key), ..Certificate::clone(&certificate) })
+    }
+
+    /// Forgets certificates that are not served any more.
+    pub(crate) fn retain(&self, served: &[Arc<Certificate>]) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() > served.len() {
+            known.retain(|print, _| served.iter().any(|one| one.fingerprint == *print));
+        }
+    }
+
+    /// Whether there is something to do for a certificate.
+    pub(crate) fn is_due(&self, certificate: &Certificate, now: Timestamp) -> bool {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let staple = known.entry(certificate.fingerprint).or_insert_with(|| {
+            let leaf = certificate.key.cert.first();
+            let responder = leaf.and_then(|leaf| message::responder(leaf));
+            let useful = responder.is_some() && certificate.key.cert.len() > 1;
+            Staple { der: None, expires: 0, ask_at: useful.then_some(now) }
+        });
+        staple.ask_at.is_some_and(|at| now >= at)
+    }
+
+    /// Gets a staple from the storage or the responder.
+    pub(crate) async fn look(
+        &self,
+        certificate: &Certificate,
+        storage: &Arc<dyn Storage>,
+        overrides: &HashMap<String, String>,
+        now: Timestamp,
+    ) -> Looked {
+        let result = self.fetch(certificate, storage, overrides, now).await;
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(staple) = known.get_mut(&certificate.fingerprint) else { return Looked::Same };
+        match result {
+            Ok(None) => {
+                staple.ask_at = None;
+                Looked::Same
+            }
+            Ok(Some((der, response))) => {
+                let (ask_at, expires) = times(&response);
+                staple.ask_at = Some(ask_at.max(now.saturating_add(60)));
+                if response.status == Status::Revoked {
+                    staple.der = None;
+                    return Looked::Revoked;
+                }
+                staple.expires = expires;
+                staple.der = Some(der);
+                Looked::New
+            }
+            Err(error) => {
+                tracing::warn!(
+                    target: "tls",
+                    identifiers = certificate.names.join(","),
+                    error = %error,
+                    "stapling OCSP"
+                );
+                staple.ask_at = Some(now.saturating_add(AFTER_FAILURE));
+                Looked::Same
+            }
+        }
+    }
+
+    async fn fetch(
+        &self,
+        certificate: &Certificate,
+        storage: &Arc<dyn Storage>,
+        overrides: &HashMap<String, String>,
+        now: Timestamp,
+    ) -> Result<Option<(Vec<u8>, Response)>> {
+        let [leaf, issuer, ..] = &certificate.key.cert[..] else { return Ok(None) };
+        let Some(mut url) = message::responder(leaf) else { return Ok(None) };
+        if let Some(other) = overrides.get(&url) {
+            if other.is_empty() {
+                return Ok(None);
+            }
+            url.clone_from(other);
+        }
+        let place = storage_key(certificate);
+        let (reading, key) = (storage.clone(), place.clone());
+        let stored = tokio::task::spawn_blocking(move || reading.load(&key).ok()).await;
+        if let Some(der) = stored.ok().flatten()
+            && let Ok(response) = message::parse(&der, leaf, issuer)
+            && response.status == Status::Good
+            && now < times(&response).0
+        {
+            return Ok(Some((der, response)));
+        }
+        let request = Request::post(&url)
+            .header(header::CONTENT_TYPE, "application/ocsp-request")
+            .body(Bytes::from(message::request(leaf, issuer)?))
+            .map_err(Error::new)?;
+        let answer = self.client.send(request).await.context("making OCSP request")?;
+        let der = answer.into_body().to_vec();
+        let response = message::parse(&der, leaf, issuer)?;
+        if response.status == Status::Unknown {
+            return Err(Error::new("OCSP: the responder does not know the certificate"));
+        }
+        if now >= times(&response).1 {
+            return Err(Error::new("OCSP: the response has expired"));
+        }
+        if response.status == Status::Good {
+            let (writing, content) = (storage.clone(), der.clone());
+            let stored = tokio::task::spawn_blocking(move || writing.store(&place, &content)).await;
+            if let Ok(Err(error)) = stored {
+                tracing::warn!(target: "tls", %error, "storing OCSP staple");
+            }
+        }
+        Ok(Some((der, response)))
+    }
+}
+
+/// When to ask again, and when a response is over.
+fn times(response: &Response) -> (Timestamp, Timestamp) {
+    let from = response.this_update;
+    let end = response.next_update.unwrap_or(from.saturating_add(DEFAULT_VALIDITY));
+    (from.saturating_add(end.saturating_sub(from) / 2), end)
+}
+
+/// When a stored response is over; none where it is no response.
+pub(crate) fn ends(der: &[u8]) -> Option<Timestamp> {
+    message::read(der).map(|response| times(&response).1)
+}
+
+/// `ocsp/<first name>-<hash of the PEM>`.
+fn storage_key(certificate: &Certificate) -> String {
+    let mut hash: u32 = 0x811c_9dc5;
+    for der in &certificate.key.cert {
+        for byte in key::encode("CERTIFICATE", der).bytes() {
+            hash = (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+        }
+    }
+    let name = certificate.names.first().map(|name| keys::safe(name) + "-").unwrap_or_default();
+    format!("ocsp/{name}{hash:x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        message::{self, Status},
+        times,
+    };
+
+    #[test]
+    fn staples_are_renewed_at_half_time() {
+        let response = |next_update| message::Response {
+            status: Status::Good,
+            this_update: 1_000,
+            next_update,
+        };
+        assert_eq!(times(&response(Some(3_000))), (2_000, 3_000));
+        assert_eq!(times(&response(None)), (44_200, 87_400));
+    }
+}

@@ -1,0 +1,120 @@
+//! Tidying the storage (T093): staples that are over, certificates that expired two weeks ago.
+
+use std::{io, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+use super::{Storage, keys::CERTIFICATES};
+use crate::{
+    certificate::{Facts, parse_chain},
+    ocsp,
+    timestamp::Timestamp,
+};
+
+/// Seconds for which expired certificates are kept.
+const GRACE: i64 = 14 * 24 * 60 * 60;
+const STAMP: &str = "last_clean.json";
+
+#[derive(Default, Serialize, Deserialize)]
+struct Stamp {
+    #[serde(default)]
+    tls: Last,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+struct Last {
+    #[serde(default)]
+    timestamp: String,
+    #[serde(default)]
+    instance_id: String,
+}
+
+/// Tidies where nobody did within the interval; says whether it did. Blocks.
+pub(crate) fn clean(storage: &dyn Storage, now: Timestamp, interval: Duration) -> io::Result<bool> {
+    let _guard = match storage.lock("storage_clean", Duration::ZERO) {
+        Ok(guard) => guard,
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    let stamp = storage.load(STAMP).unwrap_or_default();
+    let stamp: Stamp = serde_json::from_slice(&stamp).unwrap_or_default();
+    let last = OffsetDateTime::parse(&stamp.tls.timestamp, &Rfc3339).ok();
+    let interval = i64::try_from(interval.as_secs()).unwrap_or(i64::MAX);
+    if last.is_some_and(|last| now < last.unix_timestamp().saturating_add(interval)) {
+        return Ok(false);
+    }
+    tracing::info!(target: "tls", storage = storage.describe(), "cleaning storage unit");
+    for key in storage.list("ocsp")? {
+        let over =
+            storage.load(&key).is_ok_and(|der| ocsp::ends(&der).is_none_or(|end| end <= now));
+        if over {
+            storage.delete(&key)?;
+        }
+    }
+    for issuer in storage.list(CERTIFICATES)? {
+        for site in storage.list(&issuer)? {
+            if is_over(storage, &site, now) {
+                tracing::info!(target: "tls", key = site, "deleting expired certificate");
+                storage.delete(&site)?;
+            }
+        }
+    }
+    let timestamp = OffsetDateTime::from_unix_timestamp(now)
+        .ok()
+        .and_then(|now| now.format(&Rfc3339).ok())
+        .unwrap_or_default();
+    let instance_id = stamp.tls.instance_id;
+    let stamp = serde_json::to_vec(&Stamp { tls: Last { timestamp, instance_id } })?;
+    storage.store(STAMP, &stamp)?;
+    Ok(true)
+}
+
+/// Whether a site's certificate expired long ago. What cannot be read is left alone.
+fn is_over(storage: &dyn Storage, site: &str, now: Timestamp) -> bool {
+    let Some(name) = site.rsplit('/').next() else { return false };
+    let Ok(text) = storage.load(&format!("{site}/{name}.crt")) else { return false };
+    let Ok(chain) = parse_chain(&text) else { return false };
+    let facts = chain.first().and_then(|leaf| Facts::parse(leaf).ok());
+    facts.is_some_and(|facts| now.saturating_sub(facts.not_after) > GRACE)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::clean;
+    use crate::{
+        storage::{FileSystem, Storage},
+        testing::TempDir,
+        timestamp,
+    };
+
+    const INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
+
+    #[test]
+    fn only_what_is_long_over_goes() {
+        let dir = TempDir::new();
+        let storage = FileSystem::new(dir.path());
+        let now = timestamp::now();
+        for (name, days) in [("old.test", -20), ("late.test", -10), ("good.test", 10)] {
+            let key = rcgen::KeyPair::generate().unwrap();
+            let mut params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+            params.not_before = time::OffsetDateTime::now_utc() - time::Duration::days(90);
+            params.not_after = time::OffsetDateTime::now_utc() + time::Duration::days(days);
+            let pem = params.self_signed(&key).unwrap().pem();
+            let base = format!("certificates/ca/{name}/{name}");
+            storage.store(&format!("{base}.crt"), pem.as_bytes()).unwrap();
+            storage.store(&format!("{base}.key"), b"key").unwrap();
+        }
+        storage.store("certificates/ca/odd.test/odd.test.crt", b"garbage").unwrap();
+        storage.store("ocsp/a.test-1", b"garbage").unwrap();
+        assert!(clean(&storage, now, INTERVAL).unwrap());
+        let left = storage.list("certificates/ca").unwrap();
+        let names = ["good.test", "late.test", "odd.test"];
+        assert_eq!(left, names.map(|name| format!("certificates/ca/{name}")));
+        assert!(storage.list("ocsp").unwrap().is_empty());
+        assert!(!clean(&storage, now + 60, INTERVAL).unwrap(), "once a day is enough");
+        assert!(clean(&storage, now + 90_000, INTERVAL).unwrap());
+    }
+}
