@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::report::Format;
+
 /// A web server and reverse proxy that runs the Caddyfile people already have.
 #[derive(Debug, Parser)]
 #[command(name = "caddis", version = version(), disable_help_subcommand = false)]
@@ -24,11 +26,19 @@ pub(crate) enum Command {
     Start(Start),
     /// Stops the running server
     Stop(Client),
+    /// Shows the certificates of the running server
+    Certs(Certs),
+    /// Puts the root of a local authority into the trust stores
+    Trust(Trust),
+    /// Takes the root of a local authority out of the trust stores
+    Untrust(Untrust),
     /// Changes the config of the running server
     Reload(Reload),
     /// Finds every mistake in a config
     #[command(visible_alias = "validate")]
-    Check(Config),
+    Check(Check),
+    /// Tells what becomes of a request
+    Explain(Explain),
     /// Adapts a config to JSON
     Adapt(Adapt),
     /// Formats a Caddyfile
@@ -62,6 +72,43 @@ pub(crate) struct Config {
     /// Environment file to load
     #[arg(long)]
     pub(crate) envfile: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    #[command(flatten)]
+    pub(crate) config: Config,
+    /// How to print what is found
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+    /// Fail on warnings, too
+    #[arg(long)]
+    pub(crate) strict: bool,
+    /// Lint not to report; may be given several times
+    #[arg(long, value_name = "CODE", value_delimiter = ',')]
+    pub(crate) allow: Vec<String>,
+    /// Tell what a lint is about (`list` names all)
+    #[arg(long, value_name = "CODE")]
+    pub(crate) explain: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Explain {
+    /// Method of the request
+    pub(crate) method: String,
+    /// URL of the request; without a scheme, HTTPS where the host is served so
+    pub(crate) url: String,
+    /// Request header, `Field: value`; may be given several times
+    #[arg(short = 'H', long)]
+    pub(crate) header: Vec<String>,
+    #[command(flatten)]
+    pub(crate) config: Config,
+    /// Address of the client
+    #[arg(long, default_value = "127.0.0.1")]
+    pub(crate) from: std::net::IpAddr,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -104,6 +151,36 @@ pub(crate) struct Client {
     /// Address of the admin endpoint
     #[arg(long)]
     pub(crate) address: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Certs {
+    #[command(flatten)]
+    pub(crate) client: Client,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Trust {
+    #[command(flatten)]
+    pub(crate) client: Client,
+    /// The id of the authority
+    #[arg(long, default_value = "local")]
+    pub(crate) ca: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Untrust {
+    #[command(flatten)]
+    pub(crate) client: Client,
+    /// The id of the authority
+    #[arg(long, default_value = "local")]
+    pub(crate) ca: String,
+    /// File of the root certificate
+    #[arg(short = 'p', long)]
+    pub(crate) cert: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

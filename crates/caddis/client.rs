@@ -21,7 +21,7 @@ pub(crate) fn address(flags: &args::Client) -> Result<String, String> {
         return Ok(address.clone());
     }
     let loaded = source::load(&flags.config, &registry::standard())
-        .map_err(|failure| crate::commands::explain(&failure))?;
+        .map_err(|failure| crate::commands::drawn(&failure))?;
     Ok(from_config(loaded.as_ref().map(|loaded| &loaded.json)))
 }
 
@@ -35,8 +35,23 @@ pub(crate) fn from_config(config: Option<&Json>) -> String {
         .unwrap_or_else(|| "localhost:2019".to_owned())
 }
 
-/// Sends a request; gives the body of a 2xx answer.
+/// Asks; gives the body of a 2xx answer.
+pub(crate) fn get(address: &str, path: &str) -> Result<String, String> {
+    send("GET", address, path, &[], b"")
+}
+
+/// Sends a body; gives the body of a 2xx answer.
 pub(crate) fn post(
+    address: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Result<String, String> {
+    send("POST", address, path, headers, body)
+}
+
+fn send(
+    method: &str,
     address: &str,
     path: &str,
     headers: &[(&str, &str)],
@@ -47,7 +62,7 @@ pub(crate) fn post(
         .map_err(|error| format!("invalid admin address {address}: {error}"))?;
     let host = if parsed.is_unix() { "127.0.0.1".into() } else { parsed.join_host_port(0) };
     let mut head = format!(
-        "POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {}\r\nConnection: close\r\n",
+        "{method} {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {}\r\nConnection: close\r\n",
         body.len()
     );
     for (name, value) in headers {

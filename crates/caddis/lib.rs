@@ -9,6 +9,8 @@
 mod args;
 mod client;
 mod commands;
+mod diagnose;
+mod json_place;
 mod registry;
 mod report;
 mod source;
@@ -16,6 +18,11 @@ mod source;
 use std::process::ExitCode;
 
 use clap::Parser;
+
+/// Every module that the program has, for tools that adapt or compile configs without a command.
+pub fn registry() -> caddis_core::Registry {
+    registry::standard()
+}
 
 /// Parses the command line and runs the command.
 pub fn run() -> ExitCode {

@@ -16,6 +16,25 @@ pub(crate) struct Loaded {
     pub(crate) adapter: String,
     pub(crate) warnings: Vec<Diagnostic>,
     pub(crate) sources: Arc<SourceMap>,
+    /// The text that it was made from.
+    pub(crate) text: Text,
+}
+
+/// A config as read.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Text {
+    /// The file's name, for messages.
+    pub(crate) name: String,
+    pub(crate) bytes: Vec<u8>,
+    /// `caddyfile`, or empty or `json` for JSON.
+    pub(crate) adapter: String,
+}
+
+impl Text {
+    /// Whether the text is Caddy's JSON.
+    pub(crate) fn is_json(&self) -> bool {
+        self.adapter.is_empty() || self.adapter == "json"
+    }
 }
 
 /// Why there is no config.
@@ -32,40 +51,57 @@ impl std::fmt::Display for Failure {
             Self::Message(message) => f.write_str(message),
             Self::Diagnostics(all, _) => {
                 let first = all.iter().find(|one| one.is_error()).or(all.first());
-                first.map_or(Ok(()), |first| write!(f, "adapting config using caddyfile: {first}"))
+                match first {
+                    Some(first)
+                        if ["json::", "config::"].iter().any(|of| first.code.starts_with(of)) =>
+                    {
+                        write!(f, "{first}")
+                    }
+                    Some(first) => write!(f, "adapting config using caddyfile: {first}"),
+                    None => Ok(()),
+                }
             }
         }
     }
 }
 
-/// Reads the config that the flags name. `None`: no file was named and there is none here.
+/// Reads and adapts the config that the flags name. `None`: no file was named and there is none here.
 pub(crate) fn load(flags: &Config, registry: &Registry) -> Result<Option<Loaded>, Failure> {
+    let Some(text) = read_text(flags)? else { return Ok(None) };
+    let (json, warnings, sources) = if text.is_json() {
+        (parse_json(&text)?, Vec::new(), Arc::default())
+    } else {
+        adapt_caddyfile(&text.name, &text.bytes, registry)?
+    };
+    let file = (text.name != "-").then(|| text.name.clone());
+    let adapter = text.adapter.clone();
+    Ok(Some(Loaded { json, file, adapter, warnings, sources, text }))
+}
+
+/// Reads the config that the flags name. `None`: no file was named and there is none here.
+pub(crate) fn read_text(flags: &Config) -> Result<Option<Text>, Failure> {
     if flags.config.is_none() && flags.adapter.is_some() {
         let message = "cannot adapt config without config file (use --config)";
         return Err(Failure::Message(message.into()));
     }
-    let name = match &flags.config {
-        Some(name) => name.clone(),
-        None if Path::new("Caddyfile").exists() => "Caddyfile".to_owned(),
-        None => return Ok(None),
-    };
-    let text = read(&name)
+    let Some(name) = name_of(flags) else { return Ok(None) };
+    let bytes = read(&name)
         .map_err(|error| Failure::Message(format!("reading config from file: {error}")))?;
     let adapter = flags.adapter.clone().unwrap_or_else(|| guess_adapter(&name).to_owned());
-    let file = (name != "-").then(|| name.clone());
-    if adapter.is_empty() || adapter == "json" {
-        let json = parse_json(&text, &name)?;
-        let (warnings, sources) = (Vec::new(), Arc::default());
-        return Ok(Some(Loaded { json, file, adapter, warnings, sources }));
-    }
-    if adapter != "caddyfile" {
+    if !["", "json", "caddyfile"].contains(&adapter.as_str()) {
         return Err(Failure::Message(format!("unrecognized config adapter: {adapter}")));
     }
-    let (json, warnings, sources) = adapt_caddyfile(&name, &text, registry)?;
-    Ok(Some(Loaded { json, file, adapter, warnings, sources }))
+    Ok(Some(Text { name, bytes, adapter }))
 }
 
-fn read(name: &str) -> std::io::Result<Vec<u8>> {
+/// The file that the flags name, or the folder's Caddyfile.
+pub(crate) fn name_of(flags: &Config) -> Option<String> {
+    let here = || Path::new("Caddyfile").exists().then(|| "Caddyfile".to_owned());
+    flags.config.clone().or_else(here)
+}
+
+/// Reads a file, `-` for standard input; an error as Caddy says it.
+pub(crate) fn read(name: &str) -> std::io::Result<Vec<u8>> {
     if name == "-" {
         let mut text = Vec::new();
         std::io::stdin().read_to_end(&mut text)?;
@@ -87,13 +123,11 @@ fn guess_adapter(name: &str) -> &'static str {
     if caddyfile && !base.ends_with(".json") { "caddyfile" } else { "" }
 }
 
-fn parse_json(text: &[u8], name: &str) -> Result<Json, Failure> {
-    serde_json::from_slice(text).map_err(|error| {
-        Failure::Message(format!(
-            "{name}:{}:{}: config is not valid JSON: {error}; did you mean to use a config adapter (the --adapter flag)?",
-            error.line(),
-            error.column()
-        ))
+/// Reads a JSON config.
+pub(crate) fn parse_json(text: &Text) -> Result<Json, Failure> {
+    serde_json::from_slice(&text.bytes).map_err(|error| {
+        let (all, sources) = crate::diagnose::no_json(text, &error);
+        Failure::Diagnostics(all, sources)
     })
 }
 
@@ -103,16 +137,26 @@ pub(crate) fn adapt_caddyfile(
     text: &[u8],
     registry: &Registry,
 ) -> Result<(Json, Vec<Diagnostic>, Arc<SourceMap>), Failure> {
+    let (json, warnings, sources) = adapt_text(name, text, registry)?;
+    let json = serde_json::from_str(&json)
+        .map_err(|error| Failure::Message(format!("encoding config: {error}")))?;
+    Ok((json, warnings, sources))
+}
+
+/// Adapts a Caddyfile to the text of its JSON.
+pub(crate) fn adapt_text(
+    name: &str,
+    text: &[u8],
+    registry: &Registry,
+) -> Result<(String, Vec<Diagnostic>, Arc<SourceMap>), Failure> {
     let (file, found) = caddis_caddyfile::parse(name, text, &FsLoader);
     let (mut errors, mut warnings): (Vec<_>, Vec<_>) =
         found.into_iter().partition(Diagnostic::is_error);
-    let adapted = caddis_adapter::adapt(&file, registry);
+    let adapted = caddis_adapter::adapt_to_text(&file, registry);
     let sources = Arc::new(file.sources);
     match adapted {
-        Ok(adapted) if errors.is_empty() => {
-            warnings.extend(adapted.warnings);
-            let json = serde_json::to_value(&adapted.config)
-                .map_err(|error| Failure::Message(format!("encoding config: {error}")))?;
+        Ok((json, more)) if errors.is_empty() => {
+            warnings.extend(more);
             Ok((json, warnings, sources))
         }
         Ok(_) => Err(Failure::Diagnostics(errors, sources)),

@@ -4,7 +4,7 @@ use caddis_caddyfile::{Diagnostic, Dispenser, Result as ParseResult, Segment, To
 use caddis_config::Route;
 use caddis_core::{ConfigValue, Directive, DirectiveKind, Helper, Registry};
 
-use crate::{matchers, routes};
+use crate::{matchers, plugins, routes, trace};
 
 /// A config value and the directive that it is from.
 #[derive(Debug, Clone)]
@@ -51,11 +51,16 @@ pub(crate) fn evaluate(h: &mut Helper<'_>) -> ParseResult<Vec<Yielded>> {
         return evaluate_segments(h, &segments);
     }
     let outer = h.matchers.clone();
+    let known = trace::definitions(h.shared);
     let result = definitions
         .iter()
-        .try_for_each(|segment| matchers::define(segment, h.registry, &mut h.matchers))
+        .try_for_each(|segment| {
+            trace::defined(h.shared, segment.name());
+            matchers::define(segment, h.registry, &mut h.matchers)
+        })
         .and_then(|()| evaluate_segments(h, &segments));
     h.matchers = outer;
+    trace::forget(h.shared, known);
     result
 }
 
@@ -109,14 +114,18 @@ pub(crate) fn yielded(segment: &Segment, value: ConfigValue) -> Yielded {
 /// Labels an unknown directive and names the nearest known one.
 pub(crate) fn point_at(error: Diagnostic, segment: &Segment, registry: &Registry) -> Diagnostic {
     let known = registry.directives.iter().map(|directive| directive.name);
-    let near = nearest(segment.directive(), known);
+    let name = segment.directive();
+    let help = plugins::directive_help(name).or_else(|| {
+        let known = known.chain(["import"]);
+        nearest(name, known).map(|near| format!("did you mean `{near}`?"))
+    });
     let error = error.code("adapter::unknown_directive");
     let error = match segment.name() {
         Some(token) => error.labelled(token, "no such directive"),
         None => error,
     };
-    match near {
-        Some(near) => error.help(format!("did you mean `{near}`?")),
+    match help {
+        Some(help) => error.help(help),
         None => error,
     }
 }
@@ -126,12 +135,15 @@ pub(crate) fn point_at(error: Diagnostic, segment: &Segment, registry: &Registry
 /// # Errors
 /// The directive's mistake.
 pub(crate) fn run(h: &mut Helper<'_>, directive: &Directive) -> ParseResult<Vec<ConfigValue>> {
-    match directive.kind {
-        DirectiveKind::Values(parse) => parse(h),
+    let place = trace::place(h);
+    let mut values = match directive.kind {
+        DirectiveKind::Values(parse) => parse(h)?,
         DirectiveKind::Handler(parse) => {
             let set = h.extract_matcher_set()?;
             let handler = parse(h)?;
-            Ok(h.route(set, handler))
+            h.route(set, handler)
         }
-    }
+    };
+    trace::mark(h.shared, place, &mut values);
+    Ok(values)
 }

@@ -19,9 +19,13 @@ mod address;
 mod block;
 mod directives;
 mod fields;
+mod freeze;
 mod go_sort;
+mod hints;
 mod issuer;
+pub mod lints;
 mod listeners;
+mod locate;
 mod log_config;
 mod logs;
 mod matchers;
@@ -30,12 +34,16 @@ mod named_routes;
 mod options;
 mod origins;
 mod pki;
+mod plugins;
+mod recover;
 mod routes;
 mod servers;
 mod shorthand;
 mod site;
 mod storage;
 mod tls_app;
+mod trace;
+mod usage;
 
 #[cfg(test)]
 mod tests;
@@ -47,7 +55,8 @@ use caddis_core::directive::AdaptState;
 
 pub use block::parse_routes;
 pub use directives::DIRECTIVES;
-pub use origins::Origins;
+pub use locate::locate;
+pub use origins::{Origins, Place};
 
 use named_routes::NamedRoutes;
 use options::Options;
@@ -70,7 +79,45 @@ pub struct Adapted {
 /// All mistakes in options and directives in the order of the file, or the first one that shows when
 /// sites are put together.
 pub fn adapt(file: &File, registry: &Registry) -> Result<Adapted, Vec<Diagnostic>> {
+    run(file, registry, AdaptState::default()).map(|(adapted, _)| adapted)
+}
+
+/// The JSON of the configuration, compact and as Caddy writes it, with the warnings. Takes less time
+/// and memory than [`adapt`] and writing.
+///
+/// # Errors
+/// As [`adapt`].
+pub fn adapt_to_text(
+    file: &File,
+    registry: &Registry,
+) -> Result<(String, Vec<Diagnostic>), Vec<Diagnostic>> {
     let mut shared = AdaptState::default();
+    freeze::begin(&mut shared);
+    let (adapted, frozen) = run(file, registry, shared)?;
+    let text = caddis_config::json::write::to_string(&adapted.config)
+        .map_err(|error| vec![Diagnostic::error(format!("encoding config: {error}"))])?;
+    let text = match frozen {
+        Some(frozen) => frozen.thaw(&text),
+        None => text,
+    };
+    Ok((text, adapted.warnings))
+}
+
+/// [`adapt`], with the place of each handler among the origins.
+///
+/// # Errors
+/// As [`adapt`].
+pub fn adapt_traced(file: &File, registry: &Registry) -> Result<Adapted, Vec<Diagnostic>> {
+    let mut shared = AdaptState::default();
+    trace::begin(&mut shared);
+    run(file, registry, shared).map(|(adapted, _)| adapted)
+}
+
+fn run(
+    file: &File,
+    registry: &Registry,
+    mut shared: AdaptState,
+) -> Result<(Adapted, Option<freeze::Frozen>), Vec<Diagnostic>> {
     let mut errors = check_keys(&file.blocks, registry);
     let (option_block, blocks) = match file.blocks.split_first() {
         Some((first, rest)) if first.keys.is_empty() => (Some(first), rest),
@@ -78,9 +125,10 @@ pub fn adapt(file: &File, registry: &Registry) -> Result<Adapted, Vec<Diagnostic
     };
     let segments = option_block.map_or(&[][..], |block| &block.segments);
     let options = options::evaluate(segments, registry, &mut shared, &mut errors);
-    let blocks = expanded(blocks);
-    let (named, sites): (Vec<_>, Vec<_>) =
-        blocks.into_iter().partition(|block| block.is_named_route);
+    let (named, sites): (Vec<&ServerBlock>, Vec<&ServerBlock>) =
+        blocks.iter().partition(|block| block.is_named_route);
+    let named: Vec<ServerBlock> =
+        named.into_iter().map(|block| shorthand::expanded(block).into_owned()).collect();
     let key = |block: &ServerBlock| block.keys.first().map(|key| key.text.to_string());
     shared.named_routes = named.iter().filter_map(key).collect();
     let named = named_routes::extract(&named, registry, &options, &mut shared, &mut errors);
@@ -88,7 +136,11 @@ pub fn adapt(file: &File, registry: &Registry) -> Result<Adapted, Vec<Diagnostic
     if !errors.is_empty() {
         return Err(errors);
     }
-    assemble(&sites, &named, &options, registry, shared).map_err(|error| vec![error])
+    let mut adapted = assemble(&sites, &named, &options, registry, &mut shared)
+        .map_err(|error| vec![hints::improve(error, None, registry)])?;
+    let servers = adapted.config.apps.http.iter().flat_map(|http| http.servers.keys());
+    adapted.origins.add_options(segments, servers);
+    Ok((adapted, freeze::finish(&mut shared)))
 }
 
 /// Keys that are probably directives or matchers outside of a site.
@@ -113,30 +165,22 @@ fn check_keys(blocks: &[ServerBlock], registry: &Registry) -> Vec<Diagnostic> {
     errors
 }
 
-/// The blocks with long placeholder names.
-fn expanded(blocks: &[ServerBlock]) -> Vec<ServerBlock> {
-    let mut blocks = blocks.to_vec();
-    for segment in blocks.iter_mut().flat_map(|block| &mut block.segments) {
-        shorthand::expand_segment(segment);
-    }
-    blocks
-}
-
 /// Puts sites and options together.
 fn assemble(
     sites: &[Site],
     named_routes: &NamedRoutes,
     options: &Options,
     registry: &Registry,
-    mut shared: AdaptState,
+    shared: &mut AdaptState,
 ) -> Result<Adapted, Diagnostic> {
     let mut pairings = listeners::pair(sites, options)?;
     let inputs = servers::Inputs { sites, named_routes, options, registry };
-    let (servers, places) = servers::build(&mut pairings, &inputs, &mut shared)?;
-    let mut origins = origins::of_servers(&pairings, places, &servers);
+    let (mut servers, places) = servers::build(&mut pairings, &inputs, shared)?;
+    let mut origins = origins::of_servers(&pairings, sites, places, &servers);
+    trace::collect(shared, &mut servers, &mut origins);
     let tls = tls_app::build(&pairings, sites, options)?;
     if let Some(tls) = &tls {
-        origins.add_policies(&pairings, tls);
+        origins.add_policies(&pairings, sites, tls);
     }
     let apps = Apps {
         filesystems: options.filesystems.clone(),
@@ -152,7 +196,7 @@ fn assemble(
         storage: options.values.get("storage").cloned(),
         apps,
     };
-    Ok(Adapted { config, warnings: shared.warnings, origins })
+    Ok(Adapted { config, warnings: std::mem::take(&mut shared.warnings), origins })
 }
 
 fn http_app(

@@ -1,7 +1,8 @@
 //! Sites to listeners: which addresses serve which keys of which sites, and which addresses serve
 //! the same and so become one server.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{Hash, Hasher};
 
 use caddis_caddyfile::{Diagnostic, Token};
 use caddis_config::NetworkAddress;
@@ -140,33 +141,65 @@ fn listeners(
     Ok(found)
 }
 
+/// An address and the sites that each of its protocols serves; none where they were taken.
+type Slots = (String, Vec<(String, Option<Vec<Served>>)>);
+
 /// Joins addresses and protocols that serve the same.
-fn consolidate(mut map: Map<Served>) -> Vec<Pairing> {
-    let order: Vec<(String, Vec<String>)> = map
-        .iter()
-        .map(|(address, protocols)| (address.clone(), protocols.keys().cloned().collect()))
-        .collect();
+fn consolidate(map: Map<Served>) -> Vec<Pairing> {
+    let slots = |by_protocol: BTreeMap<String, Vec<Served>>| {
+        by_protocol.into_iter().map(|(protocol, sites)| (protocol, Some(sites))).collect()
+    };
+    let mut slots: Vec<Slots> =
+        map.into_iter().map(|(address, by_protocol)| (address, slots(by_protocol))).collect();
+    let alike = alike(&slots);
     let mut pairings = Vec::new();
-    for (address, _) in &order {
+    for at in 0..slots.len() {
         // Those that were joined with an earlier address are gone; those that are joined with an
         // earlier protocol of this address leave an empty server behind, as in Caddy.
-        let protocols: Vec<String> = map[address].keys().cloned().collect();
-        for protocol in protocols {
-            let sites = map[address].get(&protocol).cloned().unwrap_or_default();
-            let mut addresses = Vec::new();
-            for (other, by_protocol) in &mut map {
-                let same: Vec<String> = by_protocol
-                    .iter()
-                    .filter(|(_, others)| **others == sites)
-                    .map(|(protocol, _)| protocol.clone())
-                    .collect();
-                by_protocol.retain(|protocol, _| !same.contains(protocol));
-                if !same.is_empty() {
-                    addresses.push((other.clone(), same));
+        let waiting = |(_, sites): &(String, Option<Vec<Served>>)| sites.is_some();
+        let own: Vec<usize> =
+            (0..slots[at].1.len()).filter(|slot| waiting(&slots[at].1[*slot])).collect();
+        for slot in own {
+            let Some(sites) = slots[at].1[slot].1.clone() else {
+                pairings.push(Pairing::default());
+                continue;
+            };
+            let mut addresses: Vec<(String, Vec<String>)> = Vec::new();
+            for (other, other_slot) in &alike[&fingerprint(&sites)] {
+                let (address, by_protocol) = &mut slots[*other];
+                let (protocol, others) = &mut by_protocol[*other_slot];
+                if others.as_ref() != Some(&sites) {
+                    continue;
+                }
+                *others = None;
+                match addresses.last_mut() {
+                    Some((last, protocols)) if last == address => protocols.push(protocol.clone()),
+                    _ => addresses.push((address.clone(), vec![protocol.clone()])),
                 }
             }
             pairings.push(Pairing { addresses, sites });
         }
     }
     pairings
+}
+
+/// Where lists of sites are that may be the same, by fingerprint.
+fn alike(slots: &[Slots]) -> HashMap<u64, Vec<(usize, usize)>> {
+    let mut alike: HashMap<u64, Vec<(usize, usize)>> = HashMap::new();
+    for (at, (_, by_protocol)) in slots.iter().enumerate() {
+        for (slot, (_, sites)) in by_protocol.iter().enumerate() {
+            let sites = sites.as_deref().unwrap_or_default();
+            alike.entry(fingerprint(sites)).or_default().push((at, slot));
+        }
+    }
+    alike
+}
+
+fn fingerprint(sites: &[Served]) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    for served in sites {
+        (served.site, served.keys.len()).hash(&mut hasher);
+        served.keys.first().map(|key| key.token.text.as_str()).hash(&mut hasher);
+    }
+    hasher.finish()
 }

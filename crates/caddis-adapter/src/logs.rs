@@ -43,6 +43,8 @@ pub(crate) fn build(pairings: &[Pairing], sites: &[Site], options: &Options) -> 
         // What has a log of its own is not to be in the default one too.
         let default = logging.logs.entry(DEFAULT.to_owned()).or_default();
         default.exclude.extend(included);
+    }
+    if let Some(default) = logging.logs.get_mut(DEFAULT) {
         default.exclude.sort();
         default.exclude.dedup();
     }

@@ -8,7 +8,7 @@ use caddis_core::directive::AdaptState;
 use caddis_core::{Helper, Registry};
 
 use crate::options::Options;
-use crate::{block, routes};
+use crate::{block, hints, routes, trace};
 
 /// The named routes of a file.
 #[derive(Debug, Default)]
@@ -57,7 +57,8 @@ pub(crate) fn extract(
     errors: &mut Vec<Diagnostic>,
 ) -> NamedRoutes {
     let mut named = NamedRoutes::default();
-    let (groups, notes) = (shared.next_group, std::mem::take(&mut shared.notes));
+    let (groups, mut notes) = (shared.next_group, std::mem::take(&mut shared.notes));
+    trace::carry(&mut notes, &mut shared.notes);
     shared.next_group = 0;
     for block in blocks {
         let Some(key) = block.keys.first() else { continue };
@@ -71,11 +72,15 @@ pub(crate) fn extract(
                 named.routes.insert(key.text.to_string(), route);
                 named.invokes.insert(key.text.to_string(), std::mem::take(&mut shared.invoked));
             }
-            Err(error) => errors.push(error),
+            Err(error) => {
+                let segment = block.segments.first();
+                errors.push(hints::improve(error, segment, registry));
+            }
         }
         shared.invoked.clear();
     }
     shared.next_group = groups;
+    trace::carry(&mut shared.notes, &mut notes);
     shared.notes = notes;
     named
 }

@@ -51,12 +51,13 @@ pub(crate) fn build_placed(
 /// # Errors
 /// A directive that has no place in the order.
 pub(crate) fn sort(
-    values: &mut [Yielded],
+    values: &mut Vec<Yielded>,
     registry: &Registry,
     shared: &AdaptState,
 ) -> ParseResult<()> {
     let order = order(registry, shared);
     let mut keyed = Vec::with_capacity(values.len());
+    let mut places = Vec::with_capacity(values.len());
     for (at, value) in values.iter().enumerate() {
         let Some(position) = order.iter().position(|name| *name == value.directive) else {
             let message = format!(
@@ -66,11 +67,12 @@ pub(crate) fn sort(
             let error = Diagnostic::error(message).code("adapter::unordered");
             return Err(error.labelled(&value.at, "has no place in the order"));
         };
-        keyed.push((SortKey::of(position, value), at));
+        keyed.push(SortKey::of(position, value));
+        places.push(at);
     }
-    sort_stable_by(&mut keyed, |a, b| a.0.less(&b.0));
-    let sorted: Vec<_> = keyed.iter().map(|(_, at)| values[*at].clone()).collect();
-    values.clone_from_slice(&sorted);
+    sort_stable_by(&mut places, |a, b| keyed[*a].less(&keyed[*b]));
+    let mut taken: Vec<Option<Yielded>> = values.drain(..).map(Some).collect();
+    values.extend(places.into_iter().filter_map(|at| taken[at].take()));
     Ok(())
 }
 
@@ -128,8 +130,7 @@ impl SortKey {
         let (Some(a), Some(b)) = (&self.path, &other.path) else {
             return self.has_matchers && !other.has_matchers;
         };
-        let trimmed = |path: &str| path.strip_suffix('*').unwrap_or(path).to_owned();
-        let (bare_a, bare_b) = (trimmed(a), trimmed(b));
+        let [bare_a, bare_b] = [a, b].map(|path| path.strip_suffix('*').unwrap_or(path));
         if bare_a == bare_b {
             return a.len() < b.len();
         }

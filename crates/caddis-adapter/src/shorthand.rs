@@ -2,7 +2,9 @@
 //!
 //! Replaced in every token of sites and named routes; not in global options.
 
-use caddis_caddyfile::Segment;
+use std::borrow::Cow;
+
+use caddis_caddyfile::{Segment, ServerBlock};
 
 /// Names that stand for one placeholder.
 const PLAIN: &[(&str, &str)] = &[
@@ -59,6 +61,17 @@ const FAMILIES: &[(&str, &str, bool)] = &[
     ("vars", "http.vars", false),
 ];
 
+/// A block with long names; itself if it has no braces in its words.
+pub(crate) fn expanded(block: &ServerBlock) -> Cow<'_, ServerBlock> {
+    let segments = || block.segments.iter().flat_map(|segment| &segment.0);
+    if !segments().any(|token| token.text.len() > 2 && token.text.contains('{')) {
+        return Cow::Borrowed(block);
+    }
+    let mut block = block.clone();
+    block.segments.iter_mut().for_each(expand_segment);
+    Cow::Owned(block)
+}
+
 /// Replaces the short names in the tokens of a segment.
 pub(crate) fn expand_segment(segment: &mut Segment) {
     for token in &mut segment.0 {
@@ -96,7 +109,13 @@ fn expand(text: &str) -> Option<String> {
     changed.then_some(out)
 }
 
-fn long_name(name: &str) -> Option<String> {
+/// The short names, for "did you mean".
+pub(crate) fn short_names() -> impl Iterator<Item = &'static str> {
+    PLAIN.iter().map(|(short, _)| *short)
+}
+
+/// The name that a short one stands for.
+pub(crate) fn long_name(name: &str) -> Option<String> {
     if let Some((_, long)) = PLAIN.iter().find(|(short, _)| *short == name) {
         return Some((*long).to_owned());
     }

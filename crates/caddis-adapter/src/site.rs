@@ -1,6 +1,6 @@
 //! Site blocks: what their directives yield, by class.
 
-use caddis_caddyfile::{Diagnostic, Dispenser, Segment, ServerBlock, Token};
+use caddis_caddyfile::{Diagnostic, Dispenser, Segment, ServerBlock, Span, Token};
 use caddis_config::{Ca, ConnectionPolicy, CustomLog, Route};
 use caddis_core::directive::AdaptState;
 use caddis_core::{ConfigValue, Helper, Registry};
@@ -10,6 +10,7 @@ use crate::block::{self, Yielded};
 use crate::issuer::SharedIssuer;
 use crate::matchers::{self, Definitions};
 use crate::options::Options;
+use crate::{freeze, hints, recover, trace};
 
 /// Hosts to listen on, with the protocols there.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -51,6 +52,8 @@ pub(crate) struct Pile {
     pub(crate) logs: Vec<NamedLog>,
     pub(crate) cas: Vec<(String, Ca)>,
     pub(crate) invoked: Vec<String>,
+    /// The first `tls` directive.
+    pub(crate) tls_at: Option<Span>,
 }
 
 impl Pile {
@@ -95,7 +98,7 @@ pub(crate) struct Site {
 ///
 /// Goes on after a mistake; the mistakes are in the order of the file.
 pub(crate) fn evaluate(
-    blocks: &[ServerBlock],
+    blocks: &[&ServerBlock],
     registry: &Registry,
     options: &Options,
     shared: &mut AdaptState,
@@ -112,7 +115,8 @@ pub(crate) fn evaluate(
             errors.push(error);
             continue;
         }
-        sites.push(evaluate_site(block, registry, options, shared, errors));
+        let block = crate::shorthand::expanded(block);
+        sites.push(evaluate_site(&block, registry, options, shared, errors));
     }
     sites
 }
@@ -126,8 +130,14 @@ fn evaluate_site(
 ) -> Site {
     let mut definitions = Definitions::new();
     for segment in block.segments.iter().filter(|segment| block::is_definition(segment)) {
+        trace::defined(shared, segment.name());
         if let Err(error) = matchers::define(segment, registry, &mut definitions) {
-            errors.push(error);
+            let again =
+                |rest: &Segment| matchers::define(rest, registry, &mut Definitions::new()).err();
+            let found = recover::all(segment, error, again);
+            errors.extend(found.into_iter().map(|e| hints::improve(e, Some(segment), registry)));
+            // Its uses are no further mistakes.
+            definitions.entry(segment.directive().to_owned()).or_default();
         }
     }
     let keys: Vec<String> = block.key_texts().map(str::to_owned).collect();
@@ -142,11 +152,29 @@ fn evaluate_site(
     let mut pile = Pile::default();
     for segment in block.segments.iter().filter(|segment| !block::is_definition(segment)) {
         match evaluate_directive(&mut h, segment, block.has_braces) {
-            Ok(values) => values.into_iter().for_each(|value| pile.add(value)),
-            Err(error) => errors.push(error),
+            Ok(values) => {
+                if segment.directive() == "tls" && pile.tls_at.is_none() {
+                    pile.tls_at = segment.name().map(|name| name.span);
+                }
+                for mut value in values {
+                    freeze::value(h.shared, &mut value.value);
+                    pile.add(value);
+                }
+            }
+            Err(error) => {
+                let warnings = h.shared.warnings.len();
+                let found = recover::all(segment, error, |rest| {
+                    let next = evaluate_directive(&mut h, rest, block.has_braces).err();
+                    h.shared.warnings.truncate(warnings);
+                    next
+                });
+                let improved = |error| hints::improve(error, Some(segment), registry);
+                errors.extend(found.into_iter().map(improved));
+            }
         }
         pile.invoked.append(&mut h.shared.invoked);
     }
+    trace::forget(shared, 0);
     Site { keys: block.keys.clone(), pile }
 }
 

@@ -69,7 +69,12 @@ pub(crate) fn dns_provider(d: &mut Dispenser) -> ParseResult<Json> {
     let mut d = d.new_from_next_segment();
     d.next();
     let mut fields = Map::new();
-    if d.next_arg() {
+    if name == "exec" {
+        let command = d.remaining_args();
+        if !command.is_empty() {
+            fields.insert("command".to_owned(), command.into());
+        }
+    } else if d.next_arg() {
         let field = ARGUMENTS.iter().find(|(provider, _)| *provider == name);
         let field = field.map_or("argument", |(_, field)| *field);
         fields.insert(field.to_owned(), d.val().into());

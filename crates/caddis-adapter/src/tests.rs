@@ -397,3 +397,30 @@ fn words_that_do_not_exist() {
         assert_eq!(errors(text), [sentence], "{text}");
     }
 }
+
+#[test]
+fn text_is_the_same_as_the_config_written() {
+    for text in [
+        "a.com {\n\trespond \"\\\"x\\\"\"\n\thandle /a {\n\t\trespond y\n\t}\n}\nb.com {\n\trespond z\n}\n",
+        ":80 {\n\trespond x\n\thandle_errors {\n\t\trespond e\n\t}\n}\n",
+        "",
+    ] {
+        let (file, found) =
+            caddis_caddyfile::parse("Caddyfile", text.as_bytes(), &MemoryLoader::new());
+        assert!(found.is_empty(), "{found:?}");
+        let config = adapt(&file, &registry()).unwrap().config;
+        let (written, _) = crate::adapt_to_text(&file, &registry()).unwrap();
+        assert_eq!(written, caddis_config::json::write::to_string(&config).unwrap());
+    }
+}
+
+#[test]
+fn ports_with_the_same_sites_share_a_server() {
+    let site =
+        |at: u32| format!(":{} {{\n\tbind 127.0.0.1 127.0.0.2\n\trespond x\n}}\n", 1000 + at);
+    let text: String = (0..500).map(site).collect();
+    let config = adapted(&text);
+    let servers = config["apps"]["http"]["servers"].as_object().unwrap();
+    assert_eq!(servers.len(), 500);
+    assert_eq!(servers["srv7"]["listen"], json!(["127.0.0.1:1007", "127.0.0.2:1007"]));
+}

@@ -1,6 +1,9 @@
 //! What a Caddyfile is made of after parsing: blocks with keys and directives.
 
+use smol_str::SmolStr;
+
 use crate::source::SourceMap;
+use crate::span::Span;
 use crate::token::Token;
 
 /// One directive: its name, its arguments and the tokens of its block, braces and all.
@@ -51,4 +54,17 @@ pub struct File {
     pub blocks: Vec<ServerBlock>,
     /// The texts.
     pub sources: SourceMap,
+    /// The snippets that were defined.
+    pub snippets: Vec<SnippetNote>,
+}
+
+/// A snippet that was defined.
+#[derive(Clone, Debug)]
+pub struct SnippetNote {
+    /// Its name.
+    pub name: SmolStr,
+    /// Where it was defined.
+    pub span: Span,
+    /// Whether an import names it.
+    pub used: bool,
 }

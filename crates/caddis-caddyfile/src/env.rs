@@ -14,6 +14,8 @@ use crate::span::{FileId, Span};
 pub(crate) struct Expanded<'a> {
     pub(crate) text: Cow<'a, str>,
     replaced: Vec<Replaced>,
+    /// Places of variables that are not set and have no default.
+    pub(crate) unset: Vec<(u32, u32)>,
 }
 
 /// One replacement: where the value is now, and where `{$VAR}` was.
@@ -25,7 +27,7 @@ struct Replaced {
 impl<'a> Expanded<'a> {
     /// A text without replacements.
     pub(crate) fn plain(text: &'a str) -> Self {
-        Self { text: Cow::Borrowed(text), replaced: Vec::new() }
+        Self { text: Cow::Borrowed(text), replaced: Vec::new(), unset: Vec::new() }
     }
 
     /// The place in the original text of a range of this one.
@@ -57,6 +59,7 @@ pub(crate) fn expand<'a>(text: &'a str, loader: &dyn Loader) -> Result<Expanded<
     const OPEN: &str = "{$";
     let mut out = String::new();
     let mut replaced = Vec::new();
+    let mut unset = Vec::new();
     let mut copied = 0;
     let mut from = 0;
     while let Some(open) = text[from..].find(OPEN).map(|at| from + at) {
@@ -70,13 +73,16 @@ pub(crate) fn expand<'a>(text: &'a str, loader: &dyn Loader) -> Result<Expanded<
             continue;
         }
         let (name, default) = match inside.split_once(':') {
-            Some((name, default)) => (name, default),
-            None => (inside, ""),
+            Some((name, default)) => (name, Some(default)),
+            None => (inside, None),
         };
         let value = loader.env(name);
+        if value.is_none() && default.is_none() {
+            unset.push((open as u32, from as u32));
+        }
         out.push_str(&text[copied..open]);
         let start = out.len();
-        out.push_str(value.as_deref().unwrap_or(default));
+        out.push_str(value.as_deref().or(default).unwrap_or(""));
         replaced.push(Replaced { now: (start, out.len()), was: (open, from) });
         copied = from;
         if out.len() > limits::TEXT_BYTES {
@@ -90,7 +96,7 @@ pub(crate) fn expand<'a>(text: &'a str, loader: &dyn Loader) -> Result<Expanded<
     if out.len() > limits::TEXT_BYTES {
         return Err(too_long());
     }
-    Ok(Expanded { text: Cow::Owned(out), replaced })
+    Ok(Expanded { text: Cow::Owned(out), replaced, unset })
 }
 
 fn too_long() -> Diagnostic {

@@ -19,7 +19,7 @@ mod span;
 mod text;
 mod token;
 
-pub use ast::{File, Segment, ServerBlock};
+pub use ast::{File, Segment, ServerBlock, SnippetNote};
 pub use diagnostic::{Diagnostic, Parts, Result, Severity, WithSources, nearest};
 pub use dispenser::{Dispenser, MATCHER_NAME, ScalarVal};
 pub use loader::{FsLoader, Loader, MemoryLoader};

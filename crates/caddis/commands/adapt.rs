@@ -1,36 +1,50 @@
 //! `caddis adapt`: a Caddyfile as JSON.
 
-use std::process::ExitCode;
+use std::{io::Write, process::ExitCode};
 
-use caddis_engine::Engine;
+use caddis_caddyfile::Diagnostic;
+use caddis_config::json::write;
 
-use super::{Outcome, explain};
-use crate::{args::Adapt, registry, source};
+use super::{Outcome, check, drawn};
+use crate::{
+    args::Adapt,
+    registry, report,
+    source::{self, Text},
+};
 
 /// Prints the JSON of a config, its warnings on standard error.
 pub(crate) fn adapt(flags: &Adapt) -> Outcome {
     let registry = registry::standard();
-    let mut config = flags.config.clone();
-    if config.adapter.is_none() && config.config.is_some() {
-        config.adapter = Some("caddyfile".into());
-    }
-    let loaded = source::load(&config, &registry).map_err(|failure| explain(&failure))?.ok_or(
+    let name = source::name_of(&flags.config).ok_or(
         "input file required when there is no Caddyfile in current directory (use --config flag)",
     )?;
-    for warning in &loaded.warnings {
-        eprintln!("{warning}");
+    let input = source::read(&name).map_err(|error| format!("reading input file: {error}"))?;
+    let adapter = flags.config.adapter.as_deref().unwrap_or("caddyfile");
+    if adapter != "caddyfile" {
+        return Err(format!("unrecognized config adapter: {adapter}"));
     }
-    let typed: Result<caddis_config::Config, _> = caddis_config::decode(loaded.json.clone());
-    let text = match (&typed, flags.pretty) {
-        (Ok(config), true) => caddis_config::json::write::to_string_pretty(config),
-        (Ok(config), false) => caddis_config::json::write::to_string(config),
-        (Err(_), true) => caddis_config::json::write::to_string_pretty(&loaded.json),
-        (Err(_), false) => caddis_config::json::write::to_string(&loaded.json),
-    };
-    println!("{}", text.map_err(|error| error.to_string())?);
+    let (mut text, warnings, sources) =
+        source::adapt_text(&name, &input, &registry).map_err(|failure| {
+            let message = drawn(&failure);
+            // Here it goes without saying what was done.
+            message.strip_prefix("adapting config using caddyfile: ").unwrap_or(&message).to_owned()
+        })?;
+    report::draw(&warnings, &sources);
+    if flags.pretty {
+        let config = caddis_config::from_str(&text).map_err(|error| error.to_string())?;
+        text = write::to_string_pretty(&config).map_err(|error| error.to_string())?;
+    }
+    text.push('\n');
+    // A reader that went away is no failure of adapting.
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
     if flags.validate {
-        Engine::validate(&registry, &loaded.json)
-            .map_err(|error| format!("validation: {error}"))?;
+        let text = Text { name, bytes: input, adapter: adapter.to_owned() };
+        let (all, sources) = check::findings(&text, &registry, &[]);
+        let errors: Vec<_> = all.into_iter().filter(Diagnostic::is_error).collect();
+        report::draw(&errors, &sources);
+        if let Some(first) = errors.first() {
+            return Err(format!("validation: {first}"));
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,48 +1,132 @@
-//! `caddis check` (and `validate`): every mistake of a config at once.
+//! `caddis check` (and `validate`): every mistake of a config at once, and what is most likely one.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, sync::Arc};
 
-use caddis_engine::{Engine, LoadError};
+use caddis_adapter::lints;
+use caddis_caddyfile::{Diagnostic, FsLoader};
+use caddis_core::Registry;
 
 use super::Outcome;
 use crate::{
-    args::Config,
-    registry, report,
-    source::{self, Failure},
+    args::Check,
+    diagnose::{self, Found, Traced},
+    registry,
+    report::{self, Format},
+    source::{self, Failure, Text},
 };
 
 /// Checks a config as far as it can be without opening sockets.
-pub(crate) fn check(flags: &Config) -> Outcome {
-    let registry = registry::standard();
-    let loaded = match source::load(flags, &registry) {
-        Ok(Some(loaded)) => loaded,
+pub(crate) fn check(flags: &Check) -> Outcome {
+    if let Some(code) = &flags.explain {
+        return explain_code(code);
+    }
+    if let Some(code) = flags.allow.iter().find(|code| lints::lint(code).is_none()) {
+        return Err(unknown_code(code));
+    }
+    let text = match source::read_text(&flags.config) {
+        Ok(Some(text)) => text,
         Ok(None) => {
             let message = "no config file to check; name one with --config, or run this where the Caddyfile is";
             return Err(message.into());
         }
-        Err(Failure::Message(message)) => return Err(message),
-        Err(Failure::Diagnostics(all, sources)) => {
-            report::draw(&all, &sources);
-            let errors = all.iter().filter(|one| one.is_error()).count();
-            let first = Failure::Diagnostics(all, sources).to_string();
-            let plural = if errors == 1 { "mistake" } else { "mistakes" };
-            eprintln!("{errors} {plural} found");
-            return Err(first);
+        Err(failure) => return Err(failure.to_string()),
+    };
+    let (all, sources) = findings(&text, &registry::standard(), &flags.allow);
+    if flags.format == Format::Text {
+        report::draw(&all, &sources);
+    } else {
+        report::print(flags.format, &all, &sources);
+    }
+    let folded = report::folded(&all);
+    let errors = folded.iter().filter(|(one, _)| one.is_error()).count();
+    let warnings = folded.len() - errors;
+    if errors > 0 {
+        eprintln!("{}", count(errors, "mistake") + " found");
+        return Err(Failure::Diagnostics(all, sources).to_string());
+    }
+    if warnings > 0 && flags.strict {
+        return Err(format!("{} found, and --strict was given", count(warnings, "warning")));
+    }
+    if flags.format == Format::Text {
+        match warnings {
+            0 => println!("Valid configuration"),
+            some => println!("Valid configuration, {}", count(some, "warning")),
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+/// All that is wrong or odd in a config.
+pub(crate) fn findings(text: &Text, registry: &Registry, allowed: &[String]) -> Found {
+    if text.is_json() { in_json(text, registry) } else { in_caddyfile(text, registry, allowed) }
+}
+
+fn in_json(text: &Text, registry: &Registry) -> Found {
+    match source::parse_json(text) {
+        Ok(json) => diagnose::in_json(text, &diagnose::mistakes(registry, &json), registry),
+        Err(Failure::Diagnostics(all, sources)) => (all, sources),
+        Err(Failure::Message(message)) => (vec![Diagnostic::error(message)], Arc::default()),
+    }
+}
+
+fn in_caddyfile(text: &Text, registry: &Registry, allowed: &[String]) -> Found {
+    let (file, mut all) = caddis_caddyfile::parse(&text.name, &text.bytes, &FsLoader);
+    let adapted = match caddis_adapter::adapt_traced(&file, registry) {
+        Ok(adapted) => adapted,
+        Err(errors) => {
+            all.extend(errors);
+            in_order(&mut all);
+            return (all, Arc::new(file.sources));
         }
     };
-    report::draw(&loaded.warnings, &loaded.sources);
-    match Engine::validate(&registry, &loaded.json) {
-        Ok(()) => {
-            println!("Valid configuration");
-            Ok(ExitCode::SUCCESS)
-        }
-        Err(LoadError::Config(errors)) => {
-            for error in &errors {
-                eprintln!("× {error}");
-            }
-            let name = loaded.file.as_deref().unwrap_or("the config");
-            Err(format!("{name}: {} mistake(s) found", errors.len()))
-        }
-        Err(LoadError::Activate(message)) => Err(message),
+    if all.iter().any(Diagnostic::is_error) {
+        return (all, Arc::new(file.sources));
     }
+    let found = match serde_json::to_value(&adapted.config) {
+        Ok(json) => diagnose::mistakes(registry, &json),
+        Err(error) => {
+            vec![caddis_config::ConfigError::new("", format!("encoding config: {error}"))]
+        }
+    };
+    all.extend(lints::run(&file, &adapted, allowed));
+    let traced = Traced { file, adapted };
+    all.extend(found.iter().map(|error| traced.at(error)));
+    in_order(&mut all);
+    (all, Arc::new(traced.file.sources))
+}
+
+/// Sorts findings by place; those without one come last.
+fn in_order(all: &mut [Diagnostic]) {
+    all.sort_by_key(|one| {
+        let place = one.labels.first().map(|(span, _)| (span.file, span.start));
+        (place.is_none(), place)
+    });
+}
+
+fn unknown_code(code: &str) -> String {
+    let known = lints::LINTS.iter().map(|lint| lint.code);
+    let near = caddis_caddyfile::nearest(code, known);
+    let hint = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+    format!("there is no lint {code}{hint} (`caddis check --explain list` names all)")
+}
+
+/// `--explain CODE`, and `--explain list`.
+fn explain_code(code: &str) -> Outcome {
+    if code == "list" {
+        for lint in lints::LINTS {
+            println!("{:24}{}", lint.code, lint.summary);
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let lint = lints::lint(code).ok_or_else(|| unknown_code(code))?;
+    println!("{}: {}\n\n{}\n", lint.code, lint.summary, lint.explanation);
+    println!(
+        "To allow it: `# caddis: allow {0}` on the line or right above, or --allow {0}.",
+        lint.code
+    );
+    Ok(ExitCode::SUCCESS)
 }

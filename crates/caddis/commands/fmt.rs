@@ -1,4 +1,4 @@
-//! `caddis fmt`: the Caddyfile in its standard form.
+//! `caddis fmt`: the Caddyfile in its standard form (spec A047).
 
 use std::{
     io::{Read, Write},
@@ -8,76 +8,149 @@ use std::{
 use super::Outcome;
 use crate::args::Fmt;
 
+/// Cells of the table that finds the lines two texts share; larger texts are shown as replaced.
+const LARGEST_TABLE: usize = 16 << 20;
+
 /// Formats a file or standard input. Exit code 1 where the file differs (and was not written).
 pub(crate) fn fmt(flags: &Fmt) -> Outcome {
+    if let (Some(path), Some(config)) = (&flags.path, &flags.config) {
+        return Err(format!("fmt does not support multiple files {config} {path}"));
+    }
     let name = flags.path.as_deref().or(flags.config.as_deref()).unwrap_or("Caddyfile");
-    let stdin = name == "-";
-    let text = if stdin {
-        let mut text = Vec::new();
-        std::io::stdin()
-            .read_to_end(&mut text)
-            .map_err(|error| format!("reading stdin: {error}"))?;
-        text
-    } else {
-        std::fs::read(name).map_err(|error| format!("reading input file: open {name}: {error}"))?
-    };
+    if name == "-" {
+        return standard_input();
+    }
+    let text = std::fs::read(name)
+        .map_err(|error| format!("reading input file: open {name}: {}", plain(&error)))?;
     let formatted = caddis_caddyfile::format(&text);
-    if flags.overwrite && !stdin {
+    if flags.overwrite {
         if formatted != text {
-            std::fs::write(name, &formatted)
-                .map_err(|error| format!("overwriting formatted file: {error}"))?;
+            std::fs::write(name, &formatted).map_err(|error| {
+                format!("overwriting formatted file: open {name}: {}", plain(&error))
+            })?;
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let mut out = std::io::stdout().lock();
-    let shown = if flags.diff { difference(&text, &formatted) } else { formatted.clone() };
+    if flags.diff {
+        print(&difference(&text, &formatted));
+    } else {
+        print(&formatted);
+    }
+    let Some(line) = first_difference(&text, &formatted) else { return Ok(ExitCode::SUCCESS) };
+    Err(format!(
+        "{name}:{line}: Caddyfile input is not formatted; Tip: use '--overwrite' to update your Caddyfile in-place instead of previewing it. Consult '--help' for more options"
+    ))
+}
+
+/// Formats standard input; other flags have no meaning there.
+fn standard_input() -> Outcome {
+    let mut text = Vec::new();
+    std::io::stdin()
+        .read_to_end(&mut text)
+        .map_err(|error| format!("reading stdin: {}", plain(&error)))?;
+    print(&caddis_caddyfile::format(&text));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print(text: &[u8]) {
     // A reader that went away is no failure of formatting.
-    let _ = out.write_all(&shown);
-    let same = text.iter().filter(|byte| **byte != b'\r').eq(&formatted);
-    if stdin || same {
-        return Ok(ExitCode::SUCCESS);
+    let _ = std::io::stdout().lock().write_all(text);
+}
+
+/// What the system says, as Go says it.
+fn plain(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_lowercase()
+}
+
+/// The line of the first byte that differs; line ends of Windows make no difference.
+fn first_difference(text: &[u8], formatted: &[u8]) -> Option<usize> {
+    let text: Vec<u8> = text
+        .iter()
+        .enumerate()
+        .filter(|(at, byte)| **byte != b'\r' || text.get(at + 1) != Some(&b'\n'))
+        .map(|(_, byte)| *byte)
+        .collect();
+    if text == formatted {
+        return None;
     }
-    let line = first_difference(&text, &formatted);
-    Err(format!("{name}:{line}: Caddyfile input is not formatted; use --overwrite to format it"))
+    let same = text.iter().zip(formatted).take_while(|(old, new)| old == new);
+    Some(1 + same.filter(|(byte, _)| **byte == b'\n').count())
 }
 
-fn first_difference(text: &[u8], formatted: &[u8]) -> usize {
-    let lines = |text: &[u8]| -> Vec<Vec<u8>> {
-        text.split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect()
-    };
-    let (left, right) = (lines(text), lines(formatted));
-    left.iter().zip(&right).position(|(a, b)| a != b).unwrap_or(left.len().min(right.len())) + 1
-}
-
-/// Removed lines with `- `, added ones with `+ `, others with two spaces.
+/// All lines: removed ones after `- `, added ones after `+ `, others after two spaces.
 fn difference(text: &[u8], formatted: &[u8]) -> Vec<u8> {
-    let (left, right) = (String::from_utf8_lossy(text), String::from_utf8_lossy(formatted));
-    let (left, right): (Vec<_>, Vec<_>) = (left.lines().collect(), right.lines().collect());
-    let mut out = String::new();
-    let (mut at, mut other) = (0, 0);
-    while at < left.len() || other < right.len() {
-        match (left.get(at), right.get(other)) {
-            (Some(old), Some(new)) if old == new => {
-                out.push_str(&format!("  {old}\n"));
-                at += 1;
-                other += 1;
-            }
-            (Some(old), new) => {
-                out.push_str(&format!("- {old}\n"));
-                at += 1;
-                if let Some(new) = new
-                    && old.trim() == new.trim()
-                {
-                    out.push_str(&format!("+ {new}\n"));
-                    other += 1;
-                }
-            }
-            (None, Some(new)) => {
-                out.push_str(&format!("+ {new}\n"));
-                other += 1;
-            }
-            (None, None) => break,
+    let old: Vec<&[u8]> = text.split(|byte| *byte == b'\n').collect();
+    let new: Vec<&[u8]> = formatted.split(|byte| *byte == b'\n').collect();
+    let head = old.iter().zip(&new).take_while(|(a, b)| a == b).count();
+    let tail = old[head..].iter().rev().zip(new[head..].iter().rev());
+    let tail = tail.take_while(|(a, b)| a == b).count();
+    let mut out = Vec::with_capacity(text.len() + formatted.len());
+    let mut line = |mark: &[u8], line: &[u8]| {
+        out.extend_from_slice(mark);
+        out.extend_from_slice(line);
+        out.push(b'\n');
+    };
+    old[..head].iter().for_each(|same| line(b"  ", same));
+    middle(&old[head..old.len() - tail], &new[head..new.len() - tail], &mut line);
+    old[old.len() - tail..].iter().for_each(|same| line(b"  ", same));
+    out
+}
+
+/// The lines between the first and the last difference.
+fn middle(old: &[&[u8]], new: &[&[u8]], line: &mut impl FnMut(&[u8], &[u8])) {
+    let width = new.len() + 1;
+    if width.saturating_mul(old.len() + 1) > LARGEST_TABLE {
+        old.iter().for_each(|removed| line(b"- ", removed));
+        new.iter().for_each(|added| line(b"+ ", added));
+        return;
+    }
+    // Cell (i, j): how many lines the first i old and the first j new ones share, in order.
+    let mut shared = vec![0_u32; width * (old.len() + 1)];
+    for i in 1..=old.len() {
+        for j in 1..=new.len() {
+            shared[i * width + j] = if old[i - 1] == new[j - 1] {
+                shared[(i - 1) * width + j - 1] + 1
+            } else {
+                shared[(i - 1) * width + j].max(shared[i * width + j - 1])
+            };
         }
     }
-    out.into_bytes()
+    let (mut i, mut j) = (old.len(), new.len());
+    let mut lines: Vec<(&[u8], &[u8])> = Vec::with_capacity(i + j);
+    while i > 0 || j > 0 {
+        let here = shared[i * width + j];
+        if j > 0 && here == shared[i * width + j - 1] {
+            j -= 1;
+            lines.push((b"+ ", new[j]));
+        } else if i > 0 && here == shared[(i - 1) * width + j] {
+            i -= 1;
+            lines.push((b"- ", old[i]));
+        } else {
+            i -= 1;
+            j -= 1;
+            lines.push((b"  ", old[i]));
+        }
+    }
+    lines.iter().rev().for_each(|(mark, text)| line(mark, text));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shows_differences() {
+        let shown = difference(b"a\n b\nc", b"a\nb\nc\n");
+        assert_eq!(String::from_utf8_lossy(&shown), "  a\n-  b\n+ b\n  c\n+ \n");
+        assert_eq!(difference(b"a\n", b"a\n"), b"  a\n  \n");
+    }
+
+    #[test]
+    fn finds_the_first_difference() {
+        assert_eq!(first_difference(b"a\r\nb\r\n", b"a\nb\n"), None);
+        assert_eq!(first_difference(b"a\nb", b"a\nb\n"), Some(2));
+        assert_eq!(first_difference(b"a\n b\n", b"a\nb\n"), Some(2));
+        assert_eq!(first_difference(b"", b"\n"), Some(1));
+    }
 }

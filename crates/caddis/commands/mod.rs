@@ -1,8 +1,10 @@
 //! The commands, one file each.
 
 mod adapt;
+mod certs;
 mod check;
 mod environ;
+mod explain;
 mod file_server;
 mod fmt;
 mod hash_password;
@@ -13,6 +15,7 @@ mod reverse_proxy;
 mod run;
 mod start;
 mod stop;
+mod trust;
 
 use std::{os::unix::process::CommandExt, path::PathBuf, process::ExitCode};
 
@@ -32,8 +35,12 @@ pub(crate) fn execute(command: Command) -> Outcome {
         Command::Run(flags) => run::run(&flags),
         Command::Start(flags) => start::start(&flags),
         Command::Stop(flags) => stop::stop(&flags),
+        Command::Certs(flags) => certs::certs(&flags),
+        Command::Trust(flags) => trust::trust(&flags),
+        Command::Untrust(flags) => trust::untrust(&flags),
         Command::Reload(flags) => reload::reload(&flags),
         Command::Check(flags) => check::check(&flags),
+        Command::Explain(flags) => explain::explain(&flags),
         Command::Adapt(flags) => adapt::adapt(&flags),
         Command::Fmt(flags) => fmt::fmt(&flags),
         Command::Version => {
@@ -59,8 +66,12 @@ fn env_files_of(command: &Command) -> &[PathBuf] {
         Command::Run(flags) => &flags.config.envfile,
         Command::Start(flags) => &flags.config.envfile,
         Command::Stop(flags) => &flags.config.envfile,
+        Command::Certs(flags) => &flags.client.config.envfile,
+        Command::Trust(flags) => &flags.client.config.envfile,
+        Command::Untrust(flags) => &flags.client.config.envfile,
         Command::Reload(flags) => &flags.client.config.envfile,
-        Command::Check(flags) => &flags.envfile,
+        Command::Check(flags) => &flags.config.envfile,
+        Command::Explain(flags) => &flags.config.envfile,
         Command::Adapt(flags) => &flags.config.envfile,
         Command::Environ(flags) => &flags.envfile,
         _ => &[],
@@ -89,7 +100,7 @@ fn apply_env_files(files: &[PathBuf]) -> Result<(), String> {
 }
 
 /// Draws the mistakes of a Caddyfile, and gives the sentence for `Error: …`.
-pub(crate) fn explain(failure: &Failure) -> String {
+pub(crate) fn drawn(failure: &Failure) -> String {
     if let Failure::Diagnostics(all, sources) = failure {
         report::draw(all, sources);
     }

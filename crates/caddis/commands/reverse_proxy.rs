@@ -12,7 +12,7 @@ pub(crate) fn reverse_proxy(flags: &ReverseProxy) -> Outcome {
     let logging = caddis_logging::init();
     let (json, _, _) =
         source::adapt_caddyfile("reverse-proxy", text.as_bytes(), &registry::standard())
-            .map_err(|failure| super::explain(&failure))?;
+            .map_err(|failure| super::drawn(&failure))?;
     super::run::serve(json, logging, None, None, None)
 }
 

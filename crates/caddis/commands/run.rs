@@ -2,15 +2,15 @@
 
 use std::{io::Write, process::ExitCode, rc::Rc, time::Duration};
 
-use caddis_engine::{AdminHooks, Engine, EngineOptions, Signal};
+use caddis_engine::{AdminHooks, Engine, EngineOptions, LoadError, Signal};
 use serde_json::Value as Json;
 use tokio::sync::mpsc;
 
-use super::{Outcome, explain};
+use super::{Outcome, drawn};
 use crate::{
     args::{Config, Run},
-    registry,
-    source::{self, Loaded},
+    diagnose, registry, report,
+    source::{self, Loaded, Text},
 };
 
 /// How long the logs may take to be written at the end.
@@ -33,7 +33,7 @@ pub(crate) fn run(flags: &Run) -> Outcome {
                 (loaded.json.clone(), Some(loaded))
             }
             Ok(None) => (Json::Null, None),
-            Err(failure) => return Err(explain(&failure)),
+            Err(failure) => return Err(drawn(&failure)),
         },
     };
     let watch = Watch { config: flags.config.clone(), watch: flags.watch, from_file: loaded };
@@ -92,7 +92,7 @@ pub(crate) fn serve(
             .map_err(|error| error.to_string())?;
         if let Err(error) = engine.load(config, true).await {
             logging.flush(FLUSH);
-            return Err(error.to_string());
+            return Err(refused(&error, watch.as_ref().and_then(|one| one.from_file.as_ref())));
         }
         tracing::info!("serving initial configuration");
         let _pidfile = pidfile.map(Pidfile::write).transpose()?;
@@ -120,7 +120,11 @@ fn options(
         .unwrap_or(0);
     EngineOptions {
         registry: registry::standard(),
-        hooks: AdminHooks { adapt: adapt_hook, upstreams: registry::upstreams },
+        hooks: AdminHooks {
+            adapt: adapt_hook,
+            explain: explain_hook,
+            upstreams: registry::upstreams,
+        },
         logging,
         default_admin: std::env::var("CADDY_ADMIN")
             .ok()
@@ -157,6 +161,30 @@ fn adapt_hook(adapter: &str, text: &[u8]) -> Result<(Json, Vec<Json>), String> {
             source::Failure::Message(message) => message.clone(),
         }),
     }
+}
+
+/// Says why a config was refused, with its places in the Caddyfile.
+fn explain_hook(adapter: &str, text: &[u8], error: &LoadError) -> String {
+    let LoadError::Config(errors) = error else { return error.to_string() };
+    let text =
+        Text { name: "Caddyfile".into(), bytes: text.to_owned(), adapter: adapter.to_owned() };
+    let (all, _) = diagnose::locate_all(&text, errors, &registry::standard());
+    all.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// Draws why a config was refused, and gives the sentence for it.
+fn refused(error: &LoadError, loaded: Option<&Loaded>) -> String {
+    let (LoadError::Config(errors), Some(loaded)) = (error, loaded) else {
+        return error.to_string();
+    };
+    let mut errors = errors.clone();
+    for error in &mut errors {
+        error.path = diagnose::as_written(&loaded.json, &error.path);
+    }
+    let (all, sources) = diagnose::locate_all(&loaded.text, &errors, &registry::standard());
+    report::draw(&all, &sources);
+    let texts: Vec<_> = all.iter().map(ToString::to_string).collect();
+    format!("loading initial config: {}", texts.join("; "))
 }
 
 /// Waits for what is asked, and does it.

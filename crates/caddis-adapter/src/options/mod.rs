@@ -26,6 +26,7 @@ use serde_json::Value as Json;
 use crate::issuer::SharedIssuer;
 use crate::servers::ServerOptions;
 use crate::site::{Bind, NamedLog};
+use crate::{hints, plugins, recover};
 
 /// One global option.
 pub(crate) struct GlobalOption {
@@ -160,10 +161,16 @@ pub(crate) fn evaluate(
             errors.push(unknown(segment));
             continue;
         };
-        let d = Dispenser::from_segment(segment);
-        let mut cx = OptionCx { d, name: option.name, options: &mut options, registry, shared };
-        if let Err(error) = (option.parse)(&mut cx) {
-            errors.push(error.context(format_args!("parsing caddyfile tokens for '{name}'")));
+        let mut run = |segment: &Segment| {
+            let d = Dispenser::from_segment(segment);
+            let options = &mut options;
+            let mut cx = OptionCx { d, name: option.name, options, registry, shared };
+            let error = (option.parse)(&mut cx).err()?;
+            Some(error.context(format_args!("parsing caddyfile tokens for '{name}'")))
+        };
+        if let Some(error) = run(segment) {
+            let found = recover::all(segment, error, run);
+            errors.extend(found.into_iter().map(|e| hints::improve(e, Some(segment), registry)));
         }
     }
     if let Err(error) = servers::arrange(&mut options.servers) {
@@ -181,8 +188,11 @@ fn unknown(segment: &Segment) -> Diagnostic {
     let error = Diagnostic::error(message)
         .code("adapter::unknown_option")
         .labelled(token, "no such option");
-    match nearest(name, all().map(|option| option.name)) {
-        Some(near) => error.help(format!("did you mean `{near}`?")),
+    let near = || nearest(name, all().map(|option| option.name));
+    let help = plugins::directive_help(name)
+        .or_else(|| near().map(|near| format!("did you mean `{near}`?")));
+    match help {
+        Some(help) => error.help(help),
         None => error,
     }
 }

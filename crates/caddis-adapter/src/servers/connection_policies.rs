@@ -1,12 +1,13 @@
 //! TLS connection policies of a server: one per `tls` directive, a last one for all other names,
 //! joined where that changes nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::hash::{Hash, Hasher};
 
-use caddis_config::{AutoHttpsConfig, ConnectionPolicy, ModuleMap, Server, Value as Json};
+use caddis_config::{ConnectionPolicy, ModuleMap, Server, Value as Json};
 use serde_json::json;
 
-use super::shields;
+use super::{shields, uses_other_port};
 use crate::address::Address;
 use crate::options::Options;
 
@@ -23,11 +24,16 @@ pub(crate) struct PolicyBuilder {
     has_catch_all: bool,
     qualifies_for_tls: bool,
     automatic: bool,
+    /// Whether the server has ports for other than plain HTTP.
+    other_ports: bool,
+    /// Hosts that get no certificate.
+    skipped: HashSet<String>,
 }
 
 impl PolicyBuilder {
-    /// For a server with these settings of automatic HTTPS.
-    pub(super) fn new(options: &Options, automatic_https: Option<&AutoHttpsConfig>) -> Self {
+    /// For a server whose addresses and settings of automatic HTTPS are known.
+    pub(super) fn new(options: &Options, server: &Server) -> Self {
+        let automatic_https = server.automatic_https.as_ref();
         Self {
             default_sni: options.text("default_sni"),
             fallback_sni: options.text("fallback_sni"),
@@ -38,6 +44,8 @@ impl PolicyBuilder {
             has_catch_all: false,
             qualifies_for_tls: false,
             automatic: automatic_https.is_none_or(|config| !config.disable),
+            other_ports: uses_other_port(&server.listen, &options.http_port()),
+            skipped: HashSet::new(),
         }
     }
 
@@ -96,12 +104,14 @@ impl PolicyBuilder {
         }
     }
 
-    /// Learns from a key whether the server needs TLS.
-    pub(super) fn look_at(&mut self, address: &Address, has_policies: bool, server: &Server) {
-        let skipped = server
-            .automatic_https
-            .as_ref()
-            .is_some_and(|config| config.skip.contains(&address.host));
+    /// Learns from a key whether the server needs TLS. A host that is written with `http://` gets no
+    /// certificate, where the server has other ports too.
+    pub(super) fn look_at(&mut self, address: &Address, has_policies: bool, server: &mut Server) {
+        let plain = address.scheme == "http" && !address.host.is_empty() && self.other_ports;
+        if plain && self.skipped.insert(address.host.clone()) {
+            server.automatic_https.get_or_insert_default().skip.push(address.host.clone());
+        }
+        let skipped = self.skipped.contains(&address.host);
         let enabled = has_policies || (!address.host.is_empty() && !skipped);
         if address.scheme == "https"
             || (address.scheme != "http" && address.port != self.http_port && enabled)
@@ -151,49 +161,119 @@ fn is_empty(policy: &ConnectionPolicy) -> bool {
 }
 
 /// Whether two policies differ in nothing but whom they are for.
-fn same_settings(a: &ConnectionPolicy, b: &ConnectionPolicy) -> bool {
-    ConnectionPolicy { matchers: b.matchers.clone(), ..a.clone() } == *b
+fn same_settings(a: &mut ConnectionPolicy, b: &mut ConnectionPolicy) -> bool {
+    let matchers = (std::mem::take(&mut a.matchers), std::mem::take(&mut b.matchers));
+    let same = a == b;
+    (a.matchers, b.matchers) = matchers;
+    same
 }
 
 /// Policies for all names last, equal ones joined.
 fn consolidate(mut policies: Vec<ConnectionPolicy>) -> Result<Vec<ConnectionPolicy>, String> {
     policies.sort_by_key(|policy| policy.matchers.is_empty());
-    let mut at = 0;
-    while at < policies.len() {
-        match join_with_another(&mut policies, at)? {
-            // What was joined may now equal yet another one.
-            Some(gone) => {
-                policies.remove(gone);
-            }
-            None => at += 1,
+    let mut list = Joined::new(policies);
+    let mut at = list.after(0);
+    while at < list.slots.len() {
+        // What was joined may now equal yet another one.
+        if !list.join_with_another(at)? {
+            at = list.after(at + 1);
         }
     }
-    Ok(policies)
+    Ok(list.slots.into_iter().flatten().collect())
 }
 
-/// Joins the policy at an index with one other, whose index is given.
-fn join_with_another(
-    policies: &mut [ConnectionPolicy],
-    at: usize,
-) -> Result<Option<usize>, String> {
-    for other in (0..policies.len()).filter(|other| *other != at) {
-        if policies[at] == policies[other] {
-            return Ok(Some(other));
+/// Policies of which some were joined with others, found by whom they are for.
+struct Joined {
+    slots: Vec<Option<ConnectionPolicy>>,
+    alike: HashMap<u64, BTreeSet<usize>>,
+    /// For an empty slot where to go on.
+    skip: Vec<usize>,
+}
+
+impl Joined {
+    fn new(policies: Vec<ConnectionPolicy>) -> Self {
+        let mut alike: HashMap<u64, BTreeSet<usize>> = HashMap::new();
+        for (at, policy) in policies.iter().enumerate() {
+            alike.entry(fingerprint(&policy.matchers)).or_default().insert(at);
         }
-        if other == at + 1 && same_settings(&policies[at], &policies[other]) {
-            let names = policies[other].matchers.clone();
-            if join_names(&mut policies[at].matchers, &names) {
-                return Ok(Some(other));
+        let skip = (1..=policies.len()).collect();
+        Self { slots: policies.into_iter().map(Some).collect(), alike, skip }
+    }
+
+    /// The first policy that is still there, from an index on.
+    fn after(&mut self, from: usize) -> usize {
+        let mut at = from;
+        while self.slots.get(at).is_some_and(Option::is_none) {
+            at = self.skip[at];
+        }
+        if let Some(skip) = self.skip.get_mut(from).filter(|_| at > from) {
+            *skip = at;
+        }
+        at
+    }
+
+    /// Takes one out.
+    fn take(&mut self, at: usize) -> ConnectionPolicy {
+        let policy = self.slots[at].take().unwrap_or_default();
+        if let Some(same) = self.alike.get_mut(&fingerprint(&policy.matchers)) {
+            same.remove(&at);
+        }
+        policy
+    }
+
+    fn put(&mut self, at: usize, policy: ConnectionPolicy) {
+        self.alike.entry(fingerprint(&policy.matchers)).or_default().insert(at);
+        self.slots[at] = Some(policy);
+    }
+
+    /// Joins the policy at an index with one other: one with equal settings right after it, or one
+    /// for the same names.
+    fn join_with_another(&mut self, at: usize) -> Result<bool, String> {
+        let mut policy = self.take(at);
+        let next = self.after(at + 1);
+        let same = self.alike.get(&fingerprint(&policy.matchers));
+        let first_same = same.and_then(|same| {
+            same.iter().copied().find(|other| {
+                self.slots[*other].as_ref().is_some_and(|one| one.matchers == policy.matchers)
+            })
+        });
+        let neighbour = self.slots.get_mut(next).and_then(Option::as_mut);
+        let neighbour = neighbour.filter(|_| first_same.is_none_or(|first| first > next));
+        let joined = if neighbour.is_some_and(|one| {
+            same_settings(&mut policy, one) && join_names(&mut policy.matchers, &one.matchers)
+        }) {
+            self.take(next);
+            true
+        } else if let Some(other) = first_same {
+            let other = self.take(other);
+            if policy != other {
+                check_conflicts(&policy, &other)?;
+                reconcile(&mut policy, other);
             }
-        }
-        if policies[at].matchers == policies[other].matchers {
-            let other_policy = policies[other].clone();
-            check_conflicts(&policies[at], &other_policy)?;
-            reconcile(&mut policies[at], other_policy);
-            return Ok(Some(other));
+            true
+        } else {
+            false
+        };
+        self.put(at, policy);
+        Ok(joined)
+    }
+}
+
+/// Equal for equal matchers, and cheap for many names.
+fn fingerprint(matchers: &ModuleMap) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    for (name, matcher) in matchers {
+        name.hash(&mut hasher);
+        match matcher {
+            Json::Array(names) => {
+                names.len().hash(&mut hasher);
+                let ends = [names.first(), names.last()];
+                ends.map(|name| name.map(Json::to_string)).hash(&mut hasher);
+            }
+            other => other.to_string().hash(&mut hasher),
         }
     }
-    Ok(None)
+    hasher.finish()
 }
 
 /// Adds names to names, where both have nothing else.
@@ -306,5 +386,25 @@ mod tests {
     fn conflicts_are_named() {
         let error = consolidate(vec![policy(&["a"], "h2"), policy(&["a"], "h1")]).unwrap_err();
         assert!(error.ends_with("conflicting ALPN: [h2] vs. [h1]"), "{error}");
+    }
+
+    #[test]
+    fn many_policies_are_joined() {
+        let names: Vec<String> = (0..3_000).map(|at| format!("a{at}.com")).collect();
+        let mut all: Vec<_> = names.iter().map(|name| policy(&[name], "h2")).collect();
+        all.extend(names.iter().map(|name| policy(&[name], "")));
+        let joined = consolidate(all).unwrap();
+        let every: Vec<&str> = names.iter().map(String::as_str).collect();
+        assert_eq!(joined, [policy(&every, "h2")]);
+    }
+
+    #[test]
+    fn settings_for_the_same_names_are_put_together() {
+        let mut other = policy(&["a"], "");
+        other.protocol_min = "tls1.3".to_owned();
+        let between = policy(&["b"], "h1");
+        let joined = consolidate(vec![policy(&["a"], "h2"), between.clone(), other]).unwrap();
+        let both = ConnectionPolicy { protocol_min: "tls1.3".to_owned(), ..policy(&["a"], "h2") };
+        assert_eq!(joined, [both, between]);
     }
 }

@@ -17,8 +17,8 @@ use caddis_core::directive::AdaptState;
 use crate::listeners::{Pairing, Served};
 use crate::named_routes::NamedRoutes;
 use crate::options::Options;
-use crate::routes;
 use crate::site::Site;
+use crate::{freeze, routes};
 
 use connection_policies::PolicyBuilder;
 pub(crate) use options::ServerOptions;
@@ -83,7 +83,7 @@ fn build_one(
     let invoked = pairing.sites.iter().flat_map(|served| &pile(served).invoked);
     server.named_routes = inputs.named_routes.needed(invoked)?;
 
-    let mut policies = PolicyBuilder::new(inputs.options, server.automatic_https.as_ref());
+    let mut policies = PolicyBuilder::new(inputs.options, &server);
     let mut lists = RouteLists { alone: pairing.sites.len() == 1, ..RouteLists::default() };
     for served in &pairing.sites {
         sites::warn(served, shared);
@@ -91,8 +91,7 @@ fn build_one(
         let names = served.hosts();
         policies.add_site(&pile.connection_policies, pile.force_automate, &names);
         for key in &served.keys {
-            sites::skip_plain_http(&mut server, &key.address, &policies.http_port);
-            policies.look_at(&key.address, !pile.connection_policies.is_empty(), &server);
+            policies.look_at(&key.address, !pile.connection_policies.is_empty(), &mut server);
         }
         lists.add(served, inputs, shared)?;
         logs::associate(&mut server, served, &pile.logs, names.is_empty());
@@ -161,7 +160,7 @@ impl RouteLists {
         let matchers = sites::matcher_sets(served);
         let at = served.keys.first().map_or(Span::NONE, |key| key.token.span);
         let own = routes::build_placed(pile.routes.clone(), inputs.registry, shared)?;
-        self.routes.extend(wrapped(own, &matchers, self.alone, at));
+        self.routes.extend(wrapped(own, &matchers, self.alone, at, shared));
         if pile.error_routes.is_empty() {
             return Ok(());
         }
@@ -172,7 +171,7 @@ impl RouteLists {
             !a.matcher_sets.is_empty() || b.matcher_sets.is_empty()
         });
         let own = own.into_iter().map(|route| (route, at)).collect();
-        self.errors.extend(wrapped(own, &matchers, self.alone, at));
+        self.errors.extend(wrapped(own, &matchers, self.alone, at, shared));
         Ok(())
     }
 
@@ -205,6 +204,7 @@ fn wrapped(
     matchers: &[ModuleMap],
     alone: bool,
     at: Span,
+    shared: &mut AdaptState,
 ) -> Vec<(Route, Place)> {
     if matchers.is_empty() && own.is_empty() {
         return Vec::new();
@@ -218,7 +218,11 @@ fn wrapped(
         return own.into_iter().map(|(route, span)| (route, (span, Vec::new()))).collect();
     }
     let (own, spans): (Vec<Route>, Vec<Span>) = own.into_iter().unzip();
-    let handle = if own.is_empty() { Vec::new() } else { vec![routes::subroute(&own)] };
+    let handle = if own.is_empty() {
+        Vec::new()
+    } else {
+        vec![freeze::handler(shared, routes::subroute(&own))]
+    };
     let matcher_sets = matchers.to_vec();
     let route = Route { matcher_sets, handle, terminal: true, ..Route::default() };
     vec![(route, (at, spans))]

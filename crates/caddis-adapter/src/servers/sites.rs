@@ -1,12 +1,12 @@
 //! The sites of one server: their order, their matchers, what is odd about them.
 
 use caddis_caddyfile::Diagnostic;
+use caddis_config::ModuleMap;
 use caddis_config::value::join_host_port;
-use caddis_config::{ModuleMap, Server};
 use caddis_core::directive::AdaptState;
 use serde_json::Value as Json;
 
-use crate::address::{Address, specificity};
+use crate::address::specificity;
 use crate::go_sort::sort_stable_by;
 use crate::listeners::Served;
 
@@ -122,10 +122,11 @@ impl SortKey {
 
 /// Most specific sites first: only the first that matches is run.
 pub(super) fn sort(sites: &mut Vec<Served>) {
-    let mut keyed: Vec<(SortKey, usize)> =
-        sites.iter().enumerate().map(|(at, served)| (SortKey::of(served), at)).collect();
-    sort_stable_by(&mut keyed, |a, b| a.0.less(&b.0));
-    *sites = keyed.into_iter().map(|(_, at)| sites[at].clone()).collect();
+    let keys: Vec<SortKey> = sites.iter().map(SortKey::of).collect();
+    let mut places: Vec<usize> = (0..sites.len()).collect();
+    sort_stable_by(&mut places, |a, b| keys[*a].less(&keys[*b]));
+    let mut taken: Vec<Option<Served>> = sites.drain(..).map(Some).collect();
+    sites.extend(places.into_iter().filter_map(|at| taken[at].take()));
 }
 
 /// Warns of keys that are probably not meant as they are written.
@@ -141,20 +142,6 @@ pub(super) fn warn(served: &Served, shared: &mut AdaptState) {
         };
         let warning = Diagnostic::warning(format!("{message}: {address}")).at(&key.token);
         shared.warnings.push(warning);
-    }
-}
-
-/// A host that is written with `http://` gets no certificate, where the server has other ports too.
-pub(super) fn skip_plain_http(server: &mut Server, address: &Address, http_port: &str) {
-    if address.scheme != "http"
-        || address.host.is_empty()
-        || !uses_other_port(&server.listen, http_port)
-    {
-        return;
-    }
-    let config = server.automatic_https.get_or_insert_default();
-    if !config.skip.contains(&address.host) {
-        config.skip.push(address.host.clone());
     }
 }
 

@@ -1,6 +1,9 @@
 //! Automation policies joined: more specific ones first, empty ones gone, equal ones one.
 
+use std::collections::{HashMap, HashSet};
+
 use caddis_config::AutomationPolicy;
+use serde_json::{Value as Json, json};
 
 use super::Policy;
 use super::subjects::is_public;
@@ -18,13 +21,12 @@ pub(super) fn consolidate(policies: Vec<Policy>) -> Vec<Policy> {
         }
         !is_subset(b, a) && a.config.subjects.len() > b.config.subjects.len()
     });
-    let mut policies: Vec<Policy> = order.into_iter().map(|at| policies[at].clone()).collect();
+    let mut policies: Vec<Option<Policy>> = policies.into_iter().map(Some).collect();
+    let policies: Vec<Policy> = order.into_iter().filter_map(|at| policies[at].take()).collect();
     if policies.iter().all(is_empty) {
         return Vec::new();
     }
-    remove_empty(&mut policies);
-    join(&mut policies);
-    policies
+    join(remove_empty(policies))
 }
 
 /// Whether a policy says nothing but whom it is for.
@@ -35,69 +37,156 @@ fn is_empty(policy: &Policy) -> bool {
 }
 
 /// Removes empty policies, unless they keep a later one from names.
-fn remove_empty(policies: &mut Vec<Policy>) {
-    let mut at = 0;
-    while at < policies.len() {
-        let needless = is_empty(&policies[at])
-            && (at + 1 == policies.len()
-                || shadowed(at, policies).is_some_and(|later| {
-                    // Managers may remain: a wildcard's do not bear on what it covers.
-                    let mut later = policies[later].clone();
-                    later.config.get_certificate.clear();
-                    is_empty(&later)
-                }));
-        if needless {
-            policies.remove(at);
-        } else {
-            at += 1;
+fn remove_empty(policies: Vec<Policy>) -> Vec<Policy> {
+    let cover = Cover::of(&policies);
+    // Managers may remain in a later one: a wildcard's do not bear on what it covers.
+    let harmless: Vec<bool> = policies
+        .iter()
+        .map(|policy| {
+            let mut policy = policy.clone();
+            policy.config.get_certificate.clear();
+            is_empty(&policy)
+        })
+        .collect();
+    let needless: Vec<bool> = (0..policies.len())
+        .map(|at| {
+            let last = at + 1 == policies.len();
+            is_empty(&policies[at])
+                && (last || cover.shadowed(at, &policies).is_some_and(|later| harmless[later]))
+        })
+        .collect();
+    let kept = policies.into_iter().zip(needless).filter(|(_, needless)| !needless);
+    kept.map(|(policy, _)| policy).collect()
+}
+
+/// Where names are, to find the policies that cover a name without looking at all.
+struct Cover {
+    by_name: HashMap<String, Vec<usize>>,
+    catch_all: Vec<usize>,
+}
+
+/// A host has no more labels; texts with more are looked for one by one.
+const LABELS: usize = 127;
+
+impl Cover {
+    fn of(policies: &[Policy]) -> Self {
+        let mut cover = Self { by_name: HashMap::new(), catch_all: Vec::new() };
+        for (at, policy) in policies.iter().enumerate() {
+            if policy.config.subjects.is_empty() {
+                cover.catch_all.push(at);
+            }
+            for name in &policy.config.subjects {
+                cover.by_name.entry(name.to_ascii_lowercase()).or_default().push(at);
+            }
         }
+        cover
+    }
+
+    /// The first later policy that covers the names of one.
+    fn shadowed(&self, at: usize, policies: &[Policy]) -> Option<usize> {
+        let names = &policies[at].config.subjects;
+        let covers = |later: &usize| is_subset(&policies[at], &policies[*later]);
+        if names.iter().any(|name| name.matches('.').count() >= LABELS) {
+            return (at + 1..policies.len()).find(covers);
+        }
+        let later = |list: &Vec<usize>| -> Option<usize> {
+            let from = list.partition_point(|one| *one <= at);
+            list[from..].iter().copied().find(covers)
+        };
+        let by_name = names.first().into_iter().flat_map(|name| covering(name));
+        let by_name = by_name.filter_map(|name| self.by_name.get(&name).and_then(later)).min();
+        [by_name, later(&self.catch_all)].into_iter().flatten().min()
     }
 }
 
-fn join(policies: &mut Vec<Policy>) {
+/// All names that cover one: itself, and with stars for its first labels.
+fn covering(name: &str) -> Vec<String> {
+    let name = name.to_ascii_lowercase();
+    let mut all = vec![name.clone()];
+    let mut stars = String::new();
+    let mut rest = name.as_str();
+    while let Some((_, tail)) = rest.split_once('.') {
+        stars.push_str("*.");
+        all.push(format!("{stars}{tail}"));
+        rest = tail;
+    }
+    all.push(format!("{stars}*"));
+    all
+}
+
+/// Joins policies with equal settings and issuers.
+fn join(policies: Vec<Policy>) -> Vec<Policy> {
     // Computed once: a policy that grows name by name would be looked at over and over.
     let mut classes: Vec<Class> =
         policies.iter().map(|policy| implicit_class(&policy.config)).collect();
-    let mut at = 0;
-    'policies: while at < policies.len() {
-        let mut other = at + 1;
-        while other < policies.len() {
-            if policies[at] == policies[other] {
-                policies.remove(other);
-                classes.remove(other);
-                continue 'policies;
-            }
-            if !same_settings(&policies[at], &policies[other])
-                || !same_issuers((&policies[at], classes[at]), (&policies[other], classes[other]))
-            {
-                other += 1;
+    let mut kinds: HashMap<String, Vec<usize>> = HashMap::new();
+    let mut kind_of = Vec::with_capacity(policies.len());
+    for (at, policy) in policies.iter().enumerate() {
+        let kind = kind(&policy.config);
+        kinds.entry(kind.clone()).or_default().push(at);
+        kind_of.push(kind);
+    }
+    let mut policies: Vec<Option<Policy>> = policies.into_iter().map(Some).collect();
+    for at in 0..policies.len() {
+        let Some(mut policy) = policies[at].take() else { continue };
+        let others = kinds.get_mut(&kind_of[at]).map(std::mem::take).unwrap_or_default();
+        let mut left = Vec::with_capacity(others.len());
+        let mut names: HashSet<String> = HashSet::new();
+        let mut gone = false;
+        let mut shadow = None;
+        for other in others.into_iter().filter(|other| *other > at) {
+            let Some(another) = policies[other].as_ref().filter(|_| !gone) else {
+                left.push(other);
+                continue;
+            };
+            if policy == *another {
+                policies[other] = None;
                 continue;
             }
-            let catch_all = policies[other].config.subjects.is_empty();
-            if catch_all && !policies[at].config.subjects.is_empty() {
-                // The catch-all says the same, if no policy between the two says otherwise.
-                if shadowed(at, policies).is_some_and(|shadow| shadow >= other) {
-                    policies.remove(at);
-                    classes.remove(at);
-                    continue 'policies;
-                }
-                other += 1;
-            } else {
-                let gone = policies.remove(other);
-                let class = classes.remove(other);
-                if classes[at] == Class::CatchAll {
-                    classes[at] = class;
-                }
-                let subjects = &mut policies[at].config.subjects;
-                for subject in gone.config.subjects {
-                    if !subjects.contains(&subject) {
-                        subjects.push(subject);
-                    }
-                }
+            let same = same_settings(&policy, another)
+                && same_issuers((&policy, classes[at]), (another, classes[other]));
+            if !same {
+                left.push(other);
+                continue;
             }
+            if another.config.subjects.is_empty() && !policy.config.subjects.is_empty() {
+                left.push(other);
+                // The catch-all says the same, if no policy between the two says otherwise.
+                let shadow = *shadow.get_or_insert_with(|| shadowed(&policy, at, &policies));
+                gone = shadow.is_some_and(|shadow| shadow >= other);
+                continue;
+            }
+            let Some(another) = policies[other].take() else { continue };
+            if classes[at] == Class::CatchAll {
+                classes[at] = classes[other];
+            }
+            if names.is_empty() {
+                names.extend(policy.config.subjects.iter().cloned());
+            }
+            let new = another.config.subjects.into_iter();
+            policy.config.subjects.extend(new.filter(|name| names.insert(name.clone())));
+            shadow = None;
         }
-        at += 1;
+        kinds.insert(kind_of[at].clone(), left);
+        policies[at] = (!gone).then_some(policy);
     }
+    policies.into_iter().flatten().collect()
+}
+
+/// Policies of different kinds are never joined.
+fn kind(config: &AutomationPolicy) -> String {
+    let internal = config.issuers.is_empty() || config.issuers == [internal()];
+    let issuers = if internal { Json::Null } else { Json::from(config.issuers.clone()) };
+    let settings = json!([
+        config.key_type,
+        config.on_demand,
+        config.reuse_private_keys,
+        config.must_staple,
+        config.storage,
+        config.get_certificate,
+        issuers
+    ]);
+    settings.to_string()
 }
 
 fn same_settings(a: &Policy, b: &Policy) -> bool {
@@ -162,8 +251,10 @@ fn is_subset(a: &Policy, b: &Policy) -> bool {
 }
 
 /// The first later policy that covers the names of one.
-fn shadowed(at: usize, policies: &[Policy]) -> Option<usize> {
-    (at + 1..policies.len()).find(|later| is_subset(&policies[at], &policies[*later]))
+fn shadowed(policy: &Policy, at: usize, policies: &[Option<Policy>]) -> Option<usize> {
+    let covers =
+        |later: &usize| policies[*later].as_ref().is_some_and(|one| is_subset(policy, one));
+    (at + 1..policies.len()).find(covers)
 }
 
 #[cfg(test)]
@@ -192,5 +283,25 @@ mod tests {
         assert_eq!(joined, [policy(&["a.com", "b.com"], "p384")]);
         let all = consolidate(vec![policy(&["a.com"], "p384"), policy(&[], "p384")]);
         assert_eq!(all, [policy(&[], "p384")]);
+    }
+
+    #[test]
+    fn the_first_policy_that_covers_is_found() {
+        let all = [&["a.b.com"][..], &["c.com"], &["*.b.com"], &["*.*.com"], &[]];
+        let all: Vec<Policy> = all.iter().map(|names| policy(names, "")).collect();
+        let cover = Cover::of(&all);
+        let found: Vec<_> = (0..all.len()).map(|at| cover.shadowed(at, &all)).collect();
+        assert_eq!(found, [Some(2), Some(4), Some(3), Some(4), None]);
+    }
+
+    #[test]
+    fn many_policies_are_joined() {
+        let names: Vec<String> = (0..3_000).map(|at| format!("a{at}.com")).collect();
+        let key = |at: usize| ["p256", "p384", "rsa2048"][at % 3];
+        let all = names.iter().enumerate().map(|(at, name)| policy(&[name], key(at))).collect();
+        let joined = consolidate(all);
+        assert_eq!(joined.len(), 3);
+        let own: Vec<_> = names.iter().skip(1).step_by(3).cloned().collect();
+        assert_eq!((&joined[1].config.key_type[..], &joined[1].config.subjects), ("p384", &own));
     }
 }

@@ -58,7 +58,7 @@ impl Dispenser {
         candidates: impl IntoIterator<Item = &'a str>,
     ) -> Diagnostic {
         match nearest(self.val(), candidates) {
-            Some(name) => diagnostic.help(format!("did you mean '{name}'?")),
+            Some(name) => diagnostic.help(format!("did you mean `{name}`?")),
             None => diagnostic,
         }
     }

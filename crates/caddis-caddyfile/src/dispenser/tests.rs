@@ -119,7 +119,7 @@ fn mistakes() {
     d.next();
     let mistake = d.unrecognized("directive:", ["header", "root"]);
     assert_eq!(mistake.to_string(), "unrecognized directive: heder, at Testfile:1");
-    assert_eq!(mistake.help.as_deref(), Some("did you mean 'header'?"));
+    assert_eq!(mistake.help.as_deref(), Some("did you mean `header`?"));
     assert!(!d.warning("w").is_error());
 }
 

@@ -4,8 +4,12 @@
 //! and braces are written anew. An opening brace goes to the end of the line before (except after an
 //! `import` line outside of blocks, where it begins the global options), a closing brace to a line of
 //! its own. The result ends with one newline.
+//!
+//! Two promises hold for every text: formatting twice gives the same as once, and no token is lost or
+//! changed (`a{` becomes `a {` and `}}` two lines, which is what was meant).
 
 mod heredoc;
+mod keep;
 #[cfg(test)]
 mod tests;
 
@@ -14,8 +18,24 @@ use heredoc::Heredoc;
 /// Deeper blocks are not indented further.
 const DEEPEST: usize = 10;
 
-/// Formats a text.
+/// Runs after which a text should change no more.
+const RUNS: usize = 4;
+
+/// Formats a text. One that would lose a token, or that does not come to rest, stays as it is.
 pub(crate) fn format(input: &str) -> String {
+    let mut last = once(input);
+    for _ in 0..RUNS {
+        let next = once(&last);
+        if next == last {
+            return if keep::same_tokens(input, &last) { last } else { input.to_owned() };
+        }
+        last = next;
+    }
+    input.to_owned()
+}
+
+/// One run.
+fn once(input: &str) -> String {
     let input = input.trim();
     let mut formatter = Formatter::new(input.len());
     for c in input.chars() {

@@ -81,6 +81,20 @@ fn copied_texts() {
     ]);
 }
 
+#[test]
+fn what_would_lose_a_token_stays() {
+    for text in ["a \"b\r\nc\"  d\r\n", "a \\ "] {
+        let got = format(text);
+        assert_eq!(format(&got), got, "{text:?}");
+        assert!(super::keep::same_tokens(text, &got), "{text:?} {got:?}");
+    }
+    let same = super::keep::same_tokens;
+    assert!(same("a{\n}}", "a {\n}\n}"));
+    assert!(!same("a b", "ab"));
+    assert!(!same("a # b", "a #"));
+    assert!(!same("a `b`", "a b"));
+}
+
 /// Texts in the corpus for which releases up to 2.10 give a space at a line's end, or drop one inside
 /// backticks.
 const MENDED: [&str; 3] = [

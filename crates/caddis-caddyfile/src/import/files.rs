@@ -61,7 +61,7 @@ impl<'a> Files<'a> {
             let mistake = fail(line, format!("File to import not found: {pattern}"));
             let known = snippets.keys().map(SmolStr::as_str);
             return Err(match nearest(pattern, known) {
-                Some(name) => mistake.help(format!("did you mean the snippet '{name}'?")),
+                Some(name) => mistake.help(format!("did you mean the snippet `{name}`?")),
                 None => mistake,
             });
         }

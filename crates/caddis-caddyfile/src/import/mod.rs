@@ -115,7 +115,7 @@ impl<'a> Importer<'a> {
         if let Some(snippet) = snippets.get(&line.pattern) {
             let first = snippet.tokens.first();
             let nodes = first.map(cycle::node).into_iter().collect();
-            return Ok((Rc::clone(&snippet.tokens), nodes));
+            return Ok((snippet.import(), nodes));
         }
         let paths = self.files.find(line, pattern, snippets, reports)?;
         let mut tokens = Vec::with_capacity(paths.len());

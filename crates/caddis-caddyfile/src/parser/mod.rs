@@ -17,12 +17,13 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
 use smol_str::SmolStr;
 
-use crate::ast::{File, ServerBlock};
+use crate::ast::{File, ServerBlock, SnippetNote};
 use crate::diagnostic::{ChainStyle, Diagnostic, Result};
 use crate::import::Importer;
 use crate::lexer;
@@ -59,6 +60,13 @@ pub(crate) fn parse(name: &str, text: &[u8], loader: &dyn Loader) -> (File, Vec<
         parser.reports.push(fatal);
     }
     file.blocks = parser.blocks;
+    let note = |(name, snippet): (SmolStr, Snippet)| SnippetNote {
+        name,
+        span: snippet.name,
+        used: snippet.used.get(),
+    };
+    file.snippets = parser.snippets.into_iter().map(note).collect();
+    file.snippets.sort_by_key(|note| note.span);
     file.sources = parser.importer.into_sources();
     (file, reports.list)
 }
@@ -85,7 +93,10 @@ pub(crate) fn read(
         let place = lexer::whole(file, "");
         error.label(place, "in this file")
     })?;
-    Ok(lexer::lex(&expanded, &name, file, room))
+    let lexed = lexer::lex(&expanded, &name, file, room);
+    let unset = expanded.unset;
+    sources.set_unset(file, unset);
+    Ok(lexed)
 }
 
 /// The diagnostics of a run, at most so many of each severity.
@@ -115,6 +126,15 @@ impl Reports {
 pub(crate) struct Snippet {
     pub(crate) tokens: Rc<Vec<Token>>,
     name: Span,
+    used: Cell<bool>,
+}
+
+impl Snippet {
+    /// Its tokens, for an import.
+    pub(crate) fn import(&self) -> Rc<Vec<Token>> {
+        self.used.set(true);
+        Rc::clone(&self.tokens)
+    }
 }
 
 struct Parser<'a> {
@@ -205,7 +225,8 @@ impl Parser<'_> {
         for token in &mut tokens {
             token.snippet = Some(name.clone());
         }
-        self.snippets.insert(name, Snippet { tokens: Rc::new(tokens), name: key });
+        self.snippets
+            .insert(name, Snippet { tokens: Rc::new(tokens), name: key, used: Cell::new(false) });
         Ok(false)
     }
 

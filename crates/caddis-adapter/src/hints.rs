@@ -1,0 +1,163 @@
+//! What to do about a mistake, where the place that found it did not say.
+
+use caddis_caddyfile::{Diagnostic, Segment, Token, nearest};
+use caddis_core::Registry;
+
+use crate::{plugins, usage};
+
+/// The label of mistakes that say nothing about their place.
+const PLAIN: &str = "here";
+const ARGUMENTS: &str = "wrong argument count or unexpected line ending after '";
+
+/// Adds help and words to a mistake in this directive or option.
+pub(crate) fn improve(
+    mut error: Diagnostic,
+    segment: Option<&Segment>,
+    registry: &Registry,
+) -> Diagnostic {
+    if error.help.is_none() {
+        error.help = help(&error, segment, registry);
+    }
+    point_at_word(&mut error, segment);
+    if let Some(word) = word(&error.message)
+        && let Some((_, label)) = error.labels.first_mut().filter(|(_, label)| label == PLAIN)
+    {
+        word.clone_into(label);
+    }
+    if error.code == "caddyfile::error" && error.message.contains("module not registered: ") {
+        error.code = "adapter::unknown_module";
+    }
+    error
+}
+
+fn help(error: &Diagnostic, segment: Option<&Segment>, registry: &Registry) -> Option<String> {
+    let message = error.message.as_str();
+    if let Some((_, id)) = message.split_once("module not registered: ") {
+        let id = id.split([',', ' ', ';']).next().unwrap_or(id);
+        return module(id, registry);
+    }
+    if message.contains("unrecognized matcher name: @") {
+        let name = message.rsplit('@').next().unwrap_or_default();
+        let name = name.split([',', ' ']).next().unwrap_or(name);
+        return Some(format!(
+            "no matcher of this name can be seen from here; define it in this site, for example `@{name} path /{name}/*`"
+        ));
+    }
+    if message.contains("time: ") && message.contains("invalid duration") {
+        return Some(
+            "a duration is a number with its unit, such as `500ms`, `30s` or `1h30m`".into(),
+        );
+    }
+    for (what, known) in WORDS {
+        if let Some((_, rest)) = message.split_once(what) {
+            let name = rest.trim_matches(['\'', ' ', ':']);
+            let near = nearest(name, known.iter().copied());
+            let all = || format!("one of: {}", known.join(", "));
+            return Some(near.map_or_else(all, |near| format!("did you mean `{near}`?")));
+        }
+    }
+    if message.contains(ARGUMENTS) || message.contains("expecting argument") {
+        return usage_of(error, segment?);
+    }
+    None
+}
+
+/// Words that are told apart in few places, with what stands before them in the sentence.
+const WORDS: &[(&str, &[&str])] = &[
+    ("unrecognized hash algorithm: ", &["bcrypt", "argon2id"]),
+    (
+        "unrecognized URI manipulation ",
+        &["strip_prefix", "strip_suffix", "replace", "path_regexp", "query"],
+    ),
+];
+
+/// Moves the main label to the word in quotes at the end of the sentence, if that is on the same line.
+fn point_at_word(error: &mut Diagnostic, segment: Option<&Segment>) {
+    let Some(segment) = segment else { return };
+    let Some(name) = error.message.strip_suffix('\'').and_then(|text| text.rsplit('\'').next())
+    else {
+        return;
+    };
+    let Some((span, _)) = error.labels.first() else { return };
+    let at = segment.0.iter().position(|token| token.span == *span);
+    let Some(at) = at.filter(|at| segment.0[*at].text != name) else { return };
+    let start = line_start(&segment.0, at);
+    let word = segment.0[start..at].iter().rev().find(|token| token.text == name);
+    if let (Some(word), Some((span, _))) = (word, error.labels.first_mut()) {
+        *span = word.span;
+    }
+}
+
+/// A short word for the main label.
+fn word(message: &str) -> Option<&'static str> {
+    let inner = message.rsplit("': ").next().unwrap_or(message);
+    if message.contains(ARGUMENTS) || message.contains("expecting argument") {
+        Some("an argument is missing after this, or this one is too many")
+    } else if message.contains("invalid duration") {
+        Some("not a duration")
+    } else if message.contains("strconv.Atoi") && message.contains("invalid syntax") {
+        Some("not a whole number")
+    } else if message.contains("module not registered") {
+        Some("no such module")
+    } else if message.contains("unrecognized matcher name") {
+        Some("not defined")
+    } else if inner.starts_with("unrecognized") || inner.contains("unknown subdirective") {
+        Some("not known here")
+    } else {
+        None
+    }
+}
+
+fn module(id: &str, registry: &Registry) -> Option<String> {
+    let (namespace, name) = id.rsplit_once('.')?;
+    let in_namespace =
+        |known: &&'static str| known.rsplit_once('.').is_some_and(|(space, _)| space == namespace);
+    let ids = registry
+        .handlers
+        .iter()
+        .map(|module| module.id)
+        .chain(registry.matchers.iter().map(|module| module.id))
+        .chain(registry.other_ids.iter().copied());
+    let known: Vec<&str> =
+        ids.filter(in_namespace).filter_map(|known| known.rsplit('.').next()).collect();
+    if let Some(near) = nearest(name, known.iter().copied()) {
+        return Some(format!("did you mean `{near}`?"));
+    }
+    plugins::module_help(id).or_else(|| {
+        let few = !known.is_empty() && known.len() <= 16;
+        few.then(|| format!("there are: {}", known.join(", ")))
+    })
+}
+
+/// How the directive is written, if the mistake is on its own line; else which word it is about.
+fn usage_of(error: &Diagnostic, segment: &Segment) -> Option<String> {
+    let (span, _) = error.labels.first()?;
+    let at = segment.0.iter().position(|token| token.span == *span)?;
+    let start = line_start(&segment.0, at);
+    let name = &segment.0.get(start)?.text;
+    let context = enclosing(&segment.0, start);
+    usage::of(name, context.as_deref()).map(|usage| format!("usage: `{usage}`"))
+}
+
+fn line_start(tokens: &[Token], at: usize) -> usize {
+    let new_line = |at: &usize| tokens[at - 1].next_is_on_new_line(&tokens[*at]);
+    (1..=at).rev().find(new_line).unwrap_or(0)
+}
+
+/// The first word of the line that opens the block around a token.
+fn enclosing(tokens: &[Token], at: usize) -> Option<String> {
+    let mut depth = 0_usize;
+    for before in (0..at).rev() {
+        let token = &tokens[before];
+        if token.is_close_brace() {
+            depth += 1;
+        } else if token.is_open_brace() {
+            if depth == 0 {
+                let start = line_start(tokens, before);
+                return tokens.get(start).map(|token| token.text.to_string());
+            }
+            depth -= 1;
+        }
+    }
+    None
+}

@@ -1,0 +1,32 @@
+//! `unset-variable`: `{$VAR}` without a default, where the variable is not set.
+
+use caddis_caddyfile::Diagnostic;
+
+use super::subject::Subject;
+use super::{Findings, Lint};
+
+pub(super) static UNSET_VARIABLE: Lint = Lint {
+    code: "unset-variable",
+    summary: "an environment variable that is not set and has no default",
+    explanation: "\
+`{$NAME}` is replaced by the value of an environment variable before the file is read. Where the
+variable is not set, nothing takes its place: an address becomes empty, an argument vanishes. Set the
+variable (also for the service that runs caddis), load it with `--envfile`, or write a default:
+`{$NAME:value}`. With `{$NAME:}` the empty value is meant.",
+    run,
+};
+
+fn run(subject: &Subject<'_>, findings: &mut Findings) {
+    let sources = &subject.file.sources;
+    for span in sources.unset_variables() {
+        let written = sources.text(span);
+        let name = written.trim_start_matches("{$").trim_end_matches('}');
+        let message = format!("environment variable {name} is not set and has no default");
+        let mut finding = Diagnostic::warning(message)
+            .label(span, "becomes nothing")
+            .help(format!("set {name}, or write a default: {{${name}:value}}"));
+        let (line, _) = sources.line_col(span);
+        finding.place = sources.get(span.file).map(|source| (source.name.as_str().into(), line));
+        findings.push(finding);
+    }
+}

@@ -1,0 +1,284 @@
+//! What lints look at: statements as trees, and handlers with their places.
+
+use caddis_caddyfile::{File, ServerBlock, Span, Token};
+use caddis_config::Server;
+use serde_json::Value as Json;
+
+use crate::origins::Place;
+use crate::{Adapted, address::Address};
+
+/// Blocks that hold directives.
+const NESTS: &[&str] =
+    &["handle", "handle_path", "handle_errors", "route", "handle_response", "replace_status"];
+
+/// A line and the block that it opens.
+pub(super) struct Statement<'a> {
+    /// Its words; at least one.
+    pub(super) words: &'a [Token],
+    /// The lines in its block.
+    pub(super) body: Vec<Self>,
+}
+
+impl<'a> Statement<'a> {
+    /// The first word.
+    pub(super) fn name(&self) -> &'a str {
+        &self.words[0].text
+    }
+
+    /// The first word as a token.
+    pub(super) fn token(&self) -> &'a Token {
+        &self.words[0]
+    }
+
+    /// A word, if there is one so far back.
+    pub(super) fn word(&self, at: usize) -> Option<&'a str> {
+        self.words.get(at).map(|token| token.text.as_str())
+    }
+
+    /// The matcher after the name of a directive.
+    pub(super) fn matcher(&self) -> Option<&'a Token> {
+        self.words.get(1).filter(|word| word.text == "*" || word.text.starts_with(['/', '@']))
+    }
+
+    /// The first line of the block with this name.
+    pub(super) fn child(&self, name: &str) -> Option<&Self> {
+        self.body.iter().find(|child| child.name() == name)
+    }
+
+    /// Whether this line or one inside holds a word.
+    pub(super) fn mentions(&self, word: &str) -> bool {
+        self.words.iter().any(|token| token.text == word)
+            || self.body.iter().any(|child| child.mentions(word))
+    }
+}
+
+/// Parts tokens into lines and their blocks.
+pub(super) fn statements(tokens: &[Token]) -> Vec<Statement<'_>> {
+    let mut at = 0;
+    parse(tokens, &mut at)
+}
+
+fn parse<'a>(tokens: &'a [Token], at: &mut usize) -> Vec<Statement<'a>> {
+    let mut list = Vec::new();
+    while let Some(first) = tokens.get(*at) {
+        if first.is_close_brace() {
+            return list;
+        }
+        let start = *at;
+        loop {
+            let ends = tokens.get(*at + 1).is_none_or(|next| tokens[*at].next_is_on_new_line(next));
+            *at += 1;
+            if ends {
+                break;
+            }
+        }
+        let opens = tokens[*at - 1].is_open_brace();
+        let words = &tokens[start..*at - usize::from(opens)];
+        let mut body = Vec::new();
+        if opens {
+            body = parse(tokens, at);
+            *at += 1;
+        }
+        if !words.is_empty() {
+            list.push(Statement { words, body });
+        }
+    }
+    list
+}
+
+/// A site or a named route.
+pub(super) struct Site<'a> {
+    pub(super) block: &'a ServerBlock,
+    /// Its directives.
+    pub(super) body: Vec<Statement<'a>>,
+}
+
+impl Site<'_> {
+    /// Its addresses; those that cannot be read are left out.
+    pub(super) fn addresses(&self) -> Vec<Address> {
+        self.block.key_texts().filter_map(|key| Address::parse(key).ok()).collect()
+    }
+}
+
+/// A handler of the configuration.
+pub(super) struct HandlerAt<'a> {
+    pub(super) server_name: &'a str,
+    pub(super) server: &'a Server,
+    pub(super) name: &'a str,
+    pub(super) json: &'a Json,
+    pub(super) place: Option<&'a Place>,
+}
+
+/// All of a file.
+pub(super) struct Subject<'a> {
+    pub(super) file: &'a File,
+    pub(super) adapted: &'a Adapted,
+    /// The global options.
+    pub(super) options: Vec<Statement<'a>>,
+    /// Sites and named routes.
+    pub(super) sites: Vec<Site<'a>>,
+}
+
+impl<'a> Subject<'a> {
+    pub(super) fn new(file: &'a File, adapted: &'a Adapted) -> Self {
+        let (mut options, mut sites) = (Vec::new(), Vec::new());
+        for (at, block) in file.blocks.iter().enumerate() {
+            let body: Vec<_> =
+                block.segments.iter().flat_map(|segment| statements(&segment.0)).collect();
+            if at == 0 && block.keys.is_empty() {
+                options = body;
+            } else {
+                sites.push(Site { block, body });
+            }
+        }
+        Self { file, adapted, options, sites }
+    }
+
+    /// A global option.
+    pub(super) fn option(&self, name: &str) -> Option<&Statement<'a>> {
+        self.options.iter().find(|option| option.name() == name)
+    }
+
+    /// The sites without the named routes.
+    pub(super) fn real_sites(&self) -> impl Iterator<Item = &Site<'a>> {
+        self.sites.iter().filter(|site| !site.block.is_named_route)
+    }
+
+    /// Calls `see` with each statement of sites and named routes, and those around it.
+    pub(super) fn each(&self, see: &mut dyn FnMut(&Statement<'a>, &[&Statement<'a>])) {
+        for site in &self.sites {
+            walk(&site.body, &mut Vec::new(), see);
+        }
+    }
+
+    /// Calls `see` with each statement that is a directive.
+    pub(super) fn each_directive(&self, see: &mut dyn FnMut(&Statement<'a>)) {
+        self.each(&mut |statement, parents| {
+            // The block of a named route stands under its name.
+            let nested = |parent: &&Statement<'_>| NESTS.contains(&parent.name());
+            let rest = match parents.first() {
+                Some(first) if self.is_route_name(first) => &parents[1..],
+                _ => parents,
+            };
+            if rest.iter().all(nested) && !statement.name().starts_with('@') {
+                see(statement);
+            }
+        });
+    }
+
+    fn is_route_name(&self, statement: &Statement<'_>) -> bool {
+        self.sites.iter().any(|site| {
+            site.block.is_named_route
+                && site.body.first().is_some_and(|top| std::ptr::eq(top.words, statement.words))
+        })
+    }
+
+    /// The statement that begins at a place.
+    pub(super) fn statement(&self, span: Span, see: &mut dyn FnMut(&Statement<'a>)) {
+        let mut found = false;
+        self.each(&mut |statement, _| {
+            if !found && statement.token().span == span {
+                found = true;
+                see(statement);
+            }
+        });
+    }
+
+    /// The word after a name in the block of the directive at a place, for a label; else the
+    /// directive's own name.
+    pub(super) fn token_in(&self, place: &Place, name: &str) -> Token {
+        let mut token = place.token.clone();
+        self.statement(place.token.span, &mut |statement| {
+            if let Some(child) = statement.child(name) {
+                token = child.token().clone();
+            }
+        });
+        token
+    }
+
+    /// Calls `see` with each handler, those inside others too.
+    pub(super) fn each_handler(&self, see: &mut dyn FnMut(&HandlerAt<'_>)) {
+        let Some(http) = &self.adapted.config.apps.http else { return };
+        for (name, server) in &http.servers {
+            let base = format!("apps.http.servers.{name}");
+            let errors = server.errors.iter().flat_map(|errors| &errors.routes).enumerate();
+            let routes = server.routes.iter().enumerate();
+            let all = routes
+                .map(|(at, route)| (format!("{base}.routes.{at}"), route))
+                .chain(errors.map(|(at, route)| (format!("{base}.errors.routes.{at}"), route)))
+                .chain(
+                    server
+                        .named_routes
+                        .iter()
+                        .map(|(name, route)| (format!("{base}.named_routes.{name}"), route)),
+                );
+            for (path, route) in all {
+                for (at, json) in route.handle.iter().enumerate() {
+                    let path = format!("{path}.handle.{at}");
+                    self.handlers(name, server, json, &path, see);
+                }
+            }
+        }
+    }
+
+    fn handlers(
+        &self,
+        server_name: &str,
+        server: &Server,
+        json: &Json,
+        path: &str,
+        see: &mut dyn FnMut(&HandlerAt<'_>),
+    ) {
+        match json {
+            Json::Object(object) => {
+                if let Some(name) = object.get("handler").and_then(Json::as_str) {
+                    let place = self.adapted.origins.directive(path);
+                    see(&HandlerAt { server_name, server, name, json, place });
+                }
+                for (key, value) in object {
+                    if value.is_object() || value.is_array() {
+                        self.handlers(server_name, server, value, &format!("{path}.{key}"), see);
+                    }
+                }
+            }
+            Json::Array(items) => {
+                for (at, item) in items.iter().enumerate() {
+                    if item.is_object() || item.is_array() {
+                        self.handlers(server_name, server, item, &format!("{path}.{at}"), see);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn walk<'s, 'a>(
+    list: &'s [Statement<'a>],
+    parents: &mut Vec<&'s Statement<'a>>,
+    see: &mut dyn FnMut(&Statement<'a>, &[&Statement<'a>]),
+) {
+    for statement in list {
+        see(statement, parents);
+        parents.push(statement);
+        walk(&statement.body, parents, see);
+        parents.pop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use caddis_caddyfile::tokenize;
+
+    use super::statements;
+
+    #[test]
+    fn lines_and_blocks() {
+        let tokens = tokenize("F", "a b {\n\tc\n\td e {\n\t}\n\tf\n}\ng h").unwrap();
+        let list = statements(&tokens);
+        assert_eq!((list.len(), list[0].name(), list[1].name()), (2, "a", "g"));
+        let inner: Vec<_> = list[0].body.iter().map(|one| one.words.len()).collect();
+        assert_eq!(inner, [1, 2, 1]);
+        assert!(list[0].mentions("e") && list[0].child("f").is_some());
+    }
+}

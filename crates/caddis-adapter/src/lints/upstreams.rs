@@ -1,0 +1,150 @@
+//! `upstream-loop`, `plain-to-https-port`, `weights-mismatch`: upstreams that cannot be meant so.
+
+use caddis_config::NetworkAddress;
+use serde_json::Value as Json;
+
+use super::subject::{HandlerAt, Subject};
+use super::{Findings, Lint};
+
+pub(super) static UPSTREAM_LOOP: Lint = Lint {
+    code: "upstream-loop",
+    summary: "an upstream that is the site itself",
+    explanation: "\
+The upstream's address is one on which the same server listens, so a request is passed to the server
+that it came from, again and again. Usually the backend was meant to have another port than the site.
+A rule `header_up Host …` that leads to another site of the server makes it no loop.",
+    run: loops,
+};
+
+pub(super) static PLAIN_TO_HTTPS_PORT: Lint = Lint {
+    code: "plain-to-https-port",
+    summary: "an upstream on port 443 that is spoken to in plain HTTP",
+    explanation: "\
+`reverse_proxy host:443` speaks plain HTTP to port 443; a server that expects TLS there answers with
+status 400. Write `https://host`, or `transport http { tls }` in the block.",
+    run: plain,
+};
+
+pub(super) static WEIGHTS_MISMATCH: Lint = Lint {
+    code: "weights-mismatch",
+    summary: "weights whose number is not that of the upstreams",
+    explanation: "\
+`lb_policy weighted_round_robin` takes one weight for each upstream, in their order. Upstreams without
+a weight, and weights without an upstream, are a mistake in counting. An upstream with weight 0 gets
+nothing.",
+    run: weights,
+};
+
+/// The dial addresses of a `reverse_proxy` handler.
+fn dials<'a>(handler: &HandlerAt<'a>) -> impl Iterator<Item = &'a str> {
+    let upstreams = handler.json.get("upstreams").and_then(Json::as_array);
+    let list = upstreams.filter(|_| handler.name == "reverse_proxy");
+    list.into_iter().flatten().filter_map(|upstream| upstream.get("dial")?.as_str())
+}
+
+fn is_local(host: &str) -> bool {
+    host.is_empty()
+        || host == "localhost"
+        || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback() || ip.is_unspecified())
+}
+
+fn loops(subject: &Subject<'_>, findings: &mut Findings) {
+    subject.each_handler(&mut |handler| {
+        let Some(place) = handler.place else { return };
+        if handler.json.pointer("/headers/request/set/Host").is_some() {
+            return;
+        }
+        for dial in dials(handler) {
+            let Ok(upstream) = NetworkAddress::parse(dial) else { continue };
+            if upstream.is_unix() || !is_local(&upstream.host) || upstream.start_port == 0 {
+                continue;
+            }
+            let listens = |text: &String| {
+                NetworkAddress::parse(text).is_ok_and(|own| {
+                    own.start_port <= upstream.start_port
+                        && upstream.start_port <= own.end_port
+                        && is_local(&own.host)
+                })
+            };
+            if !handler.server.listen.iter().any(listens) {
+                continue;
+            }
+            let message = format!("{dial} is the address of this very site");
+            let at = word(subject, place, dial);
+            let finding = findings.add(&at, message, "leads back here");
+            if let Some(site) =
+                subject.adapted.origins.find(&format!("apps.http.servers.{}", handler.server_name))
+            {
+                finding.labels.push((site, "the site listens there".into()));
+            }
+            finding.help = Some("name the port of the backend".into());
+        }
+    });
+}
+
+/// The word of a directive that gave a dial address; else its name.
+fn word(
+    subject: &Subject<'_>,
+    place: &crate::origins::Place,
+    dial: &str,
+) -> caddis_caddyfile::Token {
+    let mut token = place.token.clone();
+    subject.statement(place.token.span, &mut |statement| {
+        let inside = statement.body.iter().filter(|one| one.name() == "to");
+        let words = std::iter::once(statement).chain(inside).flat_map(|one| &one.words[1..]);
+        let bare = |text: &str| text.rsplit("//").next().unwrap_or(text).to_owned();
+        let mut matching = words.filter(|word| {
+            let text = bare(&word.text);
+            text == dial || (!text.is_empty() && dial.ends_with(&text))
+        });
+        if let Some(found) = matching.next() {
+            token = found.clone();
+        }
+    });
+    token
+}
+
+fn plain(subject: &Subject<'_>, findings: &mut Findings) {
+    subject.each_handler(&mut |handler| {
+        let Some(place) = handler.place else { return };
+        let transport = handler.json.get("transport");
+        let is_http = |transport: &Json| {
+            transport.get("protocol").and_then(Json::as_str).is_none_or(|name| name == "http")
+        };
+        if transport.is_some_and(|transport| transport.get("tls").is_some() || !is_http(transport))
+        {
+            return;
+        }
+        for dial in dials(handler).filter(|dial| dial.ends_with(":443")) {
+            let at = word(subject, place, dial);
+            let host = dial.trim_end_matches(":443");
+            let message = format!("{dial} is spoken to in plain HTTP");
+            findings.add(&at, message, "expects TLS, most likely").help =
+                Some(format!("write `https://{host}`"));
+        }
+    });
+}
+
+fn weights(subject: &Subject<'_>, findings: &mut Findings) {
+    subject.each_handler(&mut |handler| {
+        let (Some(place), Some(policy)) =
+            (handler.place, handler.json.pointer("/load_balancing/selection_policy"))
+        else {
+            return;
+        };
+        let Some(weights) = policy.get("weights").and_then(Json::as_array) else { return };
+        let upstreams = dials(handler).count();
+        if handler.json.get("dynamic_upstreams").is_some() || weights.len() == upstreams {
+            return;
+        }
+        let at = subject.token_in(place, "lb_policy");
+        let message =
+            format!("{} for {}", count(weights.len(), "weight"), count(upstreams, "upstream"));
+        findings.add(&at, message, "one weight for each upstream").help =
+            Some("give each upstream its weight, in the order of the upstreams".into());
+    });
+}
+
+fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}

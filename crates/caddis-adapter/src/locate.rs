@@ -1,0 +1,92 @@
+//! From a place in the configuration back to the word of the Caddyfile.
+
+use caddis_caddyfile::{File, Segment, Span, Token};
+
+use crate::Adapted;
+
+/// Parts of the configuration whose subdirective has another name.
+const OTHER_NAMES: &[(&str, &str)] = &[
+    ("client_authentication", "client_auth"),
+    ("default_sni", "default_sni"),
+    ("dynamic_upstreams", "dynamic"),
+    ("handle_response", "handle_response"),
+    ("issuers", "issuer"),
+    ("response_buffers", "response_buffers"),
+    ("selection_policy", "lb_policy"),
+    ("uri", "health_uri"),
+    ("certificate_selection", "certificate"),
+    ("providers", "bcrypt"),
+];
+
+/// The word that is to blame for a mistake at a dotted path of the configuration, as near as is known.
+pub fn locate(file: &File, adapted: &Adapted, path: &str, message: &str) -> Option<Token> {
+    if let Some(place) = adapted.origins.directive(path) {
+        let near = segment_at(file, place.token.span).and_then(|tokens| refine(tokens, path));
+        return Some(near.unwrap_or_else(|| place.token.clone()));
+    }
+    if let Some(span) = adapted.origins.find(path) {
+        let tokens = segment_at(file, span);
+        return tokens.and_then(|tokens| refine(tokens, path)).or_else(|| token_at(file, span));
+    }
+    named_in(file, message)
+}
+
+/// The tokens from a place to the end of the segment that it is in, nested blocks and all.
+fn segment_at(file: &File, span: Span) -> Option<&[Token]> {
+    let segments = file.blocks.iter().flat_map(|block| &block.segments);
+    segments
+        .filter_map(|Segment(tokens)| {
+            let at = tokens.iter().position(|token| token.span == span)?;
+            let mut depth = 0_usize;
+            let mut end = at;
+            for token in &tokens[at..] {
+                let ends_line =
+                    tokens.get(end + 1).is_none_or(|next| token.next_is_on_new_line(next));
+                end += 1;
+                depth += usize::from(token.is_open_brace() && ends_line);
+                depth = depth.saturating_sub(usize::from(token.is_close_brace() && ends_line));
+                if depth == 0 && ends_line {
+                    break;
+                }
+            }
+            Some(&tokens[at..end])
+        })
+        .next()
+}
+
+/// The line of a directive's block that a part of a path is named after, the innermost part first.
+fn refine(tokens: &[Token], path: &str) -> Option<Token> {
+    let first_of_line = |at: usize| tokens[at - 1].next_is_on_new_line(&tokens[at]);
+    path.rsplit('.').take_while(|part| *part != "handle").find_map(|part| {
+        let other = OTHER_NAMES.iter().find(|(name, _)| *name == part).map(|(_, word)| *word);
+        let found = (1..tokens.len()).filter(|at| first_of_line(*at)).find(|at| {
+            tokens[*at].text == part || other.is_some_and(|name| tokens[*at].text == name)
+        });
+        found.map(|at| tokens[at].clone())
+    })
+}
+
+fn all_tokens(file: &File) -> impl Iterator<Item = &Token> {
+    file.blocks
+        .iter()
+        .flat_map(|block| block.segments.iter().flat_map(|segment| &segment.0).chain(&block.keys))
+}
+
+fn token_at(file: &File, span: Span) -> Option<Token> {
+    all_tokens(file).find(|token| token.span == span).cloned()
+}
+
+/// A word with a path or URL in it that the message names.
+fn named_in(file: &File, message: &str) -> Option<Token> {
+    if let Some((_, id)) = message.split_once("module: ") {
+        let name = id.rsplit('.').next().unwrap_or(id);
+        return all_tokens(file).find(|token| token.text == name).cloned();
+    }
+    all_tokens(file)
+        .find(|token| {
+            token.text.len() > 3
+                && token.text.contains(['/', '.'])
+                && message.contains(&*token.text)
+        })
+        .cloned()
+}
