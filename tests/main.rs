@@ -3,11 +3,21 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, unreachable_pub)]
 
+mod abuse;
+mod acme;
 mod admin;
+mod check;
 mod cli;
+mod explain;
+mod fixtures;
+mod health;
+mod http2;
+mod policies;
 mod proxy;
 mod reload;
 mod serve;
+mod streams;
 mod support;
 mod tidy;
 mod tls;
+mod trust;

@@ -1,14 +1,21 @@
 //! The program under test, scripted upstreams, a plain client, waiting with a deadline.
 
 mod client;
+pub mod frames;
+mod pebble;
+mod scripted;
 mod server;
 mod upstream;
+mod wire;
 
 use std::time::{Duration, Instant};
 
 pub use client::{Answer, get, request, send_raw};
-pub use server::{Server, caddis, free_port, scratch};
+pub use pebble::{Options as PebbleOptions, Pebble};
+pub use scripted::{Scripted, ok};
+pub use server::{Server, caddis, free_port, scratch, site_with};
 pub use upstream::Upstream;
+pub use wire::Wire;
 
 /// How long a condition may take to come true.
 pub const DEADLINE: Duration = Duration::from_secs(15);

@@ -10,9 +10,18 @@ use std::{
 
 use super::eventually;
 
-/// A port nobody listens on.
+/// A port nobody listens on. Below the range that the system gives to clients and to port 0, so
+/// that nobody takes it before the program does; each is given once.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let start = std::process::id().wrapping_mul(311);
+    loop {
+        let number = start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = 10_000 + (number % 22_000) as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// A fresh folder below the target folder.
@@ -35,6 +44,11 @@ pub fn caddis(folder: &Path) -> Command {
         .env("XDG_CONFIG_HOME", folder.join("config"))
         .env_remove("CADDY_ADMIN");
     command
+}
+
+/// A site on `{port}` of any host with these lines.
+pub fn site_with(lines: &str) -> String {
+    format!("http://:{{port}} {{\n{lines}}}\n")
 }
 
 /// A running server; killed when dropped.
@@ -125,7 +139,10 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
-            println!("--- log of the server ---\n{}", self.log());
+            let log = self.log();
+            let lines: Vec<_> = log.lines().collect();
+            let last = lines[lines.len().saturating_sub(30)..].join("\n");
+            println!("--- end of the server's log ---\n{last}");
         } else {
             let _ = std::fs::remove_dir_all(&self.folder);
         }

@@ -1,0 +1,307 @@
+//! Certificates from an ACME authority: pebble, which has to be installed (`apt-get install pebble`).
+
+use std::{
+    fs,
+    net::TcpStream,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use rustls::{
+    ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::aws_lc_rs,
+};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+
+use crate::support::{Pebble, PebbleOptions, Server, eventually, free_port, get, scratch};
+
+#[derive(Debug)]
+struct Anything;
+
+impl ServerCertVerifier for Anything {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        aws_lc_rs::default_provider().signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// The leaf that a server shows for a name.
+fn shown(port: u16, name: &str) -> Option<Vec<u8>> {
+    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Anything))
+        .with_no_client_auth();
+    let server = ServerName::try_from(name.to_owned()).unwrap();
+    let mut client = ClientConnection::new(Arc::new(config), server).unwrap();
+    let mut socket = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    while client.is_handshaking() {
+        client.complete_io(&mut socket).ok()?;
+    }
+    client.peer_certificates()?.first().map(|leaf| leaf.to_vec())
+}
+
+/// Waits for a certificate, however long an attempt takes.
+#[track_caller]
+fn wait_for(port: u16, name: &str, seconds: u64) -> Vec<u8> {
+    let end = Instant::now() + Duration::from_secs(seconds);
+    loop {
+        if let Some(leaf) = shown(port, name) {
+            return leaf;
+        }
+        assert!(Instant::now() < end, "no certificate for {name}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// A server with these sites, on the ports on which the authority looks.
+fn serve(pebble: &Pebble, storage: &Path, lines: &str, sites: &str) -> Server {
+    serve_on(pebble, storage, (pebble.http, pebble.tls), lines, sites)
+}
+
+fn serve_on(
+    pebble: &Pebble,
+    storage: &Path,
+    (http, tls): (u16, u16),
+    lines: &str,
+    sites: &str,
+) -> Server {
+    let options = pebble.options(storage, http, tls, lines);
+    Server::start(&format!("{options}{sites}\n:{{port}} {{\n\trespond up\n}}\n"))
+}
+
+fn site(name: &str) -> String {
+    format!("{name} {{\n\trespond \"hello {name}\"\n}}\n")
+}
+
+/// The files of a certificate in the storage.
+fn files(storage: &Path, name: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let certificates = storage.join("certificates");
+    for issuer in fs::read_dir(certificates).into_iter().flatten().flatten() {
+        for file in fs::read_dir(issuer.path().join(name)).into_iter().flatten().flatten() {
+            found.push(file.path());
+        }
+    }
+    found.sort();
+    found
+}
+
+const HTTP_ONLY: &str = "\tcert_issuer acme {\n\t\tdisable_tlsalpn_challenge\n\t}\n";
+const TLS_ONLY: &str = "\tcert_issuer acme {\n\t\tdisable_http_challenge\n\t}\n";
+
+#[test]
+#[ignore = "needs pebble"]
+fn http_01_and_a_restart_without_an_order() {
+    let pebble = Pebble::start(&PebbleOptions::default());
+    let storage = scratch();
+    let server = serve(&pebble, &storage, HTTP_ONLY, &site("a.example.test"));
+    let leaf = wait_for(pebble.tls, "a.example.test", 20);
+    assert!(pebble.count("Attempting to validate w/ HTTP") > 0);
+    assert_eq!(files(&storage, "a.example.test").len(), 3);
+    let users = storage.join(format!(
+        "acme/127.0.0.1-{}-dir/users/tests@example.test",
+        pebble.directory().rsplit(':').next().unwrap().trim_end_matches("/dir")
+    ));
+    assert!(users.join("tests.json").exists() && users.join("tests.key").exists());
+    // The certificate is known to people, too.
+    let report = get(server.admin, "/tls/certificates").body;
+    assert!(report.contains("a.example.test") && report.contains("\"valid\""), "{report}");
+    // Redirects are there for all but the authority.
+    assert_eq!(get(pebble.http, "/.well-known/acme-challenge/unknown").status, 308);
+    drop(server);
+    let orders = pebble.orders();
+    let _again = serve(&pebble, &storage, HTTP_ONLY, &site("a.example.test"));
+    assert_eq!(wait_for(pebble.tls, "a.example.test", 10), leaf);
+    assert_eq!(pebble.orders(), orders);
+}
+
+#[test]
+#[ignore = "needs pebble"]
+fn tls_alpn_01() {
+    let pebble = Pebble::start(&PebbleOptions::default());
+    let storage = scratch();
+    let ports = (free_port(), pebble.tls);
+    let _server = serve_on(&pebble, &storage, ports, TLS_ONLY, &site("a.example.test"));
+    wait_for(pebble.tls, "a.example.test", 20);
+    assert_eq!(pebble.count("Attempting to validate w/ HTTP"), 0);
+}
+
+#[test]
+#[ignore = "needs pebble"]
+fn dns_01_for_a_wildcard() {
+    let pebble = Pebble::start(&PebbleOptions::default());
+    let storage = scratch();
+    let (hook, resolver) = (pebble.dns_hook(), pebble.name_server());
+    let tls = free_port();
+    let sites = format!(
+        "*.example.test {{\n\ttls {{\n\t\tdns {hook}\n\t\tresolvers {resolver}\n\t}}\n\trespond hello\n}}\n"
+    );
+    let _server = serve_on(&pebble, &storage, (free_port(), tls), "", &sites);
+    wait_for(tls, "x.example.test", 20);
+    assert!(!files(&storage, "wildcard_.example.test").is_empty());
+    let history = fs::read_to_string(pebble.folder.join("history")).unwrap();
+    assert_eq!(history, "_acme-challenge.example.test.\n");
+    eventually("the record is gone", || {
+        fs::read_dir(pebble.folder.join("txt")).unwrap().next().is_none()
+    });
+}
+
+#[test]
+#[ignore = "needs pebble"]
+fn dns_01_at_another_name() {
+    let pebble = Pebble::start(&PebbleOptions::default());
+    let storage = scratch();
+    let (hook, resolver) = (pebble.dns_hook(), pebble.name_server());
+    let tls = free_port();
+    let sites = format!(
+        "a.example.test {{\n\ttls {{\n\t\tdns {hook}\n\t\tresolvers {resolver}\n\t\tpropagation_timeout -1\n\t\tdns_challenge_override_domain _acme-challenge.a.example.test\n\t}}\n\trespond hello\n}}\n"
+    );
+    let _server = serve_on(&pebble, &storage, (free_port(), tls), "", &sites);
+    wait_for(tls, "a.example.test", 20);
+}
+
+#[test]
+#[ignore = "needs pebble"]
+fn renewal_in_time() {
+    let pebble = Pebble::start(&PebbleOptions { validity: Some(15), ..PebbleOptions::default() });
+    let storage = scratch();
+    let _server = serve(&pebble, &storage, "", &site("a.example.test"));
+    let first = wait_for(pebble.tls, "a.example.test", 20);
+    eventually("another certificate is served", || {
+        shown(pebble.tls, "a.example.test").is_some_and(|leaf| leaf != first)
+    });
+    assert!(pebble.issued() <= 3, "{} certificates", pebble.issued());
+}
+
+#[test]
+#[ignore = "needs pebble"]
+fn external_account_and_bad_nonces() {
+    let key = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W".to_owned();
+    let external = Some(("kid-1".to_owned(), key.clone()));
+    let options = PebbleOptions { bad_nonces: 50, external, ..PebbleOptions::default() };
+    let pebble = Pebble::start(&options);
+    let storage = scratch();
+    let eab = format!("\tacme_eab {{\n\t\tkey_id kid-1\n\t\tmac_key {key}\n\t}}\n");
+    let _server = serve(&pebble, &storage, &eab, &site("a.example.test"));
+    wait_for(pebble.tls, "a.example.test", 40);
+}
+
+#[test]
+#[ignore = "needs pebble"]
+fn an_authority_that_was_away() {
+    let mut pebble = Pebble::start(&PebbleOptions::default());
+    pebble.down();
+    let storage = scratch();
+    let server = serve(&pebble, &storage, "", &site("a.example.test"));
+    eventually("the failure is told", || {
+        let report = get(server.admin, "/tls/certificates").body;
+        report.contains("\"last_error\"") && report.contains("\"waiting\"")
+    });
+    pebble.up();
+    // The first retry comes after a minute.
+    wait_for(pebble.tls, "a.example.test", 100);
+}
+
+#[test]
+#[ignore = "needs pebble"]
+fn killed_in_the_middle_of_an_order() {
+    let pebble = Pebble::start(&PebbleOptions { slow: Some(3), ..PebbleOptions::default() });
+    let storage = scratch();
+    let mut server = serve(&pebble, &storage, "", &site("a.example.test"));
+    eventually("a challenge is under way", || pebble.count("POST /chalZ/") > 0);
+    server.child.kill().unwrap();
+    server.child.wait().unwrap();
+    assert!(storage.join("locks/issue_cert_a.example.test.lock").exists());
+    let _again = serve(&pebble, &storage, "", &site("a.example.test"));
+    wait_for(pebble.tls, "a.example.test", 60);
+}
+
+#[test]
+#[ignore = "needs pebble"]
+fn ten_names_and_one_that_fails() {
+    let blocked = vec!["bad.example.test".to_owned()];
+    let pebble = Pebble::start(&PebbleOptions { blocked, ..PebbleOptions::default() });
+    let storage = scratch();
+    let names: Vec<String> = (0..9).map(|at| format!("n{at}.example.test")).collect();
+    let mut sites = site("bad.example.test");
+    sites.extend(names.iter().map(|name| site(name)));
+    let server = serve(&pebble, &storage, "", &sites);
+    for name in &names {
+        wait_for(pebble.tls, name, 40);
+    }
+    assert!(shown(pebble.tls, "bad.example.test").is_none());
+    assert_eq!(pebble.issued(), 9);
+    let metrics = get(server.admin, "/metrics").body;
+    assert!(metrics.contains("caddis_tls_certificate_failures_total"), "{metrics}");
+}
+
+#[test]
+#[ignore = "needs pebble"]
+fn two_servers_on_one_storage() {
+    let pebble = Pebble::start(&PebbleOptions { slow: Some(2), ..PebbleOptions::default() });
+    let storage = scratch();
+    // The authority reaches the second one only.
+    let ports = (free_port(), free_port());
+    let _one = serve_on(&pebble, &storage, ports, "", &site("a.example.test"));
+    let _two = serve(&pebble, &storage, "", &site("a.example.test"));
+    let leaf = wait_for(ports.1, "a.example.test", 60);
+    assert_eq!(wait_for(pebble.tls, "a.example.test", 20), leaf);
+    assert_eq!(pebble.issued(), 1);
+}
+
+#[test]
+#[ignore = "needs pebble"]
+fn on_demand_in_the_handshake() {
+    let pebble = Pebble::start(&PebbleOptions::default());
+    let storage = scratch();
+    let ask = Server::start(
+        "http://:{port} {\n\t@ok query domain=good.example.test\n\trespond @ok 200\n\trespond 403\n}\n",
+    );
+    let lines = format!("\ton_demand_tls {{\n\t\task http://127.0.0.1:{}/\n\t}}\n", ask.port);
+    let sites = "https:// {\n\ttls {\n\t\ton_demand\n\t}\n\trespond hello\n}\n";
+    let _server = serve(&pebble, &storage, &lines, sites);
+    let all: Vec<_> = (0..5)
+        .map(|_| {
+            let port = pebble.tls;
+            std::thread::spawn(move || shown(port, "good.example.test"))
+        })
+        .collect();
+    let leaves: Vec<_> = all.into_iter().map(|one| one.join().unwrap()).collect();
+    assert!(leaves[0].is_some() && leaves.iter().all(|leaf| *leaf == leaves[0]));
+    assert_eq!(pebble.issued(), 1, "handshakes share one attempt");
+    assert!(shown(pebble.tls, "bad.example.test").is_none());
+    assert_eq!(pebble.issued(), 1);
+}

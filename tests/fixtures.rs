@@ -1,0 +1,143 @@
+//! The files of `fixtures/`: what each Caddyfile becomes, how it is laid out, what is wrong with it.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Output,
+};
+
+use serde_json::Value;
+
+use crate::support::{caddis, scratch};
+
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name)
+}
+
+/// The names of all fixtures of a folder that end so, sorted.
+fn names(folder: &Path, end: &str) -> Vec<String> {
+    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut names: Vec<_> =
+        files.filter_map(|name| name.to_str()?.strip_suffix(end).map(str::to_owned)).collect();
+    names.sort();
+    names
+}
+
+fn run(folder: &Path, command: &str, args: &[&str]) -> Output {
+    let home = scratch();
+    let output = caddis(&home).current_dir(folder).arg(command).args(args).output().unwrap();
+    fs::remove_dir_all(home).unwrap();
+    output
+}
+
+/// Fails with all complaints at once.
+fn report(complaints: &[String], count: usize) {
+    assert!(complaints.is_empty(), "{} of {count}:\n{}", complaints.len(), complaints.join("\n"));
+    assert!(count > 10, "the fixtures are missing");
+}
+
+#[test]
+fn every_fixture_adapts_to_its_json() {
+    let folder = folder("adapt");
+    let names = names(&folder, ".Caddyfile");
+    let complaints: Vec<_> = names
+        .iter()
+        .filter_map(|name| {
+            let file = format!("{name}.Caddyfile");
+            let output = run(&folder, "adapt", &["--config", &file, "--adapter", "caddyfile"]);
+            let expected = fs::read_to_string(folder.join(format!("{name}.json"))).unwrap();
+            let expected: Value = serde_json::from_str(&expected).unwrap();
+            match serde_json::from_slice::<Value>(&output.stdout) {
+                Ok(got) if got == expected => None,
+                Ok(got) => Some(format!("{name}: {got:#}")),
+                Err(_) => Some(format!("{name}: {}", String::from_utf8_lossy(&output.stderr))),
+            }
+        })
+        .collect();
+    report(&complaints, names.len());
+}
+
+#[test]
+fn every_directive_and_option_has_a_fixture() {
+    let names = names(&folder("adapt"), ".Caddyfile");
+    for directive in [
+        "abort",
+        "acme_server",
+        "basic_auth",
+        "bind",
+        "encode",
+        "error",
+        "file_server",
+        "forward_auth",
+        "fs",
+        "handle",
+        "handle_errors",
+        "handle_path",
+        "header",
+        "import",
+        "intercept",
+        "invoke",
+        "log",
+        "log_append",
+        "map",
+        "method",
+        "metrics",
+        "php_fastcgi",
+        "push",
+        "redir",
+        "request_body",
+        "request_header",
+        "respond",
+        "reverse_proxy",
+        "rewrite",
+        "root",
+        "route",
+        "templates",
+        "tls",
+        "tracing",
+        "try_files",
+        "uri",
+        "vars",
+    ] {
+        let found = names.iter().any(|name| name.split('-').next() == Some(directive));
+        assert!(found, "{directive} has no fixture");
+    }
+}
+
+#[test]
+fn every_fixture_is_laid_out_so() {
+    let folder = folder("fmt");
+    let names = names(&folder, ".in");
+    let complaints: Vec<_> = names
+        .iter()
+        .filter_map(|name| {
+            let expected = fs::read(folder.join(format!("{name}.out"))).unwrap();
+            let got = run(&folder, "fmt", &[&format!("{name}.in")]).stdout;
+            (got != expected).then(|| {
+                let (got, expected) =
+                    (String::from_utf8_lossy(&got), String::from_utf8_lossy(&expected));
+                format!("{name}:\n{got:?}\nand not\n{expected:?}")
+            })
+        })
+        .collect();
+    report(&complaints, names.len());
+}
+
+#[test]
+fn every_mistake_has_its_sentence() {
+    let folder = folder("errors");
+    let names = names(&folder, ".Caddyfile");
+    let complaints: Vec<_> = names
+        .iter()
+        .filter_map(|name| {
+            let file = format!("{name}.Caddyfile");
+            let output = run(&folder, "adapt", &["--config", &file, "--adapter", "caddyfile"]);
+            let expected = fs::read_to_string(folder.join(format!("{name}.txt"))).unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            let right =
+                !output.status.success() && said.contains(&format!("Error: {}", expected.trim()));
+            (!right).then(|| format!("{name}: {}\nand not\n{said}", expected.trim()))
+        })
+        .collect();
+    report(&complaints, names.len());
+}
