@@ -1,0 +1,21 @@
+//! Request heads: no panic, a prefix of a whole head is never refused as too short, and a head that
+//! is written out again is read as the same one.
+#![no_main]
+
+use caddis_wire::{Limits, Parsed, parse_request, write_request_head};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    let limits = Limits::default();
+    let Ok(Parsed::Complete(head, used)) = parse_request(data, &limits) else { return };
+    assert!(used <= data.len());
+    assert!(!matches!(parse_request(&data[..used - 1], &limits), Ok(Parsed::Complete(..))));
+    let mut out = Vec::new();
+    write_request_head(&mut out, &head.method, &head.target, &head.headers, head.framing);
+    let Ok(Parsed::Complete(again, _)) = parse_request(&out, &limits) else {
+        panic!("not read back: {:?}", String::from_utf8_lossy(&out));
+    };
+    assert_eq!(again.method, head.method);
+    assert_eq!(again.target, head.target);
+    assert_eq!(again.framing, head.framing);
+});
