@@ -49,6 +49,8 @@ pub struct Original {
 pub struct Connection {
     /// The peer; `None` for a unix socket.
     pub remote: Option<SocketAddr>,
+    /// The peer's address as text, without the port; empty for a unix socket.
+    pub remote_ip: SmolStr,
     /// The server's own address; `None` for a unix socket.
     pub local: Option<SocketAddr>,
     /// The listener's address text for unix sockets.
@@ -149,6 +151,11 @@ pub struct Exchange {
     pub nop: bool,
     /// Whether the connection is to be closed after the answer.
     pub close: bool,
+    /// Whether nobody on the way back looks at the answer's fields, so that a proxy may leave them
+    /// as they are. The front says so, and each handler that does look takes it back.
+    pub may_pass: bool,
+    /// The fields of an answer that is passed on as it is, in place of the response's own.
+    pub passed: Option<caddis_wire::PassedFields>,
     /// The request's UUID, made on first use.
     pub uuid: OnceLock<String>,
     /// Gives the client informational responses (1xx) where the front can.
@@ -196,6 +203,8 @@ impl Exchange {
             top_route: None,
             nop: false,
             close: false,
+            may_pass: false,
+            passed: None,
             uuid: OnceLock::new(),
             informational: None,
             upgrade: None,
@@ -213,6 +222,7 @@ impl Exchange {
         let address = SocketAddr::from(([127, 0, 0, 1], 4711));
         let connection = Connection {
             remote: Some(address),
+            remote_ip: "127.0.0.1".into(),
             local: Some(SocketAddr::from(([127, 0, 0, 1], 80))),
             local_name: SmolStr::default(),
             tls: None,
@@ -318,8 +328,9 @@ pub fn split_host_port(host: &str) -> (&str, &str) {
             None => (host, ""),
         };
     }
-    match host.rsplit_once(':') {
-        Some((name, port)) if !name.contains(':') => (name, port),
+    let mut colons = host.bytes().enumerate().filter(|(_, b)| *b == b':');
+    match (colons.next(), colons.next()) {
+        (Some((at, _)), None) => (&host[..at], &host[at + 1..]),
         _ => (host, ""),
     }
 }

@@ -63,22 +63,23 @@ pub(crate) async fn serve_connection<S: Io + 'static>(io: S, before: BytesMut, c
         let Some(ex) = front.exchange(&conn, head, &server, &cx) else {
             return Box::pin(refuse(&conn, HeadError::Target)).await;
         };
-        let served =
-            if ex.original.method == Method::OPTIONS && ex.original.target.as_str() == "*" {
-                // A question about the server as a whole, which no route is about.
-                Served::empty()
-            } else {
-                // Boxed, so that an idle connection does not carry the state of a request.
-                let mut service = Box::pin(serve(&server, ex, front.progress.clone()));
-                match drive(&conn, &front, service.as_mut()).await {
-                    Some(served) => served,
-                    None => return,
-                }
-            };
+        let served = if ex.original.method == Method::OPTIONS && ex.original.target.as_str() == "*"
+        {
+            // A question about the server as a whole, which no route is about.
+            Served::empty()
+        } else {
+            // Boxed, so that an idle connection does not carry the state of a request.
+            let mut service = Box::pin(serve(&server, ex, front.progress.clone()));
+            match drive(&conn, &front, service.as_mut()).await {
+                Some(served) => served,
+                None => return,
+            }
+        };
         let (progress, limits) = (&front.progress, &server.plan.timeouts);
         let sent = if served.is_plain() && progress.done.get() {
             let keep_alive = facts.keep_alive && !served.close && !cx.drain.is_begun();
-            respond::send_whole(&conn, served.response, &facts, keep_alive, limits.write_idle).await
+            let answer = (served.response, served.passed);
+            respond::send_whole(&conn, answer, &facts, keep_alive, limits.write_idle).await
         } else {
             Box::pin(finish(&conn, served, &facts, progress, limits, &cx)).await
         };
@@ -175,6 +176,9 @@ impl Front {
         server: &ServerRuntime,
         cx: &ConnCx,
     ) -> Option<Box<Exchange>> {
+        if head.odd_names {
+            server.plan.header_names.apply(&mut head.headers);
+        }
         let expect = head.expect_continue && head.version == Version::HTTP_11;
         let fresh = BodyProgress::new(BodyDecoder::new(head.framing), expect);
         match Rc::get_mut(&mut self.progress) {
@@ -197,6 +201,7 @@ impl Front {
         });
         let mut ex = Box::new(cx.exchange(request(head, body)?));
         ex.informational = informational;
+        ex.may_pass = true;
         if upgrade {
             ex.upgrade = Some(Upgrade::default());
         }
@@ -263,14 +268,14 @@ async fn finish<S: Io + 'static>(
     limits: &Timeouts,
     cx: &ConnCx,
 ) -> Sent {
-    let Served { response, abort, close, tunnel } = served;
+    let Served { response, passed, abort, close, tunnel } = served;
     if abort {
         return Sent::Failed;
     }
     if let Some(tunnel) = tunnel {
         let (parts, _) = response.into_parts();
         let mut out = Vec::new();
-        respond::write_head(&mut out, &parts, BodyFraming::None, true, facts.version);
+        respond::write_head(&mut out, (&parts, None), BodyFraming::None, true, facts.version);
         return match write_all(conn, &out).await {
             Ok(()) => Sent::Tunnel(tunnel),
             Err(_) => Sent::Failed,
@@ -280,7 +285,7 @@ async fn finish<S: Io + 'static>(
     if !progress.done.get() {
         keep_alive &= drain(conn, progress, limits.read).await;
     }
-    send(conn, response, facts, keep_alive, limits.write_idle, progress).await
+    send(conn, (response, passed), facts, keep_alive, limits.write_idle, progress).await
 }
 
 /// Takes off an offer to go on with HTTP/2 in clear text: passed on, it would open a tunnel past
@@ -387,16 +392,11 @@ pub(crate) async fn within<F: Future>(limit: Option<Duration>, future: F) -> Opt
 
 /// The head as handlers see it. `None` for a target that cannot be taken apart.
 fn request(head: RequestHead, body: Body) -> Option<Request> {
-    let RequestHead { method, origin, authority, headers, framing, version, .. } = head;
-    let mut headers = headers;
-    let host = match headers.remove(header::HOST) {
-        Some(host) => ByteString::try_from(host.as_bytes()).ok()?,
-        None => match authority {
-            Some(authority) => ByteString::try_from(authority).ok()?,
-            None => ByteString::new(),
-        },
-    };
-    headers.remove(header::TRANSFER_ENCODING);
+    let RequestHead { method, origin, host, mut headers, framing, version, .. } = head;
+    let host = ByteString::try_from(host).ok()?;
+    if framing == BodyFraming::Chunked {
+        headers.remove(header::TRANSFER_ENCODING);
+    }
     let target = Target::parse(ByteString::try_from(origin).ok()?)?;
     let chunked = framing == BodyFraming::Chunked;
     Some(Request { method, target, version, host, headers, body, protocol: None, chunked })
