@@ -10,7 +10,7 @@ use std::{
 use bytestring::ByteString;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
 use smallvec::SmallVec;
-use smol_str::SmolStr;
+use smol_str::{SmolStr, ToSmolStr};
 
 use crate::{Body, HttpError, Response, ResponseFilter, Target, Value, Worker};
 
@@ -49,12 +49,22 @@ pub struct Original {
 pub struct Connection {
     /// The peer; `None` for a unix socket.
     pub remote: Option<SocketAddr>,
+    /// The peer's address as text, without the port; empty for a unix socket.
+    pub remote_ip: SmolStr,
     /// The server's own address; `None` for a unix socket.
     pub local: Option<SocketAddr>,
     /// The listener's address text for unix sockets.
     pub local_name: SmolStr,
     /// Present on TLS connections.
     pub tls: Option<TlsInfo>,
+}
+
+impl Connection {
+    /// Sets the peer's address.
+    pub fn set_remote(&mut self, remote: SocketAddr) {
+        self.remote = Some(remote);
+        self.remote_ip = remote.ip().to_canonical().to_smolstr();
+    }
 }
 
 /// Facts of a finished TLS handshake.
@@ -149,6 +159,11 @@ pub struct Exchange {
     pub nop: bool,
     /// Whether the connection is to be closed after the answer.
     pub close: bool,
+    /// Whether nobody on the way back looks at the answer's fields, so that a proxy may leave them
+    /// as they are. The front says so, and each handler that does look takes it back.
+    pub may_pass: bool,
+    /// The fields of an answer that is passed on as it is, in place of the response's own.
+    pub passed: Option<caddis_wire::PassedFields>,
     /// The request's UUID, made on first use.
     pub uuid: OnceLock<String>,
     /// Gives the client informational responses (1xx) where the front can.
@@ -196,6 +211,8 @@ impl Exchange {
             top_route: None,
             nop: false,
             close: false,
+            may_pass: false,
+            passed: None,
             uuid: OnceLock::new(),
             informational: None,
             upgrade: None,
@@ -213,6 +230,7 @@ impl Exchange {
         let address = SocketAddr::from(([127, 0, 0, 1], 4711));
         let connection = Connection {
             remote: Some(address),
+            remote_ip: "127.0.0.1".into(),
             local: Some(SocketAddr::from(([127, 0, 0, 1], 80))),
             local_name: SmolStr::default(),
             tls: None,
@@ -327,8 +345,9 @@ pub fn split_host_port(host: &str) -> (&str, &str) {
             None => (host, ""),
         };
     }
-    match host.rsplit_once(':') {
-        Some((name, port)) if !name.contains(':') => (name, port),
+    let mut colons = host.bytes().enumerate().filter(|(_, b)| *b == b':');
+    match (colons.next(), colons.next()) {
+        (Some((at, _)), None) => (&host[..at], &host[at + 1..]),
         _ => (host, ""),
     }
 }

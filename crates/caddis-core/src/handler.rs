@@ -55,6 +55,11 @@ pub trait Middleware: Send + Sync + 'static {
         ex: &'a mut Exchange,
         next: Next<'a>,
     ) -> LocalBoxFuture<'a, Result<Response>>;
+
+    /// Whether it hands on the answers of `next` without a look at their fields.
+    fn passes_answers(&self) -> bool {
+        false
+    }
 }
 
 /// Changes a response on its way out; pushed by a filter with `Exchange::on_response`, run by the
@@ -106,7 +111,10 @@ impl<'a> Next<'a> {
                         Flow::Continue => {}
                         Flow::Respond(response) => return Ok(response),
                     },
-                    Handler::Middleware(middleware) => return middleware.handle(ex, level).await,
+                    Handler::Middleware(middleware) => {
+                        ex.may_pass &= middleware.passes_answers();
+                        return middleware.handle(ex, level).await;
+                    }
                 }
             }
             if let Some((route, rest)) = level.routes.split_first() {

@@ -3,7 +3,6 @@
 use std::{
     any::{Any, TypeId},
     cell::RefCell,
-    collections::HashMap,
     rc::Rc,
 };
 
@@ -13,7 +12,8 @@ use std::{
 pub struct Worker {
     /// 0 for the control thread, from 1 for the others.
     pub id: usize,
-    slots: RefCell<HashMap<TypeId, Rc<dyn Any>>>,
+    /// Few, so that looking through them is quicker than hashing.
+    slots: RefCell<Vec<(TypeId, Rc<dyn Any>)>>,
 }
 
 impl Worker {
@@ -25,7 +25,13 @@ impl Worker {
     /// This worker's value of a type, made on first use.
     pub fn local<T: Default + 'static>(&self) -> Rc<T> {
         let mut slots = self.slots.borrow_mut();
-        let any = slots.entry(TypeId::of::<T>()).or_insert_with(|| Rc::new(T::default())).clone();
+        let id = TypeId::of::<T>();
+        let found = slots.iter().find(|(other, _)| *other == id).map(|(_, any)| any.clone());
+        let any = found.unwrap_or_else(|| {
+            let made: Rc<dyn Any> = Rc::new(T::default());
+            slots.push((id, made.clone()));
+            made
+        });
         any.downcast().expect("slots are keyed by their type")
     }
 }

@@ -175,6 +175,7 @@ async fn answer(
     if let Some((_, Some(protocol))) = &on_upgrade {
         request.protocol = Some(ByteString::from(protocol.as_str()));
     }
+    server.plan.header_names.apply(&mut request.headers);
     let head_method = request.method == Method::HEAD;
     let mut ex = cx.exchange(request);
     if on_upgrade.is_some() {

@@ -48,6 +48,11 @@ impl Pending {
         }
     }
 
+    /// Whether an entry will be written.
+    pub(crate) fn is_logged(&self) -> bool {
+        self.headers.is_some()
+    }
+
     /// Writes the error log entry (spec O087).
     pub(crate) fn note_error(
         &mut self,
@@ -69,14 +74,14 @@ impl Pending {
     pub(crate) fn attach(
         self,
         server: &Arc<ServerRuntime>,
-        ex: Box<Exchange>,
+        mut ex: Box<Exchange>,
         response: Response,
         abort: bool,
     ) -> Response {
         let logged = self.headers.is_some() && !ex.log.skip;
         if !logged && !self.counted {
             // The exchange ends here, but what the response needs of it lives in its body.
-            drop(ex);
+            caddis_wire::recycle(std::mem::take(&mut ex.request.headers));
             return response;
         }
         let (parts, body) = response.into_parts();

@@ -5,6 +5,7 @@ use std::{rc::Rc, sync::Arc};
 use caddis_core::{
     Body, ErrorKind, Exchange, HttpError, Next, Response, Result, WriteLimits, exchange::Tunnel,
 };
+use caddis_wire::PassedFields;
 use http::{HeaderValue, Method, StatusCode, header};
 
 use crate::{log_body::Pending, server::ServerRuntime, sniff};
@@ -15,6 +16,8 @@ const MAX_METHOD: usize = 32;
 /// What a front is to send.
 pub(crate) struct Served {
     pub(crate) response: Response,
+    /// The response's fields, where they are passed on as they came.
+    pub(crate) passed: Option<PassedFields>,
     /// No answer: close the connection or reset the stream.
     pub(crate) abort: bool,
     /// Close the connection after the answer.
@@ -26,7 +29,8 @@ pub(crate) struct Served {
 impl Served {
     /// An empty 200.
     pub(crate) fn empty() -> Self {
-        Self { response: Response::new(Body::Empty), abort: false, close: false, tunnel: None }
+        let response = Response::new(Body::Empty);
+        Self { response, passed: None, abort: false, close: false, tunnel: None }
     }
 
     /// Whether there is nothing to it but a head and a body that is all here.
@@ -51,9 +55,9 @@ pub(crate) async fn serve(
     bytes_read: Rc<dyn BytesRead>,
 ) -> Served {
     let plan = &server.plan;
-    plan.header_names.apply(&mut ex.request.headers);
     plan.trust.apply(&mut ex);
     let mut pending = Pending::begin(server, &ex, bytes_read);
+    ex.may_pass &= !pending.is_logged();
     let mut result = match check(server, &ex) {
         Err(error) => Err(error),
         Ok(()) if is_challenge(&ex) => Box::pin(challenge(server, &mut ex)).await,
@@ -75,7 +79,8 @@ pub(crate) async fn serve(
     let tunnel = ex.upgrade.take().and_then(|upgrade| upgrade.run);
     let tunnel = tunnel.map(|tunnel| pending.watch_tunnel(tunnel));
     let close = ex.close;
-    let mut response = if sniff::is_needed(&response) {
+    let passed = ex.passed.take();
+    let mut response = if passed.is_none() && sniff::is_needed(&response) {
         Box::pin(sniff::content_type(response)).await
     } else {
         response
@@ -85,7 +90,7 @@ pub(crate) async fn serve(
         response.headers_mut().remove(header::CONTENT_LENGTH);
     }
     let response = pending.attach(server, ex, response, abort);
-    Served { response, abort, close, tunnel }
+    Served { response, passed, abort, close, tunnel }
 }
 
 /// Whether a request looks like an authority's (T073).

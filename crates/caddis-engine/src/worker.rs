@@ -230,7 +230,9 @@ impl Accept {
     fn place(&self, stream: TcpStream, remote: SocketAddr) {
         let local = stream.local_addr().ok();
         let local_name = SmolStr::default();
-        let connection = Connection { remote: Some(remote), local, local_name, tls: None };
+        let remote_ip = SmolStr::default();
+        let mut connection = Connection { remote: None, remote_ip, local, local_name, tls: None };
+        connection.set_remote(remote);
         let target = self.loads.lightest();
         let guard = OpenGuard::new(&self.loads.open, target);
         let listener = self.listener.clone();
@@ -251,8 +253,9 @@ impl Accept {
                     let address = &self.listener.address;
                     let path = address.unix_path_and_mode().map_or("", |(path, _)| path);
                     let local_name = SmolStr::from(path);
+                    let remote_ip = SmolStr::default();
                     let connection =
-                        Connection { remote: None, local: None, local_name, tls: None };
+                        Connection { remote: None, remote_ip, local: None, local_name, tls: None };
                     let guard = OpenGuard::new(&self.loads.open, self.at);
                     serve(stream, connection, self.listener.clone(), self.worker.clone(), guard);
                 }

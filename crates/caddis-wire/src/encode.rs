@@ -7,7 +7,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode, Version};
 
 use crate::chunked::may_trail;
-use crate::{BodyFraming, HeadError};
+use crate::{BodyFraming, HeadError, PassedFields};
 
 const SEC_WEBSOCKET: &[u8] = b"sec-websocket-";
 
@@ -46,10 +46,30 @@ fn write_title(out: &mut Vec<u8>, name: &str) {
 
 /// Writes one field line.
 pub fn write_header(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
-    write_canonical(out, name.as_str());
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value.as_bytes());
+    let value = value.as_bytes();
+    out.reserve(name.as_str().len() + value.len() + 4);
+    write_name(out, name);
+    out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
+}
+
+/// Writes a name in the case it has on the wire, and the colon.
+pub(crate) fn write_name(out: &mut Vec<u8>, name: &HeaderName) {
+    let name = name.as_str().as_bytes();
+    let start = out.len();
+    out.extend_from_slice(name);
+    // A `HeaderName` is lower case throughout.
+    let mut upper = true;
+    for byte in &mut out[start..] {
+        if upper {
+            byte.make_ascii_uppercase();
+        }
+        upper = *byte == b'-';
+    }
+    if name.len() > SEC_WEBSOCKET.len() && name.starts_with(SEC_WEBSOCKET) {
+        out[start + 7] = b'S';
+    }
+    out.extend_from_slice(b": ");
 }
 
 /// Writes a request head in HTTP/1.1, `Host` first.
@@ -83,6 +103,21 @@ pub fn write_request_head(
     out.extend_from_slice(b"\r\n");
 }
 
+/// Writes a response head whose fields are written already.
+pub fn write_passed_head(
+    out: &mut Vec<u8>,
+    version: Version,
+    status: StatusCode,
+    fields: &PassedFields,
+    framing: BodyFraming,
+    keep_alive: bool,
+) {
+    out.reserve(128 + fields.lines.len());
+    write_status_line(out, version, status, None);
+    out.extend_from_slice(&fields.lines);
+    write_end(out, version, status, &HeaderMap::new(), framing, keep_alive);
+}
+
 /// Writes a response head.
 ///
 /// `Content-Length` and `Transfer-Encoding` of the map are passed over; `framing` decides: for an
@@ -99,17 +134,29 @@ pub fn write_response_head(
     keep_alive: bool,
 ) {
     out.reserve(128 + headers.len() * 40);
-    let old = version < Version::HTTP_11;
-    let framing = match framing {
-        BodyFraming::Chunked if old => BodyFraming::UntilClose,
-        framing => framing,
-    };
     write_status_line(out, version, status, reason);
     for (name, value) in headers {
         if !rules_framing(name) {
             write_header(out, name, value);
         }
     }
+    write_end(out, version, status, headers, framing, keep_alive);
+}
+
+/// Framing, what becomes of the connection, and the empty line.
+fn write_end(
+    out: &mut Vec<u8>,
+    version: Version,
+    status: StatusCode,
+    headers: &HeaderMap,
+    framing: BodyFraming,
+    keep_alive: bool,
+) {
+    let old = version < Version::HTTP_11;
+    let framing = match framing {
+        BodyFraming::Chunked if old => BodyFraming::UntilClose,
+        framing => framing,
+    };
     if !status.is_informational() && status != StatusCode::NO_CONTENT {
         write_framing(out, framing);
     }

@@ -12,18 +12,21 @@ mod chunked;
 mod encode;
 mod error;
 mod head;
+mod recycle;
 
 pub use body::{BodyDecoder, BodyPart};
 pub use chunked::{ChunkError, ChunkStep, ChunkedDecoder};
 pub use encode::{
     canonical_name, write_canonical, write_chunk, write_chunk_end, write_chunk_head,
-    write_error_response, write_header, write_last_chunk, write_request_head, write_response_head,
+    write_error_response, write_header, write_last_chunk, write_passed_head, write_request_head,
+    write_response_head,
 };
 pub use error::HeadError;
 pub use head::{
-    BodyFraming, Limits, LineEnds, PREFACE, Parsed, Preface, RequestHead, ResponseHead, TargetForm,
-    http2_preface, parse_request, parse_response,
+    BodyFraming, Limits, LineEnds, PREFACE, Parsed, PassedFields, Preface, RequestHead,
+    ResponseHead, TargetForm, http2_preface, parse_passed_response, parse_request, parse_response,
 };
+pub use recycle::recycle;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

@@ -78,7 +78,8 @@ pub(crate) async fn serve_connection<S: Io + 'static>(io: S, before: BytesMut, c
         let (progress, limits) = (&front.progress, &server.plan.timeouts);
         let sent = if served.is_plain() && progress.done.get() {
             let keep_alive = facts.keep_alive && !served.close && !cx.drain.is_begun();
-            respond::send_whole(&conn, served.response, &facts, keep_alive, limits.write_idle).await
+            let answer = (served.response, served.passed);
+            respond::send_whole(&conn, answer, &facts, keep_alive, limits.write_idle).await
         } else {
             Box::pin(finish(&conn, served, &facts, progress, limits, &cx)).await
         };
@@ -175,6 +176,9 @@ impl Front {
         server: &ServerRuntime,
         cx: &ConnCx,
     ) -> Option<Box<Exchange>> {
+        if head.odd_names {
+            server.plan.header_names.apply(&mut head.headers);
+        }
         let expect = head.expect_continue && head.version == Version::HTTP_11;
         let fresh = BodyProgress::new(BodyDecoder::new(head.framing), expect);
         match Rc::get_mut(&mut self.progress) {
@@ -197,6 +201,7 @@ impl Front {
         });
         let mut ex = Box::new(cx.exchange(request(head, body)?));
         ex.informational = informational;
+        ex.may_pass = true;
         if upgrade {
             ex.upgrade = Some(Upgrade::default());
         }
@@ -263,14 +268,14 @@ async fn finish<S: Io + 'static>(
     limits: &Timeouts,
     cx: &ConnCx,
 ) -> Sent {
-    let Served { response, abort, close, tunnel } = served;
+    let Served { response, passed, abort, close, tunnel } = served;
     if abort {
         return Sent::Failed;
     }
     if let Some(tunnel) = tunnel {
         let (parts, _) = response.into_parts();
         let mut out = Vec::new();
-        respond::write_head(&mut out, &parts, BodyFraming::None, true, facts.version);
+        respond::write_head(&mut out, (&parts, None), BodyFraming::None, true, facts.version);
         return match write_all(conn, &out).await {
             Ok(()) => Sent::Tunnel(tunnel),
             Err(_) => Sent::Failed,
@@ -283,7 +288,7 @@ async fn finish<S: Io + 'static>(
     let own = response.extensions().get::<WriteLimits>().copied().unwrap_or_default();
     let write_idle = own.idle.or(limits.write_idle);
     let left = own.deadline.map(|at| at.saturating_duration_since(std::time::Instant::now()));
-    let sending = send(conn, response, facts, keep_alive, write_idle, progress);
+    let sending = send(conn, (response, passed), facts, keep_alive, write_idle, progress);
     within(left, sending).await.unwrap_or(Sent::Failed)
 }
 
@@ -391,16 +396,11 @@ pub(crate) async fn within<F: Future>(limit: Option<Duration>, future: F) -> Opt
 
 /// The head as handlers see it. `None` for a target that cannot be taken apart.
 fn request(head: RequestHead, body: Body) -> Option<Request> {
-    let RequestHead { method, origin, authority, headers, framing, version, .. } = head;
-    let mut headers = headers;
-    let host = match headers.remove(header::HOST) {
-        Some(host) => ByteString::try_from(host.as_bytes()).ok()?,
-        None => match authority {
-            Some(authority) => ByteString::try_from(authority).ok()?,
-            None => ByteString::new(),
-        },
-    };
-    headers.remove(header::TRANSFER_ENCODING);
+    let RequestHead { method, origin, host, mut headers, framing, version, .. } = head;
+    let host = ByteString::try_from(host).ok()?;
+    if framing == BodyFraming::Chunked {
+        headers.remove(header::TRANSFER_ENCODING);
+    }
     let target = Target::parse(ByteString::try_from(origin).ok()?)?;
     let chunked = framing == BodyFraming::Chunked;
     Some(Request { method, target, version, host, headers, body, protocol: None, chunked })

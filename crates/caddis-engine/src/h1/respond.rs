@@ -12,7 +12,7 @@ use caddis_core::{
     Body, BodyError, Response,
     exchange::{Io, Tunnel},
 };
-use caddis_wire::BodyFraming;
+use caddis_wire::{BodyFraming, PassedFields};
 use http::{StatusCode, Version, header, response::Parts};
 use http_body::Frame;
 
@@ -40,7 +40,7 @@ pub(crate) enum Sent {
 /// Sends an answer whose body is all here, to a request that was read to its end.
 pub(crate) async fn send_whole<S: Io>(
     conn: &SharedConn<S>,
-    response: Response,
+    (response, passed): (Response, Option<PassedFields>),
     facts: &Facts,
     keep_alive: bool,
     write_idle: Option<Duration>,
@@ -49,7 +49,7 @@ pub(crate) async fn send_whole<S: Io>(
     let framing = framing(&mut parts, &body, facts);
     let keep_alive = keep_alive && !asks_close(&parts) && framing != BodyFraming::UntilClose;
     let mut out = take_buffer();
-    write_head(&mut out, &parts, framing, keep_alive, facts.version);
+    write_head(&mut out, (&parts, passed), framing, keep_alive, facts.version);
     let mut rest = match body {
         Body::Full(bytes) if !facts.head_method && !bodiless(parts.status) => {
             if bytes.len() <= COPY_LIMIT {
@@ -61,7 +61,7 @@ pub(crate) async fn send_whole<S: Io>(
         }
         _ => Bytes::new(),
     };
-    drop(parts);
+    caddis_wire::recycle(parts.headers);
     while rest.len() > PART {
         let mut part = rest.split_to(PART);
         if write(conn, &mut out, Some(&mut part), write_idle).await.is_none() {
@@ -112,7 +112,7 @@ async fn write<S: Io>(
 /// Sends any answer.
 pub(crate) async fn send<S: Io>(
     conn: &SharedConn<S>,
-    response: Response,
+    (response, passed): (Response, Option<PassedFields>),
     facts: &Facts,
     keep_alive: bool,
     write_idle: Option<Duration>,
@@ -122,7 +122,7 @@ pub(crate) async fn send<S: Io>(
     let framing = framing(&mut parts, &body, facts);
     let keep_alive = keep_alive && !asks_close(&parts) && framing != BodyFraming::UntilClose;
     let mut out = take_buffer();
-    write_head(&mut out, &parts, framing, keep_alive, facts.version);
+    write_head(&mut out, (&parts, passed), framing, keep_alive, facts.version);
     let mut writer = Writer { conn, write_idle, progress };
     let bodiless = facts.head_method || bodiless(parts.status);
     let sent = if bodiless {
@@ -155,11 +155,18 @@ pub(crate) async fn send<S: Io>(
 /// Writes the head; adds `Date`.
 pub(crate) fn write_head(
     out: &mut Vec<u8>,
-    parts: &Parts,
+    (parts, passed): (&Parts, Option<PassedFields>),
     framing: BodyFraming,
     keep_alive: bool,
     version: Version,
 ) {
+    if let Some(mut passed) = passed {
+        if !passed.dated {
+            write_date(&mut passed.lines);
+        }
+        caddis_wire::write_passed_head(out, version, parts.status, &passed, framing, keep_alive);
+        return;
+    }
     let reason = parts.extensions.get::<hyper::ext::ReasonPhrase>();
     let reason = reason.and_then(|reason| std::str::from_utf8(reason.as_bytes()).ok());
     caddis_wire::write_response_head(

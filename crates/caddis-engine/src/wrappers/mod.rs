@@ -104,7 +104,7 @@ async fn proxy_protocol(
             ));
         }
         (Found::Yes(Some((source, destination))), ProxyPolicy::Use | ProxyPolicy::Require) => {
-            connection.remote = Some(source);
+            connection.set_remote(source);
             connection.local = Some(destination);
         }
         _ => {}

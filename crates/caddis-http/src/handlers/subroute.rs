@@ -47,6 +47,10 @@ impl Middleware for Subroute {
     ) -> LocalBoxFuture<'a, HttpResult<Response>> {
         Box::pin(async move { Next::new(&self.routes, Some(&next)).run(ex).await })
     }
+
+    fn passes_answers(&self) -> bool {
+        true
+    }
 }
 
 struct WithErrors {

@@ -293,6 +293,7 @@ impl Checker {
         };
         let map = || headers.clone();
         let sending = Sending {
+            pass: false,
             outgoing: &outgoing,
             map: &map,
             pool: &pool,

@@ -67,7 +67,7 @@ impl ReverseProxy {
         if self.is_unwanted(ex, run) {
             return Err(Problem::Unwanted(answer.status));
         }
-        let Answer { status, version, headers, body, .. } = answer;
+        let Answer { status, version, headers, passed, body, .. } = answer;
         let body = match pass_on(body, gunzip, in_flight, &run.info) {
             PassedOn::Body(body) => body,
             PassedOn::Switched(conn, in_flight) => {
@@ -76,11 +76,26 @@ impl ReverseProxy {
                     .map_err(|text| Problem::Final(HttpError::new(StatusCode::BAD_GATEWAY, text)));
             }
         };
-        let body = read_ahead(body, self.response_buffers).await;
+        if let Some(mut passed) = passed {
+            passed.lines.extend_from_slice(b"Via: ");
+            passed.lines.extend_from_slice(super::forwarded::via(version).as_bytes());
+            passed.lines.extend_from_slice(b"\r\n");
+            ex.passed = Some(passed);
+            let mut response = Response::new(body);
+            *response.status_mut() = status;
+            return Ok(response);
+        }
         let to_head = run.prepared.method == Method::HEAD;
         let head = Head { status, version, headers, to_head };
-        let result = self.handle(ex, run, head, body, next).await;
-        result.map_err(Problem::Final)
+        if self.handlers.is_empty() && self.response_buffers == 0 {
+            return Ok(pass(ex, head, body, &self.down, run.cookies.take()));
+        }
+        // Boxed, so that requests without any of this do not carry its state.
+        let handled = Box::pin(async {
+            let body = read_ahead(body, self.response_buffers).await;
+            self.handle(ex, run, head, body, next).await
+        });
+        handled.await.map_err(Problem::Final)
     }
 
     async fn handle(

@@ -66,8 +66,7 @@ impl ReverseProxy {
     ) -> Result<Response, Problem> {
         let found = match &self.dynamic {
             None => None,
-            Some(dynamic) => dynamic
-                .upstreams(ex)
+            Some(dynamic) => Box::pin(dynamic.upstreams(ex))
                 .await
                 .map_err(|error| {
                     tracing::error!(
@@ -173,7 +172,8 @@ impl ReverseProxy {
         let Prepared { method, uri, headers, body, framing, upgrade, trailer, trusted, .. } =
             prepared;
         let ready = changed.as_ref().or(headers.as_ref());
-        let fields = match (ready, forwarded::peer(ex)) {
+        let peer = ex.connection.remote.map(|_| ex.connection.remote_ip.as_str());
+        let fields = match (ready, peer) {
             (Some(headers), _) => Fields::Ready(headers),
             (None, Some(peer)) => Fields::Edited(
                 &ex.request.headers,
@@ -198,7 +198,7 @@ impl ReverseProxy {
             Transport::FastCgi(fastcgi) => {
                 let headers = map();
                 let head = fastcgi::Head { method, uri, host: &host, headers: &headers };
-                return fastcgi.send(ex, &head, pool, *framing, body).await;
+                return Box::pin(fastcgi.send(ex, &head, pool, *framing, body)).await;
             }
         };
         let outgoing = Outgoing {
@@ -211,7 +211,15 @@ impl ReverseProxy {
             ask_gzip,
             upgrade: upgrade.is_some(),
         };
+        let pass = self.passes_fields
+            && ex.may_pass
+            && !ask_gzip
+            && upgrade.is_none()
+            && run.cookies.is_none()
+            && ex.response_filters.is_empty()
+            && ex.early_headers.is_empty();
         let sending = Sending {
+            pass,
             outgoing: &outgoing,
             map: &map,
             pool,

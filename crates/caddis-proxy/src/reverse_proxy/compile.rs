@@ -83,6 +83,7 @@ pub(super) fn compile(json: &Value, cx: &mut CompileCx<'_>) -> Result<Handler, C
         generation,
         needs_map,
         keeps_headers,
+        passes_fields: !keeps_headers && config.response_buffers == 0,
         transport,
     }))
 }

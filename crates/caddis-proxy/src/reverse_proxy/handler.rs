@@ -52,6 +52,8 @@ pub(crate) struct ReverseProxy {
     pub(super) needs_map: bool,
     /// Something may ask for the answer's fields by placeholder.
     pub(super) keeps_headers: bool,
+    /// Nothing here looks at the answer's fields.
+    pub(super) passes_fields: bool,
 }
 
 /// Choice of upstreams, and retries.
@@ -90,6 +92,14 @@ pub(super) struct Run {
     pub(super) cookies: Cookies,
 }
 
+/// Request line and body, before the body's framing is chosen.
+struct Line {
+    method: Method,
+    uri: ByteString,
+    body: Body,
+    chunked: bool,
+}
+
 /// The request as it goes to the upstream.
 pub(super) struct Prepared {
     pub(super) method: Method,
@@ -111,6 +121,10 @@ impl Middleware for ReverseProxy {
     fn handle<'a>(&'a self, ex: &'a mut Exchange, next: Next<'a>) -> LocalBoxFuture<'a, Result> {
         Box::pin(self.serve(ex, next))
     }
+
+    fn passes_answers(&self) -> bool {
+        self.handlers.is_empty()
+    }
 }
 
 impl ReverseProxy {
@@ -118,11 +132,15 @@ impl ReverseProxy {
         let start = Instant::now();
         let info = Info::new(start);
         ex.add_source(PREFIX, info.clone());
+        let mut line = self.take_line(ex);
+        if self.request_buffers != 0 {
+            line.body = Box::pin(read_ahead(line.body, self.request_buffers)).await;
+        }
         let mut run = Run {
             local: ex.worker.local::<Local>(),
             info,
             start,
-            prepared: self.prepare(ex).await,
+            prepared: self.prepare(ex, line),
             tried: Tried::new(),
             cookies: None,
         };
@@ -136,7 +154,7 @@ impl ReverseProxy {
                 Err(Problem::NoUpstream) => earlier.take().unwrap_or(Problem::NoUpstream),
                 Err(problem) => problem,
             };
-            if !self.may_try_again(ex, &mut run, &problem, retries).await {
+            if !Box::pin(self.may_try_again(ex, &mut run, &problem, retries)).await {
                 break Err(problem.into_error());
             }
             earlier = Some(problem);
@@ -146,10 +164,9 @@ impl ReverseProxy {
         result
     }
 
-    /// Makes the request for the upstream; the client's own stays as it is, its body taken.
-    async fn prepare(&self, ex: &mut Exchange) -> Prepared {
-        let extended = ex.request.method == Method::CONNECT && ex.request.protocol.is_some();
-        let (mut method, uri, body) = match &self.rewrite {
+    /// Request line and body for the upstream; the client's own stays as it is, its body taken.
+    fn take_line(&self, ex: &mut Exchange) -> Line {
+        let (method, uri, body) = match &self.rewrite {
             None => {
                 let uri = ex.request.target.to_byte_string();
                 (ex.request.method.clone(), uri, ex.request.body.take())
@@ -167,7 +184,13 @@ impl ReverseProxy {
         };
         let chunked =
             ex.request.chunked && (body.exact_len().is_none() || ex.request.method == method);
-        let body = read_ahead(body, self.request_buffers).await;
+        Line { method, uri, body, chunked }
+    }
+
+    /// Makes the request for the upstream.
+    fn prepare(&self, ex: &Exchange, line: Line) -> Prepared {
+        let Line { mut method, uri, body, chunked } = line;
+        let extended = ex.request.method == Method::CONNECT && ex.request.protocol.is_some();
         let trusted =
             ex.trusted_proxy || forwarded::peer(ex).is_some_and(|peer| self.trusted.contains(peer));
         let seen = Seen::of(&ex.request.headers);

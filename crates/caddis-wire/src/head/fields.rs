@@ -3,12 +3,12 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{StatusCode, Version};
-use memchr::memchr;
 
-use super::lines::line_at;
-use super::{BodyFraming, is_token};
+use super::BodyFraming;
+use super::lines::{Line, line_at};
+use super::names::{self, Field, Kind, Names};
 use crate::HeadError;
 
 /// What the fields that rule framing and connection say, gathered while they are read.
@@ -18,6 +18,8 @@ pub(crate) struct Facts {
     pub(crate) host: Range<usize>,
     /// How many `Host` fields there are.
     pub(crate) hosts: usize,
+    /// Whether a name has an underscore or a dot in it.
+    pub(crate) odd_names: bool,
     length: Result<Option<u64>, HeadError>,
     length_text: Range<usize>,
     encodings: usize,
@@ -25,6 +27,7 @@ pub(crate) struct Facts {
     close: bool,
     keep_alive: bool,
     upgrade_option: bool,
+    other_option: bool,
     upgrade: bool,
     expects: usize,
     continues: bool,
@@ -35,6 +38,7 @@ impl Facts {
         Self {
             host: 0..0,
             hosts: 0,
+            odd_names: false,
             length: Ok(None),
             length_text: 0..0,
             encodings: 0,
@@ -42,6 +46,7 @@ impl Facts {
             close: false,
             keep_alive: false,
             upgrade_option: false,
+            other_option: false,
             upgrade: false,
             expects: 0,
             continues: false,
@@ -49,26 +54,26 @@ impl Facts {
     }
 
     /// Takes note of one field; `false` when the field repeats what is known and is dropped.
-    fn note(&mut self, name: &HeaderName, head: &[u8], value: Range<usize>) -> bool {
+    fn note(&mut self, field: &Field, head: &[u8], value: Range<usize>) -> bool {
+        self.odd_names |= field.odd;
         let text = &head[value.clone()];
-        // The length alone excludes nearly every other field.
-        match name.as_str().len() {
-            4 if name == header::HOST => {
+        match field.kind {
+            Kind::Other | Kind::Trailer | Kind::ContentType | Kind::Date | Kind::Hop => {}
+            Kind::Host => {
                 self.hosts += 1;
                 self.host = value;
             }
-            14 if name == header::CONTENT_LENGTH => return self.note_length(head, value),
-            17 if name == header::TRANSFER_ENCODING => {
+            Kind::ContentLength => return self.note_length(head, value),
+            Kind::TransferEncoding => {
                 self.encodings += 1;
                 self.chunked = text.eq_ignore_ascii_case(b"chunked");
             }
-            10 if name == header::CONNECTION => self.note_connection(text),
-            7 if name == header::UPGRADE => self.upgrade |= !text.is_empty(),
-            6 if name == header::EXPECT => {
+            Kind::Connection => self.note_connection(text),
+            Kind::Upgrade => self.upgrade |= !text.is_empty(),
+            Kind::Expect => {
                 self.expects += 1;
                 self.continues = text.eq_ignore_ascii_case(b"100-continue");
             }
-            _ => {}
         }
         true
     }
@@ -96,6 +101,8 @@ impl Facts {
                 self.keep_alive = true;
             } else if option.eq_ignore_ascii_case(b"upgrade") {
                 self.upgrade_option = true;
+            } else {
+                self.other_option = true;
             }
         }
     }
@@ -166,23 +173,83 @@ fn parse_length(text: &[u8]) -> Result<u64, HeadError> {
     Ok(length)
 }
 
-/// Reads `count` field lines of `head` from `at`; values are slices of `head`.
+/// Reads field lines of `head`; values are slices of it. `Host` is noted, and among the fields only
+/// if `keep_host`.
 pub(crate) fn parse_fields(
     head: &Bytes,
-    mut at: usize,
-    count: usize,
+    lines: &[Line],
+    keep_host: bool,
 ) -> Result<(HeaderMap, Facts), HeadError> {
-    let mut headers = HeaderMap::with_capacity(count.min(64));
+    let mut headers = crate::recycle::take(lines.len());
     let mut facts = Facts::new();
-    for _ in 0..count {
-        let (end, next) = line_at(head, at);
-        let (name, value) = split_field(head, at..end)?;
-        if facts.note(&name, head, value.clone()) {
-            append(&mut headers, name, head.slice(value))?;
+    names::with(|names| {
+        for line in lines {
+            let (field, value) = split_field(names, head, line.range())?;
+            let dropped = !keep_host && field.kind == Kind::Host;
+            if !facts.note(field, head, value.clone()) {
+                continue;
+            }
+            if dropped {
+                check_value(&head[value])?;
+            } else {
+                append(&mut headers, field.name.clone(), head.slice(value))?;
+            }
         }
-        at = next;
-    }
+        Ok(())
+    })?;
     Ok((headers, facts))
+}
+
+/// The fields of a response that is passed on as it is, written for the next hop: without those of
+/// one connection, and without what declares the framing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PassedFields {
+    /// Field lines, each with its line end.
+    pub lines: Vec<u8>,
+    /// There is a `Date`.
+    pub dated: bool,
+    /// There is a `Content-Type`.
+    pub typed: bool,
+}
+
+/// Reads field lines and writes those that are passed on. `None` where one wants a closer look:
+/// `Trailer`, or fields that `Connection` names.
+pub(crate) fn pass_fields(
+    head: &[u8],
+    lines: &[Line],
+) -> Result<Option<(PassedFields, Facts)>, HeadError> {
+    let mut passed =
+        PassedFields { lines: Vec::with_capacity(head.len() + 64), ..Default::default() };
+    let mut facts = Facts::new();
+    let simple = names::with(|names| {
+        for line in lines {
+            let (field, value) = split_field(names, head, line.range())?;
+            let text = &head[value.clone()];
+            check_value(text)?;
+            match field.kind {
+                Kind::Trailer => return Ok(false),
+                Kind::Hop => continue,
+                Kind::ContentLength | Kind::TransferEncoding | Kind::Connection | Kind::Upgrade => {
+                    facts.note(field, head, value);
+                    continue;
+                }
+                Kind::ContentType => passed.typed = true,
+                Kind::Date => passed.dated = true,
+                Kind::Host | Kind::Expect | Kind::Other => {}
+            }
+            passed.lines.extend_from_slice(&field.begin);
+            passed.lines.extend_from_slice(text);
+            passed.lines.extend_from_slice(b"\r\n");
+        }
+        Ok(!facts.other_option && !facts.upgrade)
+    })?;
+    Ok(simple.then_some((passed, facts)))
+}
+
+/// What a value may hold (RFC 9110 §5.5).
+fn check_value(value: &[u8]) -> Result<(), HeadError> {
+    let bad = |bad: bool, &b: &u8| bad | ((b < b' ' && b != b'\t') || b == 0x7f);
+    if value.iter().fold(false, bad) { Err(HeadError::HeaderValue) } else { Ok(()) }
 }
 
 /// Reads trailer field lines; `section` ends with its last CR LF.
@@ -194,8 +261,10 @@ pub(crate) fn parse_trailer_fields(section: &Bytes) -> Result<HeaderMap, HeadErr
         if end + 2 != next {
             return Err(HeadError::LineEnd);
         }
-        let (name, value) = split_field(section, at..end)?;
-        append(&mut headers, name, section.slice(value))?;
+        names::with(|names| {
+            let (field, value) = split_field(names, section, at..end)?;
+            append(&mut headers, field.name.clone(), section.slice(value))
+        })?;
         at = next;
     }
     Ok(headers)
@@ -208,17 +277,13 @@ fn append(headers: &mut HeaderMap, name: HeaderName, value: Bytes) -> Result<(),
 }
 
 /// The name and the range of the trimmed value of one field line.
-fn split_field(head: &[u8], line: Range<usize>) -> Result<(HeaderName, Range<usize>), HeadError> {
-    let bytes = &head[line.clone()];
-    if matches!(bytes.first(), Some(b' ' | b'\t')) {
-        return Err(HeadError::FieldLine);
-    }
-    let colon = memchr(b':', bytes).ok_or(HeadError::FieldLine)?;
-    let name = &bytes[..colon];
-    if !is_token(name) {
-        return Err(HeadError::HeaderName);
-    }
-    let name = HeaderName::from_bytes(name).map_err(|_| HeadError::HeaderName)?;
+#[inline]
+fn split_field<'a>(
+    names: &'a mut Names,
+    head: &[u8],
+    line: Range<usize>,
+) -> Result<(&'a Field, Range<usize>), HeadError> {
+    let (field, colon) = names.field(&head[line.clone()])?;
     let blank = |b: &u8| matches!(b, b' ' | b'\t');
     let mut start = line.start + colon + 1;
     let mut end = line.end;
@@ -228,5 +293,5 @@ fn split_field(head: &[u8], line: Range<usize>) -> Result<(HeaderName, Range<usi
     while end > start && blank(&head[end - 1]) {
         end -= 1;
     }
-    Ok((name, start..end))
+    Ok((field, start..end))
 }

@@ -1,17 +1,35 @@
 //! Where a head ends and where its lines are, before anything is copied.
 
 use memchr::memchr;
+use smallvec::SmallVec;
 
 use super::{Limits, LineEnds};
 use crate::HeadError;
 
 /// A whole head inside a buffer.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct HeadSpan {
     /// One past the empty line.
     pub(crate) end: usize,
-    /// Lines before the empty one, the start line included.
-    pub(crate) lines: usize,
+    /// The lines before the empty one, the start line included, counted from the head's beginning.
+    pub(crate) lines: Lines,
+}
+
+/// Where lines are, without their ends.
+pub(crate) type Lines = SmallVec<[Line; 32]>;
+
+/// One line.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Line {
+    start: u32,
+    end: u32,
+}
+
+impl Line {
+    /// Its bytes in the head.
+    pub(crate) fn range(self) -> std::ops::Range<usize> {
+        self.start as usize..self.end as usize
+    }
 }
 
 /// What is known of the line after the last complete one.
@@ -30,7 +48,8 @@ pub(crate) fn find_head(
 ) -> Result<Result<HeadSpan, Unfinished>, HeadError> {
     let limit = start.saturating_add(limits.max_head).min(buf.len());
     let window = &buf[..limit];
-    let (mut at, mut lines, mut style) = (start, 0, None);
+    let (mut at, mut style) = (start, None);
+    let mut lines = Lines::new();
     while let Some(offset) = memchr(b'\n', &window[at..]) {
         let lf = at + offset;
         let crlf = offset > 0 && window[lf - 1] == b'\r';
@@ -44,10 +63,13 @@ pub(crate) fn find_head(
         if offset == usize::from(crlf) {
             return Ok(Ok(HeadSpan { end: lf + 1, lines }));
         }
-        lines += 1;
-        if lines > limits.max_headers.saturating_add(1) {
+        if lines.len() > limits.max_headers {
             return Err(HeadError::TooManyHeaders);
         }
+        lines.push(Line {
+            start: offset_of(at, start)?,
+            end: offset_of(lf - usize::from(crlf), start)?,
+        });
         at = lf + 1;
     }
     if buf.len() - start >= limits.max_head {
@@ -59,7 +81,11 @@ pub(crate) fn find_head(
     {
         return Err(HeadError::LineEnd);
     }
-    Ok(Err(Unfinished { at, lines }))
+    Ok(Err(Unfinished { at, lines: lines.len() }))
+}
+
+fn offset_of(at: usize, start: usize) -> Result<u32, HeadError> {
+    u32::try_from(at - start).map_err(|_| HeadError::TooLarge)
 }
 
 /// The line at `at` without its line end, as a range, and where the next one begins.

@@ -3,13 +3,15 @@
 mod fields;
 mod host;
 mod lines;
+mod names;
 mod request;
 mod response;
 mod target;
 
+pub use fields::PassedFields;
 pub(crate) use fields::parse_trailer_fields;
 pub use request::{RequestHead, parse_request};
-pub use response::{ResponseHead, parse_response};
+pub use response::{ResponseHead, parse_passed_response, parse_response};
 pub use target::TargetForm;
 
 /// Which line ends a head may have.

@@ -1,13 +1,13 @@
 //! Request heads.
 
 use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderValue};
+use http::header::HeaderMap;
 use http::{Method, Version};
 use memchr::memchr;
 
 use super::fields::{Facts, parse_fields};
 use super::host::is_host;
-use super::lines::{find_head, line_at};
+use super::lines::find_head;
 use super::target::{Target, parse_target};
 use super::{BodyFraming, Limits, Parsed, TargetForm, is_token};
 use crate::HeadError;
@@ -30,7 +30,9 @@ pub struct RequestHead {
     pub authority: Option<Bytes>,
     /// HTTP/1.0 or HTTP/1.1.
     pub version: Version,
-    /// The fields; `Host` is the authority of an absolute target where there is one.
+    /// `Host`, or the authority of an absolute target; empty where there is neither.
+    pub host: Bytes,
+    /// The fields but `Host`.
     pub headers: HeaderMap,
     /// How the end of the body is found.
     pub framing: BodyFraming,
@@ -40,6 +42,8 @@ pub struct RequestHead {
     pub expect_continue: bool,
     /// Whether the client offers another protocol (`Upgrade` with its connection option).
     pub upgrade: bool,
+    /// Whether a field name has an underscore or a dot in it, which some programs read as a hyphen.
+    pub odd_names: bool,
 }
 
 /// Reads a request head from the beginning of `buf`.
@@ -49,7 +53,7 @@ pub struct RequestHead {
 pub fn parse_request(buf: &[u8], limits: &Limits) -> Result<Parsed<RequestHead>, HeadError> {
     let start = skip_empty_lines(buf)?;
     let span = match find_head(buf, start, limits)? {
-        Ok(span) if span.lines > 0 => span,
+        Ok(span) if !span.lines.is_empty() => span,
         Ok(_) => return Err(HeadError::StartLine),
         Err(unfinished) => {
             if unfinished.lines == 0 {
@@ -59,13 +63,11 @@ pub fn parse_request(buf: &[u8], limits: &Limits) -> Result<Parsed<RequestHead>,
         }
     };
     let bytes = &buf[start..span.end];
-    let (end, next) = line_at(bytes, 0);
-    let line = split_line(&bytes[..end], limits)?;
+    let line = split_line(&bytes[span.lines[0].range()], limits)?;
     let target = parse_target(&bytes[line.target.clone()], &line.method)?;
     let head = Bytes::copy_from_slice(bytes);
-    let (headers, facts) = parse_fields(&head, next, span.lines - 1)?;
-    let text = head.slice(line.target.clone());
-    let request = assemble(line, text, target, &head, headers, &facts)?;
+    let (headers, facts) = parse_fields(&head, &span.lines[1..], false)?;
+    let request = assemble(line, target, &head, headers, &facts)?;
     Ok(Parsed::Complete(request, span.end))
 }
 
@@ -77,22 +79,22 @@ struct RequestLine {
 
 fn assemble(
     line: RequestLine,
-    text: Bytes,
     target: Target,
-    head: &[u8],
-    mut headers: HeaderMap,
+    head: &Bytes,
+    headers: HeaderMap,
     facts: &Facts,
 ) -> Result<RequestHead, HeadError> {
     let version = line.version;
     let framing = facts.framing(version)?;
     check_host(facts, head, version)?;
+    let text = head.slice(line.target);
     let authority = target.authority.map(|range| text.slice(range));
-    if target.form == TargetForm::Absolute
-        && let Some(authority) = &authority
-    {
-        let host = HeaderValue::from_maybe_shared(authority.clone());
-        headers.insert(header::HOST, host.map_err(|_| HeadError::Target)?);
-    }
+    let host = match &authority {
+        Some(authority) if target.form == TargetForm::Absolute || facts.hosts == 0 => {
+            authority.clone()
+        }
+        _ => head.slice(facts.host.clone()),
+    };
     Ok(RequestHead {
         method: line.method,
         origin: origin_form(&text, target.origin),
@@ -100,11 +102,13 @@ fn assemble(
         form: target.form,
         authority,
         version,
+        host,
         headers,
         framing,
         keep_alive: facts.keep_alive(version),
         expect_continue: facts.expect_continue(version, framing)?,
         upgrade: facts.upgrade(version),
+        odd_names: facts.odd_names,
     })
 }
 

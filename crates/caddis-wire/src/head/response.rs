@@ -4,8 +4,8 @@ use bytes::Bytes;
 use http::header::HeaderMap;
 use http::{Method, StatusCode, Version};
 
-use super::fields::{Facts, parse_fields};
-use super::lines::{find_head, line_at};
+use super::fields::{Facts, PassedFields, parse_fields, pass_fields};
+use super::lines::{HeadSpan, find_head};
 use super::request::parse_version;
 use super::{BodyFraming, Limits, Parsed};
 use crate::HeadError;
@@ -37,22 +37,12 @@ pub fn parse_response(
     request_method: &Method,
     limits: &Limits,
 ) -> Result<Parsed<ResponseHead>, HeadError> {
-    let span = match find_head(buf, 0, limits)? {
-        Ok(span) if span.lines > 0 => span,
-        Ok(_) => return Err(HeadError::StartLine),
-        Err(unfinished) => {
-            let start = &buf[..buf.len().min(7)];
-            if unfinished.lines == 0 && !b"HTTP/1.".starts_with(start) {
-                return Err(HeadError::StartLine);
-            }
-            return Ok(Parsed::Partial);
-        }
-    };
+    let Some(span) = span(buf, limits)? else { return Ok(Parsed::Partial) };
     let bytes = &buf[..span.end];
-    let (end, next) = line_at(bytes, 0);
+    let end = span.lines[0].range().end;
     let (version, status, reason) = split_line(&bytes[..end])?;
     let head = Bytes::copy_from_slice(bytes);
-    let (headers, facts) = parse_fields(&head, next, span.lines - 1)?;
+    let (headers, facts) = parse_fields(&head, &span.lines[1..], true)?;
     let usual = status.canonical_reason().map(str::as_bytes);
     let reason =
         (!reason.is_empty() && usual != Some(reason)).then(|| head.slice(end - reason.len()..end));
@@ -60,6 +50,51 @@ pub fn parse_response(
     let upgrade = facts.upgrade(version);
     let response = ResponseHead { status, reason, version, headers, framing, keep_alive, upgrade };
     Ok(Parsed::Complete(response, span.end))
+}
+
+/// As [`parse_response`], for a response that is passed on as it is: the head has no fields, they
+/// come written. `None` where the fields have to be looked at after all: unusual ones, and answers
+/// that have no body by their nature.
+pub fn parse_passed_response(
+    buf: &[u8],
+    request_method: &Method,
+    limits: &Limits,
+) -> Result<Option<Parsed<(ResponseHead, PassedFields)>>, HeadError> {
+    if request_method == Method::HEAD || request_method == Method::CONNECT {
+        return Ok(None);
+    }
+    let Some(span) = span(buf, limits)? else { return Ok(Some(Parsed::Partial)) };
+    let (version, status, reason) = split_line(&buf[span.lines[0].range()])?;
+    let usual = status.canonical_reason().map(str::as_bytes);
+    if status.is_informational()
+        || status == StatusCode::NO_CONTENT
+        || status == StatusCode::NOT_MODIFIED
+        || usual != Some(reason)
+    {
+        return Ok(None);
+    }
+    let passed = pass_fields(&buf[..span.end], &span.lines[1..])?;
+    let Some((passed, facts)) = passed.filter(|(passed, _)| passed.typed) else { return Ok(None) };
+    let (framing, keep_alive) = framing(status, request_method, version, &facts)?;
+    let (headers, reason) = (HeaderMap::new(), None);
+    let head =
+        ResponseHead { status, reason, version, headers, framing, keep_alive, upgrade: false };
+    Ok(Some(Parsed::Complete((head, passed), span.end)))
+}
+
+/// Where the head is. `None`: not all of it is there.
+fn span(buf: &[u8], limits: &Limits) -> Result<Option<HeadSpan>, HeadError> {
+    match find_head(buf, 0, limits)? {
+        Ok(span) if !span.lines.is_empty() => Ok(Some(span)),
+        Ok(_) => Err(HeadError::StartLine),
+        Err(unfinished) => {
+            let start = &buf[..buf.len().min(7)];
+            if unfinished.lines == 0 && !b"HTTP/1.".starts_with(start) {
+                return Err(HeadError::StartLine);
+            }
+            Ok(None)
+        }
+    }
 }
 
 /// RFC 9112 §6.3, in its order.

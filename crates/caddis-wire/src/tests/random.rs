@@ -107,8 +107,10 @@ fn random_bytes_never_panic() {
 /// What was accepted and is written again means the same to the next reader.
 fn reparse(head: &RequestHead) {
     let mut out = Vec::new();
-    write_request_head(&mut out, &head.method, &head.target, &head.headers, head.framing);
-    if head.headers.contains_key("host") {
+    let mut headers = head.headers.clone();
+    headers.insert("host", head.host.to_vec().try_into().unwrap());
+    write_request_head(&mut out, &head.method, &head.target, &headers, head.framing);
+    if !head.host.is_empty() {
         let Ok(Parsed::Complete(again, used)) = parse_request(&out, &Limits::default()) else {
             panic!("{:?}", String::from_utf8_lossy(&out))
         };

@@ -108,3 +108,39 @@ fn cut_anywhere() {
     };
     assert_eq!(head.headers.get_all("set-cookie").iter().count(), 2);
 }
+
+/// Whatever is passed on says the same as the fields that would have been read.
+#[test]
+fn passed_fields_say_the_same() {
+    let pass = |text: &str| {
+        crate::parse_passed_response(text.as_bytes(), &Method::GET, &Limits::default()).unwrap()
+    };
+    let text = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\nX-ONE:  a \r\nx-one: b\r\n\
+                Keep-Alive: timeout=5\r\nConnection: keep-alive\r\nAlt-Svc: x\r\nDate: now\r\n\
+                Content-Length: 3\r\n\r\nabc";
+    let Some(Parsed::Complete((head, passed), used)) = pass(text) else { panic!("passed on") };
+    assert_eq!(
+        String::from_utf8(passed.lines).unwrap(),
+        "Content-Type: text/plain\r\nX-One: a\r\nX-One: b\r\nDate: now\r\n"
+    );
+    assert!(passed.typed && passed.dated && head.keep_alive && head.headers.is_empty());
+    assert_eq!((head.framing, &text[used..]), (BodyFraming::Length(3), "abc"));
+    for looked_at in [
+        "HTTP/1.1 200 OK\r\nX: 1\r\n\r\n",
+        "HTTP/1.1 304 Not Modified\r\nContent-Type: a\r\n\r\n",
+        "HTTP/1.1 103 Early Hints\r\nContent-Type: a\r\n\r\n",
+        "HTTP/1.1 200 Fine\r\nContent-Type: a\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Type: a\r\nTrailer: X\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Type: a\r\nConnection: X-Secret\r\nX-Secret: 1\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Type: a\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n",
+    ] {
+        assert_eq!(pass(looked_at), None, "{looked_at}");
+    }
+    for refused in ["X: a\u{1}b\r\n", "X: a\r\n b\r\n", "X : a\r\n", "Content-Length: 1, 1\r\n"] {
+        let text = format!("HTTP/1.1 200 OK\r\nContent-Type: a\r\n{refused}\r\n");
+        let limits = Limits::default();
+        let refused = crate::parse_passed_response(text.as_bytes(), &Method::GET, &limits);
+        let read = parse_response(text.as_bytes(), &Method::GET, &limits);
+        assert_eq!(refused.unwrap_err(), read.unwrap_err(), "{text}");
+    }
+}

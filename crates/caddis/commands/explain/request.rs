@@ -99,12 +99,14 @@ impl Asked {
             ..TlsInfo::default()
         });
         let local = name.parse().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
-        let connection = Connection {
-            remote: Some(SocketAddr::new(self.from, CLIENT_PORT)),
+        let mut connection = Connection {
+            remote: None,
+            remote_ip: Default::default(),
             local: Some(SocketAddr::new(local, port)),
             local_name: Default::default(),
             tls,
         };
+        connection.set_remote(SocketAddr::new(self.from, CLIENT_PORT));
         Exchange::new(request, Rc::new(connection), Worker::new(1))
     }
 }

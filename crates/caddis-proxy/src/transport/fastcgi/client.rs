@@ -280,6 +280,7 @@ impl Reader {
             Body::stream(Output { reader: self, next })
         };
         Ok(Answer {
+            passed: None,
             status,
             reason,
             version: Version::HTTP_11,

@@ -12,7 +12,8 @@ use std::{
 use bytes::{Buf, Bytes};
 use caddis_core::Body;
 use caddis_wire::{
-    BodyDecoder, BodyFraming, HeadError, Limits, Parsed, ResponseHead, parse_response,
+    BodyDecoder, BodyFraming, HeadError, Limits, Parsed, PassedFields, ResponseHead,
+    parse_passed_response, parse_response,
 };
 use http::{HeaderMap, Method, StatusCode, Version};
 use tokio::{io::AsyncWrite, time::Sleep};
@@ -36,6 +37,8 @@ pub(crate) type Informational<'a> = Option<&'a dyn Fn(StatusCode, HeaderMap)>;
 
 /// What an exchange needs besides connection and body.
 pub(crate) struct Call<'a> {
+    /// The answer's fields may stay as they are.
+    pub(crate) pass: bool,
     /// The request's head.
     pub(crate) outgoing: &'a Outgoing<'a>,
     /// The worker's buffers.
@@ -62,6 +65,8 @@ pub(crate) struct Answer {
     pub(crate) version: Version,
     /// The fields.
     pub(crate) headers: HeaderMap,
+    /// The fields, where they stay as they are.
+    pub(crate) passed: Option<PassedFields>,
     /// The body.
     pub(crate) body: AnswerBody,
 }
@@ -107,6 +112,7 @@ struct State<'a> {
 /// A response head, and the body where it came along.
 struct Arrived {
     head: ResponseHead,
+    passed: Option<PassedFields>,
     whole: Option<Bytes>,
 }
 
@@ -235,16 +241,16 @@ impl State<'_> {
         let local = self.call.local.clone();
         let method = self.call.outgoing.method;
         let Conn { stream, buf, .. } = &mut self.conn;
-        let limits = &self.limits;
+        let (limits, pass) = (&self.limits, self.call.pass);
         let read = local.read(cx, stream, |_, data| {
             let Some(data) = data else { return Ok(Seen::End) };
-            match parse_response(data, method, limits)? {
-                Parsed::Complete(head, used) => {
+            match parse(data, method, limits, pass)? {
+                Parsed::Complete((head, passed), used) => {
                     let rest = &data[used..];
                     let whole = whole_body(&head, rest);
                     let taken = whole.as_ref().map_or(0, Bytes::len);
                     buf.extend_from_slice(&rest[taken..]);
-                    Ok(Seen::Head(Arrived { head, whole }))
+                    Ok(Seen::Head(Arrived { head, passed, whole }))
                 }
                 Parsed::Partial => {
                     buf.extend_from_slice(data);
@@ -277,14 +283,14 @@ impl State<'_> {
         if !maybe {
             return Poll::Ready(Ok(None));
         }
-        let parsed = parse_response(buf, self.call.outgoing.method, &self.limits);
+        let parsed = parse(buf, self.call.outgoing.method, &self.limits, self.call.pass);
         let seen = parsed.map(|parsed| match parsed {
-            Parsed::Complete(head, used) => {
+            Parsed::Complete((head, passed), used) => {
                 buf.advance(used);
                 let whole = whole_body(&head, buf);
                 buf.advance(whole.as_ref().map_or(0, Bytes::len));
                 self.searched = 0;
-                Seen::Head(Arrived { head, whole })
+                Seen::Head(Arrived { head, passed, whole })
             }
             Parsed::Partial => Seen::Part,
         });
@@ -351,7 +357,7 @@ impl State<'_> {
     }
 
     fn answer(self, arrived: Arrived) -> Answer {
-        let Arrived { head, whole } = arrived;
+        let Arrived { head, passed, whole } = arrived;
         let Self { conn, call, upload, write_error, .. } = self;
         let ResponseHead { status, reason, version, headers, framing, keep_alive, .. } = head;
         let keep = keep_alive && !call.outgoing.close && write_error.is_none();
@@ -366,7 +372,7 @@ impl State<'_> {
             let decoder = BodyDecoder::new(framing);
             AnswerBody::Http1(Box::new(H1Body::new(conn, upload, decoder, call.pool.clone(), keep)))
         };
-        Answer { status, reason, version, headers, body }
+        Answer { status, reason, version, headers, passed, body }
     }
 }
 
@@ -374,6 +380,25 @@ enum Seen {
     End,
     Part,
     Head(Arrived),
+}
+
+/// Reads a head, with its fields apart where they may stay as they are.
+fn parse(
+    data: &[u8],
+    method: &Method,
+    limits: &Limits,
+    pass: bool,
+) -> Result<Parsed<(ResponseHead, Option<PassedFields>)>, HeadError> {
+    if pass && let Some(parsed) = parse_passed_response(data, method, limits)? {
+        return Ok(match parsed {
+            Parsed::Complete((head, passed), used) => Parsed::Complete((head, Some(passed)), used),
+            Parsed::Partial => Parsed::Partial,
+        });
+    }
+    Ok(match parse_response(data, method, limits)? {
+        Parsed::Complete(head, used) => Parsed::Complete((head, None), used),
+        Parsed::Partial => Parsed::Partial,
+    })
 }
 
 /// The body, where all of it (or the knowledge that there is none) came with the head.

@@ -128,6 +128,7 @@ pub(crate) async fn exchange(
     })?;
     let (parts, body) = response.into_parts();
     Ok(Answer {
+        passed: None,
         status: parts.status,
         reason: None,
         version: Version::HTTP_2,

@@ -84,6 +84,8 @@ pub(crate) struct HttpTransport {
 
 /// One request for the transport.
 pub(crate) struct Sending<'a> {
+    /// The answer's fields may stay as they are.
+    pub(crate) pass: bool,
     /// Its head.
     pub(crate) outgoing: &'a Outgoing<'a>,
     /// Its fields as a map, for HTTP/2.
@@ -152,7 +154,7 @@ impl HttpTransport {
             if let Some(sender) = known
                 && !sender.is_closed()
             {
-                match self.over_h2(sending, sender, body).await {
+                match Box::pin(self.over_h2(sending, sender, body)).await {
                     Err(h2::Refused::Failed(failure)) => return Err(failure),
                     Err(h2::Refused::Unsent(unsent, _)) => {
                         restore(body, unsent);
@@ -165,16 +167,17 @@ impl HttpTransport {
         let mut fresh = false;
         loop {
             let permit = match &sending.pool.permits {
-                Some(permits) => permits.clone().acquire_owned().await.ok(),
+                Some(permits) => Box::pin(permits.clone().acquire_owned()).await.ok(),
                 None => None,
             };
             let pooled = if fresh { None } else { sending.pool.take() };
             let mut conn = match pooled {
                 Some(conn) => conn,
                 None => {
-                    let (stream, agreed_h2) = self.connect(sending, tls, http2).await?;
+                    let connecting = Box::pin(self.connect(sending, tls, http2));
+                    let (stream, agreed_h2) = connecting.await?;
                     if agreed_h2 {
-                        return self.first_h2(sending, stream, body).await;
+                        return Box::pin(self.first_h2(sending, stream, body)).await;
                     }
                     fresh = true;
                     Conn { stream, buf: bytes::BytesMut::new(), reused: false, permit: None }
@@ -199,6 +202,7 @@ impl HttpTransport {
 
     fn call<'a>(&self, sending: &'a Sending<'a>) -> Call<'a> {
         Call {
+            pass: sending.pass,
             outgoing: sending.outgoing,
             local: sending.local,
             pool: sending.pool,

@@ -1,6 +1,6 @@
 //! The request as it goes out, written without building a map where nothing asks for one.
 
-use std::{io::Write as _, net::IpAddr};
+use std::io::Write as _;
 
 use caddis_wire::{BodyFraming, write_header};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
@@ -38,7 +38,7 @@ pub(crate) enum Fields<'a> {
 #[derive(Clone, Copy)]
 pub(crate) struct Forwarded<'a> {
     /// The peer, for `X-Forwarded-For`.
-    pub(crate) peer: IpAddr,
+    pub(crate) peer: &'a str,
     /// `X-Forwarded-Proto`.
     pub(crate) scheme: &'static str,
     /// `X-Forwarded-Host`.
@@ -96,7 +96,7 @@ impl Forwarded<'_> {
                 write_header(out, name, value);
             }
         }
-        let _ = write!(out, "X-Forwarded-For: {}\r\n", self.peer);
+        line(out, b"X-Forwarded-For: ", self.peer.as_bytes());
         line(out, b"X-Forwarded-Proto: ", self.scheme.as_bytes());
         line(out, b"X-Forwarded-Host: ", self.host.as_bytes());
         line(out, b"Via: ", self.via.as_bytes());

@@ -68,6 +68,7 @@ impl Client {
             upgrade: false,
         };
         let sending = Sending {
+            pass: false,
             outgoing: &outgoing,
             map: &HeaderMap::new,
             pool: &self.pool,
