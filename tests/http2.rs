@@ -239,6 +239,8 @@ fn malformed_requests_are_refused() {
         get(&[(":status", "200")]),
         get(&[(":unknown", "1")]),
         whole(&[scheme, authority, path]),
+        whole(&[method, scheme, (":authority", "u@localhost"), path]),
+        whole(&[method, scheme, authority, (":path", "*")]),
         whole(&[method, authority, path]),
         whole(&[method, scheme, authority]),
         whole(&[method, scheme, ("x", "before"), authority, path]),

@@ -149,10 +149,10 @@ pub(crate) fn adapt_text(
     text: &[u8],
     registry: &Registry,
 ) -> Result<(String, Vec<Diagnostic>, Arc<SourceMap>), Failure> {
-    let (file, found) = caddis_caddyfile::parse(name, text, &FsLoader);
+    let (mut file, found) = caddis_caddyfile::parse(name, text, &FsLoader);
     let (mut errors, mut warnings): (Vec<_>, Vec<_>) =
         found.into_iter().partition(Diagnostic::is_error);
-    let adapted = caddis_adapter::adapt_to_text(&file, registry);
+    let adapted = caddis_adapter::adapt_to_text(std::mem::take(&mut file.blocks), registry);
     let sources = Arc::new(file.sources);
     match adapted {
         Ok((json, more)) if errors.is_empty() => {

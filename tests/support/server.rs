@@ -72,6 +72,7 @@ impl Server {
     pub fn start_in(folder: PathBuf, caddyfile: &str) -> Self {
         let (port, admin) = (free_port(), free_port());
         let text = Self::fill(caddyfile, port, admin);
+        let administered = text.contains(&format!("127.0.0.1:{admin}"));
         std::fs::write(folder.join("Caddyfile"), text).unwrap();
         let log = std::fs::File::create(folder.join("log")).unwrap();
         let child = caddis(&folder)
@@ -86,7 +87,8 @@ impl Server {
             if let Ok(Some(status)) = server.child.try_wait() {
                 panic!("the server ended with {status}:\n{}", server.log());
             }
-            TcpStream::connect(("127.0.0.1", port)).is_ok()
+            let open = |port: u16| TcpStream::connect(("127.0.0.1", port)).is_ok();
+            open(port) && (!administered || open(admin))
         });
         server
     }

@@ -1,8 +1,9 @@
 //! The directives of a block: segments to config values.
 
-use caddis_caddyfile::{Diagnostic, Dispenser, Result as ParseResult, Segment, Token, nearest};
+use caddis_caddyfile::{Diagnostic, Dispenser, Result as ParseResult, Segment, Span, nearest};
 use caddis_config::Route;
 use caddis_core::{ConfigValue, Directive, DirectiveKind, Helper, Registry};
+use smol_str::SmolStr;
 
 use crate::{matchers, plugins, routes, trace};
 
@@ -10,9 +11,9 @@ use crate::{matchers, plugins, routes, trace};
 #[derive(Debug, Clone)]
 pub(crate) struct Yielded {
     /// Name of the directive, `handle` for `handle_path`.
-    pub(crate) directive: String,
+    pub(crate) directive: SmolStr,
     /// Where the directive stands.
-    pub(crate) at: Token,
+    pub(crate) at: Span,
     /// The value.
     pub(crate) value: ConfigValue,
 }
@@ -99,16 +100,13 @@ fn evaluate_segments(h: &mut Helper<'_>, segments: &[Segment]) -> ParseResult<Ve
 
 /// A value with the directive that it is from.
 pub(crate) fn yielded(segment: &Segment, value: ConfigValue) -> Yielded {
+    let name = segment.name();
     let directive = match segment.directive() {
         // Sorted together.
-        "handle_path" => "handle",
-        name => name,
+        "handle_path" => SmolStr::new_static("handle"),
+        _ => name.map(|name| name.text.clone()).unwrap_or_default(),
     };
-    Yielded {
-        directive: directive.to_owned(),
-        at: segment.name().cloned().unwrap_or_default(),
-        value,
-    }
+    Yielded { directive, at: name.map_or(Span::NONE, |name| name.span), value }
 }
 
 /// Labels an unknown directive and names the nearest known one.

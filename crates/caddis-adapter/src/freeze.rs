@@ -29,6 +29,11 @@ pub(crate) fn finish(shared: &mut AdaptState) -> Option<Frozen> {
     shared.notes.remove(NOTE)?.downcast().ok().map(|frozen| *frozen)
 }
 
+/// Whether handlers are frozen.
+pub(crate) fn is_on(shared: &AdaptState) -> bool {
+    shared.notes.contains_key(NOTE)
+}
+
 fn kept(shared: &mut AdaptState) -> Option<&mut Frozen> {
     shared.notes.get_mut(NOTE)?.downcast_mut()
 }

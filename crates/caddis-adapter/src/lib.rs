@@ -48,6 +48,8 @@ mod usage;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
+
 use caddis_caddyfile::{Diagnostic, File, ServerBlock};
 use caddis_config::{Apps, Config, ConfigSettings, HttpApp, Metrics, Server};
 use caddis_core::Registry;
@@ -79,7 +81,7 @@ pub struct Adapted {
 /// All mistakes in options and directives in the order of the file, or the first one that shows when
 /// sites are put together.
 pub fn adapt(file: &File, registry: &Registry) -> Result<Adapted, Vec<Diagnostic>> {
-    run(file, registry, AdaptState::default()).map(|(adapted, _)| adapted)
+    run(borrowed(file), registry, AdaptState::default()).map(|(adapted, _)| adapted)
 }
 
 /// The JSON of the configuration, compact and as Caddy writes it, with the warnings. Takes less time
@@ -88,12 +90,13 @@ pub fn adapt(file: &File, registry: &Registry) -> Result<Adapted, Vec<Diagnostic
 /// # Errors
 /// As [`adapt`].
 pub fn adapt_to_text(
-    file: &File,
+    blocks: Vec<ServerBlock>,
     registry: &Registry,
 ) -> Result<(String, Vec<Diagnostic>), Vec<Diagnostic>> {
     let mut shared = AdaptState::default();
     freeze::begin(&mut shared);
-    let (adapted, frozen) = run(file, registry, shared)?;
+    let blocks = blocks.into_iter().map(Cow::Owned).collect();
+    let (adapted, frozen) = run(blocks, registry, shared)?;
     let text = caddis_config::json::write::to_string(&adapted.config)
         .map_err(|error| vec![Diagnostic::error(format!("encoding config: {error}"))])?;
     let text = match frozen {
@@ -110,29 +113,31 @@ pub fn adapt_to_text(
 pub fn adapt_traced(file: &File, registry: &Registry) -> Result<Adapted, Vec<Diagnostic>> {
     let mut shared = AdaptState::default();
     trace::begin(&mut shared);
-    run(file, registry, shared).map(|(adapted, _)| adapted)
+    run(borrowed(file), registry, shared).map(|(adapted, _)| adapted)
+}
+
+fn borrowed(file: &File) -> Vec<Cow<'_, ServerBlock>> {
+    file.blocks.iter().map(Cow::Borrowed).collect()
 }
 
 fn run(
-    file: &File,
+    mut blocks: Vec<Cow<'_, ServerBlock>>,
     registry: &Registry,
     mut shared: AdaptState,
 ) -> Result<(Adapted, Option<freeze::Frozen>), Vec<Diagnostic>> {
-    let mut errors = check_keys(&file.blocks, registry);
-    let (option_block, blocks) = match file.blocks.split_first() {
-        Some((first, rest)) if first.keys.is_empty() => (Some(first), rest),
-        _ => (None, file.blocks.as_slice()),
-    };
-    let segments = option_block.map_or(&[][..], |block| &block.segments);
+    let mut errors = check_keys(&blocks, registry);
+    let has_options = blocks.first().is_some_and(|first| first.keys.is_empty());
+    let option_block = has_options.then(|| blocks.remove(0));
+    let segments = option_block.as_ref().map_or(&[][..], |block| &block.segments);
     let options = options::evaluate(segments, registry, &mut shared, &mut errors);
-    let (named, sites): (Vec<&ServerBlock>, Vec<&ServerBlock>) =
-        blocks.iter().partition(|block| block.is_named_route);
+    let (named, sites): (Vec<_>, Vec<_>) =
+        blocks.into_iter().partition(|block| block.is_named_route);
     let named: Vec<ServerBlock> =
-        named.into_iter().map(|block| shorthand::expanded(block).into_owned()).collect();
+        named.iter().map(|block| shorthand::expanded(block).into_owned()).collect();
     let key = |block: &ServerBlock| block.keys.first().map(|key| key.text.to_string());
     shared.named_routes = named.iter().filter_map(key).collect();
     let named = named_routes::extract(&named, registry, &options, &mut shared, &mut errors);
-    let sites = site::evaluate(&sites, registry, &options, &mut shared, &mut errors);
+    let sites = site::evaluate(sites, registry, &options, &mut shared, &mut errors);
     if !errors.is_empty() {
         return Err(errors);
     }
@@ -144,7 +149,7 @@ fn run(
 }
 
 /// Keys that are probably directives or matchers outside of a site.
-fn check_keys(blocks: &[ServerBlock], registry: &Registry) -> Vec<Diagnostic> {
+fn check_keys(blocks: &[Cow<'_, ServerBlock>], registry: &Registry) -> Vec<Diagnostic> {
     let mut errors = Vec::new();
     for block in blocks {
         for (at, key) in block.keys.iter().enumerate() {
@@ -176,7 +181,12 @@ fn assemble(
     let mut pairings = listeners::pair(sites, options)?;
     let inputs = servers::Inputs { sites, named_routes, options, registry };
     let (mut servers, places) = servers::build(&mut pairings, &inputs, shared)?;
-    let mut origins = origins::of_servers(&pairings, sites, places, &servers);
+    // Who wants the text alone asks for no places.
+    let mut origins = if freeze::is_on(shared) {
+        Origins::default()
+    } else {
+        origins::of_servers(&pairings, sites, places, &servers)
+    };
     trace::collect(shared, &mut servers, &mut origins);
     let tls = tls_app::build(&pairings, sites, options)?;
     if let Some(tls) = &tls {

@@ -65,7 +65,7 @@ pub(crate) fn sort(
                 value.directive
             );
             let error = Diagnostic::error(message).code("adapter::unordered");
-            return Err(error.labelled(&value.at, "has no place in the order"));
+            return Err(error.label(value.at, "has no place in the order"));
         };
         keyed.push(SortKey::of(position, value));
         places.push(at);
@@ -160,7 +160,7 @@ fn build_in_order(values: Vec<Yielded>, shared: &mut AdaptState) -> Vec<(Route, 
     });
     let mut routes = Vec::new();
     for value in values {
-        let at = value.at.span;
+        let at = value.at;
         let exclusive = EXCLUSIVE.iter().position(|directive| *directive == value.directive);
         match value.value {
             ConfigValue::Route(mut route) => {

@@ -1,5 +1,8 @@
 //! Site blocks: what their directives yield, by class.
 
+use std::borrow::Cow;
+use std::cell::RefCell;
+
 use caddis_caddyfile::{Diagnostic, Dispenser, Segment, ServerBlock, Span, Token};
 use caddis_config::{Ca, ConnectionPolicy, CustomLog, Route};
 use caddis_core::directive::AdaptState;
@@ -37,7 +40,7 @@ pub(crate) struct NamedLog {
 /// What the directives of a site yield, by class.
 #[derive(Debug, Default)]
 pub(crate) struct Pile {
-    pub(crate) routes: Vec<Yielded>,
+    pub(crate) routes: RefCell<Vec<Yielded>>,
     pub(crate) error_routes: Vec<Route>,
     pub(crate) binds: Vec<Bind>,
     pub(crate) connection_policies: Vec<ConnectionPolicy>,
@@ -59,7 +62,9 @@ pub(crate) struct Pile {
 impl Pile {
     fn add(&mut self, value: Yielded) {
         match value.value {
-            ConfigValue::Route(_) | ConfigValue::Routes(_) => self.routes.push(value),
+            ConfigValue::Route(_) | ConfigValue::Routes(_) => {
+                self.routes.get_mut().push(value);
+            }
             ConfigValue::ErrorRoute(route) => self.error_routes.push(route),
             ConfigValue::Bind { addresses, protocols } => {
                 self.binds.push(Bind { addresses, protocols });
@@ -98,7 +103,7 @@ pub(crate) struct Site {
 ///
 /// Goes on after a mistake; the mistakes are in the order of the file.
 pub(crate) fn evaluate(
-    blocks: &[&ServerBlock],
+    blocks: Vec<Cow<'_, ServerBlock>>,
     registry: &Registry,
     options: &Options,
     shared: &mut AdaptState,
@@ -115,7 +120,7 @@ pub(crate) fn evaluate(
             errors.push(error);
             continue;
         }
-        let block = crate::shorthand::expanded(block);
+        let block = crate::shorthand::expanded(&block);
         sites.push(evaluate_site(&block, registry, options, shared, errors));
     }
     sites

@@ -409,7 +409,7 @@ fn text_is_the_same_as_the_config_written() {
             caddis_caddyfile::parse("Caddyfile", text.as_bytes(), &MemoryLoader::new());
         assert!(found.is_empty(), "{found:?}");
         let config = adapt(&file, &registry()).unwrap().config;
-        let (written, _) = crate::adapt_to_text(&file, &registry()).unwrap();
+        let (written, _) = crate::adapt_to_text(file.blocks, &registry()).unwrap();
         assert_eq!(written, caddis_config::json::write::to_string(&config).unwrap());
     }
 }

@@ -6,7 +6,7 @@
 pub(crate) const TEXT_BYTES: usize = 160 << 20;
 
 /// Tokens of all texts together, imports expanded.
-pub(crate) const TOKENS: usize = if cfg!(test) { 200_000 } else { 4_000_000 };
+pub(crate) const TOKENS: usize = if cfg!(test) { 200_000 } else { 2_000_000 };
 
 /// Bytes written by replacing `{args[…]}`.
 pub(crate) const ARGUMENT_BYTES: usize = if cfg!(test) { 8 << 20 } else { 256 << 20 };
@@ -22,6 +22,9 @@ pub(crate) const CYCLE_STEPS: usize = 50_000_000;
 
 /// Diagnostics of one severity.
 pub(crate) const DIAGNOSTICS: usize = 200;
+
+/// Bytes of the lines that are drawn around one place; more is not for reading.
+pub(crate) const DRAWN_BYTES: usize = 16 << 10;
 
 /// Cuts a text that goes into a message.
 pub(crate) fn shown(text: &str) -> &str {

@@ -1,9 +1,11 @@
 //! The texts that were loaded, and lines and columns in them.
 
+use std::ops::Range;
 use std::sync::OnceLock;
 
 use miette::{MietteError, SourceCode, SourceSpan, SpanContents};
 
+use crate::limits;
 use crate::span::{FileId, Span};
 
 /// One text as loaded.
@@ -115,6 +117,45 @@ impl SourceMap {
     }
 }
 
+impl Source {
+    /// The whole lines around a range of bytes; none if they are too long to be drawn.
+    fn window(
+        &self,
+        start: usize,
+        end: usize,
+        before: usize,
+        after: usize,
+    ) -> Option<Range<usize>> {
+        let bytes = self.text.as_bytes();
+        if start > end || end > bytes.len() || end - start > limits::DRAWN_BYTES {
+            return None;
+        }
+        let near = start.saturating_sub(limits::DRAWN_BYTES);
+        let mut breaks = bytes[near..start].iter().enumerate().rev().filter(|(_, b)| **b == b'\n');
+        let from = match breaks.nth(before) {
+            Some((at, _)) => near + at + 1,
+            None if near == 0 => 0,
+            None => return None,
+        };
+        let far = bytes.len().min(end + limits::DRAWN_BYTES);
+        let last = end.max(start + 1).saturating_sub(1).min(bytes.len());
+        let mut breaks = bytes[last..far].iter().enumerate().filter(|(_, b)| **b == b'\n');
+        let to = match breaks.nth(after) {
+            Some((at, _)) => last + at + 1,
+            None if far == bytes.len() => far,
+            None => return None,
+        };
+        Some(from..to.max(end))
+    }
+
+    /// Whether the lines around a place are few and short enough to be drawn.
+    pub(crate) fn can_draw(&self, span: Span) -> bool {
+        self.window(span.start as usize, span.end as usize, 2, 2).is_some()
+    }
+}
+
+/// Only the lines around the place are looked at: drawing many places in a large text must not read
+/// all of it for each.
 impl SourceCode for Source {
     fn read_span<'a>(
         &'a self,
@@ -122,12 +163,18 @@ impl SourceCode for Source {
         lines_before: usize,
         lines_after: usize,
     ) -> Result<Box<dyn SpanContents<'a> + 'a>, MietteError> {
-        let inner = self.text.read_span(span, lines_before, lines_after)?;
+        let (start, end) = (span.offset(), span.offset().saturating_add(span.len()));
+        let range = self.window(start, end, lines_before + 1, lines_after + 1);
+        let range = range.ok_or(MietteError::OutOfBounds)?;
+        let line = self.starts().partition_point(|begin| *begin as usize <= range.start);
+        let near = SourceSpan::from((start - range.start, span.len()));
+        let bytes = &self.text.as_bytes()[range.clone()];
+        let inner = bytes.read_span(&near, lines_before, lines_after)?;
         Ok(Box::new(miette::MietteSpanContents::new_named(
             self.name.clone(),
             inner.data(),
-            *inner.span(),
-            inner.line(),
+            (inner.span().offset() + range.start, inner.span().len()).into(),
+            inner.line() + line.saturating_sub(1),
             inner.column(),
             inner.line_count(),
         )))
@@ -148,5 +195,34 @@ mod tests {
         assert_eq!(map.line_col(Span::NONE), (0, 0));
         assert_eq!(map.text(Span::new(id, 3, 5)), "ä");
         assert_eq!(map.iter().count(), 1);
+    }
+
+    #[test]
+    fn windows_are_the_same_as_of_the_whole_text() {
+        let text = "one\ntwo\r\n\nthree four\nfive";
+        let source = Source::new("a", text);
+        for start in 0..=text.len() {
+            for end in start..=text.len() {
+                let span = SourceSpan::from((start, end - start));
+                for (before, after) in [(0, 0), (1, 1)] {
+                    let Ok(want) = text.read_span(&span, before, after) else { continue };
+                    let got = source.read_span(&span, before, after).expect("short");
+                    let shown = |one: &dyn SpanContents<'_>| {
+                        let data = String::from_utf8_lossy(one.data()).into_owned();
+                        (data, *one.span(), one.line(), one.column())
+                    };
+                    assert_eq!(shown(&*got), shown(&*want), "{start}..{end} {before}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn long_lines_are_not_drawn() {
+        let text = format!("a\n{}\nb\n", "x".repeat(100_000));
+        let source = Source::new("a", text);
+        let id = FileId(0);
+        assert!(!source.can_draw(Span::new(id, 0, 1)) && !source.can_draw(Span::new(id, 2, 3)));
+        assert!(!source.can_draw(Span::new(id, 2, 90_000)));
     }
 }

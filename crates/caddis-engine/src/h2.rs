@@ -219,6 +219,8 @@ fn to_request(parts: http::request::Parts, body: Http2Body) -> Option<Request> {
     let http::request::Parts { method, uri, mut headers, .. } = parts;
     let field = headers.remove(header::HOST);
     let host = match uri.authority() {
+        // User information has no place in a request (RFC 9113 §8.3.1).
+        Some(authority) if authority.as_str().contains('@') => return None,
         Some(authority) => {
             // A Host field that disagrees with :authority hides one of two sites (RFC 9113 §8.3.1).
             if field.is_some_and(|host| {
@@ -231,6 +233,7 @@ fn to_request(parts: http::request::Parts, body: Http2Body) -> Option<Request> {
         None => ByteString::try_from(field?.as_bytes()).ok()?,
     };
     let target = match uri.path_and_query() {
+        Some(path) if path.as_str() == "*" && method != Method::OPTIONS => return None,
         Some(path) => Target::parse(ByteString::from(path.as_str()))?,
         None => Target::parse(host.clone())?,
     };

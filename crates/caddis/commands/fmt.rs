@@ -36,7 +36,7 @@ pub(crate) fn fmt(flags: &Fmt) -> Outcome {
     } else {
         print(&formatted);
     }
-    let Some(line) = first_difference(&text, &formatted) else { return Ok(ExitCode::SUCCESS) };
+    let Some(line) = first_difference(&text) else { return Ok(ExitCode::SUCCESS) };
     Err(format!(
         "{name}:{line}: Caddyfile input is not formatted; Tip: use '--overwrite' to update your Caddyfile in-place instead of previewing it. Consult '--help' for more options"
     ))
@@ -63,18 +63,19 @@ fn plain(error: &std::io::Error) -> String {
     text.split(" (os error").next().unwrap_or_default().to_lowercase()
 }
 
-/// The line of the first byte that differs; line ends of Windows make no difference.
-fn first_difference(text: &[u8], formatted: &[u8]) -> Option<usize> {
+/// The line of the first byte that formatting changes; line ends of Windows make no difference.
+fn first_difference(text: &[u8]) -> Option<usize> {
     let text: Vec<u8> = text
         .iter()
         .enumerate()
         .filter(|(at, byte)| **byte != b'\r' || text.get(at + 1) != Some(&b'\n'))
         .map(|(_, byte)| *byte)
         .collect();
+    let formatted = caddis_caddyfile::format(&text);
     if text == formatted {
         return None;
     }
-    let same = text.iter().zip(formatted).take_while(|(old, new)| old == new);
+    let same = text.iter().zip(&formatted).take_while(|(old, new)| old == new);
     Some(1 + same.filter(|(byte, _)| **byte == b'\n').count())
 }
 
@@ -148,9 +149,9 @@ mod tests {
 
     #[test]
     fn finds_the_first_difference() {
-        assert_eq!(first_difference(b"a\r\nb\r\n", b"a\nb\n"), None);
-        assert_eq!(first_difference(b"a\nb", b"a\nb\n"), Some(2));
-        assert_eq!(first_difference(b"a\n b\n", b"a\nb\n"), Some(2));
-        assert_eq!(first_difference(b"", b"\n"), Some(1));
+        assert_eq!(first_difference(b"# a\r\nb\r\n"), None);
+        assert_eq!(first_difference(b"a\nb"), Some(2));
+        assert_eq!(first_difference(b"a\n b\n"), Some(2));
+        assert_eq!(first_difference(b""), Some(1));
     }
 }

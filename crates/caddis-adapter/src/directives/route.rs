@@ -26,7 +26,7 @@ fn parse(h: &mut Helper<'_>) -> ParseResult<Json> {
             other.directive
         ));
         error.labels.clear();
-        return Err(error.labelled(&other.at, "is no handler"));
+        return Err(error.label(other.at, "is no handler"));
     }
     Ok(routes::subroute(&routes::build(values, h.shared)))
 }

@@ -52,8 +52,12 @@ pub(crate) fn build(
 ) -> Result<(BTreeMap<String, Server>, Vec<Places>), Diagnostic> {
     let mut servers = BTreeMap::new();
     let mut places = Vec::with_capacity(pairings.len());
+    let mut uses = vec![0; inputs.sites.len()];
+    for served in pairings.iter().flat_map(|pairing| &pairing.sites) {
+        uses[served.site] += 1;
+    }
     for (number, pairing) in pairings.iter_mut().enumerate() {
-        let (server, found) = build_one(number, pairing, inputs, shared)?;
+        let (server, found) = build_one(number, pairing, inputs, &mut uses, shared)?;
         servers.insert(format!("srv{number}"), server);
         places.push(found);
     }
@@ -66,6 +70,7 @@ fn build_one(
     number: usize,
     pairing: &mut Pairing,
     inputs: &Inputs<'_>,
+    uses: &mut [usize],
     shared: &mut AdaptState,
 ) -> Result<(Server, Places), Diagnostic> {
     sites::check_ambiguous(&pairing.sites)?;
@@ -93,7 +98,8 @@ fn build_one(
         for key in &served.keys {
             policies.look_at(&key.address, !pile.connection_policies.is_empty(), &mut server);
         }
-        lists.add(served, inputs, shared)?;
+        uses[served.site] -= 1;
+        lists.add(served, inputs, uses[served.site] == 0, shared)?;
         logs::associate(&mut server, served, &pile.logs, names.is_empty());
     }
     if let Some(logs) = &mut server.logs {
@@ -149,17 +155,20 @@ struct RouteLists {
 type Place = (Span, Vec<Span>);
 
 impl RouteLists {
-    /// Adds the routes and error routes of a site.
+    /// Adds the routes and error routes of a site, which are taken out of it if this is the last use.
     fn add(
         &mut self,
         served: &Served,
         inputs: &Inputs<'_>,
+        is_last: bool,
         shared: &mut AdaptState,
     ) -> Result<(), Diagnostic> {
         let pile = &inputs.sites[served.site].pile;
         let matchers = sites::matcher_sets(served);
         let at = served.keys.first().map_or(Span::NONE, |key| key.token.span);
-        let own = routes::build_placed(pile.routes.clone(), inputs.registry, shared)?;
+        // The last server with the site need not leave its routes to another one.
+        let values = if is_last { pile.routes.take() } else { pile.routes.borrow().clone() };
+        let own = routes::build_placed(values, inputs.registry, shared)?;
         self.routes.extend(wrapped(own, &matchers, self.alone, at, shared));
         if pile.error_routes.is_empty() {
             return Ok(());

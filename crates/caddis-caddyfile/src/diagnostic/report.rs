@@ -25,9 +25,15 @@ impl<'a> WithSources<'a> {
             .labels
             .iter()
             .filter(|(span, _)| Some(span.file) != main)
-            .map(|(span, text)| Note { text, span: *span, source: sources.get(span.file) })
+            .map(|(span, text)| {
+                let source = sources.get(span.file).filter(|source| source.can_draw(*span));
+                Note { text, span: *span, source }
+            })
             .collect();
-        let source = main.and_then(|file| sources.get(file));
+        let source = main.and_then(|file| sources.get(file)).filter(|source| {
+            let mut own = diagnostic.labels.iter().filter(|(span, _)| Some(span.file) == main);
+            own.all(|(span, _)| source.can_draw(*span))
+        });
         Self { diagnostic, source, related }
     }
 }

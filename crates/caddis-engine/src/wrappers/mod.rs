@@ -71,8 +71,7 @@ async fn http_redirect(mut io: BoxIo, max: usize) -> io::Result<BoxIo> {
         }
     };
     let mut answer = b"HTTP/1.0 308 Permanent Redirect\r\nLocation: https://".to_vec();
-    let host = head.headers.get(http::header::HOST).map_or(&b""[..], |host| host.as_bytes());
-    answer.extend_from_slice(host);
+    answer.extend_from_slice(&head.host);
     answer.extend_from_slice(&head.origin);
     answer.extend_from_slice(b"\r\nContent-Length: 0\r\n\r\n");
     io.write_all(&answer).await?;
@@ -120,6 +119,7 @@ mod tests {
 
     fn connection() -> Connection {
         Connection {
+            remote_ip: Default::default(),
             remote: Some(([127, 0, 0, 1], 1).into()),
             local: None,
             local_name: Default::default(),

@@ -376,6 +376,7 @@ impl State<'_> {
     }
 }
 
+#[expect(clippy::large_enum_variant, reason = "moved once, on its way out of the read")]
 enum Seen {
     End,
     Part,
