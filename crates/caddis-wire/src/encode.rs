@@ -11,17 +11,6 @@ use crate::{BodyFraming, HeadError, PassedFields};
 
 const SEC_WEBSOCKET: &[u8] = b"sec-websocket-";
 
-/// Writes a field name in the case it has on the wire: `Content-Type`, `Sec-WebSocket-Key`.
-pub fn write_canonical(out: &mut Vec<u8>, name: &str) {
-    let start = out.len();
-    write_title(out, name);
-    if name.len() > SEC_WEBSOCKET.len()
-        && name.as_bytes()[..SEC_WEBSOCKET.len()].eq_ignore_ascii_case(SEC_WEBSOCKET)
-    {
-        out[start + 7] = b'S';
-    }
-}
-
 /// The name in Go's canonical form, as Caddy's logs show it: `Content-Type`, `Sec-Websocket-Key`.
 pub fn canonical_name(name: &str) -> String {
     let mut upper = true;
@@ -34,16 +23,6 @@ pub fn canonical_name(name: &str) -> String {
         .collect()
 }
 
-fn write_title(out: &mut Vec<u8>, name: &str) {
-    let start = out.len();
-    out.extend_from_slice(name.as_bytes());
-    let mut upper = true;
-    for byte in &mut out[start..] {
-        *byte = if upper { byte.to_ascii_uppercase() } else { byte.to_ascii_lowercase() };
-        upper = *byte == b'-';
-    }
-}
-
 /// Writes one field line.
 pub fn write_header(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
     let value = value.as_bytes();
@@ -53,7 +32,8 @@ pub fn write_header(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Writes a name in the case it has on the wire, and the colon.
+/// Writes a name in the case it has on the wire (`Content-Type`, `Sec-WebSocket-Key`), and the
+/// colon.
 pub(crate) fn write_name(out: &mut Vec<u8>, name: &HeaderName) {
     let name = name.as_str().as_bytes();
     let start = out.len();

@@ -17,14 +17,14 @@ mod recycle;
 pub use body::{BodyDecoder, BodyPart};
 pub use chunked::{ChunkError, ChunkStep, ChunkedDecoder};
 pub use encode::{
-    canonical_name, write_canonical, write_chunk, write_chunk_end, write_chunk_head,
-    write_error_response, write_header, write_last_chunk, write_passed_head, write_request_head,
-    write_response_head,
+    canonical_name, write_chunk, write_chunk_end, write_chunk_head, write_error_response,
+    write_header, write_last_chunk, write_passed_head, write_request_head, write_response_head,
 };
 pub use error::HeadError;
 pub use head::{
     BodyFraming, Limits, LineEnds, PREFACE, Parsed, PassedFields, Preface, RequestHead,
-    ResponseHead, TargetForm, http2_preface, parse_passed_response, parse_request, parse_response,
+    ResponseHead, TargetForm, http2_preface, is_hop_by_hop, parse_passed_response, parse_request,
+    parse_response,
 };
 pub use recycle::recycle;
 

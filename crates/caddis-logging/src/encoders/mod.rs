@@ -18,7 +18,6 @@
 //! field path, an append layer adds fields that pass the layers below it.
 
 mod json;
-mod layout;
 mod options;
 
 use std::{
@@ -31,7 +30,6 @@ use caddis_core::{Template, template::Unknown};
 use serde::Deserialize;
 use serde_json::Value as Json;
 
-pub(crate) use layout::Layout;
 pub(crate) use options::local_offset;
 
 use self::{

@@ -11,10 +11,10 @@
 
 use std::sync::OnceLock;
 
+use caddis_core::Layout;
 use serde::Deserialize;
 use time::{OffsetDateTime, UtcOffset};
 
-use super::layout::Layout;
 use crate::Level;
 
 /// The options as configured.

@@ -27,7 +27,9 @@ use super::{
     answer::{Down, Head, SharedInfo, pass},
     info::PREFIX,
 };
-use crate::{parse::argument, transport::http::is_hop_by_hop};
+use caddis_wire::is_hop_by_hop;
+
+use crate::parse::argument;
 
 /// `http.handlers.copy_response`.
 pub(crate) static MODULE: HandlerModule =

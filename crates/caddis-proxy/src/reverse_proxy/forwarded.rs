@@ -6,7 +6,7 @@ use base64::Engine as _;
 use caddis_core::Exchange;
 use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
 
-use crate::transport::http::is_hop_by_hop;
+use caddis_wire::is_hop_by_hop;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");

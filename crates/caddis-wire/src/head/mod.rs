@@ -10,6 +10,7 @@ mod target;
 
 pub use fields::PassedFields;
 pub(crate) use fields::parse_trailer_fields;
+pub use names::is_hop_by_hop;
 pub use request::{RequestHead, parse_request};
 pub use response::{ResponseHead, parse_passed_response, parse_response};
 pub use target::TargetForm;

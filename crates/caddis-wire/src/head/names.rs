@@ -73,17 +73,22 @@ impl Field {
     }
 }
 
-/// Whether a field belongs to one connection, besides those that have a kind of their own.
-fn is_hop_by_hop(name: &HeaderName) -> bool {
-    const HOPS: [&str; 6] = [
-        "alt-svc",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-    ];
-    HOPS.contains(&name.as_str())
+/// Whether a field belongs to one connection and is not passed on (RFC 9110 §7.6.1); `Alt-Svc` is
+/// one of them, since it speaks of the server that sent it.
+pub fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "alt-svc"
+            | "connection"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
 }
 
 /// The names that one thread met.

@@ -17,7 +17,9 @@ use caddis_config::ConfigError;
 use time::{OffsetDateTime, Time};
 
 use super::file::Config;
-use crate::encoders::{Layout, local_offset};
+use caddis_core::Layout;
+
+use crate::encoders::local_offset;
 
 const MIB: u64 = 1 << 20;
 const DAY: Duration = Duration::from_secs(86_400);

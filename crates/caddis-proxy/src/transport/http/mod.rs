@@ -51,7 +51,7 @@ pub(crate) use connect::{DialSettings, dial};
 pub(crate) use directive::{parse, resolvers};
 pub(crate) use gzip::Gunzip;
 pub(crate) use h1::{Answer, AnswerBody, Informational};
-pub(crate) use outgoing::{Fields, Forwarded, Outgoing, is_hop_by_hop};
+pub(crate) use outgoing::{Fields, Forwarded, Outgoing};
 pub(crate) use pool::{Conn, HostPool, KeepAlive, Local, PoolId};
 pub(crate) use proxy_protocol::Header as ProxyHeader;
 pub(crate) use stream::{Carrier, Stream};

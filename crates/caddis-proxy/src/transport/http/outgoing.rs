@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use caddis_wire::{BodyFraming, write_header};
+use caddis_wire::{BodyFraming, is_hop_by_hop, write_header};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
 /// A request head on its way to the upstream.
@@ -127,21 +127,4 @@ fn is_left_out(name: &HeaderName) -> bool {
                 | "x-forwarded-proto"
                 | "x-forwarded-host"
         )
-}
-
-/// Whether a field belongs to one connection.
-pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
-    matches!(
-        name.as_str(),
-        "alt-svc"
-            | "connection"
-            | "proxy-connection"
-            | "keep-alive"
-            | "proxy-authenticate"
-            | "proxy-authorization"
-            | "te"
-            | "trailer"
-            | "transfer-encoding"
-            | "upgrade"
-    )
 }

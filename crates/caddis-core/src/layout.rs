@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 
 /// A layout, taken apart.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Layout(Vec<Part>);
+pub struct Layout(Vec<Part>);
 
 #[derive(Debug, Clone, PartialEq)]
 enum Part {
@@ -95,7 +95,8 @@ const WEEKDAYS: [&str; 7] =
     ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
 
 impl Layout {
-    pub(crate) fn parse(layout: &str) -> Self {
+    /// Takes a layout apart; what is no part of the reference time stands for itself.
+    pub fn parse(layout: &str) -> Self {
         let mut parts = Vec::new();
         let mut text = String::new();
         let mut rest = layout;
@@ -118,7 +119,8 @@ impl Layout {
         Self(parts)
     }
 
-    pub(crate) fn format(&self, time: OffsetDateTime, out: &mut String) {
+    /// Appends a time.
+    pub fn format(&self, time: OffsetDateTime, out: &mut String) {
         for part in &self.0 {
             // Writing to a string cannot fail.
             let _ = match part {
