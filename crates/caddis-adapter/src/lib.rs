@@ -40,6 +40,7 @@ mod routes;
 mod servers;
 mod shorthand;
 mod site;
+mod shared_storage;
 mod storage;
 mod tls_app;
 mod trace;

@@ -1,4 +1,4 @@
-//! Storage modules (`storage file_system …`) and DNS providers (`dns <provider> …`).
+//! Storage modules (`storage file_system …`; those for fleets are in `shared_storage.rs`) and DNS providers (`dns <provider> …`).
 //!
 //! ```text
 //! file_system [<root>] {
@@ -17,11 +17,22 @@ use caddis_caddyfile::{Dispenser, Result as ParseResult, ScalarVal};
 use caddis_config::module_object;
 use serde_json::{Map, Value as Json, json};
 
-use crate::modules::{Kind, next_arg, no_args};
+use crate::{
+    modules::{Kind, next_arg, no_args},
+    shared_storage,
+};
 
 /// Storage modules.
-pub(crate) const STORAGE: Kind =
-    Kind { namespace: "caddy.storage", key: "module", modules: &[("file_system", file_system)] };
+pub(crate) const STORAGE: Kind = Kind {
+    namespace: "caddy.storage",
+    key: "module",
+    modules: &[
+        ("file_system", file_system),
+        ("postgres", shared_storage::postgres),
+        ("redis", shared_storage::redis),
+        ("s3", shared_storage::s3),
+    ],
+};
 
 /// What the lone argument of a provider is.
 const ARGUMENTS: &[(&str, &str)] = &[

@@ -314,6 +314,41 @@ fn global_acme_options_reach_the_issuers() {
 }
 
 #[test]
+fn storages_of_fleets_take_the_options_of_the_plugins() {
+    let storage = |text: &str| adapted(&format!("{{\n\tstorage {text}\n}}\n:80 {{\n}}\n"))["storage"].clone();
+    assert_eq!(storage("redis"), json!({ "module": "redis" }));
+    assert_eq!(
+        storage(
+            "redis failover {\n\t\taddress {\n\t\t\ta:1\n\t\t\tb:2\n\t\t}\n\t\thost a b\n\t\tport 1\n\t\tdb 2\n\t\taes_key k\n\t\tcompression true\n\t\ttls_enabled 1\n\t}"
+        ),
+        json!({ "module": "redis", "client_type": "failover", "address": ["a:1", "b:2"],
+            "host": ["a", "b"], "port": ["1"], "db": "2", "encryption_key": "k",
+            "compression": "flate", "tls_enabled": true })
+    );
+    assert_eq!(
+        storage("postgres {\n\t\thost h\n\t\tdisable_ddl false\n\t\tlock_timeout 5s\n\t}"),
+        json!({ "module": "postgres", "host": "h", "disable_ddl": false,
+            "lock_timeout": 5_000_000_000_i64 })
+    );
+    assert_eq!(
+        storage("s3 {\n\t\thost h\n\t\tbucket b\n\t\tinsecure {env.X}\n\t}"),
+        json!({ "module": "s3", "host": "h", "bucket": "b", "insecure": "{env.X}" })
+    );
+    for (text, want) in [
+        ("redis {\n\t\thosts x\n\t}", "unknown configuration key: hosts"),
+        ("redis {\n\t\tdb\n\t}", "no value supplied for configuration key 'db'"),
+        ("redis {\n\t\tdb 1 2\n\t}", "'db' takes one value"),
+        ("redis {\n\t\ttls_enabled maybe\n\t}", "invalid boolean value for 'tls_enabled': maybe"),
+        ("redis {\n\t\tcompression gzip\n\t}", "invalid value for 'compression': gzip"),
+        ("redis single", "wrong argument count"),
+        ("postgres {\n\t\tquery_timeout x\n\t}", "invalid duration for 'query_timeout'"),
+    ] {
+        let errors = errors(&format!("{{\n\tstorage {text}\n}}\n:80 {{\n}}\n"));
+        assert!(errors.iter().any(|error| error.to_lowercase().contains(want)), "{errors:?}");
+    }
+}
+
+#[test]
 fn error_routes_for_certain_statuses_come_first() {
     let config = adapted(
         ":80 {\n\thandle_errors {\n\t\trespond all\n\t}\n\thandle_errors 404 {\n\t\trespond one\n\t}\n}\n",

@@ -43,6 +43,9 @@ pub use timestamp::Timestamp;
 /// Ids of the modules that are looked up inside this crate, for `list-modules`.
 pub static OTHER_IDS: &[&str] = &[
     "caddy.storage.file_system",
+    "caddy.storage.postgres",
+    "caddy.storage.redis",
+    "caddy.storage.s3",
     "pki",
     "tls",
     "tls.ca_pool.source.combined",

@@ -131,7 +131,7 @@ impl Acme {
         let lock = format!("acme_account_{}_{}", keys::acme_issuer_key(directory), config.email);
         let locking = storage.clone();
         let guard = tokio::task::spawn_blocking(move || locking.lock(&lock, LOCK_WAIT)).await;
-        let guard = guard.map_err(Failure::new)?.map_err(Failure::new)?;
+        let guard = guard.map_err(Failure::new)?.map_err(Failure::storage)?;
         let result = self.open_locked(config, directory, storage, transport).await;
         // Letting go of a lock writes to the storage.
         let _ = tokio::task::spawn_blocking(move || drop(guard)).await;
@@ -148,7 +148,8 @@ impl Acme {
         let (reading, place) = (storage.clone(), directory.to_owned());
         let email = config.email.clone();
         let stored = tokio::task::spawn_blocking(move || load(&*reading, &place, &email));
-        let stored = stored.await.map_err(Failure::new)?;
+        // An account that cannot be read now is not replaced.
+        let stored = stored.await.map_err(Failure::new)?.map_err(Failure::storage)?;
         if let Some(stored) = &stored
             && stored.registration.status == "valid"
             && !stored.registration.location.is_empty()
@@ -290,36 +291,44 @@ fn storage_keys(directory: &str, email: &str) -> (String, String) {
 }
 
 /// The stored account; nothing where there is none, or none that can be used.
-fn load(storage: &dyn Storage, directory: &str, email: &str) -> Option<Stored> {
-    let found = if email.is_empty() && !storage.exists(&storage_keys(directory, "").0) {
+///
+/// # Errors
+/// The storage cannot be read.
+fn load(storage: &dyn Storage, directory: &str, email: &str) -> io::Result<Option<Stored>> {
+    let mut found = None;
+    if email.is_empty() && !storage.exists(&storage_keys(directory, "").0)? {
         // Without an address, an account that is there already is taken (T066).
         let users = format!("{}/users", super::storage_prefix(directory));
-        let folders = storage.list(&users).unwrap_or_default();
-        let names = folders.iter().filter_map(|folder| folder.rsplit('/').next());
-        names.map(|name| storage_keys(directory, name)).find(|keys| storage.exists(&keys.0))
-    } else {
-        None
-    };
+        let folders = storage.list(&users)?;
+        for name in folders.iter().filter_map(|folder| folder.rsplit('/').next()) {
+            let keys = storage_keys(directory, name);
+            if storage.exists(&keys.0)? {
+                found = Some(keys);
+                break;
+            }
+        }
+    }
     let (registration, private_key) = found.unwrap_or_else(|| storage_keys(directory, email));
     let text = match storage.load(&private_key) {
         Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
-        Err(error) => {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
             tracing::error!(target: "tls.issuance.acme", %error, "loading account");
-            return None;
+            return Ok(None);
         }
+        Err(error) => return Err(error),
     };
     let pkcs8 = match pkcs8_of(&text) {
         Ok(pkcs8) => pkcs8,
         Err(error) => {
             tracing::error!(target: "tls.issuance.acme", key = private_key, error = %error,
                 "the stored account's key is unusable");
-            return None;
+            return Ok(None);
         }
     };
     let registration = storage.load(&registration).ok();
     let registration = registration.and_then(|text| serde_json::from_slice(&text).ok());
-    Some(Stored { registration: registration.unwrap_or_default(), pkcs8 })
+    Ok(Some(Stored { registration: registration.unwrap_or_default(), pkcs8 }))
 }
 
 fn save(storage: &dyn Storage, directory: &str, email: &str, stored: &Stored) -> Result<()> {
@@ -380,14 +389,14 @@ mod tests {
         let dir = TempDir::new();
         let storage = FileSystem::new(dir.path());
         let ca = "https://ca.test/dir";
-        assert!(load(&storage, ca, "a@b.test").is_none());
+        assert!(load(&storage, ca, "a@b.test").unwrap().is_none());
         let key = KeyType::P256.generate().unwrap();
         let (registration, private_key) = storage_keys(ca, "a@b.test");
         storage.store(&private_key, to_pem(&key).as_bytes()).unwrap();
         storage.store(&registration, b"{").unwrap();
-        assert_eq!(load(&storage, ca, "a@b.test").unwrap().registration.location, "");
-        assert!(load(&storage, ca, "").is_some(), "without an address any account will do");
+        assert_eq!(load(&storage, ca, "a@b.test").unwrap().unwrap().registration.location, "");
+        assert!(load(&storage, ca, "").unwrap().is_some(), "without an address any account will do");
         storage.store(&private_key, b"nothing").unwrap();
-        assert!(load(&storage, ca, "a@b.test").is_none());
+        assert!(load(&storage, ca, "a@b.test").unwrap().is_none());
     }
 }

@@ -11,6 +11,8 @@ pub(crate) struct Failure {
     pub(crate) message: String,
     /// The next attempt must not come before this time.
     pub(crate) at_least: Duration,
+    /// The storage did not work; nobody outside was asked for the certificate.
+    pub(crate) storage: bool,
     /// The account is not known to the authority.
     pub(super) no_account: bool,
     /// The name was not shown to be ours by this challenge.
@@ -27,6 +29,11 @@ const MAX_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 impl Failure {
     pub(crate) fn new(message: impl fmt::Display) -> Self {
         Self { message: message.to_string(), ..Self::default() }
+    }
+
+    /// Of the storage.
+    pub(crate) fn storage(message: impl fmt::Display) -> Self {
+        Self { storage: true, ..Self::new(message) }
     }
 
     pub(super) fn refused(message: impl fmt::Display) -> Self {
@@ -54,6 +61,7 @@ impl Failure {
                 (true, None) => RATE_LIMITED,
                 (false, None) => Duration::ZERO,
             },
+            storage: false,
             no_account: is(problem, "accountDoesNotExist"),
             refused: false,
             bad_replaces: is(problem, "alreadyReplaced") || replaces,

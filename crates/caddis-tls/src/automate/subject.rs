@@ -14,6 +14,10 @@ const LOOK_AGAIN: i64 = 60 * 60;
 /// Seconds after which a name is looked at again that another process is working on.
 const BUSY: i64 = 3;
 
+/// Seconds after which the storage is tried again that did not work. Nobody outside is bothered
+/// by that, so it neither takes longer each time nor counts as a failure of an issuer.
+const NO_STORAGE: i64 = 20;
+
 /// Where a name stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
@@ -43,6 +47,8 @@ pub(super) enum Event {
     /// The attempt failed. The next one must not come before `at_least` seconds; `jitter`, from 0
     /// to 1000, is chance.
     Failed { at_least: i64, jitter: u16 },
+    /// The storage did not work, so nobody was asked; `jitter` as above.
+    NoStorage { jitter: u16 },
     /// Another process is working on the name.
     Busy,
     /// The authority wants another time for the renewal.
@@ -89,10 +95,16 @@ pub(super) fn step(state: State, event: Event, now: Timestamp) -> (State, Vec<Ef
         }
         (
             State::Obtaining { failures, since } | State::Renewing { failures, since },
-            Event::Busy,
+            Event::Busy | Event::NoStorage { .. },
         ) => {
             let served = matches!(state, State::Renewing { .. });
-            let retry_at = now.saturating_add(BUSY);
+            let after = match event {
+                Event::NoStorage { jitter } => {
+                    NO_STORAGE + NO_STORAGE * i64::from(jitter.min(1_000)) / 1_000
+                }
+                _ => BUSY,
+            };
+            let retry_at = now.saturating_add(after);
             let waiting = State::Waiting { failures, since, retry_at, served };
             (waiting, vec![Effect::WakeAt(retry_at)])
         }
@@ -222,6 +234,18 @@ mod tests {
         let (state, effects) = step(state, Event::Tick, 3_700);
         assert_eq!(effects, [Effect::Issue]);
         assert_eq!(step(state, Event::Unsupported, 3_701).0.wake_at(), Some(7_301));
+    }
+
+    #[test]
+    fn a_storage_that_is_gone_does_not_count() {
+        let mut state = State::Renewing { failures: 2, since: 0 };
+        for round in 0..1_000 {
+            let now = round * 100;
+            state = step(state, Event::NoStorage { jitter: 500 }, now).0;
+            assert_eq!((state.wake_at(), state.failures()), (Some(now + 30), 2));
+            state = step(state, Event::Tick, now + 30).0;
+            assert!(matches!(state, State::Renewing { .. }));
+        }
     }
 
     #[test]

@@ -13,7 +13,10 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use caddis_config::ConfigError;
+use caddis_core::template::{Template, Unknown};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{LockGuard, Storage, keys};
@@ -65,6 +68,21 @@ impl FileSystem {
     }
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Config {
+    #[serde(default)]
+    root: String,
+}
+
+/// The storage of a configuration.
+pub(super) fn open(json: Value) -> Result<Arc<dyn Storage>, ConfigError> {
+    let config: Config = caddis_config::decode(json)?;
+    let root = Template::render_global(&config.root, Unknown::Keep);
+    let root = if root.is_empty() { super::data_dir() } else { PathBuf::from(root) };
+    Ok(Arc::new(FileSystem::new(root)))
+}
+
 impl Storage for FileSystem {
     fn load(&self, key: &str) -> io::Result<Vec<u8>> {
         let path = self.path(key)?;
@@ -85,30 +103,56 @@ impl Storage for FileSystem {
         written.map_err(|error| named(&error, &path))
     }
 
-    fn exists(&self, key: &str) -> bool {
-        self.path(key).is_ok_and(|path| path.exists())
+    fn exists(&self, key: &str) -> io::Result<bool> {
+        let path = self.path(key)?;
+        path.try_exists().map_err(|error| named(&error, &path))
     }
 
     fn delete(&self, key: &str) -> io::Result<()> {
         let path = self.path(key)?;
-        let kind = fs::symlink_metadata(&path)?;
-        if kind.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) }
+        let removed = fs::symlink_metadata(&path).and_then(|kind| match kind.is_dir() {
+            true => fs::remove_dir_all(&path),
+            false => fs::remove_file(&path),
+        });
+        removed.map_err(|error| named(&error, &path))
     }
 
     fn list(&self, prefix: &str) -> io::Result<Vec<String>> {
-        let entries = match fs::read_dir(self.path(prefix)?) {
+        let path = self.path(prefix)?;
+        let entries = match fs::read_dir(&path) {
             Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(error),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) =>
+            {
+                return Ok(Vec::new());
+            }
+            Err(error) => return Err(named(&error, &path)),
         };
+        let prefix = prefix.trim_matches('/');
         let mut keys = Vec::new();
         for entry in entries {
-            if let Ok(name) = entry?.file_name().into_string() {
-                keys.push(format!("{}/{name}", prefix.trim_end_matches('/')));
+            let Ok(name) = entry.map_err(|error| named(&error, &path))?.file_name().into_string()
+            else {
+                continue;
+            };
+            // Being written, or left by somebody who was killed while writing.
+            if is_temporary(&name) {
+                continue;
             }
+            keys.push(if prefix.is_empty() { name } else { format!("{prefix}/{name}") });
         }
         keys.sort();
         Ok(keys)
+    }
+
+    fn modified(&self, key: &str) -> io::Result<SystemTime> {
+        let path = self.path(key)?;
+        fs::metadata(&path)
+            .and_then(|metadata| metadata.modified())
+            .map_err(|error| named(&error, &path))
     }
 
     fn lock(&self, name: &str, wait: Duration) -> io::Result<Box<dyn LockGuard>> {
@@ -162,8 +206,12 @@ impl FileLock {
                 let file = LockFile { created: created.to_string(), updated: now_text() };
                 let Ok(text) = serde_json::to_vec(&file) else { return };
                 // Someone removed it: it is not ours any more, so it is not made again.
-                if !kept.exists() || fs::write(&kept, text).is_err() {
+                if kept.try_exists().is_ok_and(|exists| !exists) {
                     return;
+                }
+                if let Err(error) = fs::write(&kept, text) {
+                    let path = kept.display();
+                    tracing::warn!(target: "storage", lock = %path, %error, "lock not renewed");
                 }
             }
         });
@@ -187,11 +235,27 @@ impl Drop for FileLock {
     }
 }
 
+/// Whether [`FileSystem::store`] made this name.
+fn is_temporary(name: &str) -> bool {
+    let stem = name.strip_suffix(".tmp").and_then(|stem| stem.rsplit_once('.'));
+    stem.is_some_and(|(_, random)| {
+        random.len() == 16 && random.bytes().all(|byte| byte.is_ascii_hexdigit())
+    })
+}
+
 fn create_lock(path: &Path) -> io::Result<Arc<str>> {
     let now = now_text();
     let file = LockFile { created: now.clone(), updated: now.clone() };
-    write_new(path, &serde_json::to_vec(&file)?)?;
-    Ok(now.into())
+    match write_new(path, &serde_json::to_vec(&file)?) {
+        Ok(()) => Ok(now.into()),
+        Err(error) => {
+            // On a full disk an empty file would be left, and keep everybody out for a while.
+            if error.kind() != io::ErrorKind::AlreadyExists {
+                let _ = fs::remove_file(path);
+            }
+            Err(error)
+        }
+    }
 }
 
 fn is_stale(path: &Path) -> bool {
@@ -274,7 +338,7 @@ mod tests {
             assert_eq!((mode("a/b/c.key"), mode("a/b")), (0o600, 0o700));
         }
         storage.delete("a").unwrap();
-        assert!(!storage.exists("a/b/c.key"));
+        assert!(!storage.exists("a/b/c.key").unwrap());
         assert!(storage.store("../x", b"").is_err());
     }
 
@@ -283,11 +347,11 @@ mod tests {
         let dir = TempDir::new();
         let storage = FileSystem::new(dir.path());
         let guard = storage.lock("issue_cert_*.a.test", Duration::ZERO).unwrap();
-        assert!(storage.exists("locks/issue_cert_wildcard_.a.test.lock"));
+        assert!(storage.exists("locks/issue_cert_wildcard_.a.test.lock").unwrap());
         let error = storage.lock("issue_cert_*.a.test", Duration::ZERO).err().unwrap();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         drop(guard);
-        assert!(!storage.exists("locks/issue_cert_wildcard_.a.test.lock"));
+        assert!(!storage.exists("locks/issue_cert_wildcard_.a.test.lock").unwrap());
         storage.lock("issue_cert_*.a.test", Duration::ZERO).unwrap();
     }
 

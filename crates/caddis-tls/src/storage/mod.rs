@@ -2,16 +2,26 @@
 //!
 //! JSON: `{"module": "file_system", "root": "/path"}`; no storage at all means `file_system` in the
 //! data folder. All calls block; they are made on the control side or in blocking tasks only.
+//!
+//! To open a storage is not to ask it: one that is gone when the server starts is asked when it is
+//! needed, and again until it is back.
 
 pub(crate) mod clean;
 mod file_system;
 pub mod keys;
+mod options;
+mod postgres;
+mod redis;
+mod remote;
 
-use std::{fmt, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fmt, io,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use caddis_config::ConfigError;
-use caddis_core::template::{Template, Unknown};
-use serde::Deserialize;
 use serde_json::Value;
 
 pub use file_system::FileSystem;
@@ -20,52 +30,56 @@ pub use file_system::FileSystem;
 pub trait LockGuard: Send {}
 
 /// A place for small files by key; keys are relative, parts divided by `/`.
+///
+/// No call takes for ever: storages elsewhere have a limit of some seconds. Their errors name the
+/// storage, and are of the kind `NotConnected` where it does not answer.
 pub trait Storage: Send + Sync + fmt::Debug {
-    /// The content; `NotFound` where there is none.
+    /// The content; `NotFound` where there is none, `InvalidData` where it is garbage.
     fn load(&self, key: &str) -> io::Result<Vec<u8>>;
     /// Writes the whole content, or nothing.
     fn store(&self, key: &str, content: &[u8]) -> io::Result<()>;
-    /// Whether there is content.
-    fn exists(&self, key: &str) -> bool;
+    /// Whether there is content, or something below the key.
+    fn exists(&self, key: &str) -> io::Result<bool>;
     /// Removes a key and all below it.
     fn delete(&self, key: &str) -> io::Result<()>;
-    /// The keys directly below a prefix, sorted; none where the prefix is unknown.
+    /// The keys directly below a prefix, sorted; none where the prefix is unknown. The empty prefix
+    /// is above all keys.
     fn list(&self, prefix: &str) -> io::Result<Vec<String>>;
-    /// Waits at most `wait` for a name that only one process may hold.
+    /// When the content was written last.
+    fn modified(&self, key: &str) -> io::Result<SystemTime>;
+    /// Waits at most `wait` for a name that only one process may hold; `TimedOut` where another one
+    /// holds it still. The lock ends some seconds after its holder died.
     fn lock(&self, name: &str, wait: Duration) -> io::Result<Box<dyn LockGuard>>;
     /// What the storage is, for logs and comparison.
     fn describe(&self) -> String;
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct FileSystemConfig {
-    #[serde(default)]
-    root: String,
-}
+/// Makes a storage from its JSON, `module` taken out.
+type Open = fn(Value) -> Result<Arc<dyn Storage>, ConfigError>;
+
+/// The storages, by name.
+const MODULES: &[(&str, Open)] = &[
+    ("file_system", file_system::open),
+    ("postgres", postgres::open),
+    ("redis", redis::open),
+];
 
 /// The storage of a configuration.
 ///
 /// # Errors
-/// A module other than `file_system`, or unknown fields.
+/// An unknown module, unknown fields, values that cannot be.
 pub fn from_config(config: &Option<Value>) -> Result<Arc<dyn Storage>, ConfigError> {
     let Some(json) = config else {
         return Ok(Arc::new(FileSystem::new(data_dir())));
     };
-    let name = json.get("module").and_then(Value::as_str).unwrap_or_default();
-    if name != "file_system" {
-        let message = format!("unknown module: caddy.storage.{name} (not supported yet)");
-        return Err(ConfigError::new("storage", message));
-    }
     let mut json = json.clone();
-    if let Some(object) = json.as_object_mut() {
-        object.remove("module");
-    }
-    let config: FileSystemConfig =
-        caddis_config::decode(json).map_err(|error: ConfigError| error.under("storage"))?;
-    let root = Template::render_global(&config.root, Unknown::Keep);
-    let root = if root.is_empty() { data_dir() } else { PathBuf::from(root) };
-    Ok(Arc::new(FileSystem::new(root)))
+    let name = json.as_object_mut().and_then(|object| object.remove("module"));
+    let name = name.as_ref().and_then(Value::as_str).unwrap_or_default();
+    let Some((_, open)) = MODULES.iter().find(|(known, _)| *known == name) else {
+        let message = format!("unknown module: caddy.storage.{name}");
+        return Err(ConfigError::new("storage", message));
+    };
+    open(json).map_err(|error| error.under("storage"))
 }
 
 /// The data folder (A091).
@@ -97,11 +111,14 @@ mod tests {
     use super::from_config;
 
     #[test]
-    fn only_the_file_system_is_known() {
+    fn modules_are_known_by_name() {
         let storage = from_config(&Some(json!({"module": "file_system", "root": "/x"}))).unwrap();
         assert_eq!(storage.describe(), "file_system:/x");
-        let error = from_config(&Some(json!({"module": "redis"}))).unwrap_err();
-        assert!(error.to_string().contains("caddy.storage.redis"), "{error}");
+        let redis = from_config(&Some(json!({"module": "redis"}))).unwrap();
+        assert_eq!(redis.describe(), "redis:127.0.0.1:6379/0/caddy");
+        let error = from_config(&Some(json!({"module": "consul"}))).unwrap_err();
+        assert_eq!(error.to_string(), "storage: unknown module: caddy.storage.consul");
         assert!(from_config(&Some(json!({"module": "file_system", "path": "/x"}))).is_err());
+        assert!(from_config(&Some(json!("redis"))).is_err());
     }
 }

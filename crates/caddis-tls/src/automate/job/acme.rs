@@ -24,7 +24,15 @@ pub(super) async fn issue(
     let keys = SiteKeys::new(&issuer, &subject.name);
     let (csr, pem) = {
         let (storage, subject, keys) = (cx.storage.clone(), subject.clone(), keys.clone());
-        blocking(move || prepare(&*storage, &subject, &keys)).await??
+        blocking(move || {
+            check(&*storage).map_err(|error| {
+                Failure::storage(format!(
+                    "failed storage check; storage is probably misconfigured: {error}"
+                ))
+            })?;
+            prepare(&*storage, &subject, &keys).map_err(Failure::from)
+        })
+        .await??
     };
     let replaces = old.and_then(|old| {
         let leaf = old.certificate.key.cert.first()?;
@@ -37,18 +45,18 @@ pub(super) async fn issue(
     Ok(served?)
 }
 
-/// Sees that the storage works before an authority is bothered (T085), and makes key and request.
+/// Makes key and request.
 fn prepare(
     storage: &dyn Storage,
     subject: &ManagedSubject,
     keys: &SiteKeys,
 ) -> Result<(Vec<u8>, String)> {
-    check(storage).context("failed storage check; storage is probably misconfigured")?;
     let pair = subject.key_pair(storage, keys)?;
     let csr = request(subject, &pair)?;
     Ok((csr, key::to_pem(&pair)))
 }
 
+/// Sees that the storage works before an authority is bothered (T085).
 fn check(storage: &dyn Storage) -> Result<()> {
     let key = format!("rw_test_{:016x}", fastrand::u64(..));
     let content: Vec<u8> = (0..64).map(|_| fastrand::u8(..)).collect();

@@ -133,7 +133,7 @@ async fn lock(cx: &JobCx, name: String) -> Result<Option<Box<dyn LockGuard>>, Fa
     match blocking(move || storage.lock(&name, LOCK_WAIT)).await? {
         Ok(guard) => Ok(Some(guard)),
         Err(error) if error.kind() == io::ErrorKind::TimedOut => Ok(None),
-        Err(error) => Err(Failure::new(format!("unable to acquire lock: {error}"))),
+        Err(error) => Err(Failure::storage(format!("unable to acquire lock: {error}"))),
     }
 }
 
@@ -143,7 +143,8 @@ async fn look(
     now: Timestamp,
 ) -> Result<Option<Served>, Failure> {
     let (storage, subject) = (cx.storage.clone(), subject.clone());
-    blocking(move || stored::newest(&*storage, &subject, now)).await
+    let found = blocking(move || stored::newest(&*storage, &subject, now)).await?;
+    found.map_err(|error| Failure::storage(format!("looking for a stored certificate: {error}")))
 }
 
 /// Asks one issuer after the other.
@@ -196,6 +197,7 @@ fn together(failures: Vec<Failure>) -> Failure {
     let texts: Vec<String> = failures.iter().map(ToString::to_string).collect();
     let mut all = Failure::new(texts.join("; "));
     all.at_least = at_least;
+    all.storage = !failures.is_empty() && failures.iter().all(|failure| failure.storage);
     all
 }
 

@@ -1,6 +1,6 @@
 //! What the storage has for a name.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -37,18 +37,20 @@ pub(super) struct IssuerData {
 }
 
 /// The stored certificate that is valid the longest; unusable files are told and passed over.
+///
+/// # Errors
+/// The storage cannot be read: what it has is not known.
 pub(super) fn newest(
     storage: &dyn Storage,
     subject: &ManagedSubject,
     now: Timestamp,
-) -> Option<Served> {
+) -> io::Result<Option<Served>> {
     let mut best: Option<Served> = None;
     for issuer in subject.issuers.iter().flat_map(|issuer| issuer.storage_keys()) {
         let keys = SiteKeys::new(&issuer, &subject.name);
-        if !storage.exists(&keys.certificate) {
-            continue;
-        }
-        match load(storage, &keys, &subject.name) {
+        let Some(chain) = content(storage, &keys.certificate)? else { continue };
+        let key = content(storage, &keys.private_key)?.unwrap_or_default();
+        match usable(&chain, &key, &keys, &subject.name) {
             Ok(certificate) if certificate.is_expired(now) => {}
             Ok(certificate) => {
                 let later = |best: &Served| certificate.not_after > best.certificate.not_after;
@@ -60,17 +62,28 @@ pub(super) fn newest(
                 target: "tls",
                 identifier = subject.name,
                 error = %error,
-                "stored certificate is unusable"
+                "stored certificate is unusable; it is replaced"
             ),
         }
     }
-    best
+    Ok(best)
 }
 
-fn load(storage: &dyn Storage, keys: &SiteKeys, name: &str) -> Result<Certificate> {
-    let chain = storage.load(&keys.certificate)?;
-    let key = storage.load(&keys.private_key)?;
-    let certificate = Certificate::from_pem(&chain, &key, Vec::new()).context(&keys.certificate)?;
+/// What lies at a key. Where that is garbage it is as good as an empty file.
+fn content(storage: &dyn Storage, key: &str) -> io::Result<Option<Vec<u8>>> {
+    match storage.load(key) {
+        Ok(content) => Ok(Some(content)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            tracing::error!(target: "tls", key, %error, "stored value is garbage");
+            Ok(Some(Vec::new()))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn usable(chain: &[u8], key: &[u8], keys: &SiteKeys, name: &str) -> Result<Certificate> {
+    let certificate = Certificate::from_pem(chain, key, Vec::new()).context(&keys.certificate)?;
     if certificate.covers(name) {
         Ok(certificate)
     } else {

@@ -101,9 +101,16 @@ impl Entry {
                     self.served.clone_from(&found);
                 }
                 self.begin_where_loading(now);
-                let at_least = i64::try_from(failure.at_least.as_secs()).unwrap_or(i64::MAX);
+                let jitter = fastrand::u16(0..=1_000);
+                let event = if failure.storage {
+                    self.tell_no_storage(name, &failure.message);
+                    Event::NoStorage { jitter }
+                } else {
+                    let at_least = i64::try_from(failure.at_least.as_secs()).unwrap_or(i64::MAX);
+                    Event::Failed { at_least, jitter }
+                };
                 self.last_error = Some((failure.message, now));
-                (Event::Failed { at_least, jitter: fastrand::u16(0..=1_000) }, found)
+                (event, found)
             }
         };
         let (state, effects) = step(self.state, event, now);
@@ -127,6 +134,20 @@ impl Entry {
             let served = self.served.is_some();
             let state = step(State::Loading, Event::Missing { served }, now).0;
             self.state = step(state, Event::Tick, now).0;
+        }
+    }
+
+    /// Tells once what then may hold for many tries of many names.
+    fn tell_no_storage(&self, name: &str, error: &str) {
+        if self.last_error.as_ref().is_some_and(|(last, _)| last == error) {
+            tracing::debug!(target: "tls.obtain", identifier = name, error, "storage does not work");
+        } else {
+            tracing::error!(
+                target: "tls.obtain",
+                identifier = name,
+                error,
+                "storage does not work; trying again every half minute"
+            );
         }
     }
 

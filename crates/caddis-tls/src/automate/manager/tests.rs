@@ -84,7 +84,7 @@ async fn certificates_are_there_after_the_first_call() {
     let base = "certificates/local/wildcard_.b.test/wildcard_.b.test";
     let metadata = String::from_utf8(storage.load(&format!("{base}.json")).unwrap()).unwrap();
     assert_eq!(metadata, "{\n\t\"sans\": [\n\t\t\"*.b.test\"\n\t],\n\t\"issuer_data\": null\n}");
-    assert!(storage.exists(&format!("{base}.key")));
+    assert!(storage.exists(&format!("{base}.key")).unwrap());
 
     let before = files(&dir);
     let again = self::manager(&dir);
