@@ -51,6 +51,9 @@ pub(crate) enum Command {
     Environ(Environ),
     /// Lists the modules
     ListModules(ListModules),
+    /// Exports or imports the storage of a config
+    #[command(subcommand)]
+    Storage(StorageCommand),
     /// Hashes a password
     HashPassword(HashPassword),
     /// Serves files
@@ -202,6 +205,32 @@ pub(crate) struct Adapt {
     /// Check the result as `check` does
     #[arg(long)]
     pub(crate) validate: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum StorageCommand {
+    /// Exports what the storage holds as a tar archive
+    Export(StorageExport),
+    /// Imports what a tar archive holds
+    Import(StorageImport),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StorageExport {
+    #[command(flatten)]
+    pub(crate) config: Config,
+    /// The archive; `-` is standard output
+    #[arg(short, long)]
+    pub(crate) output: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StorageImport {
+    #[command(flatten)]
+    pub(crate) config: Config,
+    /// The archive; `-` is standard input
+    #[arg(short, long)]
+    pub(crate) input: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -15,12 +15,13 @@ mod reverse_proxy;
 mod run;
 mod start;
 mod stop;
+mod storage;
 mod trust;
 
 use std::{os::unix::process::CommandExt, path::PathBuf, process::ExitCode};
 
 use crate::{
-    args::{self, Command},
+    args::{self, Command, StorageCommand},
     report,
     source::{self, Failure},
 };
@@ -54,6 +55,7 @@ pub(crate) fn execute(command: Command) -> Outcome {
         }
         Command::Environ(_) => environ::environ(),
         Command::ListModules(flags) => list_modules::list_modules(&flags),
+        Command::Storage(command) => storage::storage(&command),
         Command::HashPassword(flags) => hash_password::hash_password(&flags),
         Command::FileServer(flags) => file_server::file_server(&flags),
         Command::ReverseProxy(flags) => reverse_proxy::reverse_proxy(&flags),
@@ -74,6 +76,8 @@ fn env_files_of(command: &Command) -> &[PathBuf] {
         Command::Explain(flags) => &flags.config.envfile,
         Command::Adapt(flags) => &flags.config.envfile,
         Command::Environ(flags) => &flags.envfile,
+        Command::Storage(StorageCommand::Export(flags)) => &flags.config.envfile,
+        Command::Storage(StorageCommand::Import(flags)) => &flags.config.envfile,
         _ => &[],
     }
 }

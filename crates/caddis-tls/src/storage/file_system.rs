@@ -148,6 +148,19 @@ impl Storage for FileSystem {
         Ok(keys)
     }
 
+    fn walk(&self) -> io::Result<Vec<String>> {
+        let mut folders = vec![String::new()];
+        let mut keys = Vec::new();
+        while let Some(folder) = folders.pop() {
+            for key in self.list(&folder)? {
+                let is_folder = self.path(&key)?.is_dir();
+                if is_folder { folders.push(key) } else { keys.push(key) }
+            }
+        }
+        keys.sort();
+        Ok(keys)
+    }
+
     fn modified(&self, key: &str) -> io::Result<SystemTime> {
         let path = self.path(key)?;
         fs::metadata(&path)

@@ -4,6 +4,9 @@
 /// The folder of leaf certificates.
 pub(crate) const CERTIFICATES: &str = "certificates";
 
+/// The folder of locks.
+pub(crate) const LOCKS: &str = "locks";
+
 /// The three files of a leaf certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SiteKeys {

@@ -6,6 +6,7 @@
 //! To open a storage is not to ask it: one that is gone when the server starts is asked when it is
 //! needed, and again until it is back.
 
+pub mod archive;
 pub(crate) mod clean;
 mod file_system;
 pub mod keys;
@@ -45,6 +46,17 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// The keys directly below a prefix, sorted; none where the prefix is unknown. The empty prefix
     /// is above all keys.
     fn list(&self, prefix: &str) -> io::Result<Vec<String>>;
+    /// All keys that have content, sorted.
+    fn walk(&self) -> io::Result<Vec<String>> {
+        let mut folders = self.list("")?;
+        let mut keys = Vec::new();
+        while let Some(key) = folders.pop() {
+            let inside = self.list(&key)?;
+            if inside.is_empty() { keys.push(key) } else { folders.extend(inside) }
+        }
+        keys.sort();
+        Ok(keys)
+    }
     /// When the content was written last.
     fn modified(&self, key: &str) -> io::Result<SystemTime>;
     /// Waits at most `wait` for a name that only one process may hold; `TimedOut` where another one

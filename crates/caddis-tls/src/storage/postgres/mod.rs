@@ -417,6 +417,16 @@ impl Storage for Postgres {
         Ok(remote::children(&folder, keys.iter().map(String::as_str)))
     }
 
+    fn walk(&self) -> io::Result<Vec<String>> {
+        let database = self.database.clone();
+        let mut keys: Vec<String> = self.peer.call(async move {
+            let rows = database.query(LIST, &[(&"", Type::TEXT)]).await?;
+            rows.iter().map(column).collect()
+        })?;
+        keys.sort();
+        Ok(keys)
+    }
+
     fn modified(&self, key: &str) -> io::Result<SystemTime> {
         let (database, (key, _)) = (self.database.clone(), places(key)?);
         let millis: Option<i64> = self.peer.call(async move {
