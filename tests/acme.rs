@@ -56,7 +56,7 @@ impl ServerCertVerifier for Anything {
 }
 
 /// The leaf that a server shows for a name.
-fn shown(port: u16, name: &str) -> Option<Vec<u8>> {
+pub fn shown(port: u16, name: &str) -> Option<Vec<u8>> {
     let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
@@ -75,7 +75,7 @@ fn shown(port: u16, name: &str) -> Option<Vec<u8>> {
 
 /// Waits for a certificate, however long an attempt takes.
 #[track_caller]
-fn wait_for(port: u16, name: &str, seconds: u64) -> Vec<u8> {
+pub fn wait_for(port: u16, name: &str, seconds: u64) -> Vec<u8> {
     let end = Instant::now() + Duration::from_secs(seconds);
     loop {
         if let Some(leaf) = shown(port, name) {

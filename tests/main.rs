@@ -16,6 +16,7 @@ mod policies;
 mod proxy;
 mod reload;
 mod serve;
+mod storage;
 mod streams;
 mod support;
 mod tidy;

@@ -5,6 +5,7 @@ pub mod frames;
 mod pebble;
 mod scripted;
 mod server;
+mod stores;
 mod upstream;
 mod wire;
 
@@ -14,6 +15,7 @@ pub use client::{Answer, get, request, send_raw};
 pub use pebble::{Options as PebbleOptions, Pebble};
 pub use scripted::{Scripted, ok};
 pub use server::{Server, caddis, free_port, scratch, site_with};
+pub use stores::{Postgres, Redis, S3, Store};
 pub use upstream::Upstream;
 pub use wire::Wire;
 

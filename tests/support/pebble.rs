@@ -111,11 +111,16 @@ impl Pebble {
 
     /// The global options of a server that uses it, `lines` among them; braces included.
     pub fn options(&self, storage: &Path, http: u16, tls: u16, lines: &str) -> String {
+        let lines = format!("\tstorage file_system {}\n{lines}", storage.display());
+        self.options_without_storage(http, tls, &lines)
+    }
+
+    /// The same where `lines` say what the storage is.
+    pub fn options_without_storage(&self, http: u16, tls: u16, lines: &str) -> String {
         let (directory, folder) = (self.directory(), self.folder.display());
-        let storage = storage.display();
         format!(
             "{{\n\tadmin 127.0.0.1:{{admin}}\n\thttp_port {http}\n\thttps_port {tls}\n\tacme_ca {directory}\n\
-             \tacme_ca_root {folder}/ca.pem\n\tstorage file_system {storage}\n\
+             \tacme_ca_root {folder}/ca.pem\n\
              \tskip_install_trust\n\temail tests@example.test\n{lines}}}\n"
         )
     }

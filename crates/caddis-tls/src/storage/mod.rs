@@ -14,6 +14,7 @@ mod options;
 mod postgres;
 mod redis;
 mod remote;
+mod s3;
 
 use std::{
     fmt, io,
@@ -74,6 +75,7 @@ const MODULES: &[(&str, Open)] = &[
     ("file_system", file_system::open),
     ("postgres", postgres::open),
     ("redis", redis::open),
+    ("s3", s3::open),
 ];
 
 /// The storage of a configuration.

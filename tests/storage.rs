@@ -1,0 +1,274 @@
+//! Storages of fleets: what they hold comes over from the file system and back, each name is issued
+//! once, locks end with their holder, and a storage may go away and come back.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    acme::{shown, wait_for},
+    support::{
+        Pebble, PebbleOptions, Postgres, Redis, S3, Server, Store, caddis, eventually, free_port,
+        get, scratch,
+    },
+};
+
+/// A Caddyfile with this storage.
+fn with_storage(option: &str) -> String {
+    format!("{{\n{option}}}\n")
+}
+
+/// Files below a folder with their contents, locks left out.
+fn files(root: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut all = BTreeMap::new();
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let key = path.strip_prefix(root).unwrap().display().to_string();
+                all.insert(key, fs::read(path).unwrap());
+            }
+        }
+    }
+    all.retain(|key, _| !key.starts_with("locks/"));
+    all
+}
+
+/// A folder like one that was in use for a while.
+fn filled() -> PathBuf {
+    let root = scratch();
+    let long = format!("certificates/ca.test-dir/{0}/{0}.crt", "n".repeat(150));
+    for (key, content) in [
+        ("acme/ca.test-dir/users/a@b.test/a.json", &b"{}"[..]),
+        ("certificates/ca.test-dir/wildcard_.a.test/wildcard_.a.test.crt", b"chain"),
+        ("certificates/ca.test-dir/wildcard_.a.test/wildcard_.a.test.key", b"\0\xff binary"),
+        ("certificates/ca.test-dir/b.test/b.test.json", b""),
+        (&long, &[b'x'; 5_000]),
+        ("last_clean.json", b"{}"),
+        ("locks/issue_cert_a.test.lock", b"{}"),
+    ] {
+        let path = root.join(key);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+    root
+}
+
+/// Runs `caddis storage`; what it said, and whether it succeeded.
+fn storage(folder: &Path, command: &str, config: &str, end: [&str; 2]) -> (bool, String) {
+    fs::write(folder.join("Caddyfile"), config).unwrap();
+    let output = caddis(folder)
+        .args(["storage", command, "--config", "Caddyfile"])
+        .args(end)
+        .output()
+        .unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&text).into_owned())
+}
+
+#[track_caller]
+fn round_trip(option: &str) {
+    let (from, to, folder) = (filled(), scratch(), scratch());
+    let in_files = |root: &Path| format!("\tstorage file_system {}\n", root.display());
+    let done = |command: &str, option: &str, flag: &str, archive: &str| {
+        let (done, text) = storage(&folder, command, &with_storage(option), [flag, archive]);
+        assert!(done, "{command}: {text}");
+        text
+    };
+    done("export", &in_files(&from), "--output", "one.tar");
+    // Twice, since what is there already is replaced.
+    for _ in 0..2 {
+        let text = done("import", option, "--input", "one.tar");
+        assert_eq!(text.trim(), "Successfully imported storage");
+    }
+    done("export", option, "-o", "two.tar");
+    done("import", &in_files(&to), "-i", "two.tar");
+    assert_eq!(files(&from), files(&to));
+}
+
+#[test]
+fn archives_pass_through_pipes_and_other_programs() {
+    let (from, to, folder) = (filled(), scratch(), scratch());
+    let config = |root: &Path| with_storage(&format!("\tstorage file_system {}\n", root.display()));
+    fs::write(folder.join("old"), config(&from)).unwrap();
+    fs::write(folder.join("new"), config(&to)).unwrap();
+    let mut export = caddis(&folder)
+        .args(["storage", "export", "-a", "caddyfile", "-c", "old", "-o", "-"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let import = caddis(&folder)
+        .args(["storage", "import", "-a", "caddyfile", "-c", "new", "-i", "-"])
+        .stdin(export.stdout.take().unwrap())
+        .output()
+        .unwrap();
+    assert!(export.wait().unwrap().success() && import.status.success());
+    assert_eq!(files(&from), files(&to));
+    let (done, text) = storage(&folder, "export", &config(&from), ["-o", "a.tar"]);
+    assert!(done, "{text}");
+    let listed = Command::new("tar").args(["tvf", "a.tar"]).current_dir(&folder).output().unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    assert_eq!(listed.lines().count(), 6, "{listed}");
+    assert!(listed.contains("-rw------- ") && listed.contains(" last_clean.json\n"), "{listed}");
+    let mode = std::os::unix::fs::PermissionsExt::mode(
+        &fs::metadata(folder.join("a.tar")).unwrap().permissions(),
+    );
+    assert_eq!(mode & 0o777, 0o600, "private keys are in it");
+}
+
+#[test]
+fn mistakes_of_storage_commands() {
+    let folder = scratch();
+    let run = |arguments: &[&str]| {
+        let output = caddis(&folder).arg("storage").args(arguments).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).trim().to_owned())
+    };
+    assert_eq!(run(&["export", "-o", "-"]), (Some(1), "Error: --config is required".into()));
+    fs::write(folder.join("x.json"), "{}").unwrap();
+    assert_eq!(run(&["export", "-c", "x.json"]), (Some(1), "Error: --output is required".into()));
+    assert_eq!(run(&["import", "-c", "x.json"]), (Some(1), "Error: --input is required".into()));
+    fs::write(folder.join("x.tar"), "this is no archive").unwrap();
+    let (code, text) = run(&["import", "-c", "x.json", "-i", "x.tar"]);
+    assert!(code == Some(3) && text.starts_with("Error: reading archive: "), "{text}");
+    fs::write(folder.join("y.json"), r#"{"storage": {"module": "nope"}}"#).unwrap();
+    let (code, text) = run(&["export", "-c", "y.json", "-o", "-"]);
+    assert!(code == Some(1) && text.contains("unknown module: caddy.storage.nope"), "{text}");
+    // Nobody listens there.
+    let port = free_port();
+    let config = format!(r#"{{"storage": {{"module": "redis", "port": {port}}}}}"#);
+    fs::write(folder.join("z.json"), config).unwrap();
+    let (code, text) = run(&["export", "-c", "z.json", "-o", "-"]);
+    assert_eq!(code, Some(3));
+    assert!(text.contains(&format!("storage redis:127.0.0.1:{port}/0/caddy: ")), "{text}");
+    assert!(text.contains("is Redis running"), "{text}");
+}
+
+#[test]
+#[ignore = "needs redis"]
+fn redis_holds_what_its_plugin_would() {
+    let redis = Redis::start();
+    let root = |key: &str| redis.command(&["GET", &format!("caddy/{key}")]);
+    round_trip(&redis.option(""));
+    let stored = root("last_clean.json");
+    assert!(stored.starts_with(r#"{"value":"e30=","modified":"2"#), "{stored}");
+    assert!(stored.ends_with(r#","size":2,"compression":0,"encryption":0}"#), "{stored}");
+    // Folders are sorted sets of what is in them.
+    for (folder, member) in [
+        ("caddy", "certificates/"),
+        ("caddy", "last_clean.json"),
+        ("caddy/certificates", "ca.test-dir/"),
+        ("caddy/certificates/ca.test-dir/b.test", "b.test.json"),
+    ] {
+        assert_ne!(redis.command(&["ZSCORE", folder, member]), "$-1", "{folder} has {member}");
+    }
+    assert_eq!(redis.command(&["EXISTS", "caddy/locks/issue_cert_a.test.lock"]), ":0");
+    // Other keys, so that the rest is not read.
+    round_trip(&redis.option(
+        "\t\tkey_prefix x/y\n\t\tcompression zlib\n\t\tencryption_key 1aedfs5kcM8lOZO3BDDMuwC23croDwRr\n",
+    ));
+    let stored = redis.command(&["GET", "x/y/last_clean.json"]);
+    assert!(stored.ends_with(r#""encryption":1}"#), "{stored}");
+    let tls = format!(
+        "\tstorage redis {{\n\t\taddress localhost:{}\n\t\tpassword \"{}\"\n\t\tdb 3\n\t\ttls_enabled true\n\t\ttls_server_certs_path {}/ca.pem\n\t}}\n",
+        redis.tls_port,
+        Redis::PASSWORD,
+        redis.folder.display()
+    );
+    round_trip(&tls);
+    round_trip(&tls.replace("tls_server_certs_path", "tls_insecure true\n\t\ttls_server_certs_path"));
+    let folder = scratch();
+    let untrusted: String =
+        tls.lines().filter(|line| !line.contains("certs_path")).map(|l| format!("{l}\n")).collect();
+    let (done, text) = storage(&folder, "export", &with_storage(&untrusted), ["-o", "-"]);
+    assert!(!done && text.to_lowercase().contains("certificate"), "{text}");
+    let wrong = redis.option("").replace(Redis::PASSWORD, "wrong");
+    let (done, text) = storage(&folder, "export", &with_storage(&wrong), ["-o", "-"]);
+    assert!(!done && text.contains("check `username` and `password`"), "{text}");
+    let other = redis.option("\t\tkey_prefix x/y\n");
+    let (done, text) = storage(&folder, "export", &with_storage(&other), ["-o", "-"]);
+    assert!(!done && text.contains("set `encryption_key` as for the others"), "{text}");
+}
+
+#[test]
+#[ignore = "needs postgres"]
+fn postgres_holds_what_its_plugin_would() {
+    let postgres = Postgres::start();
+    let folder = scratch();
+    let careful = with_storage(&postgres.option("\t\tdisable_ddl true\n"));
+    let (done, text) = storage(&folder, "export", &careful, ["-o", "-"]);
+    assert!(!done && text.contains("create the tables certmagic_data and certmagic_locks"), "{text}");
+    round_trip(&postgres.option(""));
+    let value = "select encode(value, 'escape') from certmagic_data where key = 'last_clean.json'";
+    assert_eq!(postgres.sql(value), "{}");
+    assert_eq!(postgres.sql("select count(*) from certmagic_data"), "6");
+    assert_eq!(postgres.sql("select count(*) from certmagic_locks"), "0");
+    let url = |mode: &str| {
+        format!(
+            "\tstorage postgres {{\n\t\tconnection_string \"postgres://tests:it%27s%20secret@localhost:{}/postgres?sslmode={mode}&sslrootcert={}/ca.pem\"\n\t}}\n",
+            postgres.port,
+            postgres.folder.display()
+        )
+    };
+    for mode in ["disable", "prefer", "require", "verify-ca", "verify-full"] {
+        round_trip(&url(mode));
+    }
+    round_trip(&url("verify-ca").replace("localhost", "127.0.0.1"));
+    let other_host = url("verify-full").replace("localhost", "127.0.0.1");
+    let (done, text) = storage(&folder, "export", &with_storage(&other_host), ["-o", "-"]);
+    assert!(!done && text.contains("certificate"), "{text}");
+    let wrong = with_storage(&postgres.option("").replace(Postgres::PASSWORD, "wrong"));
+    let (done, text) = storage(&folder, "export", &wrong, ["-o", "-"]);
+    assert!(!done && text.contains("check `user` and `password` of `storage postgres`"), "{text}");
+    let nowhere = with_storage(&postgres.option("").replace("dbname postgres", "dbname none"));
+    let (done, text) = storage(&folder, "export", &nowhere, ["-o", "-"]);
+    assert!(!done && text.contains("create the database"), "{text}");
+    postgres.sql("alter system set default_transaction_read_only = on");
+    postgres.sql("select pg_reload_conf()");
+    fs::write(folder.join("one.tar"), b"").unwrap();
+    let (done, _) = storage(&folder, "export", &with_storage(&postgres.option("")), ["-o", "b.tar"]);
+    assert!(done);
+    let config = with_storage(&postgres.option(""));
+    let mut last = String::new();
+    eventually("the database is read-only", || {
+        let (done, text) = storage(&folder, "import", &config, ["-i", "b.tar"]);
+        last = text;
+        !done
+    });
+    assert!(last.contains("name the primary"), "{last}");
+}
+
+#[test]
+fn s3_holds_what_its_plugins_would() {
+    let s3 = S3::start();
+    round_trip(&s3.option(""));
+    assert_eq!(s3.content("fleet/last_clean.json").unwrap(), b"{}");
+    assert_eq!(s3.keys().len(), 6, "{:?}", s3.keys());
+    round_trip(
+        &s3.option("\t\tencryption_key 1aedfs5kcM8lOZO3BDDMuwC23croDwRr\n")
+            .replace("prefix fleet", "prefix secret"),
+    );
+    assert_eq!(s3.content("secret/last_clean.json").unwrap().len(), 24 + 16 + 2);
+    let folder = scratch();
+    for (from, to, want) in [
+        (S3::ID, "other", "check `access_id` of `storage s3`"),
+        (S3::SECRET, "other", "check `secret_key` of `storage s3`"),
+        ("bucket certs", "bucket none", "create the bucket"),
+    ] {
+        let config = with_storage(&s3.option("").replace(from, to));
+        let (done, text) = storage(&folder, "export", &config, ["-o", "-"]);
+        assert!(!done && text.contains(want), "{text}");
+    }
+    s3.fill(true);
+    let (from, config) = (filled(), with_storage(&s3.option("")));
+    let files = with_storage(&format!("\tstorage file_system {}\n", from.display()));
+    assert!(storage(&folder, "export", &files, ["-o", "a.tar"]).0);
+    let (done, text) = storage(&folder, "import", &config, ["-i", "a.tar"]);
+    assert!(!done && text.contains("the bucket is full: make room"), "{text}");
+}
