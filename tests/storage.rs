@@ -182,7 +182,9 @@ fn redis_holds_what_its_plugin_would() {
         redis.folder.display()
     );
     round_trip(&tls);
-    round_trip(&tls.replace("tls_server_certs_path", "tls_insecure true\n\t\ttls_server_certs_path"));
+    round_trip(
+        &tls.replace("tls_server_certs_path", "tls_insecure true\n\t\ttls_server_certs_path"),
+    );
     let folder = scratch();
     let untrusted: String =
         tls.lines().filter(|line| !line.contains("certs_path")).map(|l| format!("{l}\n")).collect();
@@ -203,7 +205,10 @@ fn postgres_holds_what_its_plugin_would() {
     let folder = scratch();
     let careful = with_storage(&postgres.option("\t\tdisable_ddl true\n"));
     let (done, text) = storage(&folder, "export", &careful, ["-o", "-"]);
-    assert!(!done && text.contains("create the tables certmagic_data and certmagic_locks"), "{text}");
+    assert!(
+        !done && text.contains("create the tables certmagic_data and certmagic_locks"),
+        "{text}"
+    );
     round_trip(&postgres.option(""));
     let value = "select encode(value, 'escape') from certmagic_data where key = 'last_clean.json'";
     assert_eq!(postgres.sql(value), "{}");
@@ -232,7 +237,8 @@ fn postgres_holds_what_its_plugin_would() {
     postgres.sql("alter system set default_transaction_read_only = on");
     postgres.sql("select pg_reload_conf()");
     fs::write(folder.join("one.tar"), b"").unwrap();
-    let (done, _) = storage(&folder, "export", &with_storage(&postgres.option("")), ["-o", "b.tar"]);
+    let (done, _) =
+        storage(&folder, "export", &with_storage(&postgres.option("")), ["-o", "b.tar"]);
     assert!(done);
     let config = with_storage(&postgres.option(""));
     let mut last = String::new();
@@ -271,4 +277,168 @@ fn s3_holds_what_its_plugins_would() {
     assert!(storage(&folder, "export", &files, ["-o", "a.tar"]).0);
     let (done, text) = storage(&folder, "import", &config, ["-i", "a.tar"]);
     assert!(!done && text.contains("the bucket is full: make room"), "{text}");
+}
+
+/// A server of a fleet; the authority looks for challenges on `http` and `tls`.
+fn member(pebble: &Pebble, option: &str, (http, tls): (u16, u16), names: &[&str]) -> Server {
+    let options = pebble.options_without_storage(http, tls, option);
+    let sites: String = names.iter().map(|name| site(name)).collect();
+    Server::start(&format!("{options}{sites}:{{port}} {{\n\trespond up\n}}\n"))
+}
+
+fn site(name: &str) -> String {
+    format!("{name} {{\n\trespond \"hello {name}\"\n}}\n")
+}
+
+#[track_caller]
+fn issues_once(option: &str) {
+    let pebble = Pebble::start(&PebbleOptions { slow: Some(1), ..PebbleOptions::default() });
+    let names = ["a.example.test", "b.example.test", "c.example.test"];
+    // The authority reaches the second one only, which answers for the first one, too.
+    let ports = (free_port(), free_port());
+    let one = member(&pebble, option, ports, &names);
+    let two = member(&pebble, option, (pebble.http, pebble.tls), &names);
+    for name in names {
+        let leaf = wait_for(ports.1, name, 60);
+        assert_eq!(wait_for(pebble.tls, name, 60), leaf);
+    }
+    assert_eq!(pebble.issued(), names.len());
+    drop((one, two));
+    // All is found again after a start.
+    let _again = member(&pebble, option, ports, &names);
+    wait_for(ports.1, names[0], 20);
+    assert_eq!(pebble.issued(), names.len());
+}
+
+#[track_caller]
+fn takes_over(option: &str, is_locked: &dyn Fn() -> bool) {
+    let pebble = Pebble::start(&PebbleOptions { slow: Some(4), ..PebbleOptions::default() });
+    let name = "a.example.test";
+    let mut one = member(&pebble, option, (free_port(), free_port()), &[name]);
+    eventually("a challenge is under way", || pebble.count("POST /chalZ/") > 0);
+    assert!(is_locked());
+    one.child.kill().unwrap();
+    one.child.wait().unwrap();
+    let killed = Instant::now();
+    let _two = member(&pebble, option, (pebble.http, pebble.tls), &[name]);
+    assert!(is_locked(), "the lock is there still");
+    wait_for(pebble.tls, name, 90);
+    assert!(killed.elapsed() > Duration::from_secs(2), "the lock was waited for");
+    assert_eq!(pebble.issued(), 1);
+    eventually("the lock is freed", || !is_locked());
+}
+
+#[track_caller]
+fn goes_and_comes_back(store: &mut dyn Store) {
+    let pebble = Pebble::start(&PebbleOptions::default());
+    let option = store.option("");
+    let (old, new, late) = ("old.example.test", "new.example.test", "late.example.test");
+    let server = member(&pebble, &option, (pebble.http, pebble.tls), &[old]);
+    let leaf = wait_for(pebble.tls, old, 30);
+    for frozen in [true, false] {
+        if frozen {
+            store.freeze(true)
+        } else {
+            store.down()
+        }
+        // A new name has to wait; what is served stays.
+        let name = if frozen { new } else { late };
+        let sites =
+            if frozen { site(old) + &site(new) } else { site(old) + &site(new) + &site(late) };
+        let options = pebble.options_without_storage(pebble.http, pebble.tls, &option);
+        let began = Instant::now();
+        let (reloaded, text) =
+            server.reload(&format!("{options}{sites}:{{port}} {{\n\trespond up\n}}\n"));
+        assert!(reloaded, "{text}");
+        assert!(began.elapsed() < Duration::from_secs(30), "a reload has an end");
+        eventually("it is told", || {
+            let report = get(server.admin, "/tls/certificates").body;
+            report.contains("\"last_error\"") && server.log().contains("storage is gone")
+        });
+        assert_eq!(shown(pebble.tls, old).as_ref(), Some(&leaf));
+        assert!(shown(pebble.tls, name).is_none());
+        assert_eq!(get(server.port, "/").body, "up");
+        if frozen {
+            store.freeze(false)
+        } else {
+            store.up()
+        }
+        wait_for(pebble.tls, name, 90);
+        assert!(server.log().contains("storage is back"));
+    }
+    assert_eq!(shown(pebble.tls, old), Some(leaf));
+    assert_eq!(pebble.issued(), 3, "what could not be looked up was not ordered again");
+}
+
+#[test]
+#[ignore = "needs redis and pebble"]
+fn a_fleet_on_redis_issues_once() {
+    issues_once(&Redis::start().option(""));
+}
+
+#[test]
+#[ignore = "needs redis and pebble"]
+fn a_lock_in_redis_ends_with_its_holder() {
+    let redis = Redis::start();
+    let key = "caddy/locks/issue_cert_a.example.test";
+    takes_over(&redis.option(""), &|| redis.command(&["EXISTS", key]) == ":1");
+}
+
+#[test]
+#[ignore = "needs redis and pebble"]
+fn redis_goes_and_comes_back() {
+    goes_and_comes_back(&mut Redis::start());
+}
+
+#[test]
+#[ignore = "needs postgres and pebble"]
+fn a_fleet_on_postgres_issues_once() {
+    issues_once(&Postgres::start().option(""));
+}
+
+#[test]
+#[ignore = "needs postgres and pebble"]
+fn a_lock_in_postgres_ends_with_its_holder() {
+    let postgres = Postgres::start();
+    let rows = "select count(*) from certmagic_locks where key = 'issue_cert_a.example.test'";
+    takes_over(&postgres.option(""), &|| postgres.sql(rows) == "1");
+}
+
+#[test]
+#[ignore = "needs postgres and pebble"]
+fn postgres_goes_and_comes_back() {
+    goes_and_comes_back(&mut Postgres::start());
+}
+
+#[test]
+#[ignore = "needs pebble"]
+fn a_fleet_on_s3_issues_once() {
+    issues_once(&S3::start().option(""));
+}
+
+#[test]
+#[ignore = "needs pebble"]
+fn a_lock_in_s3_ends_with_its_holder() {
+    let s3 = S3::start();
+    let key = "fleet/issue_cert_a.example.test.lock";
+    takes_over(&s3.option(""), &|| s3.content(key).is_some());
+}
+
+#[test]
+#[ignore = "needs pebble"]
+fn s3_goes_and_comes_back() {
+    goes_and_comes_back(&mut S3::start());
+}
+
+#[test]
+#[ignore = "needs pebble"]
+fn s3_without_conditions_is_told_and_works() {
+    let s3 = S3::start();
+    s3.careless();
+    let pebble = Pebble::start(&PebbleOptions::default());
+    let ports = (pebble.http, pebble.tls);
+    let server = member(&pebble, &s3.option(""), ports, &["a.example.test"]);
+    wait_for(pebble.tls, "a.example.test", 30);
+    assert!(server.log().contains("does not keep conditions of writes"));
+    eventually("the lock is freed", || !s3.keys().iter().any(|key| key.ends_with(".lock")));
 }

@@ -120,7 +120,8 @@ impl Store for Redis {
             .expect("redis is installed (apt-get install redis-server)");
         self.child = Some(child);
         eventually("Redis listens", || {
-            TcpStream::connect(("127.0.0.1", self.port)).is_ok() && self.command(&["PING"]) == "+PONG"
+            TcpStream::connect(("127.0.0.1", self.port)).is_ok()
+                && self.command(&["PING"]) == "+PONG"
         });
     }
 
@@ -206,7 +207,16 @@ impl Postgres {
     pub fn sql(&self, text: &str) -> String {
         let output = self
             .program("psql")
-            .args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "tests", "-d", "postgres"])
+            .args([
+                "-h",
+                "127.0.0.1",
+                "-p",
+                &self.port.to_string(),
+                "-U",
+                "tests",
+                "-d",
+                "postgres",
+            ])
             .args(["-A", "-t", "-c", text])
             .env("PGPASSWORD", Self::PASSWORD)
             .output()
@@ -408,7 +418,9 @@ impl Shared {
     fn answer(&self, asked: &Asked) -> (u16, Vec<(&'static str, String)>, Vec<u8>) {
         if let Err((status, code)) = verify(asked) {
             let region = S3::REGION;
-            let body = format!("<Error><Code>{code}</Code><Message>no</Message><Region>{region}</Region></Error>");
+            let body = format!(
+                "<Error><Code>{code}</Code><Message>no</Message><Region>{region}</Region></Error>"
+            );
             let fields = vec![("x-amz-bucket-region", region.to_owned())];
             return (status, fields, body.into_bytes());
         }
@@ -421,10 +433,7 @@ impl Shared {
         let mut objects = self.objects.lock().unwrap();
         let found = objects.get(key);
         let fields = |object: &Object| {
-            vec![
-                ("ETag", object.tag.clone()),
-                ("Last-Modified", http_date(object.modified)),
-            ]
+            vec![("ETag", object.tag.clone()), ("Last-Modified", http_date(object.modified))]
         };
         match asked.method.as_str() {
             "GET" if key.is_empty() => {
@@ -456,7 +465,10 @@ impl Shared {
                     });
                 }
                 if left.len() > 3 {
-                    body.push_str(&format!("<NextContinuationToken>{}</NextContinuationToken>", left[2]));
+                    body.push_str(&format!(
+                        "<NextContinuationToken>{}</NextContinuationToken>",
+                        left[2]
+                    ));
                 }
                 body.push_str("</ListBucketResult>");
                 (200, Vec::new(), body.into_bytes())
@@ -552,7 +564,12 @@ fn verify(asked: &Asked) -> Result<(), (u16, &'static str)> {
         })
         .collect();
     query.sort();
-    let mut canonical = format!("{}\n{}\n{}\n", asked.method, encoded(&decoded(&asked.path), true), query.join("&"));
+    let mut canonical = format!(
+        "{}\n{}\n{}\n",
+        asked.method,
+        encoded(&decoded(&asked.path), true),
+        query.join("&")
+    );
     for name in signed.split(';') {
         canonical.push_str(&format!("{name}:{}\n", header(name)?));
     }

@@ -315,7 +315,8 @@ fn global_acme_options_reach_the_issuers() {
 
 #[test]
 fn storages_of_fleets_take_the_options_of_the_plugins() {
-    let storage = |text: &str| adapted(&format!("{{\n\tstorage {text}\n}}\n:80 {{\n}}\n"))["storage"].clone();
+    let storage =
+        |text: &str| adapted(&format!("{{\n\tstorage {text}\n}}\n:80 {{\n}}\n"))["storage"].clone();
     assert_eq!(storage("redis"), json!({ "module": "redis" }));
     assert_eq!(
         storage(

@@ -395,7 +395,10 @@ mod tests {
         storage.store(&private_key, to_pem(&key).as_bytes()).unwrap();
         storage.store(&registration, b"{").unwrap();
         assert_eq!(load(&storage, ca, "a@b.test").unwrap().unwrap().registration.location, "");
-        assert!(load(&storage, ca, "").unwrap().is_some(), "without an address any account will do");
+        assert!(
+            load(&storage, ca, "").unwrap().is_some(),
+            "without an address any account will do"
+        );
         storage.store(&private_key, b"nothing").unwrap();
         assert!(load(&storage, ca, "a@b.test").unwrap().is_none());
     }

@@ -119,9 +119,12 @@ mod tests {
         let (one, two) = (TempDir::new(), TempDir::new());
         let (from, to) = (FileSystem::new(one.path()), FileSystem::new(two.path()));
         let long = format!("certificates/{0}/{1}/{1}.crt", "i".repeat(120), "n".repeat(200));
-        for (key, content) in
-            [("a", &b"1"[..]), (&long, &[7; 1_000]), ("acme/x/y.json", b""), ("locks/l.lock", b"{}")]
-        {
+        for (key, content) in [
+            ("a", &b"1"[..]),
+            (&long, &[7; 1_000]),
+            ("acme/x/y.json", b""),
+            ("locks/l.lock", b"{}"),
+        ] {
             from.store(key, content).unwrap();
         }
         let mut archive = Vec::new();
@@ -156,7 +159,11 @@ mod tests {
             let mut header = tar::Header::new_gnu();
             header.as_gnu_mut().unwrap().name[..name.len()].copy_from_slice(name.as_bytes());
             let folder = name.ends_with('/');
-            header.set_entry_type(if folder { tar::EntryType::Directory } else { tar::EntryType::Regular });
+            header.set_entry_type(if folder {
+                tar::EntryType::Directory
+            } else {
+                tar::EntryType::Regular
+            });
             header.set_size(if folder { 0 } else { 600 });
             header.set_cksum();
             let content = vec![1; if folder { 0 } else { 600 }];

@@ -27,11 +27,8 @@ pub(super) fn split(text: &str) -> Parts {
                 !parts.take(key, &decoded(value))
             })
             .collect();
-        parts.rest = if kept.is_empty() {
-            base.to_owned()
-        } else {
-            format!("{base}?{}", kept.join("&"))
-        };
+        parts.rest =
+            if kept.is_empty() { base.to_owned() } else { format!("{base}?{}", kept.join("&")) };
         return parts;
     }
     let mut kept = Vec::new();
@@ -125,7 +122,10 @@ mod tests {
         assert_eq!(parts.rest, "postgres://u:p@h:1/db?application_name=x");
         assert_eq!(parts.mode.as_deref(), Some("verify-full"));
         let parts = split("postgresql://h/db?sslrootcert=%2Fa%20b.pem&sslkey=k");
-        assert_eq!((parts.rest.as_str(), parts.root.as_deref()), ("postgresql://h/db", Some("/a b.pem")));
+        assert_eq!(
+            (parts.rest.as_str(), parts.root.as_deref()),
+            ("postgresql://h/db", Some("/a b.pem"))
+        );
         assert_eq!(parts.unknown, ["sslkey"]);
         let parts = split("host=h password='a b\\' sslmode=x' sslmode='disable'  dbname=d");
         assert_eq!(parts.rest, "host=h password='a b\\' sslmode=x' dbname=d");

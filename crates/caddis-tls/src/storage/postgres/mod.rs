@@ -55,16 +55,14 @@ use super::{
 const QUERY_TIMEOUT: Duration = Duration::from_secs(3);
 const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-const REMEDY: &str =
-    "is PostgreSQL running, and do `host` and `port` or `connection_string` of `storage postgres` name it?";
+const REMEDY: &str = "is PostgreSQL running, and do `host` and `port` or `connection_string` of `storage postgres` name it?";
 
 const LOAD: &str = "select value from certmagic_data where key = $1";
 const STORE: &str = "insert into certmagic_data (key, value) values ($1, $2) \
     on conflict (key) do update set value = $2, modified = current_timestamp";
 const EXISTS: &str =
     "select 1 from certmagic_data where key = $1 or left(key, char_length($2)) = $2 limit 1";
-const DELETE: &str =
-    "delete from certmagic_data where key = $1 or left(key, char_length($2)) = $2";
+const DELETE: &str = "delete from certmagic_data where key = $1 or left(key, char_length($2)) = $2";
 const LIST: &str = "select key from certmagic_data where left(key, char_length($1)) = $1";
 const MODIFIED: &str = "select (extract(epoch from modified) * 1000)::bigint from certmagic_data \
     where key = $1";
@@ -186,7 +184,8 @@ fn settings(config: &Config) -> Result<Settings, ConfigError> {
     });
     settings.connect_timeout(CONNECT_TIMEOUT);
     settings.application_name("caddis");
-    let roots = parts.root.filter(|_| mode != Mode::Disable).map(|file| roots(&file)).transpose()?;
+    let roots =
+        parts.root.filter(|_| mode != Mode::Disable).map(|file| roots(&file)).transpose()?;
     let connector = (mode != Mode::Disable)
         .then(|| Connector::new(mode, roots))
         .transpose()
@@ -322,11 +321,26 @@ impl Database {
 /// What to do about errors, by SQLSTATE.
 const REMEDIES: &[(&SqlState, &str)] = &[
     (&SqlState::INVALID_PASSWORD, "check `user` and `password` of `storage postgres`"),
-    (&SqlState::INVALID_AUTHORIZATION_SPECIFICATION, "check `user` of `storage postgres` and pg_hba.conf"),
-    (&SqlState::INVALID_CATALOG_NAME, "create the database, or correct `dbname` of `storage postgres`"),
-    (&SqlState::UNDEFINED_TABLE, "create the tables certmagic_data and certmagic_locks, or leave `disable_ddl` out"),
-    (&SqlState::INSUFFICIENT_PRIVILEGE, "the user needs select, insert, update and delete on certmagic_data and certmagic_locks, and create where they are not there yet"),
-    (&SqlState::READ_ONLY_SQL_TRANSACTION, "this server is a standby or set read-only: name the primary"),
+    (
+        &SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
+        "check `user` of `storage postgres` and pg_hba.conf",
+    ),
+    (
+        &SqlState::INVALID_CATALOG_NAME,
+        "create the database, or correct `dbname` of `storage postgres`",
+    ),
+    (
+        &SqlState::UNDEFINED_TABLE,
+        "create the tables certmagic_data and certmagic_locks, or leave `disable_ddl` out",
+    ),
+    (
+        &SqlState::INSUFFICIENT_PRIVILEGE,
+        "the user needs select, insert, update and delete on certmagic_data and certmagic_locks, and create where they are not there yet",
+    ),
+    (
+        &SqlState::READ_ONLY_SQL_TRANSACTION,
+        "this server is a standby or set read-only: name the primary",
+    ),
     (&SqlState::DISK_FULL, "the database's disk is full: make room"),
     (&SqlState::OUT_OF_MEMORY, "the database is out of memory"),
     (&SqlState::TOO_MANY_CONNECTIONS, "raise max_connections of the server"),
@@ -381,8 +395,7 @@ impl Storage for Postgres {
     }
 
     fn store(&self, key: &str, content: &[u8]) -> io::Result<()> {
-        let (database, (key, _), content) =
-            (self.database.clone(), places(key)?, content.to_vec());
+        let (database, (key, _), content) = (self.database.clone(), places(key)?, content.to_vec());
         self.peer.call(async move {
             let arguments: Arguments<'_> = &[(&key, Type::TEXT), (&content, Type::BYTEA)];
             database.query(STORE, arguments).await.map(drop)
@@ -520,8 +533,14 @@ mod tests {
     #[test]
     fn mistakes_are_told() {
         for (json, want) in [
-            (json!({"connection_string": "postgres://u:secret@h:x/"}), "connection_string: this is no"),
-            (json!({"connection_string": "postgres://u@h/?sslkey=x"}), "connection_string: sslkey is not supported yet"),
+            (
+                json!({"connection_string": "postgres://u:secret@h:x/"}),
+                "connection_string: this is no",
+            ),
+            (
+                json!({"connection_string": "postgres://u@h/?sslkey=x"}),
+                "connection_string: sslkey is not supported yet",
+            ),
             (json!({"user": "u", "sslmode": "on"}), "sslmode: unknown sslmode"),
             (json!({"host": "h"}), "user: `user` is missing"),
             (json!({"user": "u", "disable_ddl": "x"}), "disable_ddl: invalid boolean value"),

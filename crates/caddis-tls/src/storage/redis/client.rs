@@ -4,8 +4,9 @@
 use std::{fmt, time::Duration};
 
 use redis::{
-    AsyncConnectionConfig, Client as OneClient, Cmd, ConnectionAddr, ConnectionInfo, FromRedisValue,
-    IntoConnectionInfo, RedisConnectionInfo, RedisError, RedisFuture, TlsCertificates, TlsMode,
+    AsyncConnectionConfig, Client as OneClient, Cmd, ConnectionAddr, ConnectionInfo,
+    FromRedisValue, IntoConnectionInfo, RedisConnectionInfo, RedisError, RedisFuture,
+    TlsCertificates, TlsMode,
     aio::{ConnectionLike, MultiplexedConnection},
     cluster::ClusterClient,
     cluster_async::ClusterConnection,
@@ -56,7 +57,9 @@ pub(super) struct Client {
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").field("addresses", &self.settings.addresses).finish_non_exhaustive()
+        f.debug_struct("Client")
+            .field("addresses", &self.settings.addresses)
+            .finish_non_exhaustive()
     }
 }
 
@@ -175,12 +178,9 @@ impl Settings {
 
     async fn connect_failover(&self, master: &str) -> Result<Connection, RedisError> {
         let addresses = self.addresses.iter().map(|address| self.address(address));
-        let mut builder = SentinelClientBuilder::new(
-            addresses,
-            master.to_owned(),
-            SentinelServerType::Master,
-        )?
-        .set_client_to_redis_db(self.db);
+        let mut builder =
+            SentinelClientBuilder::new(addresses, master.to_owned(), SentinelServerType::Master)?
+                .set_client_to_redis_db(self.db);
         if !self.username.is_empty() {
             builder = builder.set_client_to_redis_username(&self.username);
         }
@@ -191,7 +191,8 @@ impl Settings {
             builder = builder.set_client_to_sentinel_password(&self.sentinel_password);
         }
         if let Some(mode) = self.tls_mode() {
-            builder = builder.set_client_to_redis_tls_mode(mode).set_client_to_sentinel_tls_mode(mode);
+            builder =
+                builder.set_client_to_redis_tls_mode(mode).set_client_to_sentinel_tls_mode(mode);
         }
         if let Some(certificates) = self.certificates() {
             builder = builder
@@ -246,9 +247,15 @@ impl Settings {
 const REMEDIES: &[(&str, &str)] = &[
     ("NOAUTH", "set `password` (and `username`) of `storage redis`"),
     ("WRONGPASS", "check `username` and `password` of `storage redis`"),
-    ("NOPERM", "the user of `storage redis` needs the commands get, set, del, exists, zadd, zrem, zrange, eval for its keys"),
+    (
+        "NOPERM",
+        "the user of `storage redis` needs the commands get, set, del, exists, zadd, zrem, zrange, eval for its keys",
+    ),
     ("READONLY", "this server is a replica: name the master, or use `storage redis failover`"),
-    ("OOM", "Redis is full: raise `maxmemory`, or give it a policy that spares keys without expiry"),
+    (
+        "OOM",
+        "Redis is full: raise `maxmemory`, or give it a policy that spares keys without expiry",
+    ),
     ("MISCONF", "Redis cannot write to its disk: look at its log"),
     ("MOVED", "this is a cluster: write `storage redis cluster`"),
     ("CROSSSLOT", "this is a cluster: write `storage redis cluster`"),
@@ -264,7 +271,8 @@ fn fault(error: &RedisError) -> Fault {
         return Fault::refused(format!("{text} (check `username` and `password`)"));
     }
     let gone = error.is_io_error() || error.is_unrecoverable_error() || error.is_cluster_error();
-    if gone || error.code().is_some_and(|code| ["LOADING", "CLUSTERDOWN", "TRYAGAIN"].contains(&code))
+    if gone
+        || error.code().is_some_and(|code| ["LOADING", "CLUSTERDOWN", "TRYAGAIN"].contains(&code))
     {
         return Fault::gone(text);
     }

@@ -209,7 +209,10 @@ mod tests {
         let sealed = seal(b"secret", Compression::None, Some(KEY), now).unwrap();
         for key in [None, Some(b"another key of thirty-two bytes!")] {
             let (kind, message) = kind(&sealed, key);
-            assert!(kind == io::ErrorKind::Other && message.contains("encryption_key"), "{message}");
+            assert!(
+                kind == io::ErrorKind::Other && message.contains("encryption_key"),
+                "{message}"
+            );
         }
         let short = br#"{"value":"AAAA","encryption":1}"#;
         assert!(kind(short, Some(KEY)).1.contains("cannot be decrypted"));

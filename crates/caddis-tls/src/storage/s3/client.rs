@@ -160,8 +160,9 @@ impl Client {
             if answer.status() != StatusCode::OK {
                 return Err(fault(prefix, &answer));
             }
-            let page = Listing::parse(answer.body())
-                .ok_or_else(|| Fault::refused("the answer is no listing: is this an S3 service?"))?;
+            let page = Listing::parse(answer.body()).ok_or_else(|| {
+                Fault::refused("the answer is no listing: is this an S3 service?")
+            })?;
             keys.extend(page.keys);
             match page.next {
                 // The same token again would never end.
@@ -255,9 +256,9 @@ fn other_region(answer: &Response<Bytes>) -> Option<String> {
         // Answers to HEAD have no body.
         || answer.status() == StatusCode::BAD_REQUEST && answer.body().is_empty();
     let told = answer.headers().get("x-amz-bucket-region").and_then(|value| value.to_str().ok());
-    let told = told.map(str::to_owned).or_else(|| {
-        element(std::str::from_utf8(answer.body()).ok()?, "Region").map(str::to_owned)
-    });
+    let told = told
+        .map(str::to_owned)
+        .or_else(|| element(std::str::from_utf8(answer.body()).ok()?, "Region").map(str::to_owned));
     told.filter(|region| wrong && !region.is_empty())
 }
 
@@ -340,7 +341,8 @@ mod tests {
 
     #[test]
     fn regions_are_learned() {
-        let body = "<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-west-1</Region></Error>";
+        let body =
+            "<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-west-1</Region></Error>";
         assert_eq!(other_region(&answer(400, body)).as_deref(), Some("eu-west-1"));
         assert_eq!(other_region(&answer(403, "<Code>AccessDenied</Code><Region>x</Region>")), None);
         let mut moved = answer(301, "");

@@ -130,10 +130,13 @@ mod tests {
         assert_eq!(listing.next.as_deref(), Some("a&b"));
         let plain = b"<ListBucketResult><Contents><Key>a+&lt;&#x41;&#66;&amp;</Key></Contents></ListBucketResult>";
         assert_eq!(Listing::parse(plain).unwrap().keys, ["a+<AB&"]);
-        for odd in ["", "<", "<ListBucketResult>", "<html></html>", "<ListBucketResult", "&", "\u{fffd}"] {
+        for odd in
+            ["", "<", "<ListBucketResult>", "<html></html>", "<ListBucketResult", "&", "\u{fffd}"]
+        {
             assert_eq!(Listing::parse(odd.as_bytes()), None);
         }
-        let odd = b"<ListBucketResult><Contents><Key>a&b;&#xffffff;</Key><Contents></ListBucketResult>";
+        let odd =
+            b"<ListBucketResult><Contents><Key>a&b;&#xffffff;</Key><Contents></ListBucketResult>";
         assert!(Listing::parse(odd).is_some());
     }
 }

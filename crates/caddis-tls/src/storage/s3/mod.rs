@@ -61,8 +61,7 @@ const LOCK_RENEW: Duration = Duration::from_secs(5);
 const SETTLE: Duration = Duration::from_secs(1);
 const LOCK_END: &str = ".lock";
 const DEFAULT_REGION: &str = "us-east-1";
-const REMEDY: &str =
-    "is the service there, and does `host` or `endpoint` of `storage s3` name it?";
+const REMEDY: &str = "is the service there, and does `host` or `endpoint` of `storage s3` name it?";
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
@@ -152,9 +151,8 @@ pub(super) fn open(json: Value) -> Result<Arc<dyn Storage>, ConfigError> {
 fn origin(config: &Config, region: &str) -> Result<Origin, ConfigError> {
     let insecure = match config.insecure.bool("insecure")? {
         Some(insecure) => insecure,
-        None => std::env::var("S3_INSECURE").is_ok_and(|text| {
-            options::parse_bool(&text).unwrap_or_default()
-        }),
+        None => std::env::var("S3_INSECURE")
+            .is_ok_and(|text| options::parse_bool(&text).unwrap_or_default()),
     };
     let endpoint = options::text(&config.endpoint);
     let host = match (endpoint.is_empty(), config.host.is_empty()) {
@@ -166,7 +164,8 @@ fn origin(config: &Config, region: &str) -> Result<Origin, ConfigError> {
         _ => options::text_or_env(&config.host, "S3_HOST"),
     };
     if !endpoint.is_empty() {
-        let bad = || ConfigError::new("endpoint", "write http://host[:port] or https://host[:port]");
+        let bad =
+            || ConfigError::new("endpoint", "write http://host[:port] or https://host[:port]");
         let uri: Uri = endpoint.parse().map_err(|_| bad())?;
         let scheme = match uri.scheme_str() {
             Some("https") => "https",
@@ -209,9 +208,8 @@ fn credentials(config: &Config) -> Result<CredentialSources, ConfigError> {
         || !profile.is_empty();
     if !environment {
         let missing = |field: &str| {
-            let message = format!(
-                "{field} is empty and use_iam_provider is false; give it, or `profile`"
-            );
+            let message =
+                format!("{field} is empty and use_iam_provider is false; give it, or `profile`");
             Err(ConfigError::new(field, message))
         };
         if access_key_id.is_empty() {
