@@ -1,6 +1,7 @@
 //! The TLS app: loaders, automation policies resolved per name, tickets, authorities.
 
 use std::{
+    cell::RefCell,
     collections::{BTreeMap, HashMap},
     sync::Arc,
     time::Duration,
@@ -10,7 +11,7 @@ use caddis_config::{AutomationPolicy, Ca, Config, ConfigError, tls::SessionTicke
 use caddis_tls::{
     AcmeConfig, Issuer, KeyType, Loaders, ManagedSubject, OnDemandPolicy, Permission, Ports,
     compile_acme, compile_loaders, on_demand_permission,
-    storage::{self, Storage},
+    storage::{self, OtherStorage, Storage},
 };
 use serde_json::Value as Json;
 
@@ -58,7 +59,7 @@ impl TlsPlan {
         let mut on_demand = Vec::new();
         for (at, policy) in automation.policies.iter().enumerate() {
             let path = format!("apps.tls.automation.policies.{at}");
-            check(policy).map_err(|error| error.under(&path))?;
+            check(policy, &cx).map_err(|error| error.under(&path))?;
             if policy.on_demand {
                 let resolved = on_demand_policy(policy, permission.clone(), &cx);
                 on_demand.push(resolved.map_err(|error| error.under(&path))?);
@@ -96,14 +97,12 @@ impl TlsPlan {
     }
 }
 
-fn check(policy: &AutomationPolicy) -> Result<(), ConfigError> {
+fn check(policy: &AutomationPolicy, cx: &IssuerCx<'_>) -> Result<(), ConfigError> {
     if !policy.get_certificate.is_empty() {
         let message = "certificate managers (get_certificate) are not supported yet";
         return Err(ConfigError::new("get_certificate", message));
     }
-    if policy.storage.is_some() {
-        return Err(ConfigError::new("storage", "storage per policy is not supported yet"));
-    }
+    cx.storage(policy)?;
     key_type(policy).map(|_| ())
 }
 
@@ -130,6 +129,7 @@ fn on_demand_policy(
         issuers.push(cx.default_acme());
     }
     Ok(OnDemandPolicy {
+        storage: cx.storage(policy)?,
         subjects: policy.subjects.clone(),
         issuers,
         key_type: key_type(policy)?,
@@ -161,6 +161,7 @@ fn subject(
         reuse_private_keys: policy.is_some_and(|policy| policy.reuse_private_keys),
         renewal_window_ratio: policy.map_or(0.0, |policy| policy.renewal_window_ratio),
         must_staple: policy.is_some_and(|policy| policy.must_staple),
+        storage: policy.map(|policy| cx.storage(policy)).transpose()?.flatten(),
     })
 }
 
@@ -185,10 +186,14 @@ struct IssuerCx<'a> {
     ports: Ports,
     /// The TLS app's DNS provider.
     dns: Option<&'a Json>,
+    /// The configuration's own storage.
+    storage: Option<&'a Json>,
+    /// Storages of policies, so that policies with the same share one.
+    opened: RefCell<Vec<OtherStorage>>,
 }
 
 impl<'a> IssuerCx<'a> {
-    fn new(config: &Config, dns: Option<&'a Json>) -> Self {
+    fn new(config: &'a Config, dns: Option<&'a Json>) -> Self {
         let http = config.apps.http.as_ref();
         let port = |value: i64, default: u16| match u16::try_from(value) {
             Ok(0) | Err(_) => default,
@@ -199,7 +204,22 @@ impl<'a> IssuerCx<'a> {
             http: http.map_or(defaults.http, |http| port(http.http_port, defaults.http)),
             https: http.map_or(defaults.https, |http| port(http.https_port, defaults.https)),
         };
-        Self { ports, dns }
+        Self { ports, dns, storage: config.storage.as_ref(), opened: RefCell::default() }
+    }
+
+    /// The storage of a policy, if it has one of its own.
+    fn storage(&self, policy: &AutomationPolicy) -> Result<Option<OtherStorage>, ConfigError> {
+        let Some(config) = policy.storage.as_ref().filter(|config| self.storage != Some(config))
+        else {
+            return Ok(None);
+        };
+        let mut opened = self.opened.borrow_mut();
+        if let Some(known) = opened.iter().find(|known| known.is_of(config)) {
+            return Ok(Some(known.clone()));
+        }
+        let storage = OtherStorage::open(config)?;
+        opened.push(storage.clone());
+        Ok(Some(storage))
     }
 
     fn default_acme(&self) -> Issuer {

@@ -30,6 +30,9 @@ pub(super) async fn run(manager: Weak<CertManager>, wake: Arc<Notify>) {
         for name in this.to_ask() {
             tokio::spawn(this.clone().ask_renewal_info(name));
         }
+        for name in this.to_store() {
+            tokio::spawn(this.clone().store_again(name));
+        }
         renew_intermediates(&this).await;
         let now = this.now();
         let sleep = this.next_wake().map_or(MAX_SLEEP, |at| at.saturating_sub(now));

@@ -6,6 +6,7 @@ use super::manager::{Issuer, ManagedSubject};
 use crate::{
     index::{normalized, wildcards},
     key::KeyType,
+    storage::OtherStorage,
 };
 
 /// The answer to whether a name may get a certificate, to be awaited.
@@ -50,6 +51,8 @@ pub struct OnDemandPolicy {
     pub renewal_window_ratio: f64,
     /// Ask for the must-staple extension.
     pub must_staple: bool,
+    /// Where they are kept, if not where the others are.
+    pub storage: Option<OtherStorage>,
     /// Who is asked first; nobody if absent.
     pub permission: Option<Permission>,
 }
@@ -96,6 +99,7 @@ impl OnDemandPolicy {
             reuse_private_keys: self.reuse_private_keys,
             renewal_window_ratio: self.renewal_window_ratio,
             must_staple: self.must_staple,
+            storage: self.storage.clone(),
         }
     }
 }

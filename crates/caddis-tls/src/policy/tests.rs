@@ -39,6 +39,7 @@ impl World {
                 reuse_private_keys: false,
                 renewal_window_ratio: 0.0,
                 must_staple: false,
+                storage: None,
             })
             .collect();
         let wanted = Reconcile {

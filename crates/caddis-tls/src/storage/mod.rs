@@ -96,6 +96,43 @@ pub fn from_config(config: &Option<Value>) -> Result<Arc<dyn Storage>, ConfigErr
     open(json).map_err(|error| error.under("storage"))
 }
 
+/// A storage other than the configuration's own, as of an automation policy. Two are equal where
+/// they are configured alike.
+#[derive(Debug, Clone)]
+pub struct OtherStorage {
+    config: Value,
+    storage: Arc<dyn Storage>,
+}
+
+impl OtherStorage {
+    /// The storage of this configuration.
+    ///
+    /// # Errors
+    /// As [`from_config`].
+    pub fn open(config: &Value) -> Result<Self, ConfigError> {
+        let config = config.clone();
+        let wrapped = Some(config);
+        let storage = from_config(&wrapped)?;
+        Ok(Self { config: wrapped.unwrap_or_default(), storage })
+    }
+
+    /// Whether it is the one of this configuration.
+    pub fn is_of(&self, config: &Value) -> bool {
+        self.config == *config
+    }
+
+    /// The storage.
+    pub fn storage(&self) -> &Arc<dyn Storage> {
+        &self.storage
+    }
+}
+
+impl PartialEq for OtherStorage {
+    fn eq(&self, other: &Self) -> bool {
+        self.config == other.config
+    }
+}
+
 /// The data folder (A091).
 pub fn data_dir() -> PathBuf {
     app_dir("XDG_DATA_HOME", ".local/share")

@@ -117,7 +117,7 @@ pub(super) struct Identifier {
 /// All challenges of the process, and where those of others are found.
 pub struct Challenges {
     active: Mutex<HashMap<String, Arc<Pending>>>,
-    shared: Mutex<Option<Shared>>,
+    shared: Mutex<Vec<Shared>>,
     lookups: Semaphore,
     listeners: listener::Listeners,
 }
@@ -147,14 +147,18 @@ impl fmt::Debug for Challenges {
 }
 
 impl Challenges {
-    /// Takes over where the challenges of other instances are found.
-    pub(crate) fn share(&self, storage: Arc<dyn Storage>, directories: &[String]) {
-        let mut prefixes: Vec<String> =
-            directories.iter().map(|directory| storage_prefix(directory)).collect();
-        prefixes.sort();
-        prefixes.dedup();
-        *self.shared.lock().unwrap_or_else(PoisonError::into_inner) =
-            (!prefixes.is_empty()).then_some(Shared { storage, prefixes });
+    /// Takes over where the challenges of other instances are found: storages, each with the
+    /// authorities whose challenges lie there.
+    pub(crate) fn share(&self, storages: &[(Arc<dyn Storage>, Vec<String>)]) {
+        let shared = storages.iter().filter_map(|(storage, directories)| {
+            let mut prefixes: Vec<String> =
+                directories.iter().map(|directory| storage_prefix(directory)).collect();
+            prefixes.sort();
+            prefixes.dedup();
+            let storage = storage.clone();
+            (!prefixes.is_empty()).then_some(Shared { storage, prefixes })
+        });
+        *self.shared.lock().unwrap_or_else(PoisonError::into_inner) = shared.collect();
     }
 
     /// Makes a challenge answerable, here and by others on the storage.
@@ -198,13 +202,18 @@ impl Challenges {
 
     /// A challenge that another instance started.
     async fn elsewhere(&self, key: &str) -> Option<Pending> {
-        let shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        let shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if shared.is_empty() {
+            return None;
+        }
         let _place = self.lookups.try_acquire().ok()?;
         let key = key.to_owned();
         let found = tokio::task::spawn_blocking(move || {
-            shared.prefixes.iter().find_map(|prefix| {
-                let text = shared.storage.load(&token_key(prefix, &key)).ok()?;
-                serde_json::from_slice::<Pending>(&text).ok()
+            shared.iter().find_map(|Shared { storage, prefixes }| {
+                prefixes.iter().find_map(|prefix| {
+                    let text = storage.load(&token_key(prefix, &key)).ok()?;
+                    serde_json::from_slice::<Pending>(&text).ok()
+                })
             })
         });
         found.await.ok().flatten()
@@ -283,7 +292,7 @@ mod tests {
         let config = AcmeConfig { ports, ..AcmeConfig::default() };
         let one = Arc::new(Challenges::default());
         let other = Arc::new(Challenges::default());
-        other.share(storage.clone(), std::slice::from_ref(&directory));
+        other.share(&[(storage.clone(), vec![directory.clone()])]);
         let path = "/.well-known/acme-challenge/tok";
         let wanted = pending(Kind::Http01, "a.test");
         let presented =

@@ -103,12 +103,13 @@ fn finish(
         account,
         renewal_info: renewal_info.clone(),
     };
-    stored::save(storage, &keys, name, (key, &chain), Some(data));
+    let unstored = stored::save(storage, &keys, name, (key, &chain), Some(data));
     Ok(Served {
         certificate: Arc::new(certificate),
         issuer,
         directory: Some(directory),
         renewal_info,
         keys,
+        unstored,
     })
 }

@@ -54,12 +54,14 @@ pub(super) fn issue(
     let pem = key::to_pem(&pair);
     let certificate =
         Certificate::from_pem(issued.chain_pem.as_bytes(), pem.as_bytes(), Vec::new())?;
-    stored::save(&*cx.storage, &keys, &subject.name, (&pem, &issued.chain_pem), None);
+    let unstored =
+        stored::save(&*cx.storage, &keys, &subject.name, (&pem, &issued.chain_pem), None);
     Ok(Served {
         certificate: Arc::new(certificate),
         issuer: request.ca.clone(),
         directory: None,
         renewal_info: None,
         keys,
+        unstored,
     })
 }

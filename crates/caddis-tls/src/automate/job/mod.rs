@@ -18,7 +18,7 @@ use crate::{
     storage::{LockGuard, Storage, keys::SiteKeys},
     timestamp::Timestamp,
 };
-pub(super) use stored::store_renewal_info;
+pub(super) use stored::{Unstored, store_renewal_info};
 
 use crate::acme::RenewalInfo;
 
@@ -64,6 +64,8 @@ pub(super) struct Served {
     pub(super) renewal_info: Option<RenewalInfo>,
     /// Where it is stored.
     pub(super) keys: SiteKeys,
+    /// Its files, where they could not be stored yet.
+    pub(super) unstored: Option<Arc<Unstored>>,
 }
 
 /// What a job found out.

@@ -1,6 +1,6 @@
 //! What the storage has for a name.
 
-use std::{io, sync::Arc};
+use std::{fmt, io, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -108,31 +108,70 @@ fn served(
         directory: Some(data.ca).filter(|ca| !ca.is_empty()),
         renewal_info: data.renewal_info,
         keys,
+        unstored: None,
     }
 }
 
-/// Writes key, chain and metadata. A certificate that cannot be stored can be served all the same;
-/// the next start makes another one.
+/// The files of a certificate that could not be stored yet.
+pub(in crate::automate) struct Unstored {
+    key: String,
+    chain: String,
+    metadata: String,
+}
+
+impl fmt::Debug for Unstored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Unstored")
+    }
+}
+
+impl Unstored {
+    /// Writes the files. A certificate that others stored meanwhile and that is valid longer stays.
+    pub(in crate::automate) fn store(
+        &self,
+        storage: &dyn Storage,
+        keys: &SiteKeys,
+        not_after: Timestamp,
+    ) -> io::Result<()> {
+        let there =
+            match (content(storage, &keys.certificate)?, content(storage, &keys.private_key)?) {
+                (Some(chain), Some(key)) => Certificate::from_pem(&chain, &key, Vec::new()).ok(),
+                _ => None,
+            };
+        if there.is_some_and(|there| there.not_after > not_after) {
+            return Ok(());
+        }
+        storage.store(&keys.private_key, self.key.as_bytes())?;
+        storage.store(&keys.certificate, self.chain.as_bytes())?;
+        storage.store(&keys.metadata, self.metadata.as_bytes())
+    }
+}
+
+/// Writes key, chain and metadata. A certificate that cannot be stored is served all the same; what
+/// comes back then is to be stored later.
 pub(super) fn save(
     storage: &dyn Storage,
     keys: &SiteKeys,
     name: &str,
     (key, chain): (&str, &str),
     issuer_data: Option<IssuerData>,
-) {
+) -> Option<Arc<Unstored>> {
     let issuer_data = issuer_data.and_then(|data| serde_json::to_value(data).ok());
     let metadata = Metadata { sans: vec![name.to_owned()], issuer_data };
-    let stored = caddis_config::json::write::to_string_pretty(&metadata)
-        .map_err(Error::new)
-        .and_then(|metadata| {
-            storage.store(&keys.private_key, key.as_bytes())?;
-            storage.store(&keys.certificate, chain.as_bytes())?;
-            storage.store(&keys.metadata, metadata.as_bytes())?;
-            Ok(())
-        });
-    if let Err(error) = stored {
-        tracing::error!(target: "tls", identifier = name, error = %error, "storing certificate");
-    }
+    let metadata = caddis_config::json::write::to_string_pretty(&metadata).unwrap_or_default();
+    let files = Unstored { key: key.to_owned(), chain: chain.to_owned(), metadata };
+    let stored = storage
+        .store(&keys.private_key, key.as_bytes())
+        .and_then(|()| storage.store(&keys.certificate, chain.as_bytes()))
+        .and_then(|()| storage.store(&keys.metadata, files.metadata.as_bytes()));
+    let error = stored.err()?;
+    tracing::error!(
+        target: "tls",
+        identifier = name,
+        %error,
+        "certificate could not be stored: it is served from memory, and stored when that works"
+    );
+    Some(Arc::new(files))
 }
 
 /// Writes an authority's wishes beside the certificate, for the next start and for others.

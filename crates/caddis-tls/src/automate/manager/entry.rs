@@ -16,6 +16,8 @@ use crate::{
 const HOLD: i64 = 6 * 60 * 60;
 /// Seconds until an authority without an opinion is asked again.
 const ASK_AGAIN: i64 = 6 * 60 * 60;
+/// Seconds until a certificate is stored again that could not be.
+pub(super) const STORE_AGAIN: i64 = 30;
 /// After a start, so many names are asked about per second.
 const ASK_RATE: usize = 10;
 
@@ -28,6 +30,8 @@ pub(super) struct Entry {
     pub(super) busy: bool,
     /// When the authority is to be asked about renewal.
     pub(super) ask_at: Option<Timestamp>,
+    /// When the certificate is to be stored that could not be yet.
+    pub(super) store_at: Option<Timestamp>,
     /// When the certificate was made, if by this process.
     issued_at: Option<Timestamp>,
     /// The certificate that its authority revoked.
@@ -44,6 +48,7 @@ impl Entry {
             on_demand,
             busy: false,
             ask_at: None,
+            store_at: None,
             issued_at: None,
             revoked: None,
             last_error: None,
@@ -123,6 +128,7 @@ impl Entry {
         }
         let news = served.is_some();
         if let Some(served) = served {
+            self.store_at = served.unstored.as_ref().map(|_| now.saturating_add(STORE_AGAIN));
             self.served = Some(served);
         }
         news

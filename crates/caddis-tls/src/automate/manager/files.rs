@@ -8,17 +8,19 @@ use crate::storage::clean::clean;
 impl CertManager {
     /// Tidies the storage where that is wanted and due.
     pub(in crate::automate) async fn tidy(self: &Arc<Self>) {
-        let (storage, interval) = {
+        let (storages, interval) = {
             let inner = self.lock();
             let Some(interval) = inner.clean else { return };
-            (inner.storage.clone(), interval)
+            (inner.storages(), interval)
         };
         let now = self.now();
-        let tidied = tokio::task::spawn_blocking(move || clean(&*storage, now, interval)).await;
-        match tidied {
-            Ok(Ok(true)) => tracing::info!(target: "tls", "finished cleaning storage units"),
-            Ok(Err(error)) => tracing::error!(target: "tls", %error, "could not clean storage"),
-            Ok(Ok(false)) | Err(_) => {}
+        for storage in storages {
+            let tidied = tokio::task::spawn_blocking(move || clean(&*storage, now, interval)).await;
+            match tidied {
+                Ok(Ok(true)) => tracing::info!(target: "tls", "finished cleaning storage units"),
+                Ok(Err(error)) => tracing::error!(target: "tls", %error, "could not clean storage"),
+                Ok(Ok(false)) | Err(_) => {}
+            }
         }
     }
 

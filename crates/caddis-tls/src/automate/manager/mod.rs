@@ -8,6 +8,7 @@ mod renewal_info;
 mod report;
 mod staples;
 mod subject;
+mod unstored;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -38,7 +39,7 @@ use crate::{
     loaders::{Loaders, Stamp},
     ocsp::Staples,
     pki::Pki,
-    storage::Storage,
+    storage::{OtherStorage, Storage},
     tickets::Tickets,
     timestamp::{self, Timestamp},
 };
@@ -215,8 +216,7 @@ impl CertManager {
     /// To be called on the control runtime, which then also runs renewals.
     pub async fn reconcile(self: &Arc<Self>, wanted: Reconcile) {
         let _ = self.runtime.set(Handle::current());
-        let directories = directories(&wanted);
-        self.acme.challenges.share(wanted.storage.clone(), &directories);
+        self.acme.challenges.share(&directories(&wanted));
         let fresh = self.take_over(wanted);
         self.recent.forget();
         self.publish();
@@ -279,7 +279,9 @@ impl CertManager {
                 if same {
                     continue;
                 }
-                if entry.subject.issuers != subject.issuers || moved {
+                // In a storage of another place there may be none yet: what is served stays until
+                // there is.
+                if entry.subject.issuers != subject.issuers {
                     entry.served = None;
                 }
                 entry.subject = Arc::new(subject);
@@ -351,11 +353,12 @@ impl CertManager {
 
     fn begin(&self, name: &str, cause: Cause) -> Option<(Arc<ManagedSubject>, JobCx, Attempt)> {
         let mut inner = self.lock();
-        let storage = inner.storage.clone();
+        let default = inner.storage.clone();
         let entry = inner.entries.get_mut(name)?;
         if std::mem::replace(&mut entry.busy, true) {
             return None;
         }
+        let storage = entry.subject.storage(&default);
         let cx = JobCx { storage, pki: self.pki.clone(), acme: self.acme.clone() };
         let attempt = Attempt {
             // The local authority answers at once; others are asked when all is in place.
@@ -417,27 +420,54 @@ impl CertManager {
         let inner = self.lock();
         let times = inner.entries.values().flat_map(|entry| {
             let wake = entry.state.wake_at().filter(|_| !entry.busy);
-            [wake, entry.ask_at]
+            [wake, entry.ask_at, entry.store_at]
         });
         times.flatten().min()
     }
 }
 
-/// The ACME directories that a configuration uses.
-fn directories(wanted: &Reconcile) -> Vec<String> {
-    let managed = wanted.subjects.iter().flat_map(|subject| &subject.issuers);
-    let demanded = wanted.on_demand.iter().flat_map(|policy| &policy.issuers);
-    let mut all = Vec::new();
-    for issuer in managed.chain(demanded) {
-        if let Issuer::Acme(config) = issuer {
-            for directory in [&config.directory, &config.test_directory] {
-                if !directory.is_empty() && !all.contains(directory) {
-                    all.push(directory.clone());
+/// The storages that a configuration uses, each with its ACME directories.
+fn directories(wanted: &Reconcile) -> Vec<(Arc<dyn Storage>, Vec<String>)> {
+    let managed = wanted.subjects.iter().map(|subject| (&subject.storage, &subject.issuers));
+    let demanded = wanted.on_demand.iter().map(|policy| (&policy.storage, &policy.issuers));
+    let mut all: Vec<(Option<&OtherStorage>, Vec<String>)> = Vec::new();
+    for (storage, issuers) in managed.chain(demanded) {
+        let storage = storage.as_ref();
+        let at = all.iter().position(|(known, _)| *known == storage);
+        let at = at.unwrap_or_else(|| {
+            all.push((storage, Vec::new()));
+            all.len() - 1
+        });
+        for issuer in issuers {
+            if let Issuer::Acme(config) = issuer {
+                for directory in [&config.directory, &config.test_directory] {
+                    if !directory.is_empty() && !all[at].1.contains(directory) {
+                        all[at].1.push(directory.clone());
+                    }
                 }
             }
         }
     }
-    all
+    let opened = |storage: Option<&OtherStorage>| {
+        storage.map_or(&wanted.storage, OtherStorage::storage).clone()
+    };
+    all.into_iter().map(|(storage, directories)| (opened(storage), directories)).collect()
+}
+
+impl Inner {
+    /// All storages in use, each once.
+    fn storages(&self) -> Vec<Arc<dyn Storage>> {
+        let managed = self.entries.values().filter_map(|entry| entry.subject.storage.as_ref());
+        let demanded = self.on_demand.iter().filter_map(|policy| policy.storage.as_ref());
+        let mut others: Vec<&OtherStorage> = Vec::new();
+        for other in managed.chain(demanded) {
+            if !others.contains(&other) {
+                others.push(other);
+            }
+        }
+        let others = others.into_iter().map(|other| other.storage().clone());
+        std::iter::once(self.storage.clone()).chain(others).collect()
+    }
 }
 
 #[cfg(test)]

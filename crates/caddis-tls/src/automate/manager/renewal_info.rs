@@ -71,7 +71,7 @@ impl CertManager {
             Issuer::Acme(config) if config.directory == directory => Some(config.clone()),
             _ => None,
         })?;
-        Some((config, served, inner.storage.clone()))
+        Some((config, served, entry.subject.storage(&inner.storage)))
     }
 
     async fn keep(

@@ -7,6 +7,7 @@ use crate::{
     automate::subject::{Event, step},
     certificate::Certificate,
     ocsp::Looked,
+    storage::Storage,
 };
 
 impl CertManager {
@@ -23,6 +24,7 @@ impl CertManager {
         let due = index.all().iter().filter(|one| self.staples.is_due(one, now));
         let mut news = false;
         for certificate in due {
+            let storage = self.storage_of(certificate).unwrap_or_else(|| storage.clone());
             match self.staples.look(certificate, &storage, &overrides, now).await {
                 Looked::Same => {}
                 Looked::New => news = true,
@@ -35,6 +37,16 @@ impl CertManager {
         if news {
             self.publish();
         }
+    }
+
+    /// The storage of a managed certificate's own.
+    fn storage_of(&self, certificate: &Certificate) -> Option<Arc<dyn Storage>> {
+        let inner = self.lock();
+        let mut with_own = inner.entries.values().filter(|entry| entry.subject.storage.is_some());
+        let entry = with_own.find(|entry| {
+            entry.certificate().is_some_and(|one| one.fingerprint == certificate.fingerprint)
+        })?;
+        Some(entry.subject.storage(&inner.storage))
     }
 
     /// A managed certificate that was revoked is replaced at once.

@@ -10,7 +10,7 @@ use crate::{
     key::{self, KeyType},
     pki::DEFAULT_CA,
     storage::{
-        Storage,
+        OtherStorage, Storage,
         keys::{SiteKeys, acme_issuer_key},
     },
 };
@@ -76,12 +76,19 @@ pub struct ManagedSubject {
     pub renewal_window_ratio: f64,
     /// Ask for the must-staple extension.
     pub must_staple: bool,
+    /// Where it is kept, if not where the others are.
+    pub storage: Option<OtherStorage>,
 }
 
 impl ManagedSubject {
     /// Whether only authorities of our own are asked.
     pub(super) fn is_local(&self) -> bool {
         self.issuers.iter().all(|issuer| matches!(issuer, Issuer::Internal { .. }))
+    }
+
+    /// Where it is kept.
+    pub(in crate::automate) fn storage(&self, default: &Arc<dyn Storage>) -> Arc<dyn Storage> {
+        self.storage.as_ref().map_or(default, OtherStorage::storage).clone()
     }
 
     /// The stored key where it is to be kept, else a new one.

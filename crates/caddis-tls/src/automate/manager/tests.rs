@@ -1,9 +1,10 @@
 use std::{
+    io,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use super::{Cause, CertManager, Issuer, ManagedSubject, Reconcile};
@@ -13,7 +14,7 @@ use crate::{
     certificate::Certificate,
     key::{KeyType, to_pem},
     loaders::{Loaders, compile_loaders},
-    storage::{FileSystem, Storage},
+    storage::{FileSystem, LockGuard, OtherStorage, Storage},
     testing::TempDir,
 };
 
@@ -29,6 +30,7 @@ fn subject(name: &str, issuer: Issuer) -> ManagedSubject {
         reuse_private_keys: false,
         renewal_window_ratio: 0.0,
         must_staple: false,
+        storage: None,
     }
 }
 
@@ -187,6 +189,7 @@ async fn on_demand_asks_once_and_issues_once() {
         key_type: KeyType::P256,
         reuse_private_keys: false,
         renewal_window_ratio: 0.0,
+        storage: None,
         must_staple: false,
         permission: Some(permission),
     };
@@ -235,4 +238,216 @@ async fn changed_files_are_read_again() {
     write(2_000);
     manager.look_at_files().await;
     assert_ne!(one(&manager, "f.test").unwrap().fingerprint, first.fingerprint);
+}
+
+/// A storage that may be gone or full.
+#[derive(Debug)]
+struct Moody {
+    inner: FileSystem,
+    gone: AtomicBool,
+    /// Nothing longer than this can be stored.
+    room: AtomicUsize,
+}
+
+impl Moody {
+    fn new(dir: &TempDir) -> Arc<Self> {
+        let inner = FileSystem::new(dir.path());
+        let (gone, room) = (AtomicBool::new(false), AtomicUsize::new(usize::MAX));
+        Arc::new(Self { inner, gone, room })
+    }
+
+    fn is_gone(&self, gone: bool) {
+        self.gone.store(gone, Ordering::Relaxed);
+    }
+
+    fn ask(&self) -> io::Result<&FileSystem> {
+        if self.gone.load(Ordering::Relaxed) {
+            return Err(io::Error::new(io::ErrorKind::NotConnected, "storage moody: gone"));
+        }
+        Ok(&self.inner)
+    }
+}
+
+impl Storage for Moody {
+    fn load(&self, key: &str) -> io::Result<Vec<u8>> {
+        self.ask()?.load(key)
+    }
+
+    fn store(&self, key: &str, content: &[u8]) -> io::Result<()> {
+        if content.len() > self.room.load(Ordering::Relaxed) {
+            return Err(io::Error::new(io::ErrorKind::StorageFull, "storage moody: full"));
+        }
+        self.ask()?.store(key, content)
+    }
+
+    fn exists(&self, key: &str) -> io::Result<bool> {
+        self.ask()?.exists(key)
+    }
+
+    fn delete(&self, key: &str) -> io::Result<()> {
+        self.ask()?.delete(key)
+    }
+
+    fn list(&self, prefix: &str) -> io::Result<Vec<String>> {
+        self.ask()?.list(prefix)
+    }
+
+    fn modified(&self, key: &str) -> io::Result<SystemTime> {
+        self.ask()?.modified(key)
+    }
+
+    fn lock(&self, name: &str, wait: Duration) -> io::Result<Box<dyn LockGuard>> {
+        self.ask()?.lock(name, wait)
+    }
+
+    fn describe(&self) -> String {
+        "moody".to_owned()
+    }
+}
+
+fn on(storage: &Arc<Moody>, subjects: Vec<ManagedSubject>, dir: &TempDir) -> Reconcile {
+    Reconcile { storage: storage.clone(), ..wanted(dir, subjects) }
+}
+
+#[tokio::test]
+async fn a_storage_that_is_gone_costs_nothing_that_is_served() {
+    let dir = TempDir::new();
+    let storage = Moody::new(&dir);
+    let manager = CertManager::new(storage.clone());
+    let old = vec![subject("old.test", internal())];
+    manager.reconcile(on(&storage, old.clone(), &dir)).await;
+    let first = one(&manager, "old.test").unwrap();
+    let both = vec![old[0].clone(), subject("new.test", internal())];
+    storage.is_gone(true);
+    manager.reconcile(on(&storage, both.clone(), &dir)).await;
+    manager.clone().work("old.test".to_owned(), Cause::Due).await;
+    assert_eq!(one(&manager, "old.test").unwrap().fingerprint, first.fingerprint);
+    let report = manager.report();
+    let new = report.iter().find(|one| one.names == ["new.test"]).unwrap();
+    let error = new.last_error.as_deref().unwrap();
+    assert!(error.contains("storage moody: gone"), "{error}");
+    assert_eq!((new.status, new.failures), ("waiting", 0), "no issuer failed");
+    storage.is_gone(false);
+    manager.clone().work("new.test".to_owned(), Cause::Due).await;
+    assert!(one(&manager, "new.test").is_some());
+    // A reload to a storage elsewhere that does not answer leaves what is served, too.
+    let elsewhere = TempDir::new();
+    let other = Moody::new(&elsewhere);
+    other.is_gone(true);
+    let subjects = both.clone();
+    let moved =
+        Reconcile { storage: Arc::new(Renamed(other.clone())), ..on(&other, subjects, &dir) };
+    manager.reconcile(moved).await;
+    assert_eq!(one(&manager, "old.test").unwrap().fingerprint, first.fingerprint);
+}
+
+/// The same under another name.
+#[derive(Debug)]
+struct Renamed(Arc<Moody>);
+
+impl Storage for Renamed {
+    fn load(&self, key: &str) -> io::Result<Vec<u8>> {
+        self.0.load(key)
+    }
+
+    fn store(&self, key: &str, content: &[u8]) -> io::Result<()> {
+        self.0.store(key, content)
+    }
+
+    fn exists(&self, key: &str) -> io::Result<bool> {
+        self.0.exists(key)
+    }
+
+    fn delete(&self, key: &str) -> io::Result<()> {
+        self.0.delete(key)
+    }
+
+    fn list(&self, prefix: &str) -> io::Result<Vec<String>> {
+        self.0.list(prefix)
+    }
+
+    fn modified(&self, key: &str) -> io::Result<SystemTime> {
+        self.0.modified(key)
+    }
+
+    fn lock(&self, name: &str, wait: Duration) -> io::Result<Box<dyn LockGuard>> {
+        self.0.lock(name, wait)
+    }
+
+    fn describe(&self) -> String {
+        "elsewhere".to_owned()
+    }
+}
+
+#[tokio::test]
+async fn what_a_full_storage_has_no_room_for_is_stored_later() {
+    let dir = TempDir::new();
+    let storage = Moody::new(&dir);
+    let manager = CertManager::new(storage.clone());
+    manager.reconcile(on(&storage, vec![subject("first.test", internal())], &dir)).await;
+    // The key has room, the chain has not.
+    storage.room.store(300, Ordering::Relaxed);
+    let subjects = vec![subject("first.test", internal()), subject("a.test", internal())];
+    manager.reconcile(on(&storage, subjects.clone(), &dir)).await;
+    let served = one(&manager, "a.test").unwrap();
+    let place = "certificates/local/a.test/a.test.crt";
+    assert!(!storage.exists(place).unwrap());
+    manager.clone().store_again("a.test".to_owned()).await;
+    assert!(!storage.exists(place).unwrap());
+    storage.room.store(usize::MAX, Ordering::Relaxed);
+    manager.clone().store_again("a.test".to_owned()).await;
+    assert!(storage.exists(place).unwrap());
+    // The next start takes it.
+    let again = CertManager::new(storage.clone());
+    again.reconcile(on(&storage, subjects, &dir)).await;
+    assert_eq!(one(&again, "a.test").unwrap().fingerprint, served.fingerprint);
+}
+
+#[tokio::test]
+async fn half_written_and_foreign_files_are_replaced() {
+    let dir = TempDir::new();
+    let storage = FileSystem::new(dir.path());
+    let subjects = vec![subject("a.test", internal())];
+    manager(&dir).reconcile(wanted(&dir, subjects.clone())).await;
+    let base = "certificates/local/a.test/a.test";
+    let read = |end: &str| storage.load(&format!("{base}.{end}")).unwrap();
+    let (chain, key) = (read("crt"), read("key"));
+    let other = to_pem(&KeyType::P256.generate().unwrap());
+    let cases: [(&str, &[u8], bool); 7] = [
+        ("json", b"{\"sans\": [\"a.te", true),
+        ("json", b"[]", true),
+        ("crt", &chain[..chain.len() / 3], false),
+        ("crt", b"", false),
+        ("key", &key[..key.len() / 2], false),
+        ("key", other.as_bytes(), false),
+        ("crt", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", false),
+    ];
+    for (end, content, stays) in cases {
+        let again = manager(&dir);
+        again.reconcile(wanted(&dir, subjects.clone())).await;
+        let before = one(&again, "a.test").unwrap();
+        storage.store(&format!("{base}.{end}"), content).unwrap();
+        let again = manager(&dir);
+        again.reconcile(wanted(&dir, subjects.clone())).await;
+        let after = one(&again, "a.test").unwrap();
+        assert_eq!(after.fingerprint == before.fingerprint, stays, "{end} {}", content.len());
+        again.clone().work("a.test".to_owned(), Cause::Due).await;
+    }
+}
+
+#[tokio::test]
+async fn policies_may_have_storages_of_their_own() {
+    let (dir, own) = (TempDir::new(), TempDir::new());
+    let json = serde_json::json!({"module": "file_system", "root": own.path()});
+    let other = OtherStorage::open(&json).unwrap();
+    let apart = ManagedSubject { storage: Some(other), ..subject("b.test", internal()) };
+    let manager = manager(&dir);
+    manager.reconcile(wanted(&dir, vec![subject("a.test", internal()), apart])).await;
+    let place = |name: &str| format!("certificates/local/{name}/{name}.crt");
+    for (storage, has, lacks) in [(&dir, "a.test", "b.test"), (&own, "b.test", "a.test")] {
+        let storage = FileSystem::new(storage.path());
+        assert!(storage.exists(&place(has)).unwrap() && !storage.exists(&place(lacks)).unwrap());
+    }
+    assert_eq!(manager.lock().storages().len(), 2);
+    assert!(!FileSystem::new(own.path()).exists("pki").unwrap(), "authorities stay where they are");
 }
