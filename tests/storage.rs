@@ -199,6 +199,30 @@ fn redis_holds_what_its_plugin_would() {
 }
 
 #[test]
+#[ignore = "needs redis"]
+fn redis_as_a_cluster_and_behind_a_sentinel() {
+    let cluster = Redis::start_cluster();
+    round_trip(&cluster.option("").replace("redis {", "redis cluster {"));
+    let mut server = Redis::start();
+    let option = server.option("").replace("redis {", "redis failover {");
+    let sentinel = server.watch();
+    let option = option.replace(
+        &format!("port {}", server.port),
+        &format!("port {sentinel}\n\t\tmaster_name primary"),
+    );
+    round_trip(&option);
+    assert_eq!(server.command(&["EXISTS", "caddy/last_clean.json"]), ":1");
+    let folder = scratch();
+    let unknown = with_storage(&option.replace("master_name primary", "master_name other"));
+    let (done, text) = storage(&folder, "export", &unknown, ["-o", "-"]);
+    assert!(!done && text.contains("storage redis:127.0.0.1"), "{text}");
+    // One node of a cluster, asked as if it were alone.
+    let plain = with_storage(&cluster.option(""));
+    let (done, _) = storage(&folder, "export", &plain, ["-o", "-"]);
+    assert!(done, "a cluster of one redirects nothing");
+}
+
+#[test]
 #[ignore = "needs postgres"]
 fn postgres_holds_what_its_plugin_would() {
     let postgres = Postgres::start();
@@ -441,4 +465,98 @@ fn s3_without_conditions_is_told_and_works() {
     wait_for(pebble.tls, "a.example.test", 30);
     assert!(server.log().contains("does not keep conditions of writes"));
     eventually("the lock is freed", || !s3.keys().iter().any(|key| key.ends_with(".lock")));
+}
+
+#[test]
+#[ignore = "needs pebble"]
+fn a_full_disk_loses_nothing() {
+    let pebble = Pebble::start(&PebbleOptions::default());
+    let root = scratch();
+    let option = format!("\tstorage file_system {}\n", root.display());
+    let options = pebble.options_without_storage(pebble.http, pebble.tls, &option);
+    let with = |names: &[&str]| {
+        let sites: String = names.iter().map(|name| site(name)).collect();
+        format!("{options}{sites}:{{port}} {{\n\trespond up\n}}\n")
+    };
+    let server = Server::start_limitable(&with(&[]));
+    // Room for keys, but for no chain.
+    server.limit("400");
+    assert!(server.reload(&with(&["a.example.test"])).0);
+    let leaf = wait_for(pebble.tls, "a.example.test", 30);
+    eventually("it is told", || server.log().contains("certificate could not be stored"));
+    // Room for nothing: the authority is not even asked.
+    server.limit("0");
+    let orders = pebble.orders();
+    assert!(server.reload(&with(&["a.example.test", "b.example.test"])).0);
+    eventually("it is told, too", || server.log().contains("storage does not work"));
+    assert_eq!((pebble.orders(), orders), (1, 1));
+    assert_eq!(shown(pebble.tls, "a.example.test").as_ref(), Some(&leaf));
+    let locks = fs::read_dir(root.join("locks")).unwrap().count();
+    assert_eq!(locks, 0, "half a lock is no lock");
+    server.limit("unlimited");
+    wait_for(pebble.tls, "b.example.test", 60);
+    let end = Instant::now() + Duration::from_secs(60);
+    while !files(&root).keys().any(|key| key.ends_with("a.example.test.crt")) {
+        assert!(Instant::now() < end, "the certificate is not stored:\n{}", server.log());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    drop(server);
+    let _again = Server::start(&with(&["a.example.test", "b.example.test"]));
+    assert_eq!(wait_for(pebble.tls, "a.example.test", 20), leaf);
+    assert_eq!(pebble.issued(), 2);
+}
+
+#[test]
+fn a_read_only_folder_is_told_and_the_rest_works() {
+    // Nobody may make a folder there, not even root.
+    let root = "/proc/caddis";
+    let (http, tls) = (free_port(), free_port());
+    let server = Server::start(&format!(
+        "{{\n\tadmin 127.0.0.1:{{admin}}\n\thttp_port {http}\n\thttps_port {tls}\n\tskip_install_trust\n\tstorage file_system {root}\n}}\na.localhost {{\n\trespond hello\n}}\nhttp://:{{port}} {{\n\trespond up\n}}\n"
+    ));
+    assert_eq!(get(server.port, "/").body, "up");
+    eventually("it is told", || server.log().contains("/proc/caddis"));
+    assert!(server.log().contains("storage does not work"), "{}", server.log());
+}
+
+#[test]
+fn storages_are_changed_by_path() {
+    let (own, apart) = (scratch(), scratch());
+    let (http, tls) = (free_port(), free_port());
+    let server = Server::start(&format!(
+        "{{\n\tadmin 127.0.0.1:{{admin}}\n\thttp_port {http}\n\thttps_port {tls}\n\tskip_install_trust\n\tstorage file_system {}\n}}\na.localhost {{\n\trespond a\n}}\nb.localhost {{\n\ttls {{\n\t\tissuer internal\n\t}}\n\trespond b\n}}\nhttp://:{{port}} {{\n\trespond up\n}}\n",
+        own.display()
+    ));
+    let change = |method: &str, path: &str, body: &str| {
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            server.admin,
+            body.len()
+        );
+        crate::support::send_raw(server.admin, head.as_bytes())
+    };
+    let module = get(server.admin, "/config/storage/module").body;
+    assert_eq!(module.trim(), "\"file_system\"");
+    // The policy of one name gets a storage of its own.
+    let policies = "/config/apps/tls/automation/policies";
+    let body = format!(r#"{{"module":"file_system","root":"{}"}}"#, apart.display());
+    change("PUT", &format!("{policies}/0/storage"), &body).unwrap();
+    let policy = get(server.admin, &format!("{policies}/0")).body;
+    assert!(policy.contains("\"storage\""), "{policy}");
+    let name = if policy.contains("b.localhost") { "b.localhost" } else { "a.localhost" };
+    let certificate = format!("certificates/local/{name}/{name}.crt");
+    eventually("the certificate is in the other storage", || {
+        files(&apart).contains_key(&certificate)
+    });
+    let third = scratch();
+    let body = format!(r#""{}""#, third.display());
+    change("PATCH", "/config/storage/root", &body).unwrap();
+    eventually("the storage is another one", || {
+        files(&third).keys().any(|key| key.starts_with("certificates/local/"))
+    });
+    let odd = r#"{"module":"redis","hosts":"x"}"#;
+    let answer = change("PATCH", "/config/storage", odd).unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 400 "), "{}", String::from_utf8_lossy(&answer));
+    let root = get(server.admin, "/config/storage/root").body;
+    assert!(root.contains(&third.display().to_string()), "a bad one changes nothing: {root}");
 }

@@ -70,13 +70,38 @@ impl Server {
 
     /// The same in a folder that was prepared.
     pub fn start_in(folder: PathBuf, caddyfile: &str) -> Self {
+        let mut command = caddis(&folder);
+        command.args(["run", "--config", "Caddyfile"]);
+        Self::start_by(command, folder, caddyfile)
+    }
+
+    /// The same, so that a limit on the size of files is an error for it and not its end.
+    /// [`Self::limit`] sets one; the log is written by another process.
+    pub fn start_limitable(caddyfile: &str) -> Self {
+        let folder = scratch();
+        let mut command = Command::new("bash");
+        let script = "trap '' XFSZ; exec \"$0\" run --config Caddyfile > >(exec cat >>log) 2>&1";
+        command.args(["-c", script, env!("CARGO_BIN_EXE_caddis")]);
+        let like = caddis(&folder);
+        command.current_dir(&folder);
+        command.envs(like.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        Self::start_by(command, folder, caddyfile)
+    }
+
+    /// Sets the most bytes of a file, or `unlimited`.
+    pub fn limit(&self, bytes: &str) {
+        let mut command = Command::new("prlimit");
+        command.arg("--pid").arg(self.child.id().to_string()).arg(format!("--fsize={bytes}:"));
+        assert!(command.status().unwrap().success());
+    }
+
+    fn start_by(mut command: Command, folder: PathBuf, caddyfile: &str) -> Self {
         let (port, admin) = (free_port(), free_port());
         let text = Self::fill(caddyfile, port, admin);
         let administered = text.contains(&format!("127.0.0.1:{admin}"));
         std::fs::write(folder.join("Caddyfile"), text).unwrap();
         let log = std::fs::File::create(folder.join("log")).unwrap();
-        let child = caddis(&folder)
-            .args(["run", "--config", "Caddyfile"])
+        let child = command
             .stdin(Stdio::null())
             .stdout(Stdio::from(log.try_clone().unwrap()))
             .stderr(Stdio::from(log))

@@ -52,17 +52,57 @@ pub struct Redis {
     pub folder: PathBuf,
     pub port: u16,
     pub tls_port: u16,
+    /// More flags.
+    flags: Vec<String>,
+    sentinel: Option<Child>,
 }
 
 impl Redis {
     pub const PASSWORD: &'static str = "s3cret of tests";
 
     pub fn start() -> Self {
+        Self::start_with(Vec::new())
+    }
+
+    fn start_with(flags: Vec<String>) -> Self {
         let folder = scratch();
         certificates(&folder);
-        let mut this = Self { child: None, folder, port: free_port(), tls_port: free_port() };
+        let (port, tls_port) = (free_port(), free_port());
+        let mut this = Self { child: None, folder, port, tls_port, flags, sentinel: None };
         this.up();
         this
+    }
+
+    /// The only node of a cluster.
+    pub fn start_cluster() -> Self {
+        let bus = free_port().to_string();
+        let flags = ["--cluster-enabled", "yes", "--cluster-port", &bus];
+        let this = Self::start_with(flags.map(str::to_owned).to_vec());
+        assert_eq!(this.command(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]), "+OK");
+        eventually("the cluster is ready", || {
+            this.command(&["CLUSTER", "INFO"]).contains("cluster_state:ok")
+        });
+        this
+    }
+
+    /// Starts a Sentinel that knows the server as `primary`; its port.
+    pub fn watch(&mut self) -> u16 {
+        let port = free_port();
+        let text = format!(
+            "port {port}\nbind 127.0.0.1\ndir .\nsentinel monitor primary 127.0.0.1 {} 1\nsentinel auth-pass primary \"{}\"\n",
+            self.port,
+            Self::PASSWORD
+        );
+        fs::write(self.folder.join("sentinel.conf"), text).unwrap();
+        let child = Command::new("redis-server")
+            .args(["sentinel.conf", "--sentinel"])
+            .current_dir(&self.folder)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        self.sentinel = Some(child);
+        eventually("the Sentinel listens", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+        port
     }
 
     /// Sends a command in the clear, and gives the first line of the answer; for bulk strings the
@@ -113,6 +153,7 @@ impl Store for Redis {
             .args(["--tls-cert-file", "cert.pem", "--tls-key-file", "key.pem"])
             .args(["--tls-ca-cert-file", "ca.pem"])
             .args(["--requirepass", Self::PASSWORD, "--save", "1 1", "--dir", "."])
+            .args(&self.flags)
             .current_dir(&self.folder)
             .stdout(log)
             .stderr(Stdio::null())
@@ -133,6 +174,7 @@ impl Store for Redis {
 impl Drop for Redis {
     fn drop(&mut self) {
         end(&mut self.child, "KILL");
+        end(&mut self.sentinel, "KILL");
         if !std::thread::panicking() {
             let _ = fs::remove_dir_all(&self.folder);
         }
