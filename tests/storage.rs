@@ -361,9 +361,9 @@ fn goes_and_comes_back(store: &mut dyn Store) {
     let leaf = wait_for(pebble.tls, old, 30);
     for frozen in [true, false] {
         if frozen {
-            store.freeze(true)
+            store.freeze(true);
         } else {
-            store.down()
+            store.down();
         }
         // A new name has to wait; what is served stays.
         let name = if frozen { new } else { late };
@@ -383,9 +383,9 @@ fn goes_and_comes_back(store: &mut dyn Store) {
         assert!(shown(pebble.tls, name).is_none());
         assert_eq!(get(server.port, "/").body, "up");
         if frozen {
-            store.freeze(false)
+            store.freeze(false);
         } else {
-            store.up()
+            store.up();
         }
         wait_for(pebble.tls, name, 90);
         assert!(server.log().contains("storage is back"));
@@ -488,7 +488,7 @@ fn a_full_disk_loses_nothing() {
     server.limit("0");
     let orders = pebble.orders();
     assert!(server.reload(&with(&["a.example.test", "b.example.test"])).0);
-    eventually("it is told, too", || server.log().contains("storage does not work"));
+    eventually("it is told, too", || server.log().contains("storage is not ready"));
     assert_eq!((pebble.orders(), orders), (1, 1));
     assert_eq!(shown(pebble.tls, "a.example.test").as_ref(), Some(&leaf));
     let locks = fs::read_dir(root.join("locks")).unwrap().count();
@@ -516,7 +516,7 @@ fn a_read_only_folder_is_told_and_the_rest_works() {
     ));
     assert_eq!(get(server.port, "/").body, "up");
     eventually("it is told", || server.log().contains("/proc/caddis"));
-    assert!(server.log().contains("storage does not work"), "{}", server.log());
+    assert!(server.log().contains("storage is not ready"), "{}", server.log());
 }
 
 #[test]

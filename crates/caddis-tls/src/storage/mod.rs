@@ -110,10 +110,8 @@ impl OtherStorage {
     /// # Errors
     /// As [`from_config`].
     pub fn open(config: &Value) -> Result<Self, ConfigError> {
-        let config = config.clone();
-        let wrapped = Some(config);
-        let storage = from_config(&wrapped)?;
-        Ok(Self { config: wrapped.unwrap_or_default(), storage })
+        let storage = from_config(&Some(config.clone()))?;
+        Ok(Self { config: config.clone(), storage })
     }
 
     /// Whether it is the one of this configuration.

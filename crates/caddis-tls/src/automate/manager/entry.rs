@@ -146,13 +146,13 @@ impl Entry {
     /// Tells once what then may hold for many tries of many names.
     fn tell_no_storage(&self, name: &str, error: &str) {
         if self.last_error.as_ref().is_some_and(|(last, _)| last == error) {
-            tracing::debug!(target: "tls.obtain", identifier = name, error, "storage does not work");
+            tracing::debug!(target: "tls.obtain", identifier = name, error, "storage is not ready");
         } else {
             tracing::error!(
                 target: "tls.obtain",
                 identifier = name,
                 error,
-                "storage does not work; trying again every half minute"
+                "storage is not ready; trying again every half minute"
             );
         }
     }

@@ -55,6 +55,7 @@ use super::{
 const QUERY_TIMEOUT: Duration = Duration::from_secs(3);
 const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const KEEPALIVE: Duration = Duration::from_secs(60);
 const REMEDY: &str = "is PostgreSQL running, and do `host` and `port` or `connection_string` of `storage postgres` name it?";
 
 const LOAD: &str = "select value from certmagic_data where key = $1";
@@ -183,6 +184,8 @@ fn settings(config: &Config) -> Result<Settings, ConfigError> {
         _ => SslMode::Require,
     });
     settings.connect_timeout(CONNECT_TIMEOUT);
+    // Certificates are seldom asked for; what is between forgets connections sooner.
+    settings.keepalives_idle(KEEPALIVE);
     settings.application_name("caddis");
     let roots =
         parts.root.filter(|_| mode != Mode::Disable).map(|file| roots(&file)).transpose()?;

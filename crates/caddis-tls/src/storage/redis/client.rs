@@ -179,7 +179,7 @@ impl Settings {
     async fn connect_failover(&self, master: &str) -> Result<Connection, RedisError> {
         let addresses = self.addresses.iter().map(|address| self.address(address));
         let mut builder =
-            SentinelClientBuilder::new(addresses, master.to_owned(), SentinelServerType::Master)?
+            SentinelClientBuilder::new(addresses, master, SentinelServerType::Master)?
                 .set_client_to_redis_db(self.db);
         if !self.username.is_empty() {
             builder = builder.set_client_to_redis_username(&self.username);
