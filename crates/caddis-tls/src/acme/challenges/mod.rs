@@ -292,7 +292,11 @@ mod tests {
         let config = AcmeConfig { ports, ..AcmeConfig::default() };
         let one = Arc::new(Challenges::default());
         let other = Arc::new(Challenges::default());
-        other.share(&[(storage.clone(), vec![directory.clone()])]);
+        // Policies may have storages of their own; all are looked at.
+        let empty = TempDir::new();
+        let apart: Arc<dyn Storage> = Arc::new(FileSystem::new(empty.path()));
+        let directories = || vec![directory.clone()];
+        other.share(&[(apart, directories()), (storage.clone(), directories())]);
         let path = "/.well-known/acme-challenge/tok";
         let wanted = pending(Kind::Http01, "a.test");
         let presented =

@@ -139,6 +139,10 @@ impl Client {
 
 impl Settings {
     async fn connect(&self) -> Result<Connection, RedisError> {
+        if self.tls.is_some() {
+            // The driver takes the process's provider. It may be set already.
+            let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        }
         match &self.kind {
             Kind::One => self.connect_one().await,
             Kind::Cluster => self.connect_cluster().await,
