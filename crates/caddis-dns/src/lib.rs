@@ -1,8 +1,10 @@
 //! DNS providers (`dns.providers.*`): who can set the TXT records of ACME's DNS-01 challenge.
 //!
 //! One provider is one file with a [`Provider`] static and a line in [`PROVIDERS`]. Beside them lie
-//! what providers and the challenge need: an HTTPS client ([`http`]) and look-ups ([`query`]).
+//! what providers and the challenge need: an HTTPS client ([`http`]), look-ups
+//! ([`query`]) and the signatures of AWS ([`aws`]).
 
+pub mod aws;
 pub mod exec;
 pub mod http;
 pub mod query;
