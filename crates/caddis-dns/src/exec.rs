@@ -15,11 +15,18 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::process::Command;
 
-use crate::{DnsError, DnsFuture, DnsProvider, Provider, TxtRecord};
+use crate::{DnsError, DnsFuture, DnsProvider, Field, FieldKind, Provider, Syntax, TxtRecord};
 
 /// The module.
-pub static PROVIDER: Provider =
-    Provider { name: "exec", argument: Some("command"), fields: &["command"], compile };
+pub static PROVIDER: Provider = Provider {
+    name: "exec",
+    syntax: Syntax {
+        argument: Some("command"),
+        fields: &[Field::new("command", FieldKind::Words)],
+        ..Syntax::NONE
+    },
+    compile,
+};
 
 const TIMEOUT: Duration = Duration::from_secs(120);
 

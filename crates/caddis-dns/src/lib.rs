@@ -4,15 +4,25 @@
 //! what providers and the challenge need: an HTTPS client ([`http`]), look-ups
 //! ([`query`]) and the signatures of AWS ([`aws`]).
 
+mod api;
 pub mod aws;
+pub mod cloudflare;
+pub mod desec;
+pub mod digitalocean;
 pub mod exec;
+pub mod gandi;
 pub mod http;
 pub mod query;
+pub mod syntax;
+#[cfg(test)]
+mod testing;
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use caddis_config::ConfigError;
 use serde_json::Value;
+
+pub use self::syntax::{Field, FieldKind, Syntax};
 
 /// A TXT record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,16 +78,20 @@ pub trait DnsProvider: Send + Sync + fmt::Debug {
 pub struct Provider {
     /// The name, as in `dns <name>` and `dns.providers.<name>`.
     pub name: &'static str,
-    /// The JSON field that a single argument after the name sets.
-    pub argument: Option<&'static str>,
-    /// The JSON fields with one value each, which are also the subdirectives of its block.
-    pub fields: &'static [&'static str],
+    /// How it is written in a Caddyfile.
+    pub syntax: Syntax,
     /// From the JSON object without its `name` key, placeholders still in it.
     pub compile: fn(&Value) -> Result<Arc<dyn DnsProvider>, ConfigError>,
 }
 
 /// All providers.
-pub static PROVIDERS: &[&Provider] = &[&exec::PROVIDER];
+pub static PROVIDERS: &[&Provider] = &[
+    &cloudflare::PROVIDER,
+    &desec::PROVIDER,
+    &digitalocean::PROVIDER,
+    &exec::PROVIDER,
+    &gandi::PROVIDER,
+];
 
 /// The provider of a JSON object with its `name`.
 ///
