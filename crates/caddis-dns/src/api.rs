@@ -36,6 +36,11 @@ impl Secret {
     pub(crate) fn new(text: &str) -> Self {
         Self(expand(text))
     }
+
+    /// As [`Self::new`], without white space around it.
+    pub(crate) fn trimmed(text: &str) -> Self {
+        Self(expand(text).trim().to_owned())
+    }
 }
 
 impl std::ops::Deref for Secret {

@@ -11,7 +11,10 @@ pub mod desec;
 pub mod digitalocean;
 pub mod exec;
 pub mod gandi;
+pub mod hetzner;
 pub mod http;
+pub mod ovh;
+pub mod porkbun;
 pub mod query;
 pub mod syntax;
 #[cfg(test)]
@@ -91,6 +94,9 @@ pub static PROVIDERS: &[&Provider] = &[
     &digitalocean::PROVIDER,
     &exec::PROVIDER,
     &gandi::PROVIDER,
+    &hetzner::PROVIDER,
+    &ovh::PROVIDER,
+    &porkbun::PROVIDER,
 ];
 
 /// The provider of a JSON object with its `name`.
