@@ -140,12 +140,6 @@ impl Call {
         Ok(self)
     }
 
-    /// With a field.
-    pub(crate) fn header(mut self, name: HeaderName, value: &'static str) -> Self {
-        self.headers.insert(name, HeaderValue::from_static(value));
-        self
-    }
-
     /// A secret that is part of path or body.
     pub(crate) fn hiding(mut self, secret: &str) -> Self {
         self.secrets.push(secret.to_owned());

@@ -214,10 +214,13 @@ mod tests {
         testing::{Answer, Seen, Server, api, txt},
     };
 
+    /// Ids and contents.
+    type Records = Arc<Mutex<Vec<(String, String)>>>;
+
     const TOKEN: &str = "0123456789012345678901234567890123456789";
 
     /// One zone, `a.test`, with these values at `_acme-challenge.a.test`; one record a page.
-    fn fake(values: &[&str]) -> (Server, Arc<Mutex<Vec<(String, String)>>>) {
+    fn fake(values: &[&str]) -> (Server, Records) {
         let records: Vec<(String, String)> = values
             .iter()
             .enumerate()

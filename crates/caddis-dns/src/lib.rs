@@ -4,11 +4,13 @@
 //! what providers and the challenge need: an HTTPS client ([`http`]), look-ups
 //! ([`query`]) and the signatures of AWS ([`aws`]).
 
+pub mod acmedns;
 mod api;
 pub mod aws;
 pub mod cloudflare;
 pub mod desec;
 pub mod digitalocean;
+pub mod duckdns;
 pub mod exec;
 pub mod gandi;
 pub mod hetzner;
@@ -16,6 +18,8 @@ pub mod http;
 pub mod ovh;
 pub mod porkbun;
 pub mod query;
+pub mod rfc2136;
+pub mod route53;
 pub mod syntax;
 #[cfg(test)]
 mod testing;
@@ -89,14 +93,18 @@ pub struct Provider {
 
 /// All providers.
 pub static PROVIDERS: &[&Provider] = &[
+    &acmedns::PROVIDER,
     &cloudflare::PROVIDER,
     &desec::PROVIDER,
     &digitalocean::PROVIDER,
+    &duckdns::PROVIDER,
     &exec::PROVIDER,
     &gandi::PROVIDER,
     &hetzner::PROVIDER,
     &ovh::PROVIDER,
     &porkbun::PROVIDER,
+    &rfc2136::PROVIDER,
+    &route53::PROVIDER,
 ];
 
 /// The provider of a JSON object with its `name`.
