@@ -107,6 +107,22 @@ pub static PROVIDERS: &[&Provider] = &[
     &route53::PROVIDER,
 ];
 
+/// The ids of all providers.
+pub const OTHER_IDS: &[&str] = &[
+    "dns.providers.acmedns",
+    "dns.providers.cloudflare",
+    "dns.providers.desec",
+    "dns.providers.digitalocean",
+    "dns.providers.duckdns",
+    "dns.providers.exec",
+    "dns.providers.gandi",
+    "dns.providers.hetzner",
+    "dns.providers.ovh",
+    "dns.providers.porkbun",
+    "dns.providers.rfc2136",
+    "dns.providers.route53",
+];
+
 /// The provider of a JSON object with its `name`.
 ///
 /// # Errors
@@ -129,7 +145,27 @@ mod tests {
 
     use serde_json::json;
 
-    use super::{TxtRecord, compile};
+    use super::{OTHER_IDS, PROVIDERS, TxtRecord, compile};
+
+    #[test]
+    fn ids_are_those_of_the_providers() {
+        let ids: Vec<String> =
+            PROVIDERS.iter().map(|provider| format!("dns.providers.{}", provider.name)).collect();
+        assert_eq!(ids, OTHER_IDS);
+    }
+
+    #[test]
+    fn placeholders_reach_providers_and_unknown_fields_do_not() {
+        // Cargo sets it for tests.
+        let key = "{env.CARGO_PKG_NAME}";
+        let json = json!({"name": "rfc2136", "key_name": key, "key_alg": "hmac-sha256", "key": "", "server": "s"});
+        assert!(format!("{:?}", compile(&json).unwrap()).contains("\"caddis-dns\""));
+        for provider in PROVIDERS {
+            let json = json!({"name": provider.name, "no_such_field": 1});
+            let error = compile(&json).unwrap_err().to_string();
+            assert!(error.contains("no_such_field"), "{}: {error}", provider.name);
+        }
+    }
 
     #[test]
     fn unknown_providers_are_named() {
