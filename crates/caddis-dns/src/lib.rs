@@ -136,7 +136,10 @@ pub fn compile(json: &Value) -> Result<Arc<dyn DnsProvider>, ConfigError> {
     if let Some(object) = bare.as_object_mut() {
         object.remove("name");
     }
-    (provider.compile)(&bare).map_err(|error| error.under("provider"))
+    (provider.compile)(&bare).map_err(|mut error| {
+        error.message = format!("{name}: {}", error.message);
+        error.under("provider")
+    })
 }
 
 #[cfg(test)]
