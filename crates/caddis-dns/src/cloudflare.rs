@@ -42,6 +42,8 @@ const API: &str = "https://api.cloudflare.com/client/v4";
 const PER_PAGE: usize = 100;
 /// "Automatic".
 const TTL: u64 = 1;
+/// The least of those that are not automatic.
+const LEAST_TTL: u64 = 60;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -176,7 +178,7 @@ impl DnsProvider for Cloudflare {
                     "type": "TXT",
                     "name": full,
                     "content": quote(&record.value),
-                    "ttl": ttl(record, TTL, 1),
+                    "ttl": if record.ttl.is_zero() { TTL } else { ttl(record, TTL, LEAST_TTL) },
                 });
                 let path = format!("/zones/{}/dns_records", encode(&found.id));
                 self.api.expect(&self.call(Method::POST, path)?.json(&body)).await?;
