@@ -15,7 +15,7 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-use crate::support::{Pebble, PebbleOptions, Server, eventually, free_port, get, scratch};
+use crate::support::{Named, Pebble, PebbleOptions, Server, eventually, free_port, get, scratch};
 
 #[derive(Debug)]
 struct Anything;
@@ -177,6 +177,31 @@ fn dns_01_for_a_wildcard() {
     eventually("the record is gone", || {
         fs::read_dir(pebble.folder.join("txt")).unwrap().next().is_none()
     });
+}
+
+/// A name and its wildcard are validated by two records of one name, at the same time.
+#[test]
+#[ignore = "needs pebble and named"]
+fn dns_01_by_updates_of_a_name_server() {
+    let named = Named::start();
+    let options = PebbleOptions { name_server: Some(named.port), ..PebbleOptions::default() };
+    let pebble = Pebble::start(&options);
+    let storage = scratch();
+    let tls = free_port();
+    let sites = format!(
+        "example.test, *.example.test {{\n\ttls {{\n\t\tdns {}\n\t\tresolvers 127.0.0.1:{}\n\t}}\n\trespond hello\n}}\n",
+        named.provider(),
+        named.port
+    );
+    let _server = serve_on(&pebble, &storage, (free_port(), tls), "", &sites);
+    wait_for(tls, "x.example.test", 30);
+    wait_for(tls, "example.test", 30);
+    for name in ["example.test", "wildcard_.example.test"] {
+        assert_eq!(files(&storage, name).len(), 3, "{name}");
+    }
+    let count = |text: &str| named.log().matches(text).count();
+    eventually("both records are gone", || count("deleting an RR at _acme-challenge") == 2);
+    assert_eq!(count("adding an RR at '_acme-challenge.example.test' TXT"), 2);
 }
 
 #[test]

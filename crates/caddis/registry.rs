@@ -69,6 +69,7 @@ pub(crate) fn standard() -> Registry {
         matchers: caddis_http::MATCHERS.to_vec(),
         other_ids: [
             ENGINE_IDS,
+            caddis_dns::OTHER_IDS,
             caddis_http::OTHER_IDS,
             caddis_proxy::OTHER_IDS,
             caddis_tls::OTHER_IDS,

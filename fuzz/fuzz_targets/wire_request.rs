@@ -19,11 +19,11 @@ fuzz_target!(|data: &[u8]| {
     let mut headers = head.headers.clone();
     headers.insert(http::header::HOST, host);
     let mut out = Vec::new();
-    write_request_head(&mut out, &head.method, &head.target, &headers, head.framing);
+    write_request_head(&mut out, &head.method, &head.origin, &headers, head.framing);
     let Ok(Parsed::Complete(again, _)) = parse_request(&out, &limits) else {
         panic!("not read back: {:?}", String::from_utf8_lossy(&out));
     };
     assert_eq!(again.method, head.method);
-    assert_eq!(again.target, head.target);
+    assert_eq!(again.origin, head.origin);
     assert_eq!(again.framing, head.framing);
 });

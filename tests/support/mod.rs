@@ -2,6 +2,7 @@
 
 mod client;
 pub mod frames;
+mod named;
 mod pebble;
 mod scripted;
 mod server;
@@ -12,6 +13,7 @@ mod wire;
 use std::time::{Duration, Instant};
 
 pub use client::{Answer, get, request, send_raw};
+pub use named::Named;
 pub use pebble::{Options as PebbleOptions, Pebble};
 pub use scripted::{Scripted, ok};
 pub use server::{Server, caddis, free_port, scratch, site_with};

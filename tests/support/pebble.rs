@@ -27,6 +27,8 @@ pub struct Options {
     pub external: Option<(String, String)>,
     /// Validation takes up to so many seconds.
     pub slow: Option<u32>,
+    /// The port of another name server than our own.
+    pub name_server: Option<u16>,
 }
 
 /// A running authority; ended when dropped.
@@ -76,7 +78,8 @@ impl Pebble {
             None => ("PEBBLE_VA_NOSLEEP", "1".to_owned()),
         });
         let stop = Arc::new(AtomicBool::new(false));
-        let dns = name_server(folder.join("txt"), stop.clone());
+        let own = || name_server(folder.join("txt"), stop.clone());
+        let dns = options.name_server.unwrap_or_else(own);
         let mut this = Self { child: None, folder, http, tls, port, environment, dns, stop };
         this.up();
         this

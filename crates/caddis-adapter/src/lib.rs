@@ -18,6 +18,7 @@
 mod address;
 mod block;
 mod directives;
+mod dns;
 mod fields;
 mod freeze;
 mod go_sort;

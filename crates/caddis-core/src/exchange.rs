@@ -8,6 +8,7 @@ use std::{
 };
 
 use bytestring::ByteString;
+use caddis_wire::Headers;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
 use smallvec::SmallVec;
 use smol_str::{SmolStr, ToSmolStr};
@@ -26,7 +27,7 @@ pub struct Request {
     /// The host as sent, with its port; it is not among the headers (as in Go).
     pub host: ByteString,
     /// The header fields, without `Host` and `Transfer-Encoding`. `Content-Length` is among them.
-    pub headers: HeaderMap,
+    pub headers: Headers,
     /// The body.
     pub body: Body,
     /// The protocol of an extended CONNECT (RFC 8441), for example `websocket`.
@@ -189,9 +190,9 @@ pub type Tunnel = Box<dyn FnOnce(Box<dyn Io>) -> crate::LocalBoxFuture<'static, 
 
 impl Exchange {
     /// An exchange for a request that was just read.
-    pub fn new(request: Request, connection: Rc<Connection>, worker: Rc<Worker>) -> Self {
+    pub fn new(request: Request, connection: Rc<Connection>, worker: Rc<Worker>) -> Box<Self> {
         let original = Original { method: request.method.clone(), target: request.target.clone() };
-        Self {
+        Box::new(Self {
             client_ip: connection.remote.map(|remote| remote.ip().to_canonical()),
             request,
             original,
@@ -216,11 +217,11 @@ impl Exchange {
             uuid: OnceLock::new(),
             informational: None,
             upgrade: None,
-        }
+        })
     }
 
     /// An exchange for tests: a GET of this target on a loopback connection without TLS.
-    pub fn for_test(target: &str) -> Self {
+    pub fn for_test(target: &str) -> Box<Self> {
         let request = Request {
             target: Target::parse(target.to_owned().into()).unwrap_or_default(),
             version: Version::HTTP_11,

@@ -11,15 +11,23 @@
 use std::{process::Stdio, sync::Arc, time::Duration};
 
 use caddis_config::ConfigError;
+use caddis_core::{Template, template::Unknown};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::process::Command;
 
-use crate::{DnsError, DnsFuture, DnsProvider, Provider, TxtRecord};
+use crate::{DnsError, DnsFuture, DnsProvider, Field, FieldKind, Provider, Syntax, TxtRecord};
 
 /// The module.
-pub static PROVIDER: Provider =
-    Provider { name: "exec", argument: Some("command"), fields: &["command"], compile };
+pub static PROVIDER: Provider = Provider {
+    name: "exec",
+    syntax: Syntax {
+        argument: Some("command"),
+        fields: &[Field::new("command", FieldKind::Words)],
+        ..Syntax::NONE
+    },
+    compile,
+};
 
 const TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -45,10 +53,12 @@ struct Exec {
 fn compile(json: &Value) -> Result<Arc<dyn DnsProvider>, ConfigError> {
     let config: Config = caddis_config::decode(json.clone())?;
     let words = match config.command {
-        OneOrMany::One(line) => line.split_whitespace().map(str::to_owned).collect(),
+        OneOrMany::One(line) => line.split_whitespace().map(str::to_owned).collect::<Vec<_>>(),
         OneOrMany::Many(words) => words,
     };
-    let mut words = words.into_iter();
+    // Known placeholders only: a script may have braces of its own.
+    let mut words =
+        words.into_iter().map(|word: String| Template::render_global(&word, Unknown::Keep));
     let program = words.next().filter(|program| !program.is_empty());
     let program = program.ok_or_else(|| ConfigError::new("command", "a command is required"))?;
     Ok(Arc::new(Exec { program, arguments: words.collect() }))
@@ -111,5 +121,10 @@ mod tests {
         let error = provider.delete("a.test", &[record("x")]).await.unwrap_err();
         assert!(error.to_string().ends_with("bad"), "{error}");
         assert!(compile(&json!({"command": []})).is_err());
+        let filled = compile(&json!({"command": ["{env.CARGO_PKG_NAME}", "{x} {"]})).unwrap();
+        assert!(
+            format!("{filled:?}").contains(r#""caddis-dns", arguments: ["{x} {"]"#),
+            "{filled:?}"
+        );
     }
 }

@@ -4,15 +4,32 @@
 //! what providers and the challenge need: an HTTPS client ([`http`]), look-ups
 //! ([`query`]) and the signatures of AWS ([`aws`]).
 
+pub mod acmedns;
+mod api;
 pub mod aws;
+pub mod cloudflare;
+pub mod desec;
+pub mod digitalocean;
+pub mod duckdns;
 pub mod exec;
+pub mod gandi;
+pub mod hetzner;
 pub mod http;
+pub mod ovh;
+pub mod porkbun;
 pub mod query;
+pub mod rfc2136;
+pub mod route53;
+pub mod syntax;
+#[cfg(test)]
+mod testing;
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use caddis_config::ConfigError;
 use serde_json::Value;
+
+pub use self::syntax::{Field, FieldKind, Syntax};
 
 /// A TXT record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,16 +85,43 @@ pub trait DnsProvider: Send + Sync + fmt::Debug {
 pub struct Provider {
     /// The name, as in `dns <name>` and `dns.providers.<name>`.
     pub name: &'static str,
-    /// The JSON field that a single argument after the name sets.
-    pub argument: Option<&'static str>,
-    /// The JSON fields with one value each, which are also the subdirectives of its block.
-    pub fields: &'static [&'static str],
+    /// How it is written in a Caddyfile.
+    pub syntax: Syntax,
     /// From the JSON object without its `name` key, placeholders still in it.
     pub compile: fn(&Value) -> Result<Arc<dyn DnsProvider>, ConfigError>,
 }
 
 /// All providers.
-pub static PROVIDERS: &[&Provider] = &[&exec::PROVIDER];
+pub static PROVIDERS: &[&Provider] = &[
+    &acmedns::PROVIDER,
+    &cloudflare::PROVIDER,
+    &desec::PROVIDER,
+    &digitalocean::PROVIDER,
+    &duckdns::PROVIDER,
+    &exec::PROVIDER,
+    &gandi::PROVIDER,
+    &hetzner::PROVIDER,
+    &ovh::PROVIDER,
+    &porkbun::PROVIDER,
+    &rfc2136::PROVIDER,
+    &route53::PROVIDER,
+];
+
+/// The ids of all providers.
+pub const OTHER_IDS: &[&str] = &[
+    "dns.providers.acmedns",
+    "dns.providers.cloudflare",
+    "dns.providers.desec",
+    "dns.providers.digitalocean",
+    "dns.providers.duckdns",
+    "dns.providers.exec",
+    "dns.providers.gandi",
+    "dns.providers.hetzner",
+    "dns.providers.ovh",
+    "dns.providers.porkbun",
+    "dns.providers.rfc2136",
+    "dns.providers.route53",
+];
 
 /// The provider of a JSON object with its `name`.
 ///
@@ -92,7 +136,10 @@ pub fn compile(json: &Value) -> Result<Arc<dyn DnsProvider>, ConfigError> {
     if let Some(object) = bare.as_object_mut() {
         object.remove("name");
     }
-    (provider.compile)(&bare).map_err(|error| error.under("provider"))
+    (provider.compile)(&bare).map_err(|mut error| {
+        error.message = format!("{name}: {}", error.message);
+        error.under("provider")
+    })
 }
 
 #[cfg(test)]
@@ -101,7 +148,27 @@ mod tests {
 
     use serde_json::json;
 
-    use super::{TxtRecord, compile};
+    use super::{OTHER_IDS, PROVIDERS, TxtRecord, compile};
+
+    #[test]
+    fn ids_are_those_of_the_providers() {
+        let ids: Vec<String> =
+            PROVIDERS.iter().map(|provider| format!("dns.providers.{}", provider.name)).collect();
+        assert_eq!(ids, OTHER_IDS);
+    }
+
+    #[test]
+    fn placeholders_reach_providers_and_unknown_fields_do_not() {
+        // Cargo sets it for tests.
+        let key = "{env.CARGO_PKG_NAME}";
+        let json = json!({"name": "rfc2136", "key_name": key, "key_alg": "hmac-sha256", "key": "", "server": "s"});
+        assert!(format!("{:?}", compile(&json).unwrap()).contains("\"caddis-dns\""));
+        for provider in PROVIDERS {
+            let json = json!({"name": provider.name, "no_such_field": 1});
+            let error = compile(&json).unwrap_err().to_string();
+            assert!(error.contains("no_such_field"), "{}: {error}", provider.name);
+        }
+    }
 
     #[test]
     fn unknown_providers_are_named() {

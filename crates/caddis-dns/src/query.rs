@@ -182,7 +182,7 @@ pub async fn ask(server: &str, name: &str, kind: u16) -> Result<Answer, DnsError
     Err(fail(&"i/o timeout"))
 }
 
-async fn over_udp(server: &str, question: &[u8]) -> std::io::Result<Vec<u8>> {
+pub(crate) async fn over_udp(server: &str, question: &[u8]) -> std::io::Result<Vec<u8>> {
     let address = first_address(server).await?;
     let local = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     let socket = UdpSocket::bind(local).await?;
@@ -199,7 +199,7 @@ async fn over_udp(server: &str, question: &[u8]) -> std::io::Result<Vec<u8>> {
     }
 }
 
-async fn over_tcp(server: &str, question: &[u8]) -> std::io::Result<Vec<u8>> {
+pub(crate) async fn over_tcp(server: &str, question: &[u8]) -> std::io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect(first_address(server).await?).await?;
     let length = u16::try_from(question.len()).map_err(std::io::Error::other)?;
     stream.write_all(&[&length.to_be_bytes(), question].concat()).await?;
@@ -219,16 +219,29 @@ fn question(id: u16, name: &str, kind: u16) -> Result<Vec<u8>, DnsError> {
     out.extend(id.to_be_bytes());
     // Recursion desired; one question, one additional record (EDNS, 1232 bytes).
     out.extend([1, 0, 0, 1, 0, 0, 0, 0, 0, 1]);
+    write_name(&mut out, name)?;
+    out.extend(kind.to_be_bytes());
+    out.extend([0, 1]);
+    out.extend([0, 0, 41, 0x04, 0xd0, 0, 0, 0, 0, 0, 0]);
+    Ok(out)
+}
+
+/// Appends a name as its labels, uncompressed.
+///
+/// # Errors
+/// A label or the name is too long (RFC 1035 §3.1).
+pub(crate) fn write_name(out: &mut Vec<u8>, name: &str) -> Result<(), DnsError> {
+    let start = out.len();
     for label in name.trim_end_matches('.').split('.').filter(|label| !label.is_empty()) {
         let length = u8::try_from(label.len()).ok().filter(|length| *length < 64);
         out.push(length.ok_or_else(|| DnsError(format!("{name}: label too long")))?);
         out.extend(label.as_bytes());
     }
     out.push(0);
-    out.extend(kind.to_be_bytes());
-    out.extend([0, 1]);
-    out.extend([0, 0, 41, 0x04, 0xd0, 0, 0, 0, 0, 0, 0]);
-    Ok(out)
+    if out.len() - start > 255 {
+        return Err(DnsError(format!("{name}: name too long")));
+    }
+    Ok(())
 }
 
 fn parse(message: &[u8], id: u16) -> Option<Answer> {
@@ -262,20 +275,21 @@ fn parse(message: &[u8], id: u16) -> Option<Answer> {
     Some(answer)
 }
 
-struct Reader<'a> {
-    message: &'a [u8],
-    at: usize,
+/// Reads the parts of a message one after the other.
+pub(crate) struct Reader<'a> {
+    pub(crate) message: &'a [u8],
+    pub(crate) at: usize,
 }
 
 impl Reader<'_> {
-    fn u16(&mut self) -> Option<u16> {
+    pub(crate) fn u16(&mut self) -> Option<u16> {
         let bytes = self.message.get(self.at..self.at + 2)?;
         self.at += 2;
         Some(u16::from_be_bytes([bytes[0], bytes[1]]))
     }
 
     /// A name, whose pointers only ever lead backwards.
-    fn name(&mut self) -> Option<String> {
+    pub(crate) fn name(&mut self) -> Option<String> {
         let mut out = String::new();
         let mut at = self.at;
         let mut limit = usize::MAX;

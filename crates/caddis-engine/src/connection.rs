@@ -31,7 +31,7 @@ pub(crate) struct ConnCx {
 
 impl ConnCx {
     /// A request on this connection.
-    pub(crate) fn exchange(&self, request: Request) -> Exchange {
+    pub(crate) fn exchange(&self, request: Request) -> Box<Exchange> {
         let mut ex = Exchange::new(request, self.connection.clone(), self.worker.clone());
         if let Some(client) = &self.client {
             ex.add_source(CLIENT_PREFIX, client.clone());

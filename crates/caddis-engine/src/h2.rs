@@ -15,7 +15,8 @@ use caddis_core::{
     Body, BodyError, Request, Target,
     exchange::{Io, Upgrade},
 };
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
+use caddis_plan::HeaderNameRule;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use http_body::{Frame, SizeHint};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -43,7 +44,8 @@ pub(crate) async fn serve_connection<S: Io + 'static>(io: S, cx: ConnCx) {
     let service = service_fn(move |request| {
         let cx = cx.clone();
         let guard = counted.enter();
-        async move { answer(request, cx, guard).await }
+        // Boxed, since hyper's stream and the runtime move it a dozen times before it runs.
+        Box::pin(answer(request, cx, guard))
     });
     let mut builder = hyper::server::conn::http2::Builder::new(LocalExecutor);
     builder
@@ -167,7 +169,7 @@ async fn answer(
     });
     let bytes = Rc::new(Cell::new(0));
     let incoming = Http2Body { incoming, bytes: bytes.clone() };
-    let Some(mut request) = to_request(parts, incoming) else {
+    let Some(mut request) = to_request(parts, incoming, &server.plan.header_names) else {
         let mut response = http::Response::new(GuardedBody { body: Body::Empty, _guard: guard });
         *response.status_mut() = StatusCode::BAD_REQUEST;
         return Ok(response);
@@ -175,13 +177,12 @@ async fn answer(
     if let Some((_, Some(protocol))) = &on_upgrade {
         request.protocol = Some(ByteString::from(protocol.as_str()));
     }
-    server.plan.header_names.apply(&mut request.headers);
     let head_method = request.method == Method::HEAD;
     let mut ex = cx.exchange(request);
     if on_upgrade.is_some() {
         ex.upgrade = Some(Upgrade::default());
     }
-    let served = Box::pin(serve(&server, Box::new(ex), Rc::new(Received(bytes)))).await;
+    let served = Box::pin(serve(&server, ex, Rc::new(Received(bytes)))).await;
     if served.abort {
         return Err(Reset);
     }
@@ -206,18 +207,48 @@ async fn answer(
     Ok(http::Response::from_parts(parts, GuardedBody { body, _guard: guard }))
 }
 
-/// Fields that have no place in HTTP/2 (RFC 9113 §8.2.2).
+/// Takes off fields that have no place in HTTP/2 (RFC 9113 §8.2.2). They are looked for in one
+/// pass, since there rarely is one.
 fn hop_by_hop(headers: &mut HeaderMap) {
-    for name in [header::CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE] {
+    let misplaced = |name: &&HeaderName| {
+        matches!(
+            name.as_str(),
+            "connection" | "transfer-encoding" | "upgrade" | "keep-alive" | "proxy-connection"
+        )
+    };
+    while let Some(name) = headers.keys().find(misplaced).cloned() {
         headers.remove(name);
     }
-    headers.remove("keep-alive");
-    headers.remove("proxy-connection");
 }
 
-fn to_request(parts: http::request::Parts, body: Http2Body) -> Option<Request> {
+/// What fields want something done, seen in one pass.
+#[derive(Default)]
+struct Seen {
+    host: bool,
+    cookies: usize,
+    odd: bool,
+}
+
+impl Seen {
+    fn of(headers: &HeaderMap) -> Self {
+        let mut seen = Self::default();
+        for (name, _) in headers {
+            seen.host |= name == header::HOST;
+            seen.cookies += usize::from(name == header::COOKIE);
+            seen.odd |= name.as_str().bytes().any(|byte| byte == b'_' || byte == b'.');
+        }
+        seen
+    }
+}
+
+fn to_request(
+    parts: http::request::Parts,
+    body: Http2Body,
+    names: &HeaderNameRule,
+) -> Option<Request> {
     let http::request::Parts { method, uri, mut headers, .. } = parts;
-    let field = headers.remove(header::HOST);
+    let seen = Seen::of(&headers);
+    let field = if seen.host { headers.remove(header::HOST) } else { None };
     let host = match uri.authority() {
         // User information has no place in a request (RFC 9113 §8.3.1).
         Some(authority) if authority.as_str().contains('@') => return None,
@@ -237,21 +268,24 @@ fn to_request(parts: http::request::Parts, body: Http2Body) -> Option<Request> {
         Some(path) => Target::parse(ByteString::from(path.as_str()))?,
         None => Target::parse(host.clone())?,
     };
-    join_cookies(&mut headers);
+    if seen.cookies > 1 {
+        join_cookies(&mut headers);
+    }
+    if seen.odd {
+        names.apply(&mut headers);
+    }
     let body = if http_body::Body::is_end_stream(&body.incoming) {
         Body::Empty
     } else {
         Body::stream(body)
     };
     let version = Version::HTTP_2;
+    let headers = headers.into();
     Some(Request { method, target, version, host, headers, body, protocol: None, chunked: false })
 }
 
 /// Cookie crumbs become one field again (RFC 9113 §8.2.3).
 fn join_cookies(headers: &mut HeaderMap) {
-    if headers.get_all(header::COOKIE).iter().count() < 2 {
-        return;
-    }
     let crumbs: Vec<&[u8]> =
         headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
     if let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {

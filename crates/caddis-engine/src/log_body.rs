@@ -13,6 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use caddis_core::{Body, BodyError, Exchange, HttpError, Response, exchange::Tunnel};
+use caddis_wire::Headers;
 use http::{HeaderMap, Method, StatusCode};
 use http_body::{Frame, SizeHint};
 
@@ -23,7 +24,7 @@ pub(crate) struct Pending {
     start: Instant,
     bytes_read: Rc<dyn BytesRead>,
     /// The request's headers as they came; only where an entry will be written.
-    headers: Option<HeaderMap>,
+    headers: Option<Headers>,
     counted: bool,
     error: Option<StatusCode>,
 }
@@ -81,7 +82,7 @@ impl Pending {
         let logged = self.headers.is_some() && !ex.log.skip;
         if !logged && !self.counted {
             // The exchange ends here, but what the response needs of it lives in its body.
-            caddis_wire::recycle(std::mem::take(&mut ex.request.headers));
+            std::mem::take(&mut ex.request.headers).recycle();
             return response;
         }
         let (parts, body) = response.into_parts();

@@ -171,7 +171,7 @@ pub(crate) async fn outcome(result: Result<Response, HttpError>) -> (u16, String
     }
 }
 
-pub(crate) fn exchange(worker: &Rc<caddis_core::Worker>, target: &str) -> Exchange {
+pub(crate) fn exchange(worker: &Rc<caddis_core::Worker>, target: &str) -> Box<Exchange> {
     let mut ex = Exchange::for_test(target);
     ex.worker = worker.clone();
     ex

@@ -18,9 +18,9 @@ use serde_json::{Value as Json, json};
 
 use super::{GlobalOption, OptionCx};
 use crate::directives::tls::issuers;
+use crate::dns::dns_provider;
 use crate::issuer::SharedIssuer;
 use crate::modules::{next_arg, no_args, payload, some_args};
-use crate::storage::dns_provider;
 
 /// The options of this file.
 pub(super) const OPTIONS: &[GlobalOption] = &[

@@ -20,8 +20,8 @@ use super::simple::single;
 use super::{GlobalOption, OptionCx};
 use crate::directives::tls::managers::PERMISSIONS;
 use crate::directives::tls::window_ratio;
+use crate::dns::dns_provider;
 use crate::modules::{next_arg, no_args, one_arg, some_args};
-use crate::storage::dns_provider;
 
 /// The options of this file.
 pub(super) const OPTIONS: &[GlobalOption] = &[

@@ -21,7 +21,9 @@ use caddis_core::{
     exchange::{Io, Upgrade},
 };
 use caddis_plan::Timeouts;
-use caddis_wire::{BodyDecoder, BodyFraming, BodyPart, HeadError, Limits, Parsed, RequestHead};
+use caddis_wire::{
+    BodyDecoder, BodyFraming, BodyPart, HeadError, Headers, Limits, Parsed, RequestHead,
+};
 use http::{HeaderMap, Method, StatusCode, Version, header};
 use tokio::time::Instant;
 
@@ -199,7 +201,7 @@ impl Front {
             let sink = || self.interim.sink();
             self.informational.get_or_insert_with(sink).clone()
         });
-        let mut ex = Box::new(cx.exchange(request(head, body)?));
+        let mut ex = cx.exchange(request(head, body)?);
         ex.informational = informational;
         ex.may_pass = true;
         if upgrade {
@@ -294,7 +296,7 @@ async fn finish<S: Io + 'static>(
 
 /// Takes off an offer to go on with HTTP/2 in clear text: passed on, it would open a tunnel past
 /// every route (RFC 9113 deprecated it). Whether there was one.
-fn drop_h2c(headers: &mut HeaderMap) -> bool {
+fn drop_h2c(headers: &mut Headers) -> bool {
     let offers = headers
         .get_all(header::UPGRADE)
         .iter()

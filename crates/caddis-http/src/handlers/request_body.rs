@@ -263,7 +263,7 @@ mod tests {
         assert!(adapt("request_body {\n nope\n}").is_err());
     }
 
-    fn with_body(body: &'static str) -> Exchange {
+    fn with_body(body: &'static str) -> Box<Exchange> {
         let mut ex = Exchange::for_test("/x");
         ex.request.body = body.into();
         ex

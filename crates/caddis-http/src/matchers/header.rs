@@ -163,7 +163,7 @@ mod tests {
     use super::super::testing::{compile, matcher, parse};
     use super::*;
 
-    fn exchange(values: &[&str]) -> Exchange {
+    fn exchange(values: &[&str]) -> Box<Exchange> {
         let mut ex = Exchange::for_test("/?v=ab");
         for value in values {
             ex.request.headers.append("x-token", value.parse().expect("value"));

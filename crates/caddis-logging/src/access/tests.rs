@@ -18,7 +18,7 @@ fn server(config: serde_json::Value, logging: &Arc<Logging>) -> AccessLogger {
     AccessLogger::new(Some(&config), logging)
 }
 
-fn exchange() -> Exchange {
+fn exchange() -> Box<Exchange> {
     let mut ex = Exchange::for_test("/a?b=c");
     ex.request.headers.append("x-two", HeaderValue::from_static("1"));
     ex.request.headers.append("x-two", HeaderValue::from_static("2"));

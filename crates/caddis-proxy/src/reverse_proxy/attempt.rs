@@ -112,8 +112,7 @@ impl ReverseProxy {
             // The policies agree where there is nothing to choose.
             return single.available().then_some(0);
         }
-        let headers = run.prepared.headers.as_ref().unwrap_or(&ex.request.headers);
-        let view = View { ex, uri: &run.prepared.uri, headers };
+        let view = View { ex, uri: &run.prepared.uri, prepared: run.prepared.headers.as_ref() };
         self.lb.policy.select(upstreams, &run.tried, &view, &mut run.cookies)
     }
 

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use caddis_core::Exchange;
 use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
 
-use caddis_wire::is_hop_by_hop;
+use caddis_wire::{FieldKind, Headers, is_hop_by_hop};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -27,16 +27,24 @@ pub(crate) struct Seen {
 
 impl Seen {
     /// Looks at all fields once.
-    pub(crate) fn of(headers: &HeaderMap) -> Self {
+    pub(crate) fn of(headers: &Headers) -> Self {
+        match headers.written() {
+            Some(written) => Self {
+                named: written.values(FieldKind::Connection).any(names_more),
+                upgrade: written.has(FieldKind::Upgrade),
+                te: written.has(FieldKind::Te),
+                forwarded: written.has(FieldKind::Forwarded),
+                encoding: written.has(FieldKind::Encoding),
+            },
+            None => Self::in_map(headers),
+        }
+    }
+
+    fn in_map(headers: &HeaderMap) -> Self {
         let mut seen = Self::default();
         for (name, value) in headers {
             match name.as_str() {
-                "connection" => {
-                    seen.named |= tokens(value).any(|token| {
-                        !token.eq_ignore_ascii_case("keep-alive")
-                            && !token.eq_ignore_ascii_case("close")
-                    });
-                }
+                "connection" => seen.named |= names_more(value.as_bytes()),
                 "upgrade" => seen.upgrade = true,
                 "te" => seen.te = true,
                 "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" => {
@@ -55,7 +63,7 @@ impl Seen {
     }
 
     /// The protocol that the client wants to switch to.
-    pub(crate) fn upgrade(&self, headers: &HeaderMap) -> Option<HeaderValue> {
+    pub(crate) fn upgrade(&self, headers: &Headers) -> Option<HeaderValue> {
         if !self.upgrade || !self.named {
             return None;
         }
@@ -66,6 +74,15 @@ impl Seen {
             .any(|token| token.eq_ignore_ascii_case("upgrade"));
         if wants { headers.get(header::UPGRADE).cloned() } else { None }
     }
+}
+
+/// Whether `Connection` names something else than `keep-alive` and `close`.
+fn names_more(value: &[u8]) -> bool {
+    value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).any(|token| {
+        !token.is_empty()
+            && !token.eq_ignore_ascii_case(b"keep-alive")
+            && !token.eq_ignore_ascii_case(b"close")
+    })
 }
 
 /// The tokens of a comma-separated field.
@@ -111,7 +128,7 @@ pub(crate) fn prepare(
     upgrade: Option<&HeaderValue>,
     trailer: Option<&HeaderValue>,
 ) -> HeaderMap {
-    let mut headers = ex.request.headers.clone();
+    let mut headers = ex.request.headers.clone().into_map();
     let trailers =
         headers.get_all(header::TE).iter().flat_map(tokens).any(|token| {
             token.split(';').next().is_some_and(|t| t.eq_ignore_ascii_case("trailers"))
@@ -188,7 +205,7 @@ pub(crate) fn peer(ex: &Exchange) -> Option<IpAddr> {
 mod tests {
     use super::*;
 
-    fn exchange(fields: &[(&'static str, &'static str)]) -> Exchange {
+    fn exchange(fields: &[(&'static str, &'static str)]) -> Box<Exchange> {
         let mut ex = Exchange::for_test("/");
         for (name, value) in fields {
             ex.request.headers.append(*name, HeaderValue::from_static(value));

@@ -1,7 +1,8 @@
 //! Which failures may be tried again, and until when.
 
 use caddis_core::{Exchange, Result};
-use http::{HeaderMap, Method};
+use caddis_wire::Headers;
+use http::Method;
 
 use super::{
     attempt::Problem,
@@ -103,7 +104,7 @@ impl ReverseProxy {
 struct Own {
     method: Method,
     target: caddis_core::Target,
-    headers: Option<HeaderMap>,
+    headers: Option<Headers>,
 }
 
 /// Puts the prepared request in the place of the client's.
@@ -115,7 +116,7 @@ fn swap(ex: &mut Exchange, run: &mut Run) -> Own {
         .prepared
         .headers
         .take()
-        .map(|headers| std::mem::replace(&mut ex.request.headers, headers));
+        .map(|headers| std::mem::replace(&mut ex.request.headers, headers.into()));
     Own { method, target, headers }
 }
 
@@ -123,6 +124,7 @@ fn restore(ex: &mut Exchange, run: &mut Run, own: Own) {
     ex.request.method = own.method;
     ex.request.target = own.target;
     if let Some(headers) = own.headers {
-        run.prepared.headers = Some(std::mem::replace(&mut ex.request.headers, headers));
+        let prepared = std::mem::replace(&mut ex.request.headers, headers);
+        run.prepared.headers = Some(prepared.into_map());
     }
 }

@@ -267,7 +267,7 @@ fn gzip_that_was_not_asked_for_is_decoded() {
     });
 }
 
-fn upgrading(worker: &Rc<Worker>) -> Exchange {
+fn upgrading(worker: &Rc<Worker>) -> Box<Exchange> {
     let mut ex = exchange(worker, "/ws");
     let fields = [
         ("connection", "keep-alive, upgrade"),

@@ -38,7 +38,7 @@ impl Sticky {
 
     /// The client's cookie; names are case-sensitive.
     fn cookie(&self, view: &View<'_>) -> Option<String> {
-        view.headers
+        view.headers()
             .get_all(http::header::COOKIE)
             .iter()
             .filter_map(|line| line.to_str().ok())
@@ -55,7 +55,8 @@ impl Sticky {
         }
         text.push_str("; HttpOnly");
         let https = view.ex.trusted_proxy
-            && last_value(view.headers, "x-forwarded-proto").is_some_and(|proto| proto == "https");
+            && last_value(view.headers(), "x-forwarded-proto")
+                .is_some_and(|proto| proto == "https");
         if https || view.ex.connection.tls.is_some() {
             text.push_str("; Secure; SameSite=None");
         } else {

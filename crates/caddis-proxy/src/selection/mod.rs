@@ -56,8 +56,15 @@ pub(crate) struct View<'a> {
     pub(crate) ex: &'a Exchange,
     /// Path and query after the handler's own rewrite.
     pub(crate) uri: &'a str,
-    /// Header fields.
-    pub(crate) headers: &'a HeaderMap,
+    /// Header fields, where they are not the client's own.
+    pub(crate) prepared: Option<&'a HeaderMap>,
+}
+
+impl<'a> View<'a> {
+    /// Header fields; asked only by the policies that look at them.
+    fn headers(&self) -> &'a HeaderMap {
+        self.prepared.unwrap_or(&self.ex.request.headers)
+    }
 }
 
 /// Upstreams that this request was already sent to, by index.
@@ -128,7 +135,7 @@ impl Policy {
                 if field == http::header::HOST && !view.ex.request.host.is_empty() {
                     return by_hash(from, &view.ex.request.host);
                 }
-                match view.headers.get(field) {
+                match view.headers().get(field) {
                     Some(value) if !value.is_empty() => {
                         by_hash(from, &String::from_utf8_lossy(value.as_bytes()))
                     }

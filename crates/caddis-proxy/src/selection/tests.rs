@@ -59,7 +59,7 @@ impl Choice {
 
     fn retry(&mut self, pool: &[Upstream], tried: &[usize]) -> Option<usize> {
         let ex = Exchange::for_test("/");
-        let view = View { ex: &ex, uri: self.uri, headers: &self.headers };
+        let view = View { ex: &ex, uri: self.uri, prepared: Some(&self.headers) };
         self.cookie = None;
         self.policy.select(pool, &Tried::from_slice(tried), &view, &mut self.cookie)
     }

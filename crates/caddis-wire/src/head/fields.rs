@@ -7,8 +7,9 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{StatusCode, Version};
 
 use super::BodyFraming;
+use super::headers::{Headers, Written};
 use super::lines::{Line, line_at};
-use super::names::{self, Field, Kind, Names};
+use super::names::{self, Field, FieldKind, Names, Place};
 use crate::HeadError;
 
 /// What the fields that rule framing and connection say, gathered while they are read.
@@ -58,19 +59,26 @@ impl Facts {
         self.odd_names |= field.odd;
         let text = &head[value.clone()];
         match field.kind {
-            Kind::Other | Kind::Trailer | Kind::ContentType | Kind::Date | Kind::Hop => {}
-            Kind::Host => {
+            FieldKind::Other
+            | FieldKind::Trailer
+            | FieldKind::Te
+            | FieldKind::ContentType
+            | FieldKind::Date
+            | FieldKind::Hop
+            | FieldKind::Forwarded
+            | FieldKind::Encoding => {}
+            FieldKind::Host => {
                 self.hosts += 1;
                 self.host = value;
             }
-            Kind::ContentLength => return self.note_length(head, value),
-            Kind::TransferEncoding => {
+            FieldKind::ContentLength => return self.note_length(head, value),
+            FieldKind::TransferEncoding => {
                 self.encodings += 1;
                 self.chunked = text.eq_ignore_ascii_case(b"chunked");
             }
-            Kind::Connection => self.note_connection(text),
-            Kind::Upgrade => self.upgrade |= !text.is_empty(),
-            Kind::Expect => {
+            FieldKind::Connection => self.note_connection(text),
+            FieldKind::Upgrade => self.upgrade |= !text.is_empty(),
+            FieldKind::Expect => {
                 self.expects += 1;
                 self.continues = text.eq_ignore_ascii_case(b"100-continue");
             }
@@ -173,25 +181,38 @@ fn parse_length(text: &[u8]) -> Result<u64, HeadError> {
     Ok(length)
 }
 
-/// Reads field lines of `head`; values are slices of it. `Host` is noted, and among the fields only
-/// if `keep_host`.
-pub(crate) fn parse_fields(
-    head: &Bytes,
-    lines: &[Line],
-    keep_host: bool,
-) -> Result<(HeaderMap, Facts), HeadError> {
+/// Reads and checks the field lines of a request. `Host` is noted, and not among the fields.
+pub(crate) fn check_fields(head: Bytes, lines: &[Line]) -> Result<(Headers, Facts), HeadError> {
+    let mut facts = Facts::new();
+    let mut written = Written::new(head.clone());
+    names::with(|names| {
+        for line in lines {
+            let (place, field, colon, value) = split_field(names, &head, line.range())?;
+            if !line.is_clean() {
+                check_value(&head[value.clone()])?;
+            }
+            let kind = field.kind;
+            if facts.note(field, &head, value.clone())
+                && kind != FieldKind::Host
+                && !written.push(line.range(), colon, value, (kind, place))
+            {
+                return Err(HeadError::TooLarge);
+            }
+        }
+        written.seal(names);
+        Ok(())
+    })?;
+    Ok((Headers::of(written), facts))
+}
+
+/// Reads field lines of a response's `head`; values are slices of it.
+pub(crate) fn parse_fields(head: &Bytes, lines: &[Line]) -> Result<(HeaderMap, Facts), HeadError> {
     let mut headers = crate::recycle::take(lines.len());
     let mut facts = Facts::new();
     names::with(|names| {
         for line in lines {
-            let (field, value) = split_field(names, head, line.range())?;
-            let dropped = !keep_host && field.kind == Kind::Host;
-            if !facts.note(field, head, value.clone()) {
-                continue;
-            }
-            if dropped {
-                check_value(&head[value])?;
-            } else {
+            let (_, field, _, value) = split_field(names, head, line.range())?;
+            if facts.note(field, head, value.clone()) {
                 append(&mut headers, field.name.clone(), head.slice(value))?;
             }
         }
@@ -223,19 +244,28 @@ pub(crate) fn pass_fields(
     let mut facts = Facts::new();
     let simple = names::with(|names| {
         for line in lines {
-            let (field, value) = split_field(names, head, line.range())?;
+            let (_, field, _, value) = split_field(names, head, line.range())?;
             let text = &head[value.clone()];
-            check_value(text)?;
+            if !line.is_clean() {
+                check_value(text)?;
+            }
             match field.kind {
-                Kind::Trailer => return Ok(false),
-                Kind::Hop => continue,
-                Kind::ContentLength | Kind::TransferEncoding | Kind::Connection | Kind::Upgrade => {
+                FieldKind::Trailer => return Ok(false),
+                FieldKind::Hop | FieldKind::Te => continue,
+                FieldKind::ContentLength
+                | FieldKind::TransferEncoding
+                | FieldKind::Connection
+                | FieldKind::Upgrade => {
                     facts.note(field, head, value);
                     continue;
                 }
-                Kind::ContentType => passed.typed = true,
-                Kind::Date => passed.dated = true,
-                Kind::Host | Kind::Expect | Kind::Other => {}
+                FieldKind::ContentType => passed.typed = true,
+                FieldKind::Date => passed.dated = true,
+                FieldKind::Host
+                | FieldKind::Expect
+                | FieldKind::Forwarded
+                | FieldKind::Encoding
+                | FieldKind::Other => {}
             }
             passed.lines.extend_from_slice(&field.begin);
             passed.lines.extend_from_slice(text);
@@ -248,8 +278,8 @@ pub(crate) fn pass_fields(
 
 /// What a value may hold (RFC 9110 §5.5).
 fn check_value(value: &[u8]) -> Result<(), HeadError> {
-    let bad = |bad: bool, &b: &u8| bad | ((b < b' ' && b != b'\t') || b == 0x7f);
-    if value.iter().fold(false, bad) { Err(HeadError::HeaderValue) } else { Ok(()) }
+    let bad = |&b: &u8| (b < b' ' && b != b'\t') || b == 0x7f;
+    if value.iter().any(bad) { Err(HeadError::HeaderValue) } else { Ok(()) }
 }
 
 /// Reads trailer field lines; `section` ends with its last CR LF.
@@ -262,7 +292,7 @@ pub(crate) fn parse_trailer_fields(section: &Bytes) -> Result<HeaderMap, HeadErr
             return Err(HeadError::LineEnd);
         }
         names::with(|names| {
-            let (field, value) = split_field(names, section, at..end)?;
+            let (_, field, _, value) = split_field(names, section, at..end)?;
             append(&mut headers, field.name.clone(), section.slice(value))
         })?;
         at = next;
@@ -276,22 +306,23 @@ fn append(headers: &mut HeaderMap, name: HeaderName, value: Bytes) -> Result<(),
     Ok(())
 }
 
-/// The name and the range of the trimmed value of one field line.
+/// The name and its place, where its colon is in the line, and the range of the trimmed value of
+/// one field line.
 #[inline]
 fn split_field<'a>(
     names: &'a mut Names,
     head: &[u8],
     line: Range<usize>,
-) -> Result<(&'a Field, Range<usize>), HeadError> {
-    let (field, colon) = names.field(&head[line.clone()])?;
-    let blank = |b: &u8| matches!(b, b' ' | b'\t');
-    let mut start = line.start + colon + 1;
-    let mut end = line.end;
-    while start < end && blank(&head[start]) {
-        start += 1;
+) -> Result<(Place, &'a Field, usize, Range<usize>), HeadError> {
+    let (place, field, colon) = names.field(&head[line.clone()])?;
+    let from = line.start + colon + 1;
+    let mut value = &head[from..line.end];
+    let mut start = from;
+    while let [b' ' | b'\t', rest @ ..] = value {
+        (value, start) = (rest, start + 1);
     }
-    while end > start && blank(&head[end - 1]) {
-        end -= 1;
+    while let [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
     }
-    Ok((field, start..end))
+    Ok((place, field, colon, start..start + value.len()))
 }

@@ -3,6 +3,7 @@
 use memchr::memchr;
 use smallvec::SmallVec;
 
+use super::scan::Controls;
 use super::{Limits, LineEnds};
 use crate::HeadError;
 
@@ -23,12 +24,19 @@ pub(crate) type Lines = SmallVec<[Line; 32]>;
 pub(crate) struct Line {
     start: u32,
     end: u32,
+    /// No control character is in it.
+    clean: bool,
 }
 
 impl Line {
     /// Its bytes in the head.
     pub(crate) fn range(self) -> std::ops::Range<usize> {
         self.start as usize..self.end as usize
+    }
+
+    /// Whether no control character is in it, not even a tab.
+    pub(crate) fn is_clean(self) -> bool {
+        self.clean
     }
 }
 
@@ -48,11 +56,23 @@ pub(crate) fn find_head(
 ) -> Result<Result<HeadSpan, Unfinished>, HeadError> {
     let limit = start.saturating_add(limits.max_head).min(buf.len());
     let window = &buf[..limit];
-    let (mut at, mut style) = (start, None);
+    if u32::try_from(limit - start).is_err() {
+        return Err(HeadError::TooLarge);
+    }
+    let (mut at, mut style, mut clean) = (start, None, true);
     let mut lines = Lines::new();
-    while let Some(offset) = memchr(b'\n', &window[at..]) {
-        let lf = at + offset;
-        let crlf = offset > 0 && window[lf - 1] == b'\r';
+    for offset in Controls::of(&window[start..]) {
+        let end = start + offset;
+        if end < at {
+            // The second half of a line end.
+            continue;
+        }
+        let crlf = window[end] == b'\r' && window.get(end + 1) == Some(&b'\n');
+        if !crlf && window[end] != b'\n' {
+            // Refused or not when what it stands in is looked at.
+            clean = false;
+            continue;
+        }
         match limits.line_ends {
             LineEnds::Crlf if !crlf => return Err(HeadError::LineEnd),
             LineEnds::Uniform if *style.get_or_insert(crlf) != crlf => {
@@ -60,17 +80,16 @@ pub(crate) fn find_head(
             }
             _ => {}
         }
-        if offset == usize::from(crlf) {
-            return Ok(Ok(HeadSpan { end: lf + 1, lines }));
+        let next = end + 1 + usize::from(crlf);
+        if end == at {
+            return Ok(Ok(HeadSpan { end: next, lines }));
         }
         if lines.len() > limits.max_headers {
             return Err(HeadError::TooManyHeaders);
         }
-        lines.push(Line {
-            start: offset_of(at, start)?,
-            end: offset_of(lf - usize::from(crlf), start)?,
-        });
-        at = lf + 1;
+        // The window is not longer than these numbers reach.
+        lines.push(Line { start: (at - start) as u32, end: (end - start) as u32, clean });
+        (at, clean) = (next, true);
     }
     if buf.len() - start >= limits.max_head {
         return Err(HeadError::TooLarge);
@@ -82,10 +101,6 @@ pub(crate) fn find_head(
         return Err(HeadError::LineEnd);
     }
     Ok(Err(Unfinished { at, lines: lines.len() }))
-}
-
-fn offset_of(at: usize, start: usize) -> Result<u32, HeadError> {
-    u32::try_from(at - start).map_err(|_| HeadError::TooLarge)
 }
 
 /// The line at `at` without its line end, as a range, and where the next one begins.

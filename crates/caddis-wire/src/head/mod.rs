@@ -1,16 +1,19 @@
 //! Heads: request and status lines, header fields, framing, limits.
 
 mod fields;
+mod headers;
 mod host;
 mod lines;
 mod names;
 mod request;
 mod response;
+mod scan;
 mod target;
 
 pub use fields::PassedFields;
 pub(crate) use fields::parse_trailer_fields;
-pub use names::is_hop_by_hop;
+pub use headers::{Headers, Written};
+pub use names::{FieldKind, is_hop_by_hop};
 pub use request::{RequestHead, parse_request};
 pub use response::{ResponseHead, parse_passed_response, parse_response};
 pub use target::TargetForm;

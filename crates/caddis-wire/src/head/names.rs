@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use http::HeaderName;
 use http::header;
 
-use super::{TOKEN, is_token};
+use super::{is_token, scan};
 use crate::HeadError;
 use crate::encode::write_name;
 
@@ -17,33 +17,119 @@ const PLACES: usize = 256;
 
 /// What a field means for its message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub enum FieldKind {
+    /// `Host`
     Host,
+    /// `Content-Length`
     ContentLength,
+    /// `Transfer-Encoding`
     TransferEncoding,
+    /// `Connection`
     Connection,
+    /// `Upgrade`
     Upgrade,
+    /// `Expect`
     Expect,
+    /// `Trailer`
     Trailer,
+    /// `TE`
+    Te,
+    /// `Content-Type`
     ContentType,
+    /// `Date`
     Date,
-    /// Of one connection, and without a meaning here.
+    /// Another one that belongs to one connection.
     Hop,
+    /// `X-Forwarded-For`, `X-Forwarded-Proto`, `X-Forwarded-Host`
+    Forwarded,
+    /// `Accept-Encoding`, `Range`: the answer's encoding is not to be touched.
+    Encoding,
+    /// Anything else.
     Other,
+}
+
+impl FieldKind {
+    fn of(name: &HeaderName) -> Self {
+        match *name {
+            header::HOST => Self::Host,
+            header::CONTENT_LENGTH => Self::ContentLength,
+            header::TRANSFER_ENCODING => Self::TransferEncoding,
+            header::CONNECTION => Self::Connection,
+            header::UPGRADE => Self::Upgrade,
+            header::EXPECT => Self::Expect,
+            header::TRAILER => Self::Trailer,
+            header::TE => Self::Te,
+            header::CONTENT_TYPE => Self::ContentType,
+            header::DATE => Self::Date,
+            header::ACCEPT_ENCODING | header::RANGE => Self::Encoding,
+            _ if is_hop_by_hop(name) => Self::Hop,
+            _ => match name.as_str() {
+                "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" => Self::Forwarded,
+                _ => Self::Other,
+            },
+        }
+    }
+
+    pub(super) fn bit(self) -> u32 {
+        1 << self as u32
+    }
+
+    /// Whether a proxy passes such a field of a request on as it is.
+    pub(super) fn is_passed_on(self) -> bool {
+        match self {
+            Self::Host
+            | Self::ContentLength
+            | Self::TransferEncoding
+            | Self::Connection
+            | Self::Upgrade
+            | Self::Trailer
+            | Self::Te
+            | Self::Hop
+            | Self::Forwarded => false,
+            Self::Expect | Self::ContentType | Self::Date | Self::Encoding | Self::Other => true,
+        }
+    }
 }
 
 /// One known name.
 struct Known {
-    len: usize,
+    ends: Ends,
     written: [u8; LONGEST],
     field: Field,
+}
+
+/// Length, beginning and end of a name: all there is to one of up to 16 bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Ends {
+    len: usize,
+    first: u64,
+    last: u64,
+}
+
+impl Ends {
+    #[inline]
+    fn of(name: &[u8]) -> Self {
+        let (first, last) = match (name.first_chunk::<8>(), name.last_chunk::<8>()) {
+            (Some(first), Some(last)) => (u64::from_le_bytes(*first), u64::from_le_bytes(*last)),
+            _ => (name.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)), 0),
+        };
+        Self { len: name.len(), first, last }
+    }
+
+    /// Where such a name is looked for.
+    #[inline]
+    fn place(self) -> usize {
+        let mixed = (self.first ^ self.last.rotate_left(29) ^ self.len as u64)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (mixed >> 32) as usize % PLACES
+    }
 }
 
 /// A name and what follows from it.
 #[derive(Debug)]
 pub(super) struct Field {
     pub(super) name: HeaderName,
-    pub(super) kind: Kind,
+    pub(super) kind: FieldKind,
     /// There is an underscore or a dot in it, which some programs read as a hyphen.
     pub(super) odd: bool,
     /// How a line with this name begins on the way out: canonical name, colon, space.
@@ -53,19 +139,7 @@ pub(super) struct Field {
 impl Field {
     fn of(written: &[u8]) -> Result<Self, HeadError> {
         let name = HeaderName::from_bytes(written).map_err(|_| HeadError::HeaderName)?;
-        let kind = match name {
-            header::HOST => Kind::Host,
-            header::CONTENT_LENGTH => Kind::ContentLength,
-            header::TRANSFER_ENCODING => Kind::TransferEncoding,
-            header::CONNECTION => Kind::Connection,
-            header::UPGRADE => Kind::Upgrade,
-            header::EXPECT => Kind::Expect,
-            header::TRAILER => Kind::Trailer,
-            header::CONTENT_TYPE => Kind::ContentType,
-            header::DATE => Kind::Date,
-            _ if is_hop_by_hop(&name) => Kind::Hop,
-            _ => Kind::Other,
-        };
+        let kind = FieldKind::of(&name);
         let odd = written.iter().any(|b| matches!(b, b'_' | b'.'));
         let mut begin = Vec::with_capacity(written.len() + 2);
         write_name(&mut begin, &name);
@@ -97,10 +171,18 @@ pub(super) struct Names {
     known: Vec<Option<Box<Known>>>,
     /// One that is too long to be remembered.
     long: Option<Field>,
+    /// Counts the changes of what is known.
+    changes: u64,
 }
 
+/// Where a name is remembered, until the next change.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place(u16);
+
 thread_local! {
-    static NAMES: RefCell<Names> = const { RefCell::new(Names { known: Vec::new(), long: None }) };
+    static NAMES: RefCell<Names> = const {
+        RefCell::new(Names { known: Vec::new(), long: None, changes: 0 })
+    };
 }
 
 /// Lends this thread's names.
@@ -109,58 +191,72 @@ pub(super) fn with<T>(work: impl FnOnce(&mut Names) -> T) -> T {
 }
 
 impl Names {
-    /// The name at the beginning of a field line, and where its colon is.
-    pub(super) fn field(&mut self, line: &[u8]) -> Result<(&Field, usize), HeadError> {
-        let length = line.iter().position(|&b| !TOKEN[usize::from(b)]);
-        match length {
-            Some(colon) if colon > 0 && line[colon] == b':' => {
-                Ok((self.look_up(&line[..colon])?, colon))
-            }
+    /// The name at the beginning of a field line, its place, and where its colon is.
+    #[inline]
+    pub(super) fn field(&mut self, line: &[u8]) -> Result<(Place, &Field, usize), HeadError> {
+        // What stands before the colon was a token when it was learnt, or is found not to be one.
+        match scan::colon(line) {
+            Some(colon) if colon > 0 => match self.look_up(&line[..colon]) {
+                Ok((place, field)) => Ok((place, field, colon)),
+                Err(_) => Err(refusal(line)),
+            },
             _ => Err(refusal(line)),
         }
     }
 
-    fn look_up(&mut self, written: &[u8]) -> Result<&Field, HeadError> {
+    /// The name that was written so.
+    #[inline]
+    pub(super) fn look_up(&mut self, written: &[u8]) -> Result<(Place, &Field), HeadError> {
         if written.len() > LONGEST {
-            return Ok(self.long.insert(Field::of(written)?));
+            return Ok((Place(u16::MAX), self.long.insert(Field::of(written)?)));
         }
-        let place = place(written);
-        if !self.is_at(place, written) {
-            if self.is_at(place ^ 1, written) {
-                self.known.swap(place, place ^ 1);
+        let ends = Ends::of(written);
+        let mut place = ends.place();
+        if !self.is_at(place, ends, written) {
+            if self.is_at(place ^ 1, ends, written) {
+                place ^= 1;
             } else {
-                self.learn(place, written)?;
+                self.learn(place, ends, written)?;
             }
         }
         let known = self.known.get(place).and_then(Option::as_ref);
-        known.map(|known| &known.field).ok_or(HeadError::HeaderName)
+        let known = known.ok_or(HeadError::HeaderName)?;
+        Ok((Place(place as u16), &known.field))
     }
 
-    fn is_at(&self, place: usize, written: &[u8]) -> bool {
-        matches!(self.known.get(place), Some(Some(known)) if known.written[..known.len] == *written)
+    /// The name at a place, where nothing has changed since `changes` was asked.
+    pub(super) fn at(&self, place: Place, changes: u64) -> Option<&Field> {
+        if changes != self.changes {
+            return None;
+        }
+        self.known.get(usize::from(place.0))?.as_ref().map(|known| &known.field)
+    }
+
+    /// How often something was learnt.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    #[inline]
+    fn is_at(&self, place: usize, ends: Ends, written: &[u8]) -> bool {
+        let Some(Some(known)) = self.known.get(place) else { return false };
+        known.ends == ends && (ends.len <= 16 || known.written[..ends.len] == *written)
     }
 
     #[cold]
-    fn learn(&mut self, place: usize, written: &[u8]) -> Result<(), HeadError> {
+    fn learn(&mut self, place: usize, ends: Ends, written: &[u8]) -> Result<(), HeadError> {
         if self.known.is_empty() {
             self.known.resize_with(PLACES, || None);
         }
         let mut copy = [0; LONGEST];
         copy[..written.len()].copy_from_slice(written);
-        let known = Known { len: written.len(), written: copy, field: Field::of(written)? };
+        let known = Known { ends, written: copy, field: Field::of(written)? };
         // The older one of the pair makes room.
         self.known[place ^ 1] = self.known[place].take();
         self.known[place] = Some(Box::new(known));
+        self.changes += 1;
         Ok(())
     }
-}
-
-/// Three letters and the length tell names apart well enough.
-fn place(name: &[u8]) -> usize {
-    let at = |at: usize| usize::from(name.get(at).copied().unwrap_or(0));
-    let (first, middle, last) = (at(0), at(name.len() / 2), at(name.len().saturating_sub(1)));
-    (first.wrapping_mul(7) ^ middle.wrapping_mul(29) ^ last.wrapping_mul(113) ^ (name.len() * 61))
-        % PLACES
 }
 
 /// What is wrong with a line that does not begin with a name and a colon.
@@ -180,7 +276,7 @@ mod tests {
     use super::*;
 
     fn name(names: &mut Names, line: &str) -> Result<(String, usize), HeadError> {
-        names.field(line.as_bytes()).map(|(field, at)| (field.name.as_str().to_owned(), at))
+        names.field(line.as_bytes()).map(|(_, field, at)| (field.name.as_str().to_owned(), at))
     }
 
     #[test]
@@ -228,12 +324,12 @@ mod tests {
     fn kinds() {
         let mut names = Names::default();
         let mut kind = |line: &str| {
-            let field = names.field(line.as_bytes()).unwrap().0;
+            let field = names.field(line.as_bytes()).unwrap().1;
             (field.kind, field.odd)
         };
-        assert_eq!(kind("HOST:"), (Kind::Host, false));
-        assert_eq!(kind("content-Length:"), (Kind::ContentLength, false));
-        assert_eq!(kind("content_length:"), (Kind::Other, true));
-        assert_eq!(kind("a.b:"), (Kind::Other, true));
+        assert_eq!(kind("HOST:"), (FieldKind::Host, false));
+        assert_eq!(kind("content-Length:"), (FieldKind::ContentLength, false));
+        assert_eq!(kind("content_length:"), (FieldKind::Other, true));
+        assert_eq!(kind("a.b:"), (FieldKind::Other, true));
     }
 }

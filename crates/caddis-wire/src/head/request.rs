@@ -1,11 +1,13 @@
 //! Request heads.
 
+use std::ops::Range;
+
 use bytes::Bytes;
-use http::header::HeaderMap;
 use http::{Method, Version};
 use memchr::memchr;
 
-use super::fields::{Facts, parse_fields};
+use super::fields::{Facts, check_fields};
+use super::headers::Headers;
 use super::host::is_host;
 use super::lines::find_head;
 use super::target::{Target, parse_target};
@@ -20,20 +22,17 @@ const MAX_EMPTY_LINES: usize = 4;
 pub struct RequestHead {
     /// The method, case as received.
     pub method: Method,
-    /// The target as received.
-    pub target: Bytes,
     /// Which form the target has.
     pub form: TargetForm,
     /// Path and query of the target; `*` and `host:port` stay as they are.
     pub origin: Bytes,
-    /// The authority of an absolute target or of `CONNECT`.
-    pub authority: Option<Bytes>,
     /// HTTP/1.0 or HTTP/1.1.
     pub version: Version,
-    /// `Host`, or the authority of an absolute target; empty where there is neither.
+    /// `Host`, or the authority of an absolute target or of `CONNECT` without `Host`; empty where
+    /// there is neither.
     pub host: Bytes,
     /// The fields but `Host`.
-    pub headers: HeaderMap,
+    pub headers: Headers,
     /// How the end of the body is found.
     pub framing: BodyFraming,
     /// Whether another request may follow on the connection.
@@ -66,14 +65,14 @@ pub fn parse_request(buf: &[u8], limits: &Limits) -> Result<Parsed<RequestHead>,
     let line = split_line(&bytes[span.lines[0].range()], limits)?;
     let target = parse_target(&bytes[line.target.clone()], &line.method)?;
     let head = Bytes::copy_from_slice(bytes);
-    let (headers, facts) = parse_fields(&head, &span.lines[1..], false)?;
+    let (headers, facts) = check_fields(head.clone(), &span.lines[1..])?;
     let request = assemble(line, target, &head, headers, &facts)?;
     Ok(Parsed::Complete(request, span.end))
 }
 
 struct RequestLine {
     method: Method,
-    target: std::ops::Range<usize>,
+    target: Range<usize>,
     version: Version,
 }
 
@@ -81,26 +80,25 @@ fn assemble(
     line: RequestLine,
     target: Target,
     head: &Bytes,
-    headers: HeaderMap,
+    headers: Headers,
     facts: &Facts,
 ) -> Result<RequestHead, HeadError> {
     let version = line.version;
     let framing = facts.framing(version)?;
     check_host(facts, head, version)?;
-    let text = head.slice(line.target);
-    let authority = target.authority.map(|range| text.slice(range));
-    let host = match &authority {
+    let start = line.target.start;
+    let in_head = |range: Range<usize>| start + range.start..start + range.end;
+    let host = match target.authority {
         Some(authority) if target.form == TargetForm::Absolute || facts.hosts == 0 => {
-            authority.clone()
+            in_head(authority)
         }
-        _ => head.slice(facts.host.clone()),
+        _ => facts.host.clone(),
     };
+    let host = head.slice(host);
     Ok(RequestHead {
         method: line.method,
-        origin: origin_form(&text, target.origin),
-        target: text,
+        origin: origin_form(head, in_head(target.origin)),
         form: target.form,
-        authority,
         version,
         host,
         headers,
@@ -113,11 +111,11 @@ fn assemble(
 }
 
 /// An absolute target may leave the path out; the origin form has one.
-fn origin_form(target: &Bytes, range: std::ops::Range<usize>) -> Bytes {
-    match target[range.clone()].first() {
+fn origin_form(head: &Bytes, range: Range<usize>) -> Bytes {
+    match head[range.clone()].first() {
         None => Bytes::from_static(b"/"),
-        Some(b'?') => [b"/", &target[range]].concat().into(),
-        Some(_) => target.slice(range),
+        Some(b'?') => [b"/", &head[range]].concat().into(),
+        Some(_) => head.slice(range),
     }
 }
 

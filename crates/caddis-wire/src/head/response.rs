@@ -42,7 +42,7 @@ pub fn parse_response(
     let end = span.lines[0].range().end;
     let (version, status, reason) = split_line(&bytes[..end])?;
     let head = Bytes::copy_from_slice(bytes);
-    let (headers, facts) = parse_fields(&head, &span.lines[1..], true)?;
+    let (headers, facts) = parse_fields(&head, &span.lines[1..])?;
     let usual = status.canonical_reason().map(str::as_bytes);
     let reason =
         (!reason.is_empty() && usual != Some(reason)).then(|| head.slice(end - reason.len()..end));

@@ -109,13 +109,13 @@ fn reparse(head: &RequestHead) {
     let mut out = Vec::new();
     let mut headers = head.headers.clone();
     headers.insert("host", head.host.to_vec().try_into().unwrap());
-    write_request_head(&mut out, &head.method, &head.target, &headers, head.framing);
+    write_request_head(&mut out, &head.method, &head.origin, &headers, head.framing);
     if !head.host.is_empty() {
         let Ok(Parsed::Complete(again, used)) = parse_request(&out, &Limits::default()) else {
             panic!("{:?}", String::from_utf8_lossy(&out))
         };
         assert_eq!((used, &again.method), (out.len(), &head.method));
-        assert_eq!((again.framing, again.target), (head.framing, head.target.clone()));
+        assert_eq!((again.framing, again.origin), (head.framing, head.origin.clone()));
     }
 }
 

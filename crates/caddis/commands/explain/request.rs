@@ -79,13 +79,13 @@ impl Asked {
     }
 
     /// The request as a server gets it.
-    pub(super) fn exchange(&self, tls: bool) -> Exchange {
+    pub(super) fn exchange(&self, tls: bool) -> Box<Exchange> {
         let request = Request {
             method: self.method.clone(),
             target: Target::parse(self.target.clone().into()).unwrap_or_default(),
             version: if tls { Version::HTTP_2 } else { Version::HTTP_11 },
             host: self.host.clone().into(),
-            headers: self.headers.clone(),
+            headers: self.headers.clone().into(),
             ..Request::default()
         };
         let (name, _) = caddis_core::exchange::split_host_port(&self.host);

@@ -6,9 +6,9 @@ use caddis_config::tls::{AcmeIssuer, ExternalAccount};
 use caddis_core::Helper;
 
 use super::{Tls, client_auth, issuers, managers, names, window_ratio};
+use crate::dns::dns_provider;
 use crate::issuer::dns_challenge;
 use crate::modules::{duration, next_arg, no_args, some_args};
-use crate::storage::dns_provider;
 
 /// Words of the block.
 const KNOWN: [&str; 22] = [

@@ -32,9 +32,9 @@ use caddis_config::tls::{
 use serde_json::Value as Json;
 
 use super::block::{only_arg, propagation_timeout};
+use crate::dns::dns_provider;
 use crate::issuer::{challenges, dns_challenge};
 use crate::modules::{Kind, duration, integer, next_arg, no_args, one_arg, payload, some_args};
-use crate::storage::dns_provider;
 
 /// `issuer` and `cert_issuer`.
 pub(crate) const ISSUERS: Kind = Kind {

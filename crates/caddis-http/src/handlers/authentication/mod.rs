@@ -145,7 +145,7 @@ mod tests {
         }}})
     }
 
-    async fn ask(handler: &dyn Middleware, authorization: &str) -> (u16, Exchange) {
+    async fn ask(handler: &dyn Middleware, authorization: &str) -> (u16, Box<Exchange>) {
         let mut ex = Exchange::for_test("/");
         if !authorization.is_empty() {
             let value = HeaderValue::from_str(authorization).expect("value");

@@ -38,7 +38,7 @@ fn run(filter: &dyn Filter, ex: &mut Exchange, mut response: Response) -> Respon
     response
 }
 
-fn request(accept: &'static str) -> Exchange {
+fn request(accept: &'static str) -> Box<Exchange> {
     let mut ex = Exchange::for_test("/");
     ex.request.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(accept));
     ex

@@ -21,7 +21,7 @@ fn server(config: serde_json::Value) -> Box<dyn Middleware> {
     }
 }
 
-fn exchange(dir: &TestDir, target: &str, headers: &[(&str, &str)]) -> Exchange {
+fn exchange(dir: &TestDir, target: &str, headers: &[(&str, &str)]) -> Box<Exchange> {
     let mut ex = Exchange::for_test(target);
     ex.set_var("root", Value::string(dir.path()));
     for (name, value) in headers {

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use caddis_wire::{BodyFraming, is_hop_by_hop, write_header};
+use caddis_wire::{BodyFraming, Headers, is_hop_by_hop, write_header};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
 /// A request head on its way to the upstream.
@@ -31,7 +31,7 @@ pub(crate) enum Fields<'a> {
     /// As they are.
     Ready(&'a HeaderMap),
     /// The client's, without hop-by-hop and forwarding fields, and with these.
-    Edited(&'a HeaderMap, Forwarded<'a>),
+    Edited(&'a Headers, Forwarded<'a>),
 }
 
 /// The fields that say where a request comes from.
@@ -90,10 +90,15 @@ impl Outgoing<'_> {
 }
 
 impl Forwarded<'_> {
-    fn write(&self, out: &mut Vec<u8>, headers: &HeaderMap) {
-        for (name, value) in headers {
-            if !is_left_out(name) {
-                write_header(out, name, value);
+    fn write(&self, out: &mut Vec<u8>, headers: &Headers) {
+        match headers.written() {
+            Some(written) => written.write_for_next_hop(out),
+            None => {
+                for (name, value) in &**headers {
+                    if !is_left_out(name) {
+                        write_header(out, name, value);
+                    }
+                }
             }
         }
         line(out, b"X-Forwarded-For: ", self.peer.as_bytes());

@@ -1,0 +1,227 @@
+//! `dns.providers.desec`: deSEC.
+//!
+//! ```text
+//! dns desec {
+//!     token <token>
+//! }
+//! ```
+//! JSON: `{"name": "desec", "token": "…"}`. `dns desec <token>` is understood, too.
+
+use std::sync::Arc;
+
+use caddis_config::ConfigError;
+use http::Method;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::sync::Mutex;
+
+use crate::{
+    DnsError, DnsFuture, DnsProvider, Field, Provider, Syntax, TxtRecord,
+    api::{Api, Call, Change, Secret, relative, ttl, zones},
+    aws::encode,
+    syntax::demand,
+};
+
+/// The module.
+pub static PROVIDER: Provider = Provider {
+    name: "desec",
+    syntax: Syntax {
+        argument: Some("token"),
+        fields: &[Field::text("token").once("token already set")],
+        check: |json| demand(json, &[("token", "missing token")]),
+        ..Syntax::NONE
+    },
+    compile,
+};
+
+const API: &str = "https://desec.io/api/v1";
+/// The least that zones allow unless asked for otherwise.
+const TTL: u64 = 3600;
+/// All values of a name are written at once, so two writers take turns.
+static WRITING: Mutex<()> = Mutex::const_new(());
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Config {
+    #[serde(default)]
+    token: String,
+}
+
+fn compile(json: &Value) -> Result<Arc<dyn DnsProvider>, ConfigError> {
+    Ok(Arc::new(Desec::new(json, API)?))
+}
+
+#[derive(Debug)]
+struct Desec {
+    api: Api,
+    token: Secret,
+}
+
+#[derive(Debug, Deserialize)]
+struct Domain {
+    /// The least time to live in this zone.
+    minimum_ttl: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+struct RecordSet {
+    #[serde(default)]
+    records: Vec<String>,
+    ttl: Option<u64>,
+}
+
+impl Desec {
+    fn new(json: &Value, base: &str) -> Result<Self, ConfigError> {
+        let config: Config = caddis_config::decode(json.clone())?;
+        Ok(Self { api: Api::new("desec", base), token: Secret::new(&config.token) })
+    }
+
+    fn call(&self, method: Method, path: impl Into<String>) -> Result<Call, DnsError> {
+        let token = self.api.required("token", &self.token)?;
+        Call::new(method, path).authorized("Token", token)
+    }
+
+    async fn zone<'a>(&self, zone: &'a str) -> Result<(&'a str, u64), DnsError> {
+        for name in zones(zone) {
+            let call = self.call(Method::GET, format!("/domains/{}/", encode(name)))?;
+            if let Some(domain) = self.api.json_if_there::<Domain>(&call).await? {
+                return Ok((name, domain.minimum_ttl.unwrap_or(TTL)));
+            }
+        }
+        Err(self.api.no_zone(zone))
+    }
+
+    /// Changes the values of a record's name.
+    async fn change(&self, zone: &str, record: &TxtRecord, change: Change) -> Result<(), DnsError> {
+        let full = record.full_name(zone);
+        let (home, least) = self.zone(zone).await?;
+        let name = relative(&full, home).ok_or_else(|| self.api.no_zone(&full))?;
+        let sets = format!("/domains/{}/rrsets/", encode(home));
+        // In paths the zone itself is `@`, in bodies nothing.
+        let one = match &*name {
+            "@" => format!("{sets}@/TXT/"),
+            name => format!("{sets}{}/TXT/", encode(name)),
+        };
+        let _turn = WRITING.lock().await;
+        let old: Option<RecordSet> = self.api.json_if_there(&self.call(Method::GET, one)?).await?;
+        let (mut values, kept_ttl) = old.map(|old| (old.records, old.ttl)).unwrap_or_default();
+        if !change.apply(&mut values, &record.value) {
+            return Ok(());
+        }
+        // A set without values is taken away.
+        let body = json!([{
+            "subname": if name == "@" { "" } else { &name },
+            "type": "TXT",
+            "ttl": kept_ttl.unwrap_or_else(|| ttl(record, least, least)),
+            "records": values,
+        }]);
+        self.api.expect(&self.call(Method::PUT, sets)?.json(&body)).await?;
+        Ok(())
+    }
+}
+
+impl DnsProvider for Desec {
+    fn append<'a>(&'a self, zone: &'a str, records: &'a [TxtRecord]) -> DnsFuture<'a> {
+        Box::pin(async move {
+            for record in records {
+                self.change(zone, record, Change::Add).await?;
+            }
+            Ok(())
+        })
+    }
+
+    fn delete<'a>(&'a self, zone: &'a str, records: &'a [TxtRecord]) -> DnsFuture<'a> {
+        Box::pin(async move {
+            for record in records {
+                self.change(zone, record, Change::Remove).await?;
+            }
+            Ok(())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use serde_json::json;
+
+    use super::Desec;
+    use crate::{
+        DnsProvider,
+        testing::{Answer, Server, api, txt},
+    };
+
+    fn fake(values: &[&str]) -> Server {
+        let values: Vec<String> = values.iter().map(|value| (*value).to_owned()).collect();
+        let values = Mutex::new(values);
+        api(move |seen, _| {
+            assert_eq!(seen.header("authorization"), "Token tok");
+            let mut values = values.lock().unwrap();
+            match (&*seen.method, &*seen.path) {
+                ("GET", "/domains/a.test/") => Answer::new(200, json!({"minimum_ttl": 60})),
+                (
+                    "GET",
+                    "/domains/a.test/rrsets/_acme-challenge/TXT/" | "/domains/a.test/rrsets/@/TXT/",
+                ) if !values.is_empty() => {
+                    Answer::new(200, json!({"records": *values, "ttl": 7200}))
+                }
+                ("PUT", "/domains/a.test/rrsets/") => {
+                    let body = seen.json();
+                    *values = serde_json::from_value(body[0]["records"].clone()).unwrap();
+                    Answer::new(200, body)
+                }
+                _ => Answer::new(404, json!({"detail": "Not found."})),
+            }
+        })
+    }
+
+    fn provider(server: &Server) -> Desec {
+        Desec::new(&json!({"token": "tok"}), &server.url).unwrap()
+    }
+
+    fn written(server: &Server) -> Vec<serde_json::Value> {
+        let all = server.seen().into_iter().filter(|seen| seen.method == "PUT");
+        all.map(|seen| seen.json()[0].clone()).collect()
+    }
+
+    #[tokio::test]
+    async fn values_beside_ours_stay() {
+        let server = fake(&["\"one\""]);
+        let provider = provider(&server);
+        let ours = [txt("_acme-challenge", "ours"), txt("_acme-challenge", "one")];
+        provider.append("a.test", &ours).await.unwrap();
+        provider.delete("a.test", &ours[..1]).await.unwrap();
+        provider.delete("a.test", &ours[..1]).await.unwrap();
+        let set = |records| json!({"subname": "_acme-challenge", "type": "TXT", "ttl": 7200, "records": records});
+        assert_eq!(
+            written(&server),
+            [set(json!(["\"one\"", "\"ours\""])), set(json!(["\"one\""]))]
+        );
+    }
+
+    #[tokio::test]
+    async fn the_zone_itself_has_no_subname() {
+        let server = fake(&[]);
+        let provider = provider(&server);
+        provider.append("a.test", &[txt("@", "ours")]).await.unwrap();
+        provider.delete("a.test", &[txt("@", "ours")]).await.unwrap();
+        let set = |records| json!({"subname": "", "type": "TXT", "ttl": 60, "records": records});
+        let all = written(&server);
+        assert_eq!(all[0], set(json!(["\"ours\""])));
+        assert_eq!(all[1]["records"], json!([]));
+    }
+
+    #[tokio::test]
+    async fn refusals_are_told() {
+        let server = fake(&[]);
+        let error = provider(&server).append("b.test", &[txt("x", "y")]).await.unwrap_err();
+        assert!(error.to_string().starts_with("desec: no zone for b.test"), "{error}");
+        let server = api(|_, count| match count {
+            0 => Answer::new(429, json!({"detail": "throttled"})).header("retry-after", "0"),
+            _ => Answer::new(401, json!({"detail": "No such key: tok."})),
+        });
+        let error = provider(&server).append("b.test", &[txt("x", "y")]).await.unwrap_err();
+        assert_eq!(error.to_string(), "desec: HTTP 401: No such key: ***.");
+    }
+}

@@ -1,0 +1,400 @@
+//! `dns.providers.ovh`: zones at OVH.
+//!
+//! ```text
+//! dns ovh {
+//!     endpoint           <name or URL>
+//!     application_key    <key>
+//!     application_secret <secret>
+//!     consumer_key       <key>
+//! }
+//! ```
+//! JSON: the same fields. An empty one is taken from `OVH_ENDPOINT`, `OVH_APPLICATION_KEY`,
+//! `OVH_APPLICATION_SECRET` or `OVH_CONSUMER_KEY`. The keys need the rights GET, POST and DELETE on
+//! `/domain/zone/*`.
+
+use std::{
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+use bytes::Bytes;
+use caddis_config::ConfigError;
+use http::{HeaderName, HeaderValue, Method, Request};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+use tokio::sync::OnceCell;
+
+use crate::{
+    DnsError, DnsFuture, DnsProvider, Field, Provider, Syntax, TxtRecord,
+    api::{Api, Call, Reply, Secret, expand, is_absent, relative, ttl, unquote, zones},
+    aws::{encode, hex},
+};
+
+/// The module.
+pub static PROVIDER: Provider = Provider {
+    name: "ovh",
+    syntax: Syntax {
+        fields: &[
+            Field::text("endpoint"),
+            Field::text("application_key"),
+            Field::text("application_secret"),
+            Field::text("consumer_key"),
+        ],
+        ..Syntax::NONE
+    },
+    compile,
+};
+
+/// The names of OVH's APIs.
+const ENDPOINTS: [(&str, &str); 7] = [
+    ("ovh-eu", "https://eu.api.ovh.com/1.0"),
+    ("ovh-ca", "https://ca.api.ovh.com/1.0"),
+    ("ovh-us", "https://api.us.ovhcloud.com/1.0"),
+    ("kimsufi-eu", "https://eu.api.kimsufi.com/1.0"),
+    ("kimsufi-ca", "https://ca.api.kimsufi.com/1.0"),
+    ("soyoustart-eu", "https://eu.api.soyoustart.com/1.0"),
+    ("soyoustart-ca", "https://ca.api.soyoustart.com/1.0"),
+];
+/// The least that the API takes.
+const TTL: u64 = 60;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Config {
+    #[serde(default)]
+    endpoint: String,
+    #[serde(default)]
+    application_key: String,
+    #[serde(default)]
+    application_secret: String,
+    #[serde(default)]
+    consumer_key: String,
+}
+
+fn compile(json: &Value) -> Result<Arc<dyn DnsProvider>, ConfigError> {
+    let config: Config = caddis_config::decode(json.clone())?;
+    Ok(Arc::new(Ovh::new(config)?))
+}
+
+#[derive(Debug)]
+struct Ovh {
+    api: Api,
+    application_key: Secret,
+    application_secret: Secret,
+    consumer_key: Secret,
+    /// Seconds that the server's clock is ahead of ours.
+    ahead: OnceCell<i64>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Record {
+    #[serde(default)]
+    target: String,
+}
+
+impl Ovh {
+    fn new(config: Config) -> Result<Self, ConfigError> {
+        let secret = |text: &str, variable: &str| match text {
+            "" => Secret::new(&format!("{{env.{variable}}}")),
+            text => Secret::new(text),
+        };
+        let endpoint = match &*expand(&config.endpoint) {
+            "" => match &*expand("{env.OVH_ENDPOINT}") {
+                "" => "ovh-eu".to_owned(),
+                endpoint => endpoint.to_owned(),
+            },
+            endpoint => endpoint.to_owned(),
+        };
+        let base = ENDPOINTS.iter().find(|(name, _)| *name == endpoint);
+        let base = match base {
+            Some((_, url)) => (*url).to_owned(),
+            None if endpoint.contains("://") => endpoint,
+            None => {
+                let known = ENDPOINTS.map(|(name, _)| name).join(", ");
+                let text = format!("unknown endpoint '{endpoint}'; known: {known}, or a URL");
+                return Err(ConfigError::new("endpoint", text));
+            }
+        };
+        Ok(Self {
+            api: Api::new("ovh", base),
+            application_key: secret(&config.application_key, "OVH_APPLICATION_KEY"),
+            application_secret: secret(&config.application_secret, "OVH_APPLICATION_SECRET"),
+            consumer_key: secret(&config.consumer_key, "OVH_CONSUMER_KEY"),
+            ahead: OnceCell::new(),
+        })
+    }
+
+    fn call(&self, method: Method, path: impl Into<String>) -> Result<Call, DnsError> {
+        let key = self.api.required("application_key", &self.application_key)?;
+        let secret = self.api.required("application_secret", &self.application_secret)?;
+        let consumer = self.api.required("consumer_key", &self.consumer_key)?;
+        Call::new(method, path)
+            .hiding(secret)
+            .secret(HeaderName::from_static("x-ovh-application"), key)?
+            .secret(HeaderName::from_static("x-ovh-consumer"), consumer)
+    }
+
+    async fn send(&self, call: &Call) -> Result<Reply, DnsError> {
+        let clock = async || {
+            let theirs: i64 = self.api.json(&Call::new(Method::GET, "/auth/time")).await?;
+            Ok::<i64, DnsError>(theirs.saturating_sub(now()))
+        };
+        let ahead = *self.ahead.get_or_try_init(clock).await?;
+        let sign = |request: &mut Request<Bytes>| {
+            let at = now().saturating_add(ahead).to_string();
+            let signature = signature(
+                &self.application_secret,
+                &self.consumer_key,
+                request.method().as_str(),
+                &request.uri().to_string(),
+                request.body(),
+                &at,
+            );
+            for (name, value) in [("x-ovh-timestamp", at), ("x-ovh-signature", signature)] {
+                let value = HeaderValue::from_str(&value).map_err(|error| self.api.fail(error))?;
+                request.headers_mut().insert(name, value);
+            }
+            Ok(())
+        };
+        self.api.send_signed(call, sign).await
+    }
+
+    /// The answer's JSON; none where there is no such thing.
+    async fn get<T: DeserializeOwned>(&self, path: String) -> Result<Option<T>, DnsError> {
+        let call = self.call(Method::GET, path)?;
+        let reply = self.send(&call).await?;
+        if is_absent(&reply) {
+            return Ok(None);
+        }
+        if reply.status.is_success() {
+            self.api.read(&reply).map(Some)
+        } else {
+            Err(self.api.refused(&call, &reply))
+        }
+    }
+
+    async fn zone<'a>(&self, zone: &'a str) -> Result<&'a str, DnsError> {
+        for name in zones(zone) {
+            if self.get::<Value>(format!("/domain/zone/{}", encode(name))).await?.is_some() {
+                return Ok(name);
+            }
+        }
+        Err(self.api.no_zone(zone))
+    }
+
+    /// The ids of records with exactly this name and value.
+    async fn find(&self, home: &str, name: &str, value: &str) -> Result<Vec<u64>, DnsError> {
+        let path = format!(
+            "/domain/zone/{}/record?fieldType=TXT&subDomain={}",
+            encode(home),
+            encode(name)
+        );
+        let mut found = Vec::new();
+        for id in self.get::<Vec<u64>>(path).await?.unwrap_or_default() {
+            let path = format!("/domain/zone/{}/record/{id}", encode(home));
+            if let Some(record) = self.get::<Record>(path).await?
+                && unquote(&record.target) == value
+            {
+                found.push(id);
+            }
+        }
+        Ok(found)
+    }
+
+    fn name(&self, zone: &str, home: &str, record: &TxtRecord) -> Result<String, DnsError> {
+        let full = record.full_name(zone);
+        let name = relative(&full, home).ok_or_else(|| self.api.no_zone(&full))?;
+        Ok(if name == "@" { String::new() } else { name })
+    }
+
+    async fn done(&self, call: Call) -> Result<(), DnsError> {
+        let reply = self.send(&call).await?;
+        if reply.status.is_success() { Ok(()) } else { Err(self.api.refused(&call, &reply)) }
+    }
+
+    /// Changes are seen when the zone is written anew.
+    async fn refresh(&self, home: &str) -> Result<(), DnsError> {
+        let path = format!("/domain/zone/{}/refresh", encode(home));
+        self.done(self.call(Method::POST, path)?).await
+    }
+}
+
+fn now() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    i64::try_from(now).unwrap_or(i64::MAX)
+}
+
+/// The signature of a request: SHA-1 over secret, consumer key, method, URL, body and time.
+fn signature(
+    secret: &str,
+    consumer: &str,
+    method: &str,
+    url: &str,
+    body: &[u8],
+    at: &str,
+) -> String {
+    let mut text = format!("{secret}+{consumer}+{method}+{url}+").into_bytes();
+    text.extend(body);
+    text.push(b'+');
+    text.extend(at.as_bytes());
+    format!("$1${}", hex(digest(&SHA1_FOR_LEGACY_USE_ONLY, &text).as_ref()))
+}
+
+impl DnsProvider for Ovh {
+    fn append<'a>(&'a self, zone: &'a str, records: &'a [TxtRecord]) -> DnsFuture<'a> {
+        Box::pin(async move {
+            let home = self.zone(zone).await?;
+            for record in records {
+                let name = self.name(zone, home, record)?;
+                if !self.find(home, &name, &record.value).await?.is_empty() {
+                    continue;
+                }
+                let body = json!({
+                    "fieldType": "TXT",
+                    "subDomain": name,
+                    "target": record.value,
+                    "ttl": ttl(record, TTL, TTL),
+                });
+                let path = format!("/domain/zone/{}/record", encode(home));
+                self.done(self.call(Method::POST, path)?.json(&body)).await?;
+            }
+            self.refresh(home).await
+        })
+    }
+
+    fn delete<'a>(&'a self, zone: &'a str, records: &'a [TxtRecord]) -> DnsFuture<'a> {
+        Box::pin(async move {
+            let home = self.zone(zone).await?;
+            for record in records {
+                let name = self.name(zone, home, record)?;
+                for id in self.find(home, &name, &record.value).await? {
+                    let path = format!("/domain/zone/{}/record/{id}", encode(home));
+                    self.done(self.call(Method::DELETE, path)?).await?;
+                }
+            }
+            self.refresh(home).await
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use serde_json::{Value, json};
+
+    use super::{Config, Ovh, now, signature};
+    use crate::{
+        DnsProvider,
+        testing::{Answer, Server, api, txt},
+    };
+
+    /// The zone `a.test`; every signature is checked, by a clock an hour ahead.
+    fn fake(values: &[(u64, &str)]) -> Server {
+        let records: Vec<(u64, String)> =
+            values.iter().map(|(id, value)| (*id, (*value).to_owned())).collect();
+        let records = Mutex::new(records);
+        api(move |seen, _| {
+            if seen.path == "/auth/time" {
+                return Answer::new(200, now() + 3600);
+            }
+            let at = seen.header("x-ovh-timestamp");
+            assert!((at.parse::<i64>().unwrap() - now() - 3600).abs() < 60, "{at}");
+            let url = format!("http://{}{}", seen.header("host"), seen.path);
+            let want = signature("as", "ck", &seen.method, &url, seen.body.as_bytes(), at);
+            assert_eq!(seen.header("x-ovh-signature"), want);
+            assert_eq!(seen.header("x-ovh-application"), "ak");
+            let mut records = records.lock().unwrap();
+            let tail = seen.path.strip_prefix("/domain/zone/a.test");
+            match (&*seen.method, tail) {
+                ("GET", Some("")) => Answer::new(200, "{}"),
+                ("GET", Some("/record?fieldType=TXT&subDomain=_acme-challenge.sub")) => {
+                    let ids: Vec<u64> = records.iter().map(|record| record.0).collect();
+                    Answer::new(200, json!(ids))
+                }
+                ("GET", Some(path)) => {
+                    let id: u64 = path.strip_prefix("/record/").unwrap().parse().unwrap();
+                    let found = records.iter().find(|record| record.0 == id).unwrap();
+                    Answer::new(200, json!({"id": id, "target": found.1}))
+                }
+                ("POST", Some("/record")) => {
+                    let target = seen.json()["target"].as_str().unwrap().to_owned();
+                    records.push((9, format!("\"{target}\"")));
+                    Answer::new(200, json!({"id": 9}))
+                }
+                ("POST", Some("/refresh")) => Answer::new(200, Value::Null),
+                ("DELETE", Some(path)) => {
+                    let id: u64 = path.strip_prefix("/record/").unwrap().parse().unwrap();
+                    records.retain(|record| record.0 != id);
+                    Answer::new(200, Value::Null)
+                }
+                _ => Answer::new(404, json!({"message": "This service does not exist"})),
+            }
+        })
+    }
+
+    fn provider(server: &Server) -> Ovh {
+        let config = json!({
+            "endpoint": server.url,
+            "application_key": "ak",
+            "application_secret": "as",
+            "consumer_key": "ck",
+        });
+        Ovh::new(serde_json::from_value::<Config>(config).unwrap()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn values_beside_ours_stay() {
+        let server = fake(&[(1, "\"one\""), (2, "two")]);
+        let provider = provider(&server);
+        let ours = [txt("_acme-challenge", "ours"), txt("_acme-challenge", "one")];
+        provider.append("sub.a.test", &ours).await.unwrap();
+        provider.delete("sub.a.test", &ours[..1]).await.unwrap();
+        provider.delete("sub.a.test", &ours[..1]).await.unwrap();
+        let lines = server.lines();
+        let count = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
+        assert_eq!(count("POST /domain/zone/a.test/record"), 1);
+        assert_eq!(count("DELETE /domain/zone/a.test/record/9"), 1);
+        assert_eq!((count("DELETE"), count("refresh"), count("/auth/time")), (1, 3, 1));
+    }
+
+    #[tokio::test]
+    async fn refusals_are_told() {
+        let server = fake(&[]);
+        let error = provider(&server).append("b.test", &[txt("x", "y")]).await.unwrap_err();
+        assert!(error.to_string().starts_with("ovh: no zone for b.test"), "{error}");
+        let server = api(|_, count| match count {
+            0 => Answer::new(200, now()),
+            1 => Answer::new(429, "{}").header("retry-after", "0"),
+            _ => Answer::new(403, json!({"errorCode": "INVALID_KEY", "message": "Invalid ck"})),
+        });
+        let error = provider(&server).append("b.test", &[txt("x", "y")]).await.unwrap_err();
+        assert_eq!(error.to_string(), "ovh: HTTP 403: Invalid *** (INVALID_KEY)");
+    }
+
+    #[test]
+    fn endpoints_have_names() {
+        let with = |endpoint: &str| {
+            let config = json!({"endpoint": endpoint});
+            Ovh::new(serde_json::from_value(config).unwrap())
+        };
+        assert_eq!(with("ovh-ca").unwrap().api.base(), "https://ca.api.ovh.com/1.0");
+        let error = with("ovh-mars").unwrap_err().to_string();
+        assert!(error.starts_with("endpoint: unknown endpoint 'ovh-mars'"), "{error}");
+    }
+
+    /// The example of OVH's guide to its API.
+    #[test]
+    fn signatures() {
+        let text = signature(
+            "EXEgWIz07P0HYwtQDs7cNIqCiQaWSuHF",
+            "MtSwSrPpNjqfVSmJhLbPyr2i45lSwPU1",
+            "GET",
+            "https://eu.api.ovh.com/1.0/domains/",
+            b"",
+            "1366560945",
+        );
+        assert_eq!(text, "$1$d3705e8afb27a0d2970a322b96550abfc67bb798");
+    }
+}

@@ -1,0 +1,262 @@
+//! `dns.providers.porkbun`: domains at Porkbun.
+//!
+//! ```text
+//! dns porkbun {
+//!     api_key        <key>
+//!     api_secret_key <key>
+//! }
+//! ```
+//! JSON: `{"name": "porkbun", "api_key": "…", "api_secret_key": "…"}`. The domain's "API access"
+//! has to be on.
+
+use std::sync::Arc;
+
+use caddis_config::ConfigError;
+use http::{Method, StatusCode};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::{
+    DnsError, DnsFuture, DnsProvider, Field, Provider, Syntax, TxtRecord,
+    api::{Api, Call, Reply, Secret, relative, ttl, unquote, zones},
+    aws::encode,
+    syntax::demand,
+};
+
+/// The module.
+pub static PROVIDER: Provider = Provider {
+    name: "porkbun",
+    syntax: Syntax {
+        fields: &[Field::text("api_key"), Field::text("api_secret_key")],
+        check: |json| {
+            demand(
+                json,
+                &[("api_key", "No api_key set"), ("api_secret_key", "No api_secret_key set")],
+            )
+        },
+        ..Syntax::NONE
+    },
+    compile,
+};
+
+const API: &str = "https://api.porkbun.com/api/json/v3";
+/// The least that the API takes.
+const TTL: u64 = 600;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Config {
+    #[serde(default)]
+    api_key: String,
+    #[serde(default)]
+    api_secret_key: String,
+}
+
+fn compile(json: &Value) -> Result<Arc<dyn DnsProvider>, ConfigError> {
+    Ok(Arc::new(Porkbun::new(json, API)?))
+}
+
+#[derive(Debug)]
+struct Porkbun {
+    api: Api,
+    key: Secret,
+    secret: Secret,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Answer {
+    #[serde(default)]
+    status: String,
+    #[serde(default)]
+    message: String,
+    #[serde(default)]
+    records: Vec<Record>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Record {
+    id: Value,
+    #[serde(default)]
+    content: String,
+}
+
+impl Porkbun {
+    fn new(json: &Value, base: &str) -> Result<Self, ConfigError> {
+        let config: Config = caddis_config::decode(json.clone())?;
+        Ok(Self {
+            api: Api::new("porkbun", base),
+            key: Secret::trimmed(&config.api_key),
+            secret: Secret::trimmed(&config.api_secret_key),
+        })
+    }
+
+    /// Every call is a POST with the keys in its body.
+    fn call(&self, path: String, mut body: Value) -> Result<Call, DnsError> {
+        let key = self.api.required("api_key", &self.key)?;
+        let secret = self.api.required("api_secret_key", &self.secret)?;
+        if let Some(body) = body.as_object_mut() {
+            body.insert("apikey".into(), key.into());
+            body.insert("secretapikey".into(), secret.into());
+        }
+        Ok(Call::new(Method::POST, path).hiding(key).hiding(secret).json(&body))
+    }
+
+    /// The API says "ERROR" with several statuses, even 200.
+    fn judge(&self, call: &Call, reply: &Reply) -> Result<Answer, DnsError> {
+        match serde_json::from_slice::<Answer>(&reply.body) {
+            Ok(answer) if reply.status.is_success() && answer.status == "SUCCESS" => Ok(answer),
+            _ => Err(self.api.refused(call, reply)),
+        }
+    }
+
+    /// The domain that a zone lies in, and the records of this name and value.
+    async fn find<'a>(
+        &self,
+        zone: &'a str,
+        record: &TxtRecord,
+    ) -> Result<(&'a str, String, Vec<Record>), DnsError> {
+        let full = record.full_name(zone);
+        for home in zones(zone) {
+            let Some(name) = relative(&full, home) else { continue };
+            let name = if name == "@" { String::new() } else { name };
+            let tail = if name.is_empty() { String::new() } else { format!("/{}", encode(&name)) };
+            let path = format!("/dns/retrieveByNameType/{}/TXT{tail}", encode(home));
+            let call = self.call(path, json!({}))?;
+            let reply = self.api.send(&call).await?;
+            let said: Answer = serde_json::from_slice(&reply.body).unwrap_or_default();
+            let unknown = matches!(reply.status, StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND)
+                || reply.status.is_success();
+            if unknown && said.status == "ERROR" && said.message.contains("nvalid domain") {
+                continue;
+            }
+            let mut found = self.judge(&call, &reply)?.records;
+            found.retain(|old| unquote(&old.content) == record.value);
+            return Ok((home, name, found));
+        }
+        Err(self.api.no_zone(zone))
+    }
+}
+
+impl DnsProvider for Porkbun {
+    fn append<'a>(&'a self, zone: &'a str, records: &'a [TxtRecord]) -> DnsFuture<'a> {
+        Box::pin(async move {
+            for record in records {
+                let (home, name, found) = self.find(zone, record).await?;
+                if !found.is_empty() {
+                    continue;
+                }
+                let body = json!({
+                    "type": "TXT",
+                    "name": name,
+                    "content": record.value,
+                    "ttl": ttl(record, TTL, TTL).to_string(),
+                });
+                let call = self.call(format!("/dns/create/{}", encode(home)), body)?;
+                self.judge(&call, &self.api.send(&call).await?)?;
+            }
+            Ok(())
+        })
+    }
+
+    fn delete<'a>(&'a self, zone: &'a str, records: &'a [TxtRecord]) -> DnsFuture<'a> {
+        Box::pin(async move {
+            for record in records {
+                let (home, _, found) = self.find(zone, record).await?;
+                for old in found {
+                    let id = match old.id {
+                        Value::String(id) => id,
+                        id => id.to_string(),
+                    };
+                    let path = format!("/dns/delete/{}/{}", encode(home), encode(&id));
+                    let call = self.call(path, json!({}))?;
+                    self.judge(&call, &self.api.send(&call).await?)?;
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use serde_json::{Value, json};
+
+    use super::Porkbun;
+    use crate::{
+        DnsProvider,
+        testing::{Answer, Server, api, txt},
+    };
+
+    fn fake(values: &[(&str, &str)]) -> Server {
+        let records: Vec<(String, String)> =
+            values.iter().map(|(id, value)| ((*id).into(), (*value).into())).collect();
+        let records = Mutex::new(records);
+        api(move |seen, _| {
+            let mut records = records.lock().unwrap();
+            let body = seen.json();
+            assert_eq!((&body["apikey"], &body["secretapikey"]), (&json!("pk"), &json!("sk")));
+            let success = Answer::new(200, json!({"status": "SUCCESS"}));
+            match &*seen.path {
+                "/dns/retrieveByNameType/a.test/TXT/_acme-challenge.sub" => {
+                    let all: Vec<Value> = records
+                        .iter()
+                        .map(|(id, value)| json!({"id": id, "content": value}))
+                        .collect();
+                    Answer::new(200, json!({"status": "SUCCESS", "records": all}))
+                }
+                "/dns/create/a.test" => {
+                    assert_eq!(body["name"], "_acme-challenge.sub");
+                    assert_eq!(body["ttl"], "600");
+                    records.push(("9".into(), body["content"].as_str().unwrap().into()));
+                    success
+                }
+                path if path.starts_with("/dns/delete/a.test/") => {
+                    let id = path.rsplit_once('/').unwrap().1;
+                    records.retain(|record| record.0 != id);
+                    success
+                }
+                _ => Answer::new(400, json!({"status": "ERROR", "message": "Invalid domain."})),
+            }
+        })
+    }
+
+    fn provider(server: &Server) -> Porkbun {
+        let json = json!({"api_key": " pk", "api_secret_key": "sk\n"});
+        Porkbun::new(&json, &server.url).unwrap()
+    }
+
+    #[tokio::test]
+    async fn values_beside_ours_stay() {
+        let server = fake(&[("1", "one"), ("2", "two")]);
+        let provider = provider(&server);
+        let ours = [txt("_acme-challenge", "ours"), txt("_acme-challenge", "two")];
+        provider.append("sub.a.test", &ours).await.unwrap();
+        provider.delete("sub.a.test", &ours[..1]).await.unwrap();
+        provider.delete("sub.a.test", &ours[..1]).await.unwrap();
+        let lines = server.lines();
+        let count = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
+        assert_eq!((count("/create/"), count("/delete/")), (1, 1));
+        assert!(lines.contains(&"POST /dns/delete/a.test/9".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn refusals_are_told() {
+        let server = fake(&[]);
+        let error = provider(&server).append("b.test", &[txt("x", "y")]).await.unwrap_err();
+        assert!(error.to_string().starts_with("porkbun: no zone for b.test"), "{error}");
+        for status in [200, 403] {
+            let server = api(move |_, count| match count {
+                0 => Answer::new(429, "{}").header("retry-after", "0"),
+                _ => Answer::new(
+                    status,
+                    json!({"status": "ERROR", "message": "Invalid API key. (002) sk"}),
+                ),
+            });
+            let error = provider(&server).append("b.test", &[txt("x", "y")]).await.unwrap_err();
+            let want = format!("porkbun: HTTP {status}: Invalid API key. (002) ***");
+            assert_eq!(error.to_string(), want);
+        }
+    }
+}

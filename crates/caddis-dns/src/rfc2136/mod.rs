@@ -1,0 +1,484 @@
+//! `dns.providers.rfc2136`: any name server that takes dynamic updates (RFC 2136) signed with a
+//! shared key (TSIG, RFC 8945), such as BIND, Knot or PowerDNS.
+//!
+//! ```text
+//! dns rfc2136 {
+//!     key_name <name>
+//!     key_alg  <hmac-sha256>
+//!     key      <base64>
+//!     server   <host>[:<port>]
+//! }
+//! ```
+//! JSON: the same fields. Algorithms: hmac-sha1, -sha224, -sha256, -sha384, -sha512. The server
+//! gets updates over UDP, and over TCP where it does not answer there. Without a time to live of
+//! its own a record has one minute.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use aws_lc_rs::hmac;
+use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD, Engine};
+use caddis_config::ConfigError;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::{
+    DnsError, DnsFuture, DnsProvider, Field, Provider, Syntax, TxtRecord,
+    api::{expand, ttl, zones},
+    query::{Reader, SOA, TXT, over_tcp, over_udp, resolvers, write_name},
+    syntax::demand,
+};
+
+/// The module.
+pub static PROVIDER: Provider = Provider {
+    name: "rfc2136",
+    syntax: Syntax {
+        fields: &[
+            Field::text("key_name"),
+            Field::text("key_alg"),
+            Field::text("key"),
+            Field::text("server"),
+        ],
+        check: |json| {
+            demand(
+                json,
+                &[
+                    ("key", "rfc2136: missing key"),
+                    ("key_name", "rfc2136: missing key_name"),
+                    ("key_alg", "rfc2136: missing key_alg"),
+                    ("server", "rfc2136: missing server"),
+                ],
+            )
+        },
+        ..Syntax::NONE
+    },
+    compile,
+};
+
+const TTL: u64 = 60;
+/// How long the server may take over UDP; two tries.
+const UDP_TIMEOUT: Duration = Duration::from_secs(3);
+const TCP_TIMEOUT: Duration = Duration::from_secs(15);
+/// Seconds that the clocks may differ (RFC 8945 §10).
+const FUDGE: u16 = 300;
+/// Opcode UPDATE in the flags (RFC 2136 §2.2).
+const UPDATE: u16 = 5 << 11;
+const IN: u16 = 1;
+const NONE: u16 = 254;
+const ANY: u16 = 255;
+const TSIG: u16 = 250;
+const NOTAUTH: u16 = 9;
+const NOTZONE: u16 = 10;
+
+const ALGORITHMS: [(&str, hmac::Algorithm); 5] = [
+    ("hmac-sha1", hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY),
+    ("hmac-sha224", hmac::HMAC_SHA224),
+    ("hmac-sha256", hmac::HMAC_SHA256),
+    ("hmac-sha384", hmac::HMAC_SHA384),
+    ("hmac-sha512", hmac::HMAC_SHA512),
+];
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Config {
+    #[serde(default)]
+    key_name: String,
+    #[serde(default)]
+    key_alg: String,
+    #[serde(default)]
+    key: String,
+    #[serde(default)]
+    server: String,
+}
+
+fn compile(json: &Value) -> Result<Arc<dyn DnsProvider>, ConfigError> {
+    Ok(Arc::new(Rfc2136::new(json)?))
+}
+
+#[derive(Debug)]
+struct Rfc2136 {
+    /// Lower case, without the final dot.
+    key_name: String,
+    algorithm: &'static str,
+    /// None where the key is an empty placeholder.
+    key: Option<hmac::Key>,
+    server: String,
+}
+
+impl Rfc2136 {
+    fn new(json: &Value) -> Result<Self, ConfigError> {
+        let config: Config = caddis_config::decode(json.clone())?;
+        let name = expand(&config.key_alg).to_lowercase();
+        let name = name.trim_end_matches('.');
+        let algorithm = ALGORITHMS.iter().find(|(known, _)| *known == name);
+        let (algorithm, hmac) = algorithm.ok_or_else(|| {
+            let known = ALGORITHMS.map(|(name, _)| name).join(", ");
+            ConfigError::new("key_alg", format!("unknown algorithm '{name}'; known: {known}"))
+        })?;
+        let key: String =
+            expand(&config.key).chars().filter(|c| !c.is_ascii_whitespace()).collect();
+        let key = BASE64_STANDARD.decode(&key).or_else(|_| BASE64_STANDARD_NO_PAD.decode(&key));
+        let key = key.map_err(|_| ConfigError::new("key", "the key is not base64"))?;
+        let server = expand(&config.server);
+        Ok(Self {
+            key_name: expand(&config.key_name).trim_end_matches('.').to_lowercase(),
+            algorithm,
+            key: (!key.is_empty()).then(|| hmac::Key::new(*hmac, &key)),
+            server: match server.trim() {
+                "" => String::new(),
+                server => resolvers(&[server.to_owned()]).swap_remove(0),
+            },
+        })
+    }
+
+    async fn change(
+        &self,
+        zone: &str,
+        records: &[TxtRecord],
+        update: Update,
+    ) -> Result<(), DnsError> {
+        let empty = [("key_name", &self.key_name), ("server", &self.server)];
+        let empty = empty.iter().find(|(_, value)| value.is_empty()).map(|(field, _)| *field);
+        let (Some(key), None) = (&self.key, empty) else {
+            let field = empty.unwrap_or("key");
+            return Err(self.fail(format_args!(
+                "{field} is empty; if it is a placeholder, is its variable set?"
+            )));
+        };
+        let signer = Signer { name: &self.key_name, algorithm: self.algorithm, key };
+        let mut last = self.fail("no zone");
+        // The server may keep the names in another zone than the one that resolvers told.
+        for home in zones(zone) {
+            let message = message(home, zone, records, update)?;
+            match self.ask(&signer, &message).await? {
+                (0, _) => return Ok(()),
+                (code @ (NOTAUTH | NOTZONE), error) => {
+                    last = self.refused(code, error, home);
+                    if error != 0 {
+                        break;
+                    }
+                }
+                (code, error) => return Err(self.refused(code, error, home)),
+            }
+        }
+        Err(last)
+    }
+
+    /// Sends a message; the answer's code, and that of its signature.
+    async fn ask(&self, signer: &Signer<'_>, message: &[u8]) -> Result<(u16, u16), DnsError> {
+        let fail = |error: &dyn std::fmt::Display| self.fail(error);
+        let (signed, mac) = signer.sign(message, now())?;
+        for _ in 0..2 {
+            match tokio::time::timeout(UDP_TIMEOUT, over_udp(&self.server, &signed)).await {
+                Ok(Ok(answer)) => match signer.verify(&answer, &signed, &mac, now()) {
+                    Ok(Verdict::Truncated) => break,
+                    Ok(Verdict::Code(code, error)) => return Ok((code, error)),
+                    Err(reason) => return Err(fail(&reason)),
+                },
+                // Nobody there, or only behind TCP.
+                Ok(Err(_)) => break,
+                Err(_) => {}
+            }
+        }
+        let asked = tokio::time::timeout(TCP_TIMEOUT, over_tcp(&self.server, &signed)).await;
+        let answer = asked.map_err(|_| fail(&"i/o timeout"))?.map_err(|error| fail(&error))?;
+        match signer.verify(&answer, &signed, &mac, now()) {
+            Ok(Verdict::Code(code, error)) => Ok((code, error)),
+            Ok(Verdict::Truncated) => Err(fail(&"truncated answer over TCP")),
+            Err(reason) => Err(fail(&reason)),
+        }
+    }
+
+    fn refused(&self, code: u16, error: u16, zone: &str) -> DnsError {
+        let name = &self.key_name;
+        match error {
+            16 => self.fail(format_args!("BADSIG: the server has another key by the name {name}")),
+            17 => self.fail(format_args!(
+                "BADKEY: the server knows no key {name} with {}",
+                self.algorithm
+            )),
+            18 => self.fail("BADTIME: the clocks of this machine and the server differ"),
+            22 => self.fail("BADTRUNC: the server wants another length of signature"),
+            _ => self.fail(format_args!("{}, zone {zone}", code_name(code))),
+        }
+    }
+
+    fn fail(&self, text: impl std::fmt::Display) -> DnsError {
+        DnsError(format!("rfc2136: {}: {text}", self.server))
+    }
+}
+
+/// Response codes in words.
+fn code_name(code: u16) -> String {
+    match code {
+        1 => "FORMERR: the server cannot read the update".into(),
+        2 => "SERVFAIL: the server failed".into(),
+        3 => "NXDOMAIN: no such name".into(),
+        4 => "NOTIMP: the server takes no updates".into(),
+        5 => "REFUSED: the key may not update this name".into(),
+        9 => "NOTAUTH: the server does not keep this zone, or refuses the key".into(),
+        10 => "NOTZONE: the name lies outside the zone".into(),
+        code => format!("response code {code}"),
+    }
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Update {
+    Add,
+    Delete,
+}
+
+/// An update without signature (RFC 2136 §2): records are given relative to `zone`, and changed in
+/// `home`.
+fn message(
+    home: &str,
+    zone: &str,
+    records: &[TxtRecord],
+    update: Update,
+) -> Result<Vec<u8>, DnsError> {
+    let count = u16::try_from(records.len()).map_err(|_| DnsError::new("too many records"))?;
+    let mut out = Vec::with_capacity(256);
+    out.extend(fastrand::u16(..).to_be_bytes());
+    for word in [UPDATE, 1, 0, count, 0] {
+        out.extend(word.to_be_bytes());
+    }
+    write_name(&mut out, home)?;
+    out.extend([SOA.to_be_bytes(), IN.to_be_bytes()].concat());
+    for record in records {
+        write_name(&mut out, &record.full_name(zone))?;
+        out.extend(TXT.to_be_bytes());
+        // To add (§2.5.1), or to delete exactly this one of a set (§2.5.4).
+        let (class, ttl) = match update {
+            Update::Add => (IN, u32::try_from(ttl(record, TTL, 0)).unwrap_or(u32::MAX >> 1)),
+            Update::Delete => (NONE, 0),
+        };
+        out.extend(class.to_be_bytes());
+        out.extend(ttl.to_be_bytes());
+        let mut data = Vec::with_capacity(record.value.len() + 1);
+        if record.value.is_empty() {
+            data.push(0);
+        }
+        for part in record.value.as_bytes().chunks(255) {
+            data.push(u8::try_from(part.len()).unwrap_or(u8::MAX));
+            data.extend(part);
+        }
+        let length = u16::try_from(data.len()).map_err(|_| DnsError::new("text too long"))?;
+        out.extend(length.to_be_bytes());
+        out.extend(data);
+    }
+    Ok(out)
+}
+
+/// A key that signs messages and checks their answers (RFC 8945).
+struct Signer<'a> {
+    name: &'a str,
+    algorithm: &'a str,
+    key: &'a hmac::Key,
+}
+
+/// What an answer is.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    /// The answer's code, and that of its signature.
+    Code(u16, u16),
+    /// It did not fit.
+    Truncated,
+}
+
+/// The record that carries a signature (RFC 8945 §4.2).
+struct Signature {
+    /// Where it begins in the message.
+    start: usize,
+    key_name: String,
+    algorithm: String,
+    time: u64,
+    fudge: u16,
+    mac: Vec<u8>,
+    original_id: u16,
+    error: u16,
+    other: Vec<u8>,
+}
+
+impl Signer<'_> {
+    /// What is signed beside the message (§4.3.3).
+    fn variables(
+        &self,
+        time: u64,
+        fudge: u16,
+        error: u16,
+        other: &[u8],
+    ) -> Result<Vec<u8>, DnsError> {
+        let mut out = Vec::with_capacity(64 + other.len());
+        write_name(&mut out, self.name)?;
+        out.extend(ANY.to_be_bytes());
+        out.extend(0_u32.to_be_bytes());
+        write_name(&mut out, self.algorithm)?;
+        out.extend(time.to_be_bytes().into_iter().skip(2));
+        out.extend(fudge.to_be_bytes());
+        out.extend(error.to_be_bytes());
+        out.extend(u16::try_from(other.len()).unwrap_or(u16::MAX).to_be_bytes());
+        out.extend(other);
+        Ok(out)
+    }
+
+    /// A message with its signature, and the signature's code.
+    fn sign(&self, message: &[u8], time: u64) -> Result<(Vec<u8>, Vec<u8>), DnsError> {
+        let mut context = hmac::Context::with_key(self.key);
+        context.update(message);
+        context.update(&self.variables(time, FUDGE, 0, &[])?);
+        let mac = context.sign().as_ref().to_vec();
+        let id = message.get(..2).unwrap_or_default();
+        let mut out = message.to_vec();
+        // One additional record more.
+        let additional = Reader { message, at: 10 }.u16().unwrap_or(0) + 1;
+        out.splice(10..12, additional.to_be_bytes());
+        write_name(&mut out, self.name)?;
+        out.extend([TSIG.to_be_bytes(), ANY.to_be_bytes()].concat());
+        out.extend(0_u32.to_be_bytes());
+        let mut data = Vec::with_capacity(128);
+        write_name(&mut data, self.algorithm)?;
+        data.extend(time.to_be_bytes().into_iter().skip(2));
+        data.extend(FUDGE.to_be_bytes());
+        data.extend(u16::try_from(mac.len()).unwrap_or(0).to_be_bytes());
+        data.extend(&mac);
+        data.extend(id);
+        data.extend([0; 4]);
+        out.extend(u16::try_from(data.len()).unwrap_or(0).to_be_bytes());
+        out.extend(data);
+        Ok((out, mac))
+    }
+
+    /// Checks an answer to `asked`, whose signature had the code `mac`.
+    ///
+    /// Only a refusal may come without a signature: a server that does not know the key cannot make
+    /// one (§5.3.2).
+    fn verify(
+        &self,
+        answer: &[u8],
+        asked: &[u8],
+        mac: &[u8],
+        time: u64,
+    ) -> Result<Verdict, DnsError> {
+        let malformed = || DnsError::new("malformed answer");
+        let mut head = Reader { message: answer, at: 0 };
+        let id = head.u16().ok_or_else(malformed)?;
+        let flags = head.u16().ok_or_else(malformed)?;
+        let ours = Reader { message: asked, at: 0 }.u16();
+        if Some(id) != ours || flags & 0x8000 == 0 || flags & 0x7800 != UPDATE {
+            return Err(DnsError::new("an answer to something else"));
+        }
+        if flags & 0x0200 != 0 {
+            return Ok(Verdict::Truncated);
+        }
+        let code = flags & 15;
+        let signature = signature(answer).ok_or_else(malformed)?;
+        let unsigned = |signature: Option<Signature>| match code {
+            0 => Err(DnsError::new("the answer is not signed")),
+            code => Ok(Verdict::Code(code, signature.map_or(0, |signature| signature.error))),
+        };
+        let Some(found) = signature else { return unsigned(None) };
+        if found.mac.is_empty() {
+            return unsigned(Some(found));
+        }
+        if found.key_name != self.name || found.algorithm != self.algorithm {
+            return Err(DnsError::new("the answer is signed with another key"));
+        }
+        // As it was before it was signed: its own id, one record less (§5.3).
+        let mut bare = answer.get(..found.start).ok_or_else(malformed)?.to_vec();
+        let additional = Reader { message: answer, at: 10 }.u16().unwrap_or(0);
+        bare.splice(..2, found.original_id.to_be_bytes());
+        bare.splice(10..12, additional.saturating_sub(1).to_be_bytes());
+        let mut signed = Vec::with_capacity(bare.len() + 256);
+        signed.extend(u16::try_from(mac.len()).unwrap_or(0).to_be_bytes());
+        signed.extend(mac);
+        signed.extend(bare);
+        signed.extend(self.variables(found.time, found.fudge, found.error, &found.other)?);
+        hmac::verify(self.key, &signed, &found.mac)
+            .map_err(|_| DnsError::new("the answer's signature is wrong"))?;
+        // A server whose clock differs says so with its own time in the other data.
+        if found.error == 0 && found.time.abs_diff(time) > u64::from(found.fudge) {
+            return Err(DnsError::new("the answer's signature is too old or too new"));
+        }
+        Ok(Verdict::Code(code, found.error))
+    }
+}
+
+/// The signature of a message; it is the last record. The outer `None`: the message is broken.
+fn signature(message: &[u8]) -> Option<Option<Signature>> {
+    let mut reader = Reader { message, at: 4 };
+    let mut counts = [0; 4];
+    for count in &mut counts {
+        *count = reader.u16()?;
+    }
+    for _ in 0..counts[0] {
+        reader.name()?;
+        reader.at += 4;
+    }
+    let records = counts[1..].iter().map(|count| u32::from(*count)).sum::<u32>();
+    for left in (0..records).rev() {
+        let start = reader.at;
+        let key_name = reader.name()?;
+        let kind = reader.u16()?;
+        reader.at += 6;
+        let length = usize::from(reader.u16()?);
+        let end = reader.at + length;
+        message.get(reader.at..end)?;
+        if kind == TSIG {
+            // Anywhere but at the end it is an error (§5.1).
+            if left > 0 {
+                return None;
+            }
+            let algorithm = reader.name()?;
+            let time = [reader.u16()?, reader.u16()?, reader.u16()?];
+            let time = time.into_iter().fold(0, |time, word| time << 16 | u64::from(word));
+            let fudge = reader.u16()?;
+            let mac = take(&mut reader)?;
+            let original_id = reader.u16()?;
+            let error = reader.u16()?;
+            let other = take(&mut reader)?;
+            if reader.at != end {
+                return None;
+            }
+            return Some(Some(Signature {
+                start,
+                key_name,
+                algorithm,
+                time,
+                fudge,
+                mac,
+                original_id,
+                error,
+                other,
+            }));
+        }
+        reader.at = end;
+    }
+    Some(None)
+}
+
+/// Bytes behind their length.
+fn take(reader: &mut Reader<'_>) -> Option<Vec<u8>> {
+    let length = usize::from(reader.u16()?);
+    let bytes = reader.message.get(reader.at..reader.at + length)?.to_vec();
+    reader.at += length;
+    Some(bytes)
+}
+
+impl DnsProvider for Rfc2136 {
+    fn append<'a>(&'a self, zone: &'a str, records: &'a [TxtRecord]) -> DnsFuture<'a> {
+        Box::pin(self.change(zone, records, Update::Add))
+    }
+
+    fn delete<'a>(&'a self, zone: &'a str, records: &'a [TxtRecord]) -> DnsFuture<'a> {
+        Box::pin(self.change(zone, records, Update::Delete))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,597 @@
+//! `dns.providers.route53`: hosted zones of Amazon Route 53.
+//!
+//! ```text
+//! dns route53 {
+//!     region                      <region>
+//!     profile                     <profile>
+//!     access_key_id               <id>
+//!     secret_access_key           <key>
+//!     session_token               <token>
+//!     max_retries                 <number>
+//!     route53_max_wait            <duration>
+//!     wait_for_route53_sync       <bool>
+//!     skip_route53_sync_on_delete <bool>
+//!     hosted_zone_id              <id>
+//!     debug_logging               <bool>
+//! }
+//! ```
+//! JSON: the same fields, the duration in nanoseconds. Without keys, credentials come from the
+//! environment or the file of shared credentials ([`crate::aws::CredentialSources`]). Needed are
+//! route53:ListHostedZonesByName, ListResourceRecordSets, ChangeResourceRecordSets and, to wait,
+//! GetChange.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use caddis_config::ConfigError;
+use http::{Method, Request};
+use roxmltree::{Document, Node};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use tokio::{sync::Mutex, time::Instant};
+
+use crate::{
+    DnsError, DnsFuture, DnsProvider, Field, FieldKind, Provider, Syntax, TxtRecord,
+    api::{Api, Call, Change, Reply, expand, ttl, zones},
+    aws::{CredentialSources, Credentials, PathRule, Signer, encode, payload_hash},
+};
+
+/// The module.
+pub static PROVIDER: Provider = Provider {
+    name: "route53",
+    syntax: Syntax {
+        argument: None,
+        fields: &[
+            Field::text("region"),
+            Field::text("profile").named(&["profile", "aws_profile"]),
+            Field::text("access_key_id"),
+            Field::text("secret_access_key"),
+            Field::text("session_token").named(&["session_token", "token"]),
+            Field::new("max_retries", FieldKind::Int),
+            Field::new("route53_max_wait", FieldKind::Duration)
+                .named(&["route53_max_wait", "max_wait_dur"]),
+            Field::new("wait_for_route53_sync", FieldKind::Bool)
+                .named(&["wait_for_route53_sync", "wait_for_propagation"]),
+            Field::new("skip_route53_sync_on_delete", FieldKind::Bool),
+            Field::text("hosted_zone_id"),
+            Field::new("debug_logging", FieldKind::Bool),
+        ],
+        defaults: || {
+            let region = std::env::var("AWS_REGION").ok().filter(|region| !region.is_empty());
+            let region = region.unwrap_or_else(|| "us-east-1".to_owned());
+            let skip = ("skip_route53_sync_on_delete".to_owned(), Value::Bool(true));
+            Map::from_iter([("region".to_owned(), region.into()), skip])
+        },
+        ..Syntax::NONE
+    },
+    compile,
+};
+
+const VERSION: &str = "/2013-04-01";
+const TTL: u64 = 300;
+const MAX_WAIT: Duration = Duration::from_secs(60);
+const RETRIES: u32 = 5;
+/// Refusals that stand for "not now", though their status is 400.
+const BUSY: [&str; 3] = ["Throttling", "ThrottlingException", "PriorRequestNotComplete"];
+/// All values of a name are written at once, so two writers take turns.
+static WRITING: Mutex<()> = Mutex::const_new(());
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Config {
+    #[serde(default)]
+    region: String,
+    #[serde(default)]
+    profile: String,
+    #[serde(default)]
+    access_key_id: String,
+    #[serde(default)]
+    secret_access_key: String,
+    #[serde(default)]
+    session_token: String,
+    #[serde(default)]
+    max_retries: i64,
+    #[serde(default)]
+    route53_max_wait: i64,
+    #[serde(default)]
+    wait_for_route53_sync: bool,
+    #[serde(default)]
+    skip_route53_sync_on_delete: bool,
+    #[serde(default)]
+    hosted_zone_id: String,
+    /// What it would log is logged at level debug anyway.
+    #[serde(default, rename = "debug_logging")]
+    _debug_logging: bool,
+}
+
+fn compile(json: &Value) -> Result<Arc<dyn DnsProvider>, ConfigError> {
+    Ok(Arc::new(Route53::new(json, None)?))
+}
+
+#[derive(Debug)]
+struct Route53 {
+    api: Api,
+    attempts: u32,
+    /// Of the signature; the service is one for all regions of a partition.
+    region: &'static str,
+    credentials: CredentialSources,
+    max_wait: Duration,
+    wait: bool,
+    wait_on_delete: bool,
+    hosted_zone_id: String,
+    poll: Duration,
+}
+
+/// The values of a name, as the API writes them.
+#[derive(Debug, Default)]
+struct RecordSet {
+    ttl: u64,
+    values: Vec<String>,
+}
+
+impl Route53 {
+    fn new(json: &Value, base: Option<&str>) -> Result<Self, ConfigError> {
+        let config: Config = caddis_config::decode(json.clone())?;
+        let region = expand(&config.region);
+        let (url, region) = if region.starts_with("cn-") {
+            ("https://api.route53.cn", "cn-northwest-1")
+        } else if region.starts_with("us-gov-") {
+            ("https://route53.us-gov.amazonaws.com", "us-gov-west-1")
+        } else {
+            ("https://route53.amazonaws.com", "us-east-1")
+        };
+        let attempts = u32::try_from(config.max_retries).ok().filter(|retries| *retries > 0);
+        let attempts = attempts.unwrap_or(RETRIES);
+        let wait = u64::try_from(config.route53_max_wait).ok().filter(|nanos| *nanos > 0);
+        let fixed = Credentials {
+            access_key_id: expand(&config.access_key_id),
+            secret_access_key: expand(&config.secret_access_key),
+            session_token: expand(&config.session_token),
+        };
+        let id = expand(&config.hosted_zone_id);
+        Ok(Self {
+            api: Api::new("route53", base.unwrap_or(url)).attempts(attempts),
+            attempts,
+            region,
+            credentials: CredentialSources { fixed: Some(fixed), profile: expand(&config.profile) },
+            max_wait: wait.map_or(MAX_WAIT, Duration::from_nanos),
+            wait: config.wait_for_route53_sync,
+            wait_on_delete: config.wait_for_route53_sync && !config.skip_route53_sync_on_delete,
+            hosted_zone_id: id.strip_prefix("/hostedzone/").unwrap_or(&id).to_owned(),
+            poll: Duration::from_secs(2),
+        })
+    }
+
+    async fn credentials(&self) -> Result<Credentials, DnsError> {
+        let sources = self.credentials.clone();
+        let found = tokio::task::spawn_blocking(move || sources.find()).await;
+        found.map_err(|error| self.api.fail(error))?.map_err(|error| self.api.fail(error))
+    }
+
+    /// The text of a successful answer.
+    async fn send(&self, credentials: &Credentials, call: Call) -> Result<String, DnsError> {
+        let signer = Signer {
+            credentials,
+            region: self.region,
+            service: "route53",
+            paths: PathRule::Normalized,
+        };
+        let call = call.hiding(&credentials.secret_access_key).hiding(&credentials.session_token);
+        let sign = |request: &mut Request<Bytes>| {
+            let hash = payload_hash(request.body());
+            signer.sign(request, &hash, SystemTime::now()).map_err(|error| self.api.fail(error))
+        };
+        for attempt in 1.. {
+            let reply = self.api.send_signed(&call, sign).await?;
+            if reply.status.is_success() {
+                return String::from_utf8(reply.body.to_vec())
+                    .map_err(|error| self.api.fail(error));
+            }
+            let (code, error) = self.refusal(&call, &reply);
+            if attempt >= self.attempts || !BUSY.contains(&&*code) {
+                return Err(error);
+            }
+            tokio::time::sleep(self.poll * attempt.min(5)).await;
+        }
+        // Attempts end before their counter does.
+        Err(self.api.fail("too many attempts"))
+    }
+
+    /// The code and the sentence of a refusal.
+    fn refusal(&self, call: &Call, reply: &Reply) -> (String, DnsError) {
+        let text = String::from_utf8_lossy(&reply.body);
+        let Ok(document) = Document::parse(&text) else {
+            return (String::new(), self.api.refused(call, reply));
+        };
+        let root = document.root_element();
+        let of = |name: &str| {
+            let found = root.descendants().filter(|node| node.has_tag_name_of(name));
+            found.filter_map(|node| node.text()).collect::<Vec<_>>().join("; ")
+        };
+        let (code, message) = (of("Code"), of("Message"));
+        let code = if code.is_empty() { root.tag_name().name().to_owned() } else { code };
+        let said = if message.is_empty() { code.clone() } else { format!("{message} ({code})") };
+        let error = self.api.refused_with(call, reply.status, &said);
+        (code, error)
+    }
+
+    fn parse<'a>(&self, text: &'a str) -> Result<Document<'a>, DnsError> {
+        Document::parse(text)
+            .map_err(|error| self.api.fail(format_args!("unexpected answer: {error}")))
+    }
+
+    /// The id of the hosted zone for a name: a public one where there are several.
+    async fn zone(&self, credentials: &Credentials, zone: &str) -> Result<String, DnsError> {
+        if !self.hosted_zone_id.is_empty() {
+            return Ok(self.hosted_zone_id.clone());
+        }
+        for name in zones(zone) {
+            // The listing begins at this name, so all zones of the name are on its first page.
+            let path = format!("{VERSION}/hostedzonesbyname?dnsname={}&maxitems=100", encode(name));
+            let text = self.send(credentials, Call::new(Method::GET, path)).await?;
+            let document = self.parse(&text)?;
+            let zones = document.descendants().filter(|node| node.has_tag_name_of("HostedZone"));
+            let mut found: Vec<(bool, &str)> = zones
+                .filter(|zone| plain(zone.child_text("Name")) == name)
+                .map(|zone| {
+                    let private = zone.descendants().any(|node| {
+                        node.has_tag_name_of("PrivateZone") && node.text() == Some("true")
+                    });
+                    (private, zone.child_text("Id"))
+                })
+                .collect();
+            found.sort_by_key(|(private, _)| *private);
+            if let Some((_, id)) = found.first() {
+                return Ok(id.strip_prefix("/hostedzone/").unwrap_or(id).to_owned());
+            }
+        }
+        Err(self.api.no_zone(zone))
+    }
+
+    async fn record_set(
+        &self,
+        credentials: &Credentials,
+        id: &str,
+        full: &str,
+    ) -> Result<Option<RecordSet>, DnsError> {
+        // The listing begins at this name and type.
+        let name = encode(&format!("{full}."));
+        let id = encode(id);
+        let path = format!("{VERSION}/hostedzone/{id}/rrset?maxitems=1&name={name}&type=TXT");
+        let text = self.send(credentials, Call::new(Method::GET, path)).await?;
+        let document = self.parse(&text)?;
+        let mut sets =
+            document.descendants().filter(|node| node.has_tag_name_of("ResourceRecordSet"));
+        let set = sets
+            .find(|set| plain(set.child_text("Name")) == full && set.child_text("Type") == "TXT");
+        Ok(set.map(|set| RecordSet {
+            ttl: set.child_text("TTL").parse().unwrap_or(TTL),
+            values: set
+                .descendants()
+                .filter(|node| node.has_tag_name_of("Value"))
+                .filter_map(|node| node.text().map(str::to_owned))
+                .collect(),
+        }))
+    }
+
+    async fn change(&self, zone: &str, record: &TxtRecord, change: Change) -> Result<(), DnsError> {
+        let full = record.full_name(zone).to_lowercase();
+        let credentials = self.credentials().await?;
+        let id = self.zone(&credentials, zone).await?;
+        let turn = WRITING.lock().await;
+        let old = self.record_set(&credentials, &id, &full).await?;
+        let mut set =
+            old.unwrap_or_else(|| RecordSet { ttl: ttl(record, TTL, 0), values: Vec::new() });
+        let before = set.values.clone();
+        if !change.apply(&mut set.values, &record.value) {
+            return Ok(());
+        }
+        // A set is deleted by telling it as it is.
+        let (action, values) =
+            if set.values.is_empty() { ("DELETE", &before) } else { ("UPSERT", &set.values) };
+        let values: String = values
+            .iter()
+            .map(|value| {
+                format!("<ResourceRecord><Value>{}</Value></ResourceRecord>", escape(value))
+            })
+            .collect();
+        let body = format!(
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\
+             <ChangeResourceRecordSetsRequest xmlns=\"https://route53.amazonaws.com/doc/2013-04-01/\">\
+             <ChangeBatch><Changes><Change><Action>{action}</Action><ResourceRecordSet>\
+             <Name>{}.</Name><Type>TXT</Type><TTL>{}</TTL>\
+             <ResourceRecords>{values}</ResourceRecords>\
+             </ResourceRecordSet></Change></Changes></ChangeBatch>\
+             </ChangeResourceRecordSetsRequest>",
+            escape(&full),
+            set.ttl,
+        );
+        let path = format!("{VERSION}/hostedzone/{}/rrset/", encode(&id));
+        let call = Call::new(Method::POST, path).body("application/xml", body);
+        let text = self.send(&credentials, call).await?;
+        drop(turn);
+        let wait = match change {
+            Change::Add => self.wait,
+            Change::Remove => self.wait_on_delete,
+        };
+        if wait { self.in_sync(&credentials, &text).await } else { Ok(()) }
+    }
+
+    /// Waits until all servers of Route 53 have a change.
+    async fn in_sync(&self, credentials: &Credentials, text: &str) -> Result<(), DnsError> {
+        let deadline = Instant::now() + self.max_wait;
+        let mut text = text.to_owned();
+        loop {
+            let path = {
+                let document = self.parse(&text)?;
+                let info = document.descendants().find(|node| node.has_tag_name_of("ChangeInfo"));
+                let info = info.ok_or_else(|| self.api.fail("the answer names no change"))?;
+                if info.child_text("Status") == "INSYNC" {
+                    return Ok(());
+                }
+                let id = info.child_text("Id");
+                let id = id.strip_prefix("/change/").unwrap_or(id);
+                format!("{VERSION}/change/{}", encode(id))
+            };
+            if Instant::now() + self.poll > deadline {
+                return Err(self.api.fail(format_args!(
+                    "the change is not on all servers after {:?} (route53_max_wait)",
+                    self.max_wait
+                )));
+            }
+            tokio::time::sleep(self.poll).await;
+            text = self.send(credentials, Call::new(Method::GET, path)).await?;
+        }
+    }
+}
+
+/// What is needed of XML, whose names all lie in one namespace.
+trait Element<'a> {
+    fn has_tag_name_of(&self, name: &str) -> bool;
+    /// The text of a child; empty without it.
+    fn child_text(&self, name: &str) -> &'a str;
+}
+
+impl<'a> Element<'a> for Node<'a, '_> {
+    fn has_tag_name_of(&self, name: &str) -> bool {
+        self.tag_name().name() == name
+    }
+
+    fn child_text(&self, name: &str) -> &'a str {
+        let child = self.children().find(|child| child.tag_name().name() == name);
+        child.and_then(|child| child.text()).unwrap_or_default()
+    }
+}
+
+/// A name without its final dot and without octal escapes (`\052` is `*`).
+fn plain(name: &str) -> String {
+    let mut out = Vec::with_capacity(name.len());
+    let mut rest = name.trim_end_matches('.').as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = after;
+        if byte == b'\\'
+            && let Some((code, after)) = rest.split_at_checked(3)
+            && let Ok(code) = std::str::from_utf8(code)
+            && let Ok(byte) = u8::from_str_radix(code, 8)
+        {
+            out.push(byte);
+            rest = after;
+        } else {
+            out.push(byte);
+        }
+    }
+    String::from_utf8_lossy(&out).to_lowercase()
+}
+
+/// A text as the content of an element.
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+impl DnsProvider for Route53 {
+    fn append<'a>(&'a self, zone: &'a str, records: &'a [TxtRecord]) -> DnsFuture<'a> {
+        Box::pin(async move {
+            for record in records {
+                self.change(zone, record, Change::Add).await?;
+            }
+            Ok(())
+        })
+    }
+
+    fn delete<'a>(&'a self, zone: &'a str, records: &'a [TxtRecord]) -> DnsFuture<'a> {
+        Box::pin(async move {
+            for record in records {
+                self.change(zone, record, Change::Remove).await?;
+            }
+            Ok(())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Mutex, time::Duration};
+
+    use roxmltree::Document;
+    use serde_json::{Value, json};
+
+    use super::{Element, Route53, escape, plain};
+    use crate::{
+        DnsProvider,
+        testing::{Answer, Server, api, txt},
+    };
+
+    const NAME: &str = "_acme-challenge.sub.a.test.";
+
+    fn xml(root: &str, inner: &str) -> String {
+        format!(
+            "<?xml version=\"1.0\"?>\n<{root} xmlns=\"https://route53.amazonaws.com/doc/2013-04-01/\">{inner}</{root}>"
+        )
+    }
+
+    fn change(status: &str) -> Answer {
+        let inner =
+            format!("<ChangeInfo><Id>/change/C1</Id><Status>{status}</Status></ChangeInfo>");
+        Answer::new(200, xml("ChangeResourceRecordSetsResponse", &inner))
+    }
+
+    /// The zone `a.test`, private and public, with these values at `_acme-challenge.sub`.
+    fn fake(values: &[&str]) -> Server {
+        let values: Vec<String> = values.iter().map(|value| (*value).to_owned()).collect();
+        let values = Mutex::new(values);
+        api(move |seen, _| {
+            let signed = seen.header("authorization");
+            assert!(signed.starts_with("AWS4-HMAC-SHA256 Credential=id/"), "{signed}");
+            assert!(signed.contains("/us-east-1/route53/aws4_request, "), "{signed}");
+            assert_eq!(seen.header("x-amz-security-token"), "tok");
+            let mut values = values.lock().unwrap();
+            let path = seen.path.strip_prefix("/2013-04-01/").unwrap();
+            match (&*seen.method, path) {
+                ("GET", path) if path.starts_with("hostedzonesbyname?") => {
+                    let zone = |id: &str, private: bool| {
+                        format!(
+                            "<HostedZone><Id>/hostedzone/{id}</Id><Name>a.test.</Name><Config>\
+                         <PrivateZone>{private}</PrivateZone></Config></HostedZone>"
+                        )
+                    };
+                    let all = zone("PRIVATE", true) + &zone("Z1", false);
+                    let all = format!("<HostedZones>{all}</HostedZones>");
+                    Answer::new(200, xml("ListHostedZonesByNameResponse", &all))
+                }
+                ("GET", path) if path.starts_with("hostedzone/Z1/rrset?maxitems=1&name=") => {
+                    assert!(path.ends_with(&format!("{NAME}&type=TXT")), "{path}");
+                    let name = if values.is_empty() { "zzz.a.test." } else { NAME };
+                    let all: String = values
+                        .iter()
+                        .map(|value| {
+                            format!(
+                                "<ResourceRecord><Value>{}</Value></ResourceRecord>",
+                                escape(value)
+                            )
+                        })
+                        .collect();
+                    let set = format!(
+                        "<ResourceRecordSets><ResourceRecordSet><Name>{name}</Name><Type>TXT</Type>\
+                         <TTL>77</TTL><ResourceRecords>{all}</ResourceRecords></ResourceRecordSet>\
+                         </ResourceRecordSets>"
+                    );
+                    Answer::new(200, xml("ListResourceRecordSetsResponse", &set))
+                }
+                ("POST", "hostedzone/Z1/rrset/") => {
+                    let (action, _, all) = told(&seen.body);
+                    *values = if action == "DELETE" { Vec::new() } else { all };
+                    change("PENDING")
+                }
+                ("GET", "change/C1") => change("INSYNC"),
+                _ => Answer::new(404, "?"),
+            }
+        })
+    }
+
+    /// Action, time to live and values of a change.
+    fn told(body: &str) -> (String, String, Vec<String>) {
+        let document = Document::parse(body).unwrap();
+        let all = |name: &str| -> Vec<String> {
+            let found = document.descendants().filter(|node| node.has_tag_name_of(name));
+            found.map(|node| node.text().unwrap().to_owned()).collect()
+        };
+        assert_eq!(all("Name"), [NAME]);
+        (all("Action").remove(0), all("TTL").remove(0), all("Value"))
+    }
+
+    fn provider(server: &Server, more: &Value) -> Route53 {
+        let mut json = json!({
+            "region": "eu-west-1",
+            "access_key_id": "id",
+            "secret_access_key": "s3cr3t",
+            "session_token": "tok",
+        });
+        json.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let mut provider = Route53::new(&json, Some(&server.url)).unwrap();
+        provider.poll = Duration::from_millis(1);
+        provider
+    }
+
+    #[tokio::test]
+    async fn values_beside_ours_stay() {
+        let server = fake(&["\"one\"", "\"t<w>o\""]);
+        let provider = provider(&server, &json!({}));
+        let ours = [txt("_acme-challenge", "ours"), txt("_acme-challenge", "one")];
+        provider.append("sub.a.test", &ours).await.unwrap();
+        provider.delete("sub.a.test", &ours[..1]).await.unwrap();
+        provider.delete("sub.a.test", &ours[..1]).await.unwrap();
+        let written: Vec<_> = server
+            .seen()
+            .iter()
+            .filter(|seen| seen.method == "POST")
+            .map(|seen| told(&seen.body))
+            .collect();
+        let set = |values: &[&str]| {
+            let values = values.iter().map(|value| format!("\"{value}\"")).collect();
+            ("UPSERT".to_owned(), "77".to_owned(), values)
+        };
+        assert_eq!(written, [set(&["one", "t<w>o", "ours"]), set(&["one", "t<w>o"])]);
+        assert!(!server.lines().iter().any(|line| line.contains("/change/")));
+    }
+
+    #[tokio::test]
+    async fn the_last_value_takes_the_set_along_and_changes_are_waited_for() {
+        let server = fake(&[]);
+        let more = json!({
+            "wait_for_route53_sync": true,
+            "skip_route53_sync_on_delete": true,
+            "hosted_zone_id": "Z1",
+        });
+        let provider = provider(&server, &more);
+        let ours = [txt("_acme-challenge", "ours")];
+        provider.append("sub.a.test", &ours).await.unwrap();
+        assert_eq!(server.lines().last().unwrap(), "GET /2013-04-01/change/C1");
+        provider.delete("sub.a.test", &ours).await.unwrap();
+        let last = server.seen().pop().unwrap();
+        assert_eq!(told(&last.body), ("DELETE".into(), "77".into(), vec!["\"ours\"".into()]));
+        assert!(!server.lines().iter().any(|line| line.contains("hostedzonesbyname")));
+    }
+
+    #[tokio::test]
+    async fn throttling_is_waited_out_and_refusals_are_told() {
+        let error = |code: &str, message: &str| {
+            let inner = format!(
+                "<Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error>"
+            );
+            xml("ErrorResponse", &inner)
+        };
+        let server = api(move |_, count| match count {
+            0 => Answer::new(429, "").header("retry-after", "0"),
+            1 => Answer::new(400, error("Throttling", "Rate exceeded")),
+            _ => Answer::new(403, error("AccessDenied", "User s3cr3t may not")),
+        });
+        let provider = provider(&server, &json!({"max_retries": 4}));
+        let error = provider.append("a.test", &[txt("x", "y")]).await.unwrap_err();
+        assert_eq!(error.to_string(), "route53: HTTP 403: User *** may not (AccessDenied)");
+        assert_eq!(server.seen().len(), 3);
+        assert!(!format!("{provider:?}").contains("s3cr3t"));
+    }
+
+    #[tokio::test]
+    async fn zones_that_are_elsewhere() {
+        let server = fake(&[]);
+        let provider = provider(&server, &json!({}));
+        let error = provider.append("b.test", &[txt("x", "y")]).await.unwrap_err();
+        assert!(error.to_string().starts_with("route53: no zone for b.test"), "{error}");
+    }
+
+    #[test]
+    fn partitions_and_names() {
+        let of = |region: &str| {
+            let provider = Route53::new(&json!({"region": region}), None).unwrap();
+            (provider.api.base().to_owned(), provider.region)
+        };
+        assert_eq!(of("eu-west-1"), ("https://route53.amazonaws.com".into(), "us-east-1"));
+        assert_eq!(of("us-gov-east-1").1, "us-gov-west-1");
+        assert_eq!(plain("\\052.A.test."), "*.a.test");
+        assert_eq!(plain("a\\9"), "a\\9");
+    }
+}

@@ -1,0 +1,156 @@
+//! A scripted HTTP API for the tests of providers.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::{TcpListener, TcpStream},
+};
+
+use crate::TxtRecord;
+
+/// A request as it came.
+#[derive(Debug, Clone)]
+pub(crate) struct Seen {
+    pub(crate) method: String,
+    /// With the query.
+    pub(crate) path: String,
+    headers: Vec<(String, String)>,
+    pub(crate) body: String,
+}
+
+impl Seen {
+    /// A header field, empty if absent.
+    pub(crate) fn header(&self, name: &str) -> &str {
+        let found = self.headers.iter().find(|(key, _)| key == name);
+        found.map(|(_, value)| value.as_str()).unwrap_or_default()
+    }
+
+    /// `GET /path?query`.
+    pub(crate) fn line(&self) -> String {
+        format!("{} {}", self.method, self.path)
+    }
+
+    /// The body as JSON.
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.body).unwrap()
+    }
+}
+
+/// What to answer.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    status: u16,
+    headers: Vec<(String, String)>,
+    body: String,
+}
+
+impl Answer {
+    pub(crate) fn new(status: u16, body: impl ToString) -> Self {
+        Self { status, headers: Vec::new(), body: body.to_string() }
+    }
+
+    pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+}
+
+/// The server; it ends with the test's runtime.
+pub(crate) struct Server {
+    pub(crate) url: String,
+    seen: Arc<Mutex<Vec<Seen>>>,
+}
+
+impl Server {
+    /// All requests so far.
+    pub(crate) fn seen(&self) -> Vec<Seen> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    /// Their methods and paths.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.seen().iter().map(Seen::line).collect()
+    }
+}
+
+/// Starts a server on 127.0.0.1; `answer` gets each request and how many came before it.
+pub(crate) fn api<F>(answer: F) -> Server
+where
+    F: Fn(&Seen, usize) -> Answer + Send + Sync + 'static,
+{
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let listener = TcpListener::from_std(listener).unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let (all, answer) = (seen.clone(), Arc::new(answer));
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let (all, answer) = (all.clone(), answer.clone());
+            tokio::spawn(async move { serve(stream, &all, &*answer).await });
+        }
+    });
+    Server { url, seen }
+}
+
+async fn serve<F>(stream: TcpStream, all: &Mutex<Vec<Seen>>, answer: &F)
+where
+    F: Fn(&Seen, usize) -> Answer,
+{
+    let mut stream = BufReader::new(stream);
+    loop {
+        let mut lines = Vec::new();
+        loop {
+            let mut line = String::new();
+            if stream.read_line(&mut line).await.unwrap_or(0) == 0 {
+                return;
+            }
+            match line.trim_end() {
+                "" => break,
+                line => lines.push(line.to_owned()),
+            }
+        }
+        let mut first = lines[0].split(' ');
+        let headers: Vec<(String, String)> = lines[1..]
+            .iter()
+            .filter_map(|line| line.split_once(':'))
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
+            .collect();
+        let mut seen = Seen {
+            method: first.next().unwrap().into(),
+            path: first.next().unwrap().into(),
+            headers,
+            body: String::new(),
+        };
+        let mut body = vec![0; seen.header("content-length").parse().unwrap_or(0)];
+        stream.read_exact(&mut body).await.unwrap();
+        seen.body = String::from_utf8(body).unwrap();
+        let count = {
+            let mut all = all.lock().unwrap();
+            all.push(seen.clone());
+            all.len() - 1
+        };
+        let answer = answer(&seen, count);
+        let mut out = format!(
+            "HTTP/1.1 {} Status\r\nContent-Length: {}\r\n",
+            answer.status,
+            answer.body.len()
+        );
+        for (name, value) in &answer.headers {
+            out += &format!("{name}: {value}\r\n");
+        }
+        out += "\r\n";
+        out += &answer.body;
+        stream.write_all(out.as_bytes()).await.unwrap();
+    }
+}
+
+/// A record without a time to live of its own.
+pub(crate) fn txt(name: &str, value: &str) -> TxtRecord {
+    TxtRecord { name: name.into(), value: value.into(), ttl: Duration::ZERO }
+}
