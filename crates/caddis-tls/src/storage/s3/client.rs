@@ -256,15 +256,12 @@ fn other_region(answer: &Response<Bytes>) -> Option<String> {
         // Answers to HEAD have no body.
         || answer.status() == StatusCode::BAD_REQUEST && answer.body().is_empty();
     let told = answer.headers().get("x-amz-bucket-region").and_then(|value| value.to_str().ok());
-    let told = told
-        .map(str::to_owned)
-        .or_else(|| element(std::str::from_utf8(answer.body()).ok()?, "Region").map(str::to_owned));
+    let told = told.map(str::to_owned).or_else(|| element(answer.body(), "Region"));
     told.filter(|region| wrong && !region.is_empty())
 }
 
 fn code(answer: &Response<Bytes>) -> String {
-    let text = std::str::from_utf8(answer.body()).unwrap_or_default();
-    element(text, "Code").unwrap_or_default().to_owned()
+    element(answer.body(), "Code").unwrap_or_default()
 }
 
 /// What to do about errors, by their codes.
@@ -281,9 +278,8 @@ const REMEDIES: &[(&str, &str)] = &[
 
 fn fault(key: &str, answer: &Response<Bytes>) -> Fault {
     let status = answer.status();
-    let text = std::str::from_utf8(answer.body()).unwrap_or_default();
-    let code = element(text, "Code").unwrap_or_default();
-    let message = element(text, "Message").unwrap_or_default();
+    let code = &*code(answer);
+    let message = &*element(answer.body(), "Message").unwrap_or_default();
     if status == StatusCode::NOT_FOUND && code != "NoSuchBucket" {
         return Fault::not_found(key);
     }
@@ -344,7 +340,10 @@ mod tests {
         let body =
             "<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-west-1</Region></Error>";
         assert_eq!(other_region(&answer(400, body)).as_deref(), Some("eu-west-1"));
-        assert_eq!(other_region(&answer(403, "<Code>AccessDenied</Code><Region>x</Region>")), None);
+        assert_eq!(
+            other_region(&answer(403, "<E><Code>AccessDenied</Code><Region>x</Region></E>")),
+            None
+        );
         let mut moved = answer(301, "");
         moved.headers_mut().insert("x-amz-bucket-region", "us-west-2".parse().unwrap());
         assert_eq!(other_region(&moved).as_deref(), Some("us-west-2"));
