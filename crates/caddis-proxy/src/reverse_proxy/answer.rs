@@ -3,7 +3,8 @@
 use std::rc::Rc;
 
 use caddis_core::{
-    Body, Exchange, HttpError, Next, Response, ResponseMatcher, Result, RouteList, Template,
+    Body, Exchange, HttpError, LocalBoxFuture, Next, Response, ResponseMatcher, Result, RouteList,
+    Template,
 };
 use caddis_http::handlers::headers::HeaderOps;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
@@ -46,16 +47,23 @@ pub(crate) struct Head {
     pub(crate) to_head: bool,
 }
 
+/// A response, or what has to be waited for to have one; boxed, so that the requests that need
+/// nothing of it do not carry its state.
+pub(super) enum Responded<'a> {
+    Now(std::result::Result<Response, Problem>),
+    Later(LocalBoxFuture<'a, Result>),
+}
+
 impl ReverseProxy {
     /// Makes the response out of an answer.
-    pub(super) async fn respond(
-        &self,
-        ex: &mut Exchange,
-        run: &mut Run,
+    pub(super) fn respond<'a>(
+        &'a self,
+        ex: &'a mut Exchange,
+        run: &'a mut Run,
         mut answer: Answer,
         in_flight: InFlight,
-        next: Next<'_>,
-    ) -> std::result::Result<Response, Problem> {
+        next: Next<'a>,
+    ) -> Responded<'a> {
         let gunzip = run.prepared.ask_gzip && is_gzip(&answer.headers) && has_body(&answer.body);
         if gunzip {
             answer.headers.remove(header::CONTENT_ENCODING);
@@ -65,15 +73,16 @@ impl ReverseProxy {
             run.info.set_headers(answer.headers.clone());
         }
         if self.is_unwanted(ex, run) {
-            return Err(Problem::Unwanted(answer.status));
+            return Responded::Now(Err(Problem::Unwanted(answer.status)));
         }
-        let Answer { status, version, headers, passed, body, .. } = answer;
-        let body = match pass_on(body, gunzip, in_flight, &run.info) {
+        let Answer { status, version, headers, passed, body, at, .. } = answer;
+        let body = match pass_on(body, gunzip, in_flight, &run.info, at) {
             PassedOn::Body(body) => body,
             PassedOn::Switched(conn, in_flight) => {
-                return self
-                    .switch(ex, run, headers, conn, in_flight)
-                    .map_err(|text| Problem::Final(HttpError::new(StatusCode::BAD_GATEWAY, text)));
+                let switched = self.switch(ex, run, headers, conn, in_flight);
+                return Responded::Now(switched.map_err(|text| {
+                    Problem::Final(HttpError::new(StatusCode::BAD_GATEWAY, text))
+                }));
             }
         };
         if let Some(mut passed) = passed {
@@ -83,19 +92,17 @@ impl ReverseProxy {
             ex.passed = Some(passed);
             let mut response = Response::new(body);
             *response.status_mut() = status;
-            return Ok(response);
+            return Responded::Now(Ok(response));
         }
         let to_head = run.prepared.method == Method::HEAD;
         let head = Head { status, version, headers, to_head };
         if self.handlers.is_empty() && self.response_buffers == 0 {
-            return Ok(pass(ex, head, body, &self.down, run.cookies.take()));
+            return Responded::Now(Ok(pass(ex, head, body, &self.down, run.cookies.take())));
         }
-        // Boxed, so that requests without any of this do not carry its state.
-        let handled = Box::pin(async {
+        Responded::Later(Box::pin(async move {
             let body = read_ahead(body, self.response_buffers).await;
             self.handle(ex, run, head, body, next).await
-        });
-        handled.await.map_err(Problem::Final)
+        }))
     }
 
     async fn handle(

@@ -6,6 +6,7 @@ use caddis_core::{ByteString, Exchange, HttpError, Next, Response};
 use http::{HeaderMap, StatusCode};
 
 use super::{
+    answer::Responded,
     forwarded,
     handler::{Prepared, ReverseProxy, Run},
     passed_on::InFlight,
@@ -91,7 +92,9 @@ impl ReverseProxy {
         );
         run.info.begin(pool.clone(), counts);
         let in_flight = InFlight::new(pool.clone(), &upstream.state);
-        let started = Instant::now();
+        // The first one begins with the handler, unless something had to be waited for.
+        let at_once = self.dynamic.is_none() && self.request_buffers == 0 && run.tried.len() == 1;
+        let started = if at_once { run.start } else { Instant::now() };
         let answer = match self.send(ex, run, &pool).await {
             Ok(answer) => answer,
             Err(failure) => {
@@ -99,10 +102,13 @@ impl ReverseProxy {
                 return Err(Problem::Failed(failure));
             }
         };
-        let latency = started.elapsed();
+        let latency = answer.at.saturating_duration_since(started);
         run.info.answered(latency, answer.status, answer.reason.as_ref());
         self.judge(upstream, answer.status, latency);
-        self.respond(ex, run, answer, in_flight, next).await
+        match self.respond(ex, run, answer, in_flight, next) {
+            Responded::Now(response) => response,
+            Responded::Later(response) => response.await.map_err(Problem::Final),
+        }
     }
 
     fn choose(&self, upstreams: &[Upstream], ex: &Exchange, run: &mut Run) -> Option<usize> {
