@@ -1,4 +1,5 @@
-//! HTTP/1 without sockets: heads, framing and the chunk coding as state machines over byte slices.
+//! HTTP/1 without sockets: heads, framing and the chunk coding as state machines over byte slices;
+//! and the same for HTTP/3 ([`http3`]).
 //!
 //! Strict by default: a message has exactly one framing or it is refused (RFC 9112 §6.3), so that
 //! no two programs on the path of a request can disagree about where it ends.
@@ -12,6 +13,7 @@ mod chunked;
 mod encode;
 mod error;
 mod head;
+pub mod http3;
 mod recycle;
 
 pub use body::{BodyDecoder, BodyPart};
