@@ -4,16 +4,20 @@ use std::{io, rc::Rc, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use caddis_core::{
-    Connection, Exchange, Request, Worker,
+    Connection, Exchange, Request, TlsInfo, Worker,
     exchange::{Io, PlaceholderSource},
 };
 use caddis_tls::{CLIENT_PREFIX, ClientPlaceholders};
 use caddis_wire::Preface;
+use http::{Version, header};
+use smol_str::SmolStr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::{
-    h1, h2,
+    h1, h2, h3,
     listen::{Binding, Drain, Listener},
+    quic::Begun,
+    server::ServerRuntime,
     wrappers,
 };
 
@@ -31,8 +35,15 @@ pub(crate) struct ConnCx {
 
 impl ConnCx {
     /// A request on this connection.
-    pub(crate) fn exchange(&self, request: Request) -> Exchange {
+    pub(crate) fn exchange(&self, request: Request, server: &ServerRuntime) -> Exchange {
         let mut ex = Exchange::new(request, self.connection.clone(), self.worker.clone());
+        // Before any handler, so that handlers may change or remove it (spec D185).
+        if let Some(alt_svc) = server.alt_svc.get()
+            && ex.connection.tls.is_some()
+            && ex.request.version < Version::HTTP_3
+        {
+            ex.early_headers.insert(header::ALT_SVC, alt_svc.clone());
+        }
         if let Some(client) = &self.client {
             ex.add_source(CLIENT_PREFIX, client.clone());
         }
@@ -103,6 +114,30 @@ async fn serve_as<S: Io + 'static>(
         drop(binding);
         h1::serve_connection(io, BytesMut::new(), cx).await;
     }
+}
+
+/// Serves a QUIC connection to its end.
+pub(crate) async fn serve_quic(begun: Begun, worker: Rc<Worker>) {
+    let Begun { listener, binding, connecting, failed, local, handshake } = begun;
+    let limit = binding.server.plan.timeouts.header.unwrap_or(HANDSHAKE);
+    let quic = tokio::select! {
+        connected = h1::within(Some(limit), connecting) => match connected {
+            Some(Ok(quic)) => quic,
+            _ => return,
+        },
+        () = failed.notified() => return,
+    };
+    drop(handshake);
+    let tls = quic.handshake_data().and_then(|data| data.downcast::<TlsInfo>().ok());
+    let tls = tls.map(|tls| *tls).unwrap_or_default();
+    let client = ClientPlaceholders::of(&tls);
+    let (local_name, remote_ip) = (SmolStr::default(), SmolStr::default());
+    let mut connection = Connection { remote: None, remote_ip, local, local_name, tls: Some(tls) };
+    connection.set_remote(quic.remote_address());
+    let drain = binding.drain.clone();
+    drop(binding);
+    let cx = ConnCx { listener, connection: Rc::new(connection), worker, drain, client };
+    h3::serve_connection(quic, cx).await;
 }
 
 async fn serve_decrypted<S: Io + 'static>(stream: S, h2: bool, cx: ConnCx) {

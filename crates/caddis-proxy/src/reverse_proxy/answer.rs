@@ -77,6 +77,11 @@ impl ReverseProxy {
             }
         };
         if let Some(mut passed) = passed {
+            if let Some(value) = ex.early_headers.remove(header::ALT_SVC) {
+                passed.lines.extend_from_slice(b"Alt-Svc: ");
+                passed.lines.extend_from_slice(value.as_bytes());
+                passed.lines.extend_from_slice(b"\r\n");
+            }
             passed.lines.extend_from_slice(b"Via: ");
             passed.lines.extend_from_slice(super::forwarded::via(version).as_bytes());
             passed.lines.extend_from_slice(b"\r\n");
