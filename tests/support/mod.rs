@@ -3,6 +3,7 @@
 mod client;
 pub mod frames;
 mod pebble;
+pub mod quic;
 mod scripted;
 mod server;
 mod upstream;
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 
 pub use client::{Answer, get, request, send_raw};
 pub use pebble::{Options as PebbleOptions, Pebble};
+pub use quic::tls_stream;
 pub use scripted::{Scripted, ok};
 pub use server::{Server, caddis, free_port, scratch, site_with};
 pub use upstream::Upstream;

@@ -168,7 +168,7 @@ impl ReverseProxy {
         let ask_gzip = prepared.ask_gzip
             && changed
                 .as_ref()
-                .is_none_or(|headers| !headers.contains_key(http::header::ACCEPT_ENCODING));
+                .is_none_or(|headers| !headers.contains_key(header::ACCEPT_ENCODING));
         let Prepared { method, uri, headers, body, framing, upgrade, trailer, trusted, .. } =
             prepared;
         let ready = changed.as_ref().or(headers.as_ref());
