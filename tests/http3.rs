@@ -109,9 +109,12 @@ fn answers_requests() {
     });
 }
 
+/// Heads and bodies.
+type Seen = Arc<Mutex<Vec<(String, Vec<u8>)>>>;
+
 #[test]
 fn proxies_bodies_and_trailers() {
-    let seen: Arc<Mutex<Vec<(String, Vec<u8>)>>> = Arc::default();
+    let seen = Seen::default();
     let keep = seen.clone();
     let upstream = Scripted::start(move |wire| {
         while let Some(request) = wire.request() {
@@ -551,6 +554,34 @@ fn a_handshake_waits_for_its_certificate() {
 }
 
 #[test]
+fn many_clients_come_at_once() {
+    let site = Site::start("\trespond hi\n");
+    block_on(async {
+        let clients = (0..400).map(|_| {
+            let (tls, root, uri) = (site.tls, site.root.clone(), site.uri("/"));
+            tokio::spawn(async move {
+                let mut client = Quic::connect(tls, "localhost", &root).await.unwrap();
+                client.get(&uri).await.unwrap().status
+            })
+        });
+        for client in clients.collect::<Vec<_>>() {
+            assert_eq!(client.await.unwrap(), 200);
+        }
+    });
+}
+
+#[test]
+fn it_may_be_the_only_protocol() {
+    let site = Site::start_with("\tservers {\n\t\tprotocols h3\n\t}\n", "\trespond hi\n");
+    block_on(async {
+        let mut client = site.connect().await;
+        assert_eq!(client.get(&site.uri("/")).await.unwrap().text(), "hi");
+    });
+    let told = crate::support::get(site.tls, "/");
+    assert_eq!(told.status, 0, "{told:?}");
+}
+
+#[test]
 fn rubbish_datagrams_do_no_harm() {
     let mut site = Site::start("\trespond hi\n");
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -723,9 +754,7 @@ fn websockets_go_through() {
     let upstream = Scripted::start(|wire| {
         let head = wire.head();
         assert!(head.to_lowercase().contains("upgrade: websocket"), "{head}");
-        let key = head
-            .lines()
-            .find_map(|line| line.to_lowercase().starts_with("sec-websocket-key:").then_some(line));
+        let key = head.lines().find(|line| line.to_lowercase().starts_with("sec-websocket-key:"));
         assert!(key.is_some(), "{head}");
         wire.send(
             "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",

@@ -59,6 +59,11 @@ pub(crate) async fn serve<S: Io + 'static>(
     worker: Rc<Worker>,
 ) {
     let binding = listener.binding();
+    let protocols = binding.protocols;
+    if !(protocols.h1 || protocols.h2 || protocols.h2c) {
+        // HTTP/3 alone, which does not come this way.
+        return;
+    }
     let wrappers = &binding.server.plan.wrappers;
     if wrappers.is_empty() {
         return serve_as(io, connection, binding, listener, worker).await;
@@ -120,12 +125,19 @@ async fn serve_as<S: Io + 'static>(
 pub(crate) async fn serve_quic(begun: Begun, worker: Rc<Worker>) {
     let Begun { listener, binding, connecting, failed, local, handshake } = begun;
     let limit = binding.server.plan.timeouts.header.unwrap_or(HANDSHAKE);
+    let drain = binding.drain.clone();
+    drop(binding);
+    let late = async {
+        drain.wait().await;
+        tokio::time::sleep(LATE_HANDSHAKE).await;
+    };
     let quic = tokio::select! {
         connected = h1::within(Some(limit), connecting) => match connected {
             Some(Ok(quic)) => quic,
             _ => return,
         },
         () = failed.notified() => return,
+        () = late => return,
     };
     drop(handshake);
     let tls = quic.handshake_data().and_then(|data| data.downcast::<TlsInfo>().ok());
@@ -134,8 +146,6 @@ pub(crate) async fn serve_quic(begun: Begun, worker: Rc<Worker>) {
     let (local_name, remote_ip) = (SmolStr::default(), SmolStr::default());
     let mut connection = Connection { remote: None, remote_ip, local, local_name, tls: Some(tls) };
     connection.set_remote(quic.remote_address());
-    let drain = binding.drain.clone();
-    drop(binding);
     let cx = ConnCx { listener, connection: Rc::new(connection), worker, drain, client };
     h3::serve_connection(quic, cx).await;
 }
@@ -171,6 +181,8 @@ async fn plain_http<S: Io>(mut io: S) -> io::Result<h1::Rewind<S>> {
 }
 
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// What a QUIC handshake still gets when the server goes: nobody knows whether there is a client.
+const LATE_HANDSHAKE: Duration = Duration::from_secs(3);
 
 /// HTTP/2 in clear text begins with its preface; anything else is HTTP/1.
 async fn serve_plain<S: Io + 'static>(mut io: S, binding: Arc<Binding>, cx: ConnCx) {

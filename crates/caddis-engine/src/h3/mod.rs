@@ -150,11 +150,8 @@ async fn read_unidirectional(quic: quinn::Connection) {
     while let Ok(mut recv) = quic.accept_uni().await {
         let (quic, seen) = (quic.clone(), seen.clone());
         tokio::task::spawn_local(async move {
-            let (kind, rest) = match stream_type(&mut recv).await {
-                Ok(Some(begin)) => begin,
-                // It may end before it says what it is (RFC 9114 §6.2).
-                Ok(None) | Err(_) => return,
-            };
+            // It may end before it says what it is (RFC 9114 §6.2).
+            let Ok(Some((kind, rest))) = stream_type(&mut recv).await else { return };
             let slot = usize::try_from(kind).ok().and_then(|kind| seen.get(kind));
             let repeated = slot.is_some_and(|seen| seen.replace(true));
             let wrong = match kind {
@@ -225,7 +222,7 @@ async fn read_critical(recv: &mut RecvStream, kind: u64, mut data: Bytes) -> Htt
 enum Answered {
     Whole,
     /// The stream goes to a tunnel.
-    Tunnel(Tunnel, Option<StreamBody>),
+    Tunnel(Tunnel, Option<Box<StreamBody>>),
 }
 
 /// A request stream.
@@ -290,7 +287,7 @@ impl Stream {
             let body = StreamBody::new(incoming, quic, bytes.clone(), length);
             if connect {
                 // For the tunnel, not for the handlers.
-                tunnel_body = Some(body);
+                tunnel_body = Some(Box::new(body));
                 Body::Empty
             } else {
                 Body::stream(body.with_limits(timeouts.read_idle, deadline))

@@ -18,7 +18,7 @@ const MAX_FRAME: usize = 16 * 1024;
 /// A duplex stream over a request stream.
 pub(super) struct Tunnelled {
     /// `None` where the client has ended its side.
-    body: Option<StreamBody>,
+    body: Option<Box<StreamBody>>,
     read: Bytes,
     send: SendStream,
     /// A frame on its way.
@@ -26,7 +26,7 @@ pub(super) struct Tunnelled {
 }
 
 impl Tunnelled {
-    pub(super) fn new(body: Option<StreamBody>, send: SendStream) -> Self {
+    pub(super) fn new(body: Option<Box<StreamBody>>, send: SendStream) -> Self {
         Self { body, read: Bytes::new(), send, write: Bytes::new() }
     }
 

@@ -66,24 +66,22 @@ impl crypto::ServerConfig for Chooser {
         version: u32,
         parameters: &TransportParameters,
     ) -> Box<dyn crypto::Session> {
-        let base = self.base.clone().start_session(version, parameters);
         let mut encoded = Vec::new();
         parameters.write(&mut encoded);
         Box::new(Session {
-            base,
+            version,
             chooser: self,
             parameters: encoded,
             read: Vec::new(),
             server_name: None,
-            state: State::Hello(Acceptor::default()),
+            state: State::Hello(Box::default()),
             next: None,
         })
     }
 }
 
 struct Session {
-    /// For what does not depend on the configuration.
-    base: Box<dyn crypto::Session>,
+    version: u32,
     chooser: Arc<Chooser>,
     parameters: Vec<u8>,
     /// What the client sent so far, until there is a connection to read it.
@@ -95,7 +93,7 @@ struct Session {
 
 enum State {
     /// The hello is not all here.
-    Hello(Acceptor),
+    Hello(Box<Acceptor>),
     /// A certificate is being got.
     Waiting(Arc<AtomicBool>),
     Running(Box<ServerConnection>),
@@ -217,8 +215,10 @@ fn alert(code: u8, reason: &str) -> TransportError {
 }
 
 impl crypto::Session for Session {
-    fn initial_keys(&self, id: &ConnectionId, side: Side) -> Keys {
-        self.base.initial_keys(id, side)
+    fn initial_keys(&self, id: &ConnectionId, _: Side) -> Keys {
+        // The side is ours; and there is no session of a version that was not asked for there.
+        let keys = crypto::ServerConfig::initial_keys(&*self.chooser.base, self.version, id);
+        keys.expect("the version was checked before")
     }
 
     /// A [`caddis_core::TlsInfo`].
@@ -294,8 +294,9 @@ impl crypto::Session for Session {
         Some(KeyPair { local: Box::new(keys.local), remote: Box::new(keys.remote) })
     }
 
-    fn is_valid_retry(&self, id: &ConnectionId, header: &[u8], payload: &[u8]) -> bool {
-        self.base.is_valid_retry(id, header, payload)
+    fn is_valid_retry(&self, _: &ConnectionId, _: &[u8], _: &[u8]) -> bool {
+        // Servers send them, and get none.
+        false
     }
 
     fn export_keying_material(

@@ -200,7 +200,7 @@ fn frames_out_of_place() {
     let data = frame(FRAME_DATA, b"1");
     let unexpected =
         |result| matches!(result, Err(Http3Error::Connection(code::FRAME_UNEXPECTED, _)));
-    assert!(unexpected(read(&[data.clone()])));
+    assert!(unexpected(read(std::slice::from_ref(&data))));
     assert!(unexpected(read(&[head.clone(), head.clone(), data.clone()])));
     assert!(unexpected(read(&[head.clone(), head.clone(), head.clone()])));
     for kind in [2, 3, 4, 5, 6, 7, 8, 9, 13] {
