@@ -39,10 +39,11 @@ use crate::{
     worker::OpenGuard,
 };
 
-/// What a client may have open at once on a connection (Go's default is 100; this is HTTP/2's here).
-const MAX_STREAMS: u32 = 250;
+/// What a client may have open at once on a connection, as in Caddy. Each costs memory before it
+/// is used.
+const MAX_STREAMS: u32 = 100;
 /// A client needs three (RFC 9114 §6.2), and may send others that are refused.
-const MAX_UNI_STREAMS: u32 = 16;
+const MAX_UNI_STREAMS: u32 = 8;
 const RECEIVE_WINDOW: u32 = 1 << 20;
 /// Bytes of a connection that are sent and not yet acknowledged.
 const SEND_WINDOW: u64 = 2 << 20;
@@ -168,13 +169,18 @@ pub(crate) async fn serve(
     (at, open): (usize, Arc<[AtomicUsize]>),
     worker: Rc<Worker>,
 ) {
-    let endpoint = match open_endpoint(&slot, socket) {
+    let mut state = slot.state.subscribe();
+    let opened = match first_datagram(socket, &mut state).await {
+        Ok(Some(socket)) => open_endpoint(&slot, socket),
+        Ok(None) => return,
+        Err(error) => Err(error),
+    };
+    let endpoint = match opened {
         Ok(endpoint) => endpoint,
         Err(error) => {
             return tracing::error!(target: "http", %error, "a socket could not be used");
         }
     };
-    let mut state = slot.state.subscribe();
     let handshakes = Rc::new(Cell::new(0));
     let local = endpoint.local_addr().ok();
     loop {
@@ -208,6 +214,20 @@ pub(crate) async fn serve(
             }
         }
     }
+}
+
+/// Waits for something to do: an endpoint has megabytes of buffers, and many a server never meets a
+/// client that speaks QUIC. `None` where the slot is retired before.
+async fn first_datagram(
+    socket: WorkerSocket,
+    state: &mut watch::Receiver<State>,
+) -> io::Result<Option<WorkerSocket>> {
+    let socket = socket.waiting()?;
+    tokio::select! {
+        readable = socket.readable() => readable?,
+        _ = state.wait_for(|state| state.retired) => return Ok(None),
+    }
+    socket.ready().map(Some)
 }
 
 fn open_endpoint(slot: &QuicSlot, socket: WorkerSocket) -> io::Result<Endpoint> {

@@ -55,7 +55,33 @@ pub(super) fn share(sockets: Vec<UdpSocket>) -> Vec<WorkerSocket> {
         .collect()
 }
 
+/// The same, waiting for its first datagram.
+pub(super) struct Waiting {
+    socket: tokio::net::UdpSocket,
+    rest: (Arc<Ring>, usize, mpsc::Receiver<Parcel>),
+}
+
+impl Waiting {
+    /// Ready when there is something to read.
+    pub(super) async fn readable(&self) -> io::Result<()> {
+        self.socket.readable().await
+    }
+
+    /// Ends the waiting.
+    pub(super) fn ready(self) -> io::Result<WorkerSocket> {
+        let (ring, at, inbox) = self.rest;
+        Ok(WorkerSocket { socket: self.socket.into_std()?, ring, at, inbox })
+    }
+}
+
 impl WorkerSocket {
+    /// To be called on the worker's thread.
+    pub(super) fn waiting(self) -> io::Result<Waiting> {
+        let Self { socket, ring, at, inbox } = self;
+        let socket = tokio::net::UdpSocket::from_std(socket)?;
+        Ok(Waiting { socket, rest: (ring, at, inbox) })
+    }
+
     /// To be called on the worker's thread.
     pub(super) fn open(self) -> io::Result<Shard> {
         let Self { socket, ring, at, inbox } = self;
