@@ -75,7 +75,7 @@ fn answers_requests() {
     let site = Site::start(
         "\trespond /facts \"{http.request.proto} {http.request.tls.proto} \
          {http.request.tls.version} {http.request.tls.cipher_suite} {http.request.tls.server_name} \
-         {scheme} {host} {remote_host} {query}\"\n\
+         {scheme} {host} {remote_host} {http.request.local.host} {query}\"\n\
          \t@three protocol http/3\n\trespond @three matched 201\n\trespond missed\n",
     );
     block_on(async {
@@ -84,7 +84,8 @@ fn answers_requests() {
         assert_eq!(got.status, 200);
         assert_eq!(
             got.text(),
-            "HTTP/3.0 h3 tls1.3 TLS_AES_128_GCM_SHA256 localhost https localhost 127.0.0.1 a=b"
+            "HTTP/3.0 h3 tls1.3 TLS_AES_128_GCM_SHA256 localhost https localhost 127.0.0.1 \
+             127.0.0.1 a=b"
         );
         assert!(got.headers.contains_key("date"));
         assert_eq!(got.headers["content-length"], got.body.len().to_string());
@@ -410,6 +411,89 @@ fn no_request_is_lost_while_configs_change() {
         assert_eq!(client.join().unwrap(), generation.to_string());
     }
     assert!(asked.load(Ordering::Relaxed) > 100);
+}
+
+#[test]
+fn connections_that_are_to_end_lose_nothing() {
+    let idle = |number: usize| {
+        format!("\tservers {{\n\t\ttimeouts {{\n\t\t\tidle {}s\n\t\t}}\n\t}}\n", 100 + number)
+    };
+    let site = Arc::new(Site::start_with(&idle(0), "\trespond hi\n"));
+    let stop = Arc::new(AtomicBool::new(false));
+    let clients: Vec<_> = (0..2)
+        .map(|_| {
+            let (site, stop) = (site.clone(), stop.clone());
+            std::thread::spawn(move || {
+                block_on(async {
+                    let (mut asked, mut connections) = (0, 1);
+                    let mut client = site.connect().await;
+                    while !stop.load(Ordering::Relaxed) {
+                        let request = Request::get(site.uri("/")).body(()).unwrap();
+                        let Ok(mut stream) = client.open(request).await else {
+                            // Told to go elsewhere before anything was sent.
+                            client = site.connect().await;
+                            connections += 1;
+                            continue;
+                        };
+                        stream.finish().await.unwrap();
+                        assert_eq!(answer(&mut stream).await.unwrap().text(), "hi");
+                        asked += 1;
+                    }
+                    (asked, connections)
+                })
+            })
+        })
+        .collect();
+    for number in 1..8 {
+        // What belongs to connections changed: open ones are to end.
+        site.reload(&idle(number), "\trespond hi\n");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    stop.store(true, Ordering::Relaxed);
+    for client in clients {
+        let (asked, connections) = client.join().unwrap();
+        assert!(asked > 20 && connections > 3, "{asked} requests on {connections} connections");
+    }
+}
+
+#[test]
+fn slow_clients_are_not_waited_for() {
+    let timeouts = "\tservers {\n\t\ttimeouts {\n\t\t\tread_header 400ms\n\
+                    \t\t\tread_body_idle 400ms\n\t\t\twrite_idle 400ms\n\t\t}\n\t}\n";
+    let upstream = Scripted::start(|wire| {
+        while let Some((head, _)) = wire.request() {
+            let length = if head.starts_with("GET") { BIG } else { 2 };
+            wire.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n"));
+            let piece = vec![b'x'; length.min(64 * 1024)];
+            for _ in 0..length / piece.len() {
+                if !wire.send(&piece) {
+                    return;
+                }
+            }
+        }
+    });
+    let site = Site::start_with(timeouts, &format!("\treverse_proxy {}\n", upstream.address()));
+    block_on(async {
+        let options = Options::default();
+        let (_endpoint, connection) =
+            dial(site.tls, "localhost", &site.root, &options).await.unwrap();
+        // Half a head.
+        let head = headers(&GET);
+        let half = exchange(&connection, &head[..head.len() / 2], false).await;
+        assert_eq!(half, Err(Some(0x10c)));
+        // A body that stops.
+        let post = [&[(":method", "POST")], &GET[1..], &[("content-length", "5")]].concat();
+        let stopped = [headers(&post), frame(0, b"123")].concat();
+        let answer = exchange(&connection, &stopped, false).await;
+        assert!(answer.as_ref().is_ok_and(|answer| !answer.is_empty()), "{answer:?}");
+        // An answer that nobody reads.
+        let (mut send, mut recv) = connection.open_bi().await.unwrap();
+        send.write_all(&headers(&GET)).await.unwrap();
+        send.finish().unwrap();
+        let reset = recv.received_reset().await.unwrap();
+        assert_eq!(reset.map(quinn::VarInt::into_inner), Some(0x10c));
+        assert!(connection.close_reason().is_none());
+    });
 }
 
 #[test]

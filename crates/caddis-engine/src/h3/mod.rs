@@ -116,7 +116,7 @@ pub(crate) async fn serve_connection(quic: quinn::Connection, cx: ConnCx) {
 }
 
 /// The least time that a client is given to hear that the connection ends.
-const SHORT: Duration = Duration::from_millis(20);
+const SHORT: Duration = Duration::from_millis(100);
 
 fn max_section(server: &ServerRuntime) -> usize {
     server.plan.max_header_bytes + HEAD_SLACK

@@ -291,7 +291,8 @@ fn check_settings(mut payload: &[u8]) -> Result<(), Http3Error> {
     Ok(())
 }
 
-/// The type at the start of a unidirectional stream, and its length; `None` where bytes are missing.
+/// The type at the start of a unidirectional stream, and its length; `None` where bytes are
+/// missing.
 pub fn stream_type(bytes: &[u8]) -> Option<(u64, usize)> {
     varint::read(bytes)
 }
