@@ -42,6 +42,7 @@ impl ConnCx {
             && ex.connection.tls.is_some()
             && ex.request.version < Version::HTTP_3
         {
+            ex.early_headers = caddis_wire::header_map(1);
             ex.early_headers.insert(header::ALT_SVC, alt_svc.clone());
         }
         if let Some(client) = &self.client {

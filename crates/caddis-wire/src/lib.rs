@@ -28,7 +28,7 @@ pub use head::{
     ResponseHead, TargetForm, http2_preface, is_hop_by_hop, parse_passed_response, parse_request,
     parse_response,
 };
-pub use recycle::recycle;
+pub use recycle::{header_map, recycle};
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
