@@ -22,6 +22,7 @@ use crate::{
     admin::AdminServer,
     autosave,
     listen::{self, Binding, BoundSocket, Listener},
+    quic::{self, Hold, QuicSlot},
     server::{self, ServerRuntime, Shared},
     signals::Signal,
     worker::Workers,
@@ -52,6 +53,8 @@ pub struct Engine {
     workers: RefCell<Workers>,
     current: RefCell<Option<Generation>>,
     admin: RefCell<Option<AdminServer>>,
+    /// Sockets of HTTP/3 by listener address, until they are retired.
+    quic: RefCell<HashMap<String, Arc<QuicSlot>>>,
     /// One load at a time.
     loading: Mutex<()>,
     worker: Rc<Worker>,
@@ -103,9 +106,25 @@ struct Bound {
     plan: Plan,
     servers: Vec<Arc<ServerRuntime>>,
     sockets: HashMap<String, BoundSocket>,
+    quic: HashMap<String, BoundQuic>,
     /// Present where the endpoint moves to another address.
     admin: Option<BoundSocket>,
     bound: server::BoundShared,
+}
+
+/// Sockets of HTTP/3 for a listener.
+enum BoundQuic {
+    New(Arc<QuicSlot>, Vec<quic::WorkerSocket>),
+    Kept(Hold),
+}
+
+impl BoundQuic {
+    fn slot(&self) -> &Arc<QuicSlot> {
+        match self {
+            Self::New(slot, _) => slot,
+            Self::Kept(hold) => hold.slot(),
+        }
+    }
 }
 
 impl Engine {
@@ -126,6 +145,7 @@ impl Engine {
             workers: RefCell::new(Workers::start(count)?),
             current: RefCell::default(),
             admin: RefCell::default(),
+            quic: RefCell::default(),
             loading: Mutex::default(),
             worker: Worker::new(0),
         }))
@@ -216,10 +236,79 @@ impl Engine {
             })?;
             sockets.insert(key, socket);
         }
+        let quic = self.bind_quic(&plan, &sockets)?;
+        for (at, server) in servers.iter().enumerate() {
+            if let Some(value) = alt_svc(&plan, at, &quic) {
+                // The runtime is new, so nobody has set it.
+                let _ = server.alt_svc.set(value);
+            }
+        }
         let admin = self.bind_admin(&plan.admin)?;
         // Last, since it changes what is served: nothing can fail after it.
         bound.reconcile(&plan, loaded).await;
-        Ok(Bound { plan, servers, sockets, admin, bound })
+        Ok(Bound { plan, servers, sockets, quic, admin, bound })
+    }
+
+    /// Opens sockets for HTTP/3 beside those for TCP.
+    fn bind_quic(
+        &self,
+        plan: &Plan,
+        sockets: &HashMap<String, BoundSocket>,
+    ) -> Result<HashMap<String, BoundQuic>, LoadError> {
+        let failed = |error: &dyn fmt::Display| {
+            LoadError::Activate(format!(
+                "loading new config: http app module: start: starting HTTP/3 QUIC listener: {error}"
+            ))
+        };
+        let mut all: HashMap<String, BoundQuic> = HashMap::new();
+        for listener in plan.listeners.iter().filter(|listener| speaks_quic(listener)) {
+            let key = listener.address.to_string();
+            if all.contains_key(&key) {
+                continue;
+            }
+            let tcp = sockets.get(&key).map(BoundSocket::port);
+            let tcp = tcp.unwrap_or_else(|| self.listener(&key)?.port);
+            let port = tcp.unwrap_or(listener.address.start_port);
+            let running = self.quic.borrow().get(&key).filter(|slot| slot.port == port).cloned();
+            let bound = match running.and_then(|slot| slot.hold()) {
+                Some(hold) => BoundQuic::Kept(hold),
+                None => {
+                    let slot = QuicSlot::new(port).map_err(|error| failed(&error))?;
+                    let workers = self.workers.borrow().count();
+                    let sockets =
+                        quic::bind(&listener.address, port, workers).map_err(|error| {
+                            let at = listener.address.join_host_port(0);
+                            failed(&format_args!("listen udp {at}: bind: {}", plain(&error)))
+                        })?;
+                    BoundQuic::New(slot, sockets)
+                }
+            };
+            all.insert(key, bound);
+        }
+        Ok(all)
+    }
+
+    /// Puts the listeners in charge of their sockets for HTTP/3; others take no new connections.
+    fn commit_quic(
+        &self,
+        bound: HashMap<String, BoundQuic>,
+        listeners: &HashMap<String, Arc<Listener>>,
+    ) {
+        let mut slots = self.quic.borrow_mut();
+        for (key, slot) in slots.iter() {
+            if bound.get(key).is_none_or(|bound| !Arc::ptr_eq(bound.slot(), slot)) {
+                slot.close();
+            }
+        }
+        for (key, bound) in bound {
+            let Some(listener) = listeners.get(&key) else { continue };
+            bound.slot().serve(listener.clone());
+            if let BoundQuic::New(slot, sockets) = bound {
+                self.workers.borrow().listen_quic(&slot, sockets);
+                slots.insert(key, slot);
+            }
+        }
+        slots.retain(|_, slot| !slot.is_retired());
     }
 
     /// Binds the admin endpoint, unless it runs there already or is disabled.
@@ -238,7 +327,7 @@ impl Engine {
 
     /// Puts everything in place. Cannot fail.
     fn commit(self: &Rc<Self>, raw: Json, ids: BTreeMap<String, String>, bound: Bound) {
-        let Bound { mut plan, servers, mut sockets, admin, bound } = bound;
+        let Bound { mut plan, servers, mut sockets, quic, admin, bound } = bound;
         for warning in &plan.warnings {
             tracing::warn!(target: "config", "{warning}");
         }
@@ -260,7 +349,8 @@ impl Engine {
                     kept
                 }
                 (None, Some(socket)) => {
-                    let listener = Arc::new(Listener::new(listener.address.clone(), binding));
+                    let (address, port) = (listener.address.clone(), socket.port());
+                    let listener = Arc::new(Listener::new(address, port, binding));
                     if let Err(error) = self.workers.borrow().listen(&listener, socket) {
                         tracing::error!(target: "http", %error, address = key, "listening failed");
                     }
@@ -270,6 +360,7 @@ impl Engine {
             };
             listeners.insert(key, listener);
         }
+        self.commit_quic(quic, &listeners);
         if let Some(old) = old {
             old.cancel.cancel();
             close_all(old.listeners);
@@ -370,6 +461,7 @@ impl Engine {
             tokio::time::sleep(delay).await;
         }
         running.cancel.cancel();
+        self.commit_quic(HashMap::new(), &HashMap::new());
         close_all(running.listeners);
         let grace = running.grace_period;
         let open = self.workers.borrow().open();
@@ -389,6 +481,30 @@ impl Engine {
         *self.admin.borrow_mut() = None;
         self.workers.borrow_mut().stop();
     }
+}
+
+fn speaks_quic(listener: &ListenerPlan) -> bool {
+    let address = &listener.address;
+    listener.tls && listener.protocols.h3 && !address.is_unix() && !address.is_fd()
+}
+
+/// The value of `Alt-Svc` for a server: the ports where it speaks HTTP/3 (RFC 7838 §3), to be kept
+/// in mind for thirty days.
+fn alt_svc(
+    plan: &Plan,
+    server: usize,
+    quic: &HashMap<String, BoundQuic>,
+) -> Option<http::HeaderValue> {
+    let mut services: Vec<String> = Vec::new();
+    for listener in plan.listeners.iter().filter(|listener| listener.server == server) {
+        let Some(bound) = quic.get(&listener.address.to_string()) else { continue };
+        let service = format!("h3=\":{}\"; ma=2592000", bound.slot().port);
+        if speaks_quic(listener) && !services.contains(&service) {
+            services.push(service);
+        }
+    }
+    let value = (!services.is_empty()).then(|| services.join(","))?;
+    http::HeaderValue::try_from(value).ok()
 }
 
 fn close_all(listeners: HashMap<String, Arc<Listener>>) {

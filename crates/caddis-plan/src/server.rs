@@ -65,6 +65,7 @@ pub struct Protocols {
     pub h1: bool,
     pub h2: bool,
     pub h2c: bool,
+    pub h3: bool,
 }
 
 impl Protocols {
@@ -74,15 +75,15 @@ impl Protocols {
     /// A name that is no protocol.
     pub fn parse(names: &[String]) -> Result<Self, ConfigError> {
         if names.is_empty() {
-            return Ok(Self { h1: true, h2: true, h2c: false });
+            return Ok(Self { h1: true, h2: true, h2c: false, h3: true });
         }
-        let mut protocols = Self { h1: false, h2: false, h2c: false };
+        let mut protocols = Self { h1: false, h2: false, h2c: false, h3: false };
         for name in names {
             match name.as_str() {
                 "h1" => protocols.h1 = true,
                 "h2" => protocols.h2 = true,
                 "h2c" => protocols.h2c = true,
-                "h3" => {}
+                "h3" => protocols.h3 = true,
                 other => {
                     let message = format!("unrecognized protocol '{other}'");
                     return Err(ConfigError::new("protocols", message));

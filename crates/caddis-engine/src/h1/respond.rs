@@ -353,6 +353,14 @@ fn give_buffer(mut buffer: Vec<u8>) {
     }
 }
 
+/// The value of `Date`.
+pub(crate) fn date() -> Option<http::HeaderValue> {
+    let mut line = Vec::with_capacity(40);
+    write_date(&mut line);
+    let value = line.strip_prefix(b"Date: ")?.strip_suffix(b"\r\n")?;
+    http::HeaderValue::from_bytes(value).ok()
+}
+
 /// Appends `Date`, made once a second.
 fn write_date(out: &mut Vec<u8>) {
     let now = SystemTime::now();

@@ -86,6 +86,13 @@ impl ReverseProxy {
             }
         };
         if let Some(mut passed) = passed {
+            let mut early = std::mem::take(&mut ex.early_headers);
+            if let Some(value) = early.remove(header::ALT_SVC) {
+                passed.lines.extend_from_slice(b"Alt-Svc: ");
+                passed.lines.extend_from_slice(value.as_bytes());
+                passed.lines.extend_from_slice(b"\r\n");
+            }
+            caddis_wire::recycle(early);
             passed.lines.extend_from_slice(b"Via: ");
             passed.lines.extend_from_slice(super::forwarded::via(version).as_bytes());
             passed.lines.extend_from_slice(b"\r\n");
@@ -166,7 +173,15 @@ pub(crate) fn pass(
         early.append(header::SET_COOKIE, cookie);
     }
     let via = via(version);
+    if early.len() == 1
+        && !headers.contains_key(header::ALT_SVC)
+        && let Some(value) = early.remove(header::ALT_SVC)
+    {
+        // The front's, on every answer over TLS: nothing to merge.
+        headers.append(header::ALT_SVC, value);
+    }
     if early.is_empty() {
+        caddis_wire::recycle(early);
         headers.append(header::VIA, via);
     } else {
         early.append(header::VIA, via);

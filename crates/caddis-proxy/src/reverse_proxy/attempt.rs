@@ -3,7 +3,7 @@
 use std::{rc::Rc, time::Instant};
 
 use caddis_core::{ByteString, Exchange, HttpError, Next, Response};
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode, header};
 
 use super::{
     answer::Responded,
@@ -173,7 +173,7 @@ impl ReverseProxy {
         let ask_gzip = prepared.ask_gzip
             && changed
                 .as_ref()
-                .is_none_or(|headers| !headers.contains_key(http::header::ACCEPT_ENCODING));
+                .is_none_or(|headers| !headers.contains_key(header::ACCEPT_ENCODING));
         let Prepared { method, uri, headers, body, framing, upgrade, trailer, trusted, .. } =
             prepared;
         let ready = changed.as_ref().or(headers.as_ref());
@@ -222,7 +222,7 @@ impl ReverseProxy {
             && upgrade.is_none()
             && run.cookies.is_none()
             && ex.response_filters.is_empty()
-            && ex.early_headers.is_empty();
+            && (ex.early_headers.is_empty() || only_alt_svc(&ex.early_headers));
         let sending = Sending {
             pass,
             outgoing: &outgoing,
@@ -258,4 +258,9 @@ impl ReverseProxy {
             upstream.count_failure(memory);
         }
     }
+}
+
+/// `Alt-Svc` is set by the front on every answer over TLS, and can go before lines that are passed.
+fn only_alt_svc(headers: &HeaderMap) -> bool {
+    headers.len() == 1 && headers.contains_key(header::ALT_SVC)
 }
