@@ -76,15 +76,25 @@ pub(crate) fn hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// Sets `Content-Length` where the length is known and nobody set it.
+/// Sets `Content-Length` to the body's length. What is there stays only for answers without a
+/// body, which may tell the length of one; else a wrong one would break the stream.
 pub(crate) fn tell_length(parts: &mut Parts, body: &Body, head_method: bool) {
-    if let Some(length) = body.exact_len()
-        && !(head_method && length == 0)
-        && !parts.status.is_informational()
-        && !matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
-        && !parts.headers.contains_key(header::CONTENT_LENGTH)
-    {
-        parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    let bodiless = parts.status.is_informational()
+        || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    match body.exact_len() {
+        _ if bodiless => {}
+        Some(0) if head_method => {}
+        Some(length) => {
+            let told = parts.headers.get(header::CONTENT_LENGTH);
+            let is_told = told.is_some_and(|told| {
+                told.to_str().ok().and_then(|text| text.parse().ok()) == Some(length)
+            });
+            if !is_told {
+                parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+            }
+        }
+        None if head_method => {}
+        None => drop(parts.headers.remove(header::CONTENT_LENGTH)),
     }
 }
 

@@ -160,8 +160,7 @@ pub(crate) fn pass(
     {
         ops.apply(&mut headers, ex);
     }
-    if !to_head && status != StatusCode::NOT_MODIFIED {
-        // The front tells the length, from the body.
+    if !to_head && status != StatusCode::NOT_MODIFIED && !tells_length(&headers, &body) {
         headers.remove(header::CONTENT_LENGTH);
     }
     if let (Some(trailer), Body::Stream(_)) = (trailer, &body) {
@@ -192,6 +191,12 @@ pub(crate) fn pass(
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response
+}
+
+/// Whether `Content-Length` is right for the body; the front does not need it, the log shows it.
+fn tells_length(headers: &HeaderMap, body: &Body) -> bool {
+    let declared = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    declared.and_then(|text| text.parse().ok()) == body.exact_len()
 }
 
 fn via(version: Version) -> HeaderValue {
