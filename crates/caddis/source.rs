@@ -1,6 +1,6 @@
 //! Where a config comes from: file, standard input, the folder's Caddyfile (spec A067–A070).
 
-use std::{io::Read, path::Path, sync::Arc};
+use std::{borrow::Cow, io::Read, path::Path, sync::Arc};
 
 use caddis_caddyfile::{Diagnostic, FsLoader, SourceMap};
 use caddis_core::Registry;
@@ -144,9 +144,9 @@ pub(crate) fn adapt_caddyfile(
 }
 
 /// Adapts a Caddyfile to the text of its JSON.
-pub(crate) fn adapt_text(
+pub(crate) fn adapt_text<'a>(
     name: &str,
-    text: &[u8],
+    text: impl Into<Cow<'a, [u8]>>,
     registry: &Registry,
 ) -> Result<(String, Vec<Diagnostic>, Arc<SourceMap>), Failure> {
     let (mut file, found) = caddis_caddyfile::parse(name, text, &FsLoader);

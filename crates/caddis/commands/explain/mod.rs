@@ -135,7 +135,7 @@ impl Places<'_> {
         if let Some((_, place)) = exact {
             let matcher = place.matcher.as_ref().map(|word| format!(" {}", word.text));
             return Some(Written {
-                file: place.token.file.to_string(),
+                file: place.token.file().to_string(),
                 line: place.token.line,
                 text: format!("{}{}", place.token.text, matcher.unwrap_or_default()),
                 definition: place.definition.as_ref().map(|name| name.line),
