@@ -173,8 +173,7 @@ const STANDARD: &[&str] = &[
 ];
 
 /// Every mistake of a configuration: each one found is taken out, and the rest checked again.
-pub(crate) fn mistakes(registry: &Registry, json: &Json) -> Vec<ConfigError> {
-    let mut json = json.clone();
+pub(crate) fn mistakes(registry: &Registry, mut json: Json) -> Vec<ConfigError> {
     let mut found: Vec<ConfigError> = Vec::new();
     while found.len() < LIMIT {
         let errors = match Engine::validate(registry, &json) {
@@ -299,7 +298,7 @@ mod tests {
         let json = json!({"apps": {"http": {"servers": {"a": {"listen": [":1"], "routes": [
             {"match": [{"nope": 1}], "handle": [{"handler": "nope"}, {"handler": "static_response", "nope": 1}]},
         ]}}}}});
-        let found = mistakes(&crate::registry::standard(), &json);
+        let found = mistakes(&crate::registry::standard(), json);
         let paths: Vec<_> = found.iter().map(|error| error.path.as_str()).collect();
         let base = "apps.http.servers.a.routes.0";
         assert_eq!(paths.len(), 3, "{found:?}");

@@ -68,14 +68,25 @@ impl std::fmt::Display for Failure {
 /// Reads and adapts the config that the flags name. `None`: no file was named and there is none here.
 pub(crate) fn load(flags: &Config, registry: &Registry) -> Result<Option<Loaded>, Failure> {
     let Some(text) = read_text(flags)? else { return Ok(None) };
-    let (json, warnings, sources) = if text.is_json() {
-        (parse_json(&text)?, Vec::new(), Arc::default())
-    } else {
-        adapt_caddyfile(&text.name, &text.bytes, registry)?
-    };
+    let (json, warnings, sources) = to_json(&text, registry)?;
     let file = (text.name != "-").then(|| text.name.clone());
     let adapter = text.adapter.clone();
     Ok(Some(Loaded { json, file, adapter, warnings, sources, text }))
+}
+
+fn to_json(
+    text: &Text,
+    registry: &Registry,
+) -> Result<(Json, Vec<Diagnostic>, Arc<SourceMap>), Failure> {
+    if text.is_json() {
+        return Ok((parse_json(text)?, Vec::new(), Arc::default()));
+    }
+    adapt_caddyfile(&text.name, &text.bytes, registry)
+}
+
+/// The JSON of a text once more; none if it cannot be read now.
+pub(crate) fn json_of(text: &Text, registry: &Registry) -> Option<Json> {
+    to_json(text, registry).ok().map(|(json, ..)| json)
 }
 
 /// Reads the config that the flags name. `None`: no file was named and there is none here.

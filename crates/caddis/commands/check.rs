@@ -67,7 +67,7 @@ pub(crate) fn findings(text: &Text, registry: &Registry, allowed: &[String]) -> 
 
 fn in_json(text: &Text, registry: &Registry) -> Found {
     match source::parse_json(text) {
-        Ok(json) => diagnose::in_json(text, &diagnose::mistakes(registry, &json), registry),
+        Ok(json) => diagnose::in_json(text, &diagnose::mistakes(registry, json), registry),
         Err(Failure::Diagnostics(all, sources)) => (all, sources),
         Err(Failure::Message(message)) => (vec![Diagnostic::error(message)], Arc::default()),
     }
@@ -87,7 +87,7 @@ fn in_caddyfile(text: &Text, registry: &Registry, allowed: &[String]) -> Found {
         return (all, Arc::new(file.sources));
     }
     let found = match serde_json::to_value(&adapted.config) {
-        Ok(json) => diagnose::mistakes(registry, &json),
+        Ok(json) => diagnose::mistakes(registry, json),
         Err(error) => {
             vec![caddis_config::ConfigError::new("", format!("encoding config: {error}"))]
         }

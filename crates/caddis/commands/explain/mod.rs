@@ -42,7 +42,7 @@ pub(crate) fn explain(flags: &Explain) -> Outcome {
     let state = State::default();
     let metrics = Arc::default();
     let plan =
-        caddis_plan::compile(&written, &registry, &state, &metrics, caddis_plan::DEFAULT_ADMIN)
+        caddis_plan::compile(written.clone(), &registry, &state, &metrics, caddis_plan::DEFAULT_ADMIN)
             .map_err(|errors| errors.first().map_or_else(String::new, ToString::to_string))?;
     let places = Places { traced: traced.as_ref(), written: &written };
     let mut report = Report::default();
@@ -85,7 +85,7 @@ fn load(text: &Text, registry: &Registry) -> Result<(Json, Option<Traced>), Stri
         source::adapt_caddyfile(&text.name, &text.bytes, registry).map(|(json, ..)| json)
     };
     let json = json.map_err(|failure| super::drawn(&failure))?;
-    let mistakes: Vec<_> = diagnose::mistakes(registry, &json)
+    let mistakes: Vec<_> = diagnose::mistakes(registry, json.clone())
         .into_iter()
         // What is not there now (certificate files) does not matter here.
         .filter(|mistake| !mistake.path.is_empty())
