@@ -60,7 +60,8 @@ pub(crate) fn pair(sites: &[Site], options: &Options) -> Result<Vec<Pairing>, Di
     for (at, site) in sites.iter().enumerate() {
         for (address, by_protocol) in keys_by_listener(at, site, &mut known)? {
             let here = map.entry(address).or_default();
-            for (protocol, keys) in by_protocol {
+            for (protocol, mut keys) in by_protocol {
+                keys.shrink_to_fit();
                 here.entry(protocol).or_default().push(Served { site: at, keys });
             }
         }

@@ -180,7 +180,9 @@ fn evaluate_site(
         pile.invoked.append(&mut h.shared.invoked);
     }
     trace::forget(shared, 0);
+    // There may be thousands of sites, most with a few of each.
     pile.routes.get_mut().shrink_to_fit();
+    pile.logs.shrink_to_fit();
     Site { keys: block.keys.clone(), pile }
 }
 

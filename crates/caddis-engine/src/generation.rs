@@ -136,8 +136,8 @@ impl Engine {
     ///
     /// # Errors
     /// All mistakes found.
-    pub fn validate(registry: &Registry, raw: &Json) -> Result<(), LoadError> {
-        let (config, _) = decode(raw.clone())?;
+    pub fn validate(registry: &Registry, raw: Json) -> Result<(), LoadError> {
+        let (config, _) = decode(raw)?;
         let state = State::default();
         let metrics = Arc::default();
         let plan =

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use caddis_caddyfile::{File, ServerBlock, Span, Token};
 use caddis_config::Server;
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 
 use crate::origins::Place;
 use crate::{Adapted, address::Address};
@@ -122,6 +122,8 @@ pub(super) struct Subject<'a> {
     pub(super) sites: Vec<Site<'a>>,
     /// The first site in which a statement begins at a place; made at the first question.
     site_of: OnceCell<HashMap<Span, usize>>,
+    /// The servers as JSON, made at the first question.
+    servers: OnceCell<Vec<(String, Json)>>,
 }
 
 impl<'a> Subject<'a> {
@@ -136,7 +138,23 @@ impl<'a> Subject<'a> {
                 sites.push(Site { block, body });
             }
         }
-        Self { file, adapted, options, sites, site_of: OnceCell::new() }
+        Self { file, adapted, options, sites, site_of: OnceCell::new(), servers: OnceCell::new() }
+    }
+
+    /// The lists of routes of each server as JSON, by the path of the server.
+    pub(super) fn servers(&self) -> &[(String, Json)] {
+        self.servers.get_or_init(|| {
+            let servers = self.adapted.config.apps.http.iter().flat_map(|http| &http.servers);
+            let json = |(name, server): (&String, &Server)| {
+                let lists = json!({
+                    "routes": server.routes,
+                    "errors": server.errors,
+                    "named_routes": server.named_routes,
+                });
+                (format!("apps.http.servers.{name}"), lists)
+            };
+            servers.map(json).collect()
+        })
     }
 
     /// A global option.

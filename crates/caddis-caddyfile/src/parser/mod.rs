@@ -168,7 +168,9 @@ impl Parser<'_> {
         while self.stream.next() {
             self.block = ServerBlock::default();
             if self.one()? {
-                let block = std::mem::take(&mut self.block);
+                let mut block = std::mem::take(&mut self.block);
+                block.keys.shrink_to_fit();
+                block.segments.shrink_to_fit();
                 if !block.keys.is_empty() || !block.segments.is_empty() {
                     self.blocks.push(block);
                 }
@@ -295,7 +297,7 @@ impl Parser<'_> {
     }
 
     fn syntax_err(&self, expected: &str) -> Diagnostic {
-        let found = &self.stream.token().text;
+        let found = limits::quoted(&self.stream.token().text);
         self.error(format!("syntax error: unexpected token '{found}', expecting '{expected}'"))
             .code("caddyfile::syntax")
             .chain_style(ChainStyle::Syntax)
