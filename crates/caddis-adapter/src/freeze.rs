@@ -19,7 +19,9 @@ const NOTE: &str = "freeze";
 pub(crate) struct Frozen {
     mark: String,
     /// A text that was written into another one for the last time is empty.
-    texts: Vec<(Kind, String)>,
+    texts: Vec<(Kind, Box<str>)>,
+    /// Room to write a text before its length is known.
+    scratch: String,
 }
 
 /// What a text is of.
@@ -73,7 +75,7 @@ pub(crate) fn value(shared: &mut AdaptState, value: &mut ConfigValue) {
 /// last time.
 pub(crate) fn subroute(shared: &mut AdaptState, routes: &[Route], consume: bool) -> Json {
     let Some(frozen) = kept(shared) else { return routes::subroute(routes) };
-    let mut out = String::with_capacity(256);
+    let mut out = std::mem::take(&mut frozen.scratch);
     out.push_str("{\"handler\":\"subroute\"");
     if !routes.is_empty() {
         out.push_str(",\"routes\":");
@@ -95,7 +97,7 @@ pub(crate) fn route(shared: &mut AdaptState, route: Route, consume: bool) -> Rou
     if route.matcher_sets.iter().any(odd) {
         return route;
     }
-    let mut out = String::with_capacity(256);
+    let mut out = std::mem::take(&mut frozen.scratch);
     frozen.push_outer(&mut out, &route, consume);
     Route { handle: vec![frozen.keep(out, Kind::Route)], ..Route::default() }
 }
@@ -126,22 +128,23 @@ impl<'a> Separated<'a> {
 
 impl Frozen {
     fn freeze(&mut self, json: &mut Json) {
-        let mut out = String::with_capacity(128);
+        let mut out = std::mem::take(&mut self.scratch);
         self.push(&mut out, json, true);
         *json = self.keep(out, Kind::Handler);
     }
 
     /// Keeps a text and gives what stands for it.
     fn keep(&mut self, mut text: String, kind: Kind) -> Json {
-        text.shrink_to_fit();
-        let mark = format!("{}{}", self.mark, self.texts.len());
-        self.texts.push((kind, text));
-        Json::String(mark)
+        let number = self.texts.len().to_string();
+        self.texts.push((kind, text.as_str().into()));
+        text.clear();
+        self.scratch = text;
+        Json::String([self.mark.as_str(), &number].concat())
     }
 
     /// Writes JSON with the frozen parts in it.
     fn push(&mut self, out: &mut String, json: &Json, consume: bool) {
-        let Self { mark, texts } = self;
+        let Self { mark, texts, .. } = self;
         write::push_with(out, json, &mut |out, text| {
             let number = text.strip_prefix(mark.as_str());
             let number = number.and_then(|number| number.parse::<usize>().ok());
@@ -150,7 +153,7 @@ impl Frozen {
             };
             out.push_str(text);
             if consume {
-                *text = String::new();
+                *text = Box::default();
             }
             true
         });
