@@ -62,8 +62,9 @@ pub struct Engine {
 
 /// One config in force.
 struct Generation {
-    /// The config as it was given, with `@id` keys.
-    raw: Arc<Json>,
+    /// The config as it was given, with `@id` keys; compact, since it is rarely asked for and large
+    /// as a tree.
+    raw: Arc<str>,
     ids: BTreeMap<String, String>,
     listeners: HashMap<String, Arc<Listener>>,
     cancel: CancellationToken,
@@ -155,12 +156,12 @@ impl Engine {
     ///
     /// # Errors
     /// All mistakes found.
-    pub fn validate(registry: &Registry, raw: &Json) -> Result<(), LoadError> {
+    pub fn validate(registry: &Registry, raw: Json) -> Result<(), LoadError> {
         let (config, _) = decode(raw)?;
         let state = State::default();
         let metrics = Arc::default();
         let plan =
-            caddis_plan::compile(&config, registry, &state, &metrics, caddis_plan::DEFAULT_ADMIN)
+            caddis_plan::compile(config, registry, &state, &metrics, caddis_plan::DEFAULT_ADMIN)
                 .map_err(LoadError::Config)?;
         server::validate(&plan)
     }
@@ -184,13 +185,14 @@ impl Engine {
         change: impl FnOnce(&mut Json) -> Result<(), E>,
     ) -> Result<(), E> {
         let _one_at_a_time = self.loading.lock().await;
-        let mut raw = self.raw_config().map_or(Json::Null, |raw| (*raw).clone());
+        let mut raw = self.raw_config().unwrap_or_default();
         change(&mut raw)?;
         Ok(self.load_locked(raw, force).await?)
     }
 
     async fn load_locked(self: &Rc<Self>, raw: Json, force: bool) -> Result<(), LoadError> {
-        if !force && self.raw_config().is_some_and(|running| *running == raw) {
+        let is_running = |running: &Generation| *running.raw == *raw.to_string();
+        if !force && self.current.borrow().as_ref().is_some_and(is_running) {
             tracing::info!(target: "admin.api", "config is unchanged");
             return Ok(());
         }
@@ -200,9 +202,10 @@ impl Engine {
     }
 
     async fn activate(self: &Rc<Self>, raw: Json) -> Result<(), LoadError> {
-        let (config, ids) = decode(&raw)?;
+        let text: Arc<str> = raw.to_string().into();
+        let (config, ids) = decode(raw)?;
         let plan = caddis_plan::compile(
-            &config,
+            config,
             &self.options.registry,
             &self.state,
             &self.metrics,
@@ -210,7 +213,7 @@ impl Engine {
         )
         .map_err(LoadError::Config)?;
         let bound = self.bind(plan).await?;
-        self.commit(raw, ids, bound);
+        self.commit(text, ids, bound);
         Ok(())
     }
 
@@ -326,7 +329,7 @@ impl Engine {
     }
 
     /// Puts everything in place. Cannot fail.
-    fn commit(self: &Rc<Self>, raw: Json, ids: BTreeMap<String, String>, bound: Bound) {
+    fn commit(self: &Rc<Self>, raw: Arc<str>, ids: BTreeMap<String, String>, bound: Bound) {
         let Bound { mut plan, servers, mut sockets, quic, admin, bound } = bound;
         for warning in &plan.warnings {
             tracing::warn!(target: "config", "{warning}");
@@ -379,10 +382,10 @@ impl Engine {
         }
         self.swap_admin(&plan.admin, admin);
         if plan.admin.persist {
-            autosave::save(&raw);
+            autosave::save(raw.clone());
         }
         *self.current.borrow_mut() = Some(Generation {
-            raw: Arc::new(raw),
+            raw,
             ids,
             listeners,
             cancel,
@@ -430,8 +433,10 @@ impl Engine {
     }
 
     /// The running config as it was given.
-    pub(crate) fn raw_config(&self) -> Option<Arc<Json>> {
-        self.current.borrow().as_ref().map(|generation| generation.raw.clone())
+    pub(crate) fn raw_config(&self) -> Option<Json> {
+        let raw = self.current.borrow().as_ref().map(|generation| generation.raw.clone());
+        // It was written from JSON, so it can be read.
+        raw.and_then(|raw| serde_json::from_str(&raw).ok())
     }
 
     pub(crate) fn ids(&self) -> BTreeMap<String, String> {
@@ -521,12 +526,13 @@ fn close_all(listeners: HashMap<String, Arc<Listener>>) {
 }
 
 /// The strict shape, and where its `@id`s are.
-fn decode(raw: &Json) -> Result<(Config, BTreeMap<String, String>), LoadError> {
-    let ids = caddis_config::json::id::index(raw)
+fn decode(mut raw: Json) -> Result<(Config, BTreeMap<String, String>), LoadError> {
+    let ids = caddis_config::json::id::index(&raw)
         .map_err(|error| ConfigError::new("", error.to_string()))?;
-    let mut bare = raw.clone();
-    caddis_config::json::id::strip(&mut bare);
-    let config = if bare.is_null() { Config::default() } else { caddis_config::decode(bare)? };
+    if !ids.is_empty() {
+        caddis_config::json::id::strip(&mut raw);
+    }
+    let config = if raw.is_null() { Config::default() } else { caddis_config::decode(raw)? };
     Ok((config, ids.into_iter().collect()))
 }
 
