@@ -24,6 +24,7 @@ use tokio::time::Instant;
 
 use crate::{
     connection::ConnCx,
+    gather::Gathered,
     service::serve,
     streams::{Activity, ActivityGuard, GOODBYE, Received, hop_by_hop, tell_length},
 };
@@ -58,11 +59,13 @@ pub(crate) async fn serve_connection<S: Io + 'static>(io: S, cx: ConnCx) {
         .keep_alive_interval(idle)
         .keep_alive_timeout(Duration::from_secs(20))
         .enable_connect_protocol();
-    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(io), service));
+    let io = Gathered::new(io);
+    let served = builder.serve_connection(TokioIo::new(io.clone()), service);
+    let mut connection = std::pin::pin!(served);
     let mut drained = std::pin::pin!(drain.wait());
     let mut timer = std::pin::pin!(tokio::time::sleep(idle.unwrap_or(FOREVER)));
     let mut finishing = false;
-    std::future::poll_fn(|task| {
+    let mut step = |task: &mut Context<'_>| {
         if connection.as_mut().poll(task).is_ready() {
             return Poll::Ready(());
         }
@@ -91,6 +94,14 @@ pub(crate) async fn serve_connection<S: Io + 'static>(io: S, cx: ConnCx) {
             timer.as_mut().reset(Instant::now() + GOODBYE);
         }
         Poll::Pending
+    };
+    std::future::poll_fn(|task| {
+        let ended = step(task);
+        // What was written meanwhile goes out together.
+        match io.poll_send(task) {
+            Poll::Ready(Err(_)) => Poll::Ready(()),
+            Poll::Ready(Ok(())) | Poll::Pending => ended,
+        }
     })
     .await;
 }

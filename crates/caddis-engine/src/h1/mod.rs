@@ -33,7 +33,10 @@ use self::{
     patience::Patience,
     respond::{Sent, send},
 };
-pub(crate) use self::{conn::Rewind, respond::date};
+pub(crate) use self::{
+    conn::Rewind,
+    respond::{date, give_buffer, take_buffer},
+};
 use crate::{
     connection::ConnCx,
     server::ServerRuntime,

@@ -338,11 +338,13 @@ thread_local! {
     static DATE: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
 }
 
-fn take_buffer() -> Vec<u8> {
+/// An empty buffer of this thread.
+pub(crate) fn take_buffer() -> Vec<u8> {
     BUFFERS.with_borrow_mut(Vec::pop).unwrap_or_else(|| Vec::with_capacity(4096))
 }
 
-fn give_buffer(mut buffer: Vec<u8>) {
+/// Gives a buffer back.
+pub(crate) fn give_buffer(mut buffer: Vec<u8>) {
     if buffer.capacity() <= 4 * COPY_LIMIT {
         buffer.clear();
         BUFFERS.with_borrow_mut(|buffers| {
