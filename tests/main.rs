@@ -12,6 +12,7 @@ mod explain;
 mod fixtures;
 mod health;
 mod http2;
+mod http3;
 mod policies;
 mod proxy;
 mod reload;

@@ -172,12 +172,21 @@ const STANDARD: &[&str] = &[
     "tls.stek.distributed",
 ];
 
-/// Every mistake of a configuration: each one found is taken out, and the rest checked again.
-pub(crate) fn mistakes(registry: &Registry, json: &Json) -> Vec<ConfigError> {
-    let mut json = json.clone();
+/// Every mistake of a configuration: each one found is taken out, and the rest checked again. `again`
+/// gives the configuration once more where it has a mistake: a large one need not be there twice.
+pub(crate) fn mistakes(
+    registry: &Registry,
+    json: Json,
+    again: impl FnOnce() -> Json,
+) -> Vec<ConfigError> {
     let mut found: Vec<ConfigError> = Vec::new();
+    let mut result = Engine::validate(registry, json);
+    if result.is_ok() {
+        return found;
+    }
+    let mut json = again();
     while found.len() < LIMIT {
-        let errors = match Engine::validate(registry, &json) {
+        let errors = match result {
             Ok(()) => break,
             Err(LoadError::Activate(message)) => {
                 // Only if nothing else is wrong: it may be a consequence.
@@ -199,6 +208,7 @@ pub(crate) fn mistakes(registry: &Registry, json: &Json) -> Vec<ConfigError> {
         if !changed {
             break;
         }
+        result = Engine::validate(registry, json.clone());
     }
     found
 }
@@ -299,7 +309,7 @@ mod tests {
         let json = json!({"apps": {"http": {"servers": {"a": {"listen": [":1"], "routes": [
             {"match": [{"nope": 1}], "handle": [{"handler": "nope"}, {"handler": "static_response", "nope": 1}]},
         ]}}}}});
-        let found = mistakes(&crate::registry::standard(), &json);
+        let found = mistakes(&crate::registry::standard(), json.clone(), || json);
         let paths: Vec<_> = found.iter().map(|error| error.path.as_str()).collect();
         let base = "apps.http.servers.a.routes.0";
         assert_eq!(paths.len(), 3, "{found:?}");

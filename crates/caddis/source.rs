@@ -1,6 +1,6 @@
 //! Where a config comes from: file, standard input, the folder's Caddyfile (spec A067–A070).
 
-use std::{io::Read, path::Path, sync::Arc};
+use std::{borrow::Cow, io::Read, path::Path, sync::Arc};
 
 use caddis_caddyfile::{Diagnostic, FsLoader, SourceMap};
 use caddis_core::Registry;
@@ -68,14 +68,25 @@ impl std::fmt::Display for Failure {
 /// Reads and adapts the config that the flags name. `None`: no file was named and there is none here.
 pub(crate) fn load(flags: &Config, registry: &Registry) -> Result<Option<Loaded>, Failure> {
     let Some(text) = read_text(flags)? else { return Ok(None) };
-    let (json, warnings, sources) = if text.is_json() {
-        (parse_json(&text)?, Vec::new(), Arc::default())
-    } else {
-        adapt_caddyfile(&text.name, &text.bytes, registry)?
-    };
+    let (json, warnings, sources) = to_json(&text, registry)?;
     let file = (text.name != "-").then(|| text.name.clone());
     let adapter = text.adapter.clone();
     Ok(Some(Loaded { json, file, adapter, warnings, sources, text }))
+}
+
+fn to_json(
+    text: &Text,
+    registry: &Registry,
+) -> Result<(Json, Vec<Diagnostic>, Arc<SourceMap>), Failure> {
+    if text.is_json() {
+        return Ok((parse_json(text)?, Vec::new(), Arc::default()));
+    }
+    adapt_caddyfile(&text.name, &text.bytes, registry)
+}
+
+/// The JSON of a text once more; none if it cannot be read now.
+pub(crate) fn json_of(text: &Text, registry: &Registry) -> Option<Json> {
+    to_json(text, registry).ok().map(|(json, ..)| json)
 }
 
 /// Reads the config that the flags name. `None`: no file was named and there is none here.
@@ -144,9 +155,9 @@ pub(crate) fn adapt_caddyfile(
 }
 
 /// Adapts a Caddyfile to the text of its JSON.
-pub(crate) fn adapt_text(
+pub(crate) fn adapt_text<'a>(
     name: &str,
-    text: &[u8],
+    text: impl Into<Cow<'a, [u8]>>,
     registry: &Registry,
 ) -> Result<(String, Vec<Diagnostic>, Arc<SourceMap>), Failure> {
     let (mut file, found) = caddis_caddyfile::parse(name, text, &FsLoader);

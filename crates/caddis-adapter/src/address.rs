@@ -37,10 +37,15 @@ impl Address {
             Some(slash) => rest.split_at(slash),
             None => (rest, ""),
         };
-        let with_colon = format!("{authority}:");
-        let (host, port) = split_host_port(authority)
-            .or_else(|_| split_host_port(&with_colon))
-            .unwrap_or((authority, ""));
+        let with_colon;
+        let (host, port) = if authority.contains([':', '[', ']']) {
+            with_colon = format!("{authority}:");
+            split_host_port(authority)
+                .or_else(|_| split_host_port(&with_colon))
+                .unwrap_or((authority, ""))
+        } else {
+            (authority, "")
+        };
         check_port(port)?;
         Ok(Self {
             original: original.to_owned(),
@@ -111,6 +116,9 @@ fn normal_ip(host: &str) -> String {
 
 /// Lowercases what is not inside `{…}`; `\{` opens nothing.
 pub(crate) fn lower_outside_placeholders(text: &str) -> String {
+    if text.bytes().all(|b| b.is_ascii() && !b.is_ascii_uppercase()) {
+        return text.to_owned();
+    }
     let mut out = String::with_capacity(text.len());
     let (mut escaped, mut inside) = (false, false);
     for c in text.chars() {

@@ -139,11 +139,11 @@ fn run(
     let key = |block: &ServerBlock| block.keys.first().map(|key| key.text.to_string());
     shared.named_routes = named.iter().filter_map(key).collect();
     let named = named_routes::extract(&named, registry, &options, &mut shared, &mut errors);
-    let sites = site::evaluate(sites, registry, &options, &mut shared, &mut errors);
+    let mut sites = site::evaluate(sites, registry, &options, &mut shared, &mut errors);
     if !errors.is_empty() {
         return Err(errors);
     }
-    let mut adapted = assemble(&sites, &named, &options, registry, &mut shared)
+    let mut adapted = assemble(&mut sites, &named, &options, registry, &mut shared)
         .map_err(|error| vec![hints::improve(error, None, registry)])?;
     let servers = adapted.config.apps.http.iter().flat_map(|http| http.servers.keys());
     adapted.origins.add_options(segments, servers);
@@ -165,7 +165,7 @@ fn check_keys(blocks: &[Cow<'_, ServerBlock>], registry: &Registry) -> Vec<Diagn
             } else {
                 continue;
             };
-            let error = Diagnostic::error(format!("{}:{}: {message}", key.file, key.line));
+            let error = Diagnostic::error(format!("{}:{}: {message}", key.file(), key.line));
             errors.push(error.code("adapter::key").labelled(key, "not inside a site block"));
         }
     }
@@ -174,7 +174,7 @@ fn check_keys(blocks: &[Cow<'_, ServerBlock>], registry: &Registry) -> Vec<Diagn
 
 /// Puts sites and options together.
 fn assemble(
-    sites: &[Site],
+    sites: &mut [Site],
     named_routes: &NamedRoutes,
     options: &Options,
     registry: &Registry,

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{Hash, Hasher};
+use std::rc::Rc;
 
 use caddis_caddyfile::{Diagnostic, Token};
 use caddis_config::NetworkAddress;
@@ -55,10 +56,12 @@ type Map<T> = BTreeMap<String, BTreeMap<String, Vec<T>>>;
 /// The first key that is no address, or cannot be listened on.
 pub(crate) fn pair(sites: &[Site], options: &Options) -> Result<Vec<Pairing>, Diagnostic> {
     let mut map: Map<Served> = Map::new();
+    let mut known = Known::new(options);
     for (at, site) in sites.iter().enumerate() {
-        for (address, by_protocol) in keys_by_listener(at, site, options)? {
+        for (address, by_protocol) in keys_by_listener(at, site, &mut known)? {
             let here = map.entry(address).or_default();
-            for (protocol, keys) in by_protocol {
+            for (protocol, mut keys) in by_protocol {
+                keys.shrink_to_fit();
                 here.entry(protocol).or_default().push(Served { site: at, keys });
             }
         }
@@ -66,35 +69,62 @@ pub(crate) fn pair(sites: &[Site], options: &Options) -> Result<Vec<Pairing>, Di
     Ok(consolidate(map))
 }
 
-fn keys_by_listener(at: usize, site: &Site, options: &Options) -> Result<Map<Key>, Diagnostic> {
+fn keys_by_listener(at: usize, site: &Site, known: &mut Known<'_>) -> Result<Map<Key>, Diagnostic> {
     let mut map: Map<Key> = Map::new();
     for (number, token) in site.keys.iter().enumerate() {
         let wrong = |message: String| Diagnostic::error(message).labelled(token, "this address");
         let address =
             Address::parse(&token.text).map_err(|error| wrong(format!("parsing key: {error}")))?;
-        let found = listeners(site, &address, options).map_err(|error| {
+        let found = known.listeners(site, &address).map_err(|error| {
             wrong(format!(
                 "server block {at}, key {number} ({}): determining listener address: {error}",
                 token.text
             ))
         })?;
         let key = Key { token: token.clone(), address };
-        for (listener, protocols) in found {
-            let here = map.entry(listener).or_default();
+        for (listener, protocols) in &*found {
+            let here = map.entry(listener.clone()).or_default();
             for protocol in protocols {
-                here.entry(protocol).or_default().push(key.clone());
+                here.entry(protocol.clone()).or_default().push(key.clone());
             }
         }
     }
     Ok(map)
 }
 
-/// The listeners of one key with their protocols.
-fn listeners(
-    site: &Site,
-    address: &Address,
-    options: &Options,
-) -> Result<BTreeMap<String, BTreeSet<String>>, String> {
+/// Listeners of a key with their protocols.
+type Listeners = BTreeMap<String, BTreeSet<String>>;
+
+/// Listeners of keys that were asked for before: most sites have the same.
+struct Known<'a> {
+    options: &'a Options,
+    http_port: String,
+    https_port: String,
+    /// For sites without a `bind` of their own, by scheme and port.
+    found: HashMap<(String, String), Rc<Listeners>>,
+}
+
+impl<'a> Known<'a> {
+    fn new(options: &'a Options) -> Self {
+        let (http_port, https_port) = (options.http_port(), options.https_port());
+        Self { options, http_port, https_port, found: HashMap::new() }
+    }
+
+    fn listeners(&mut self, site: &Site, address: &Address) -> Result<Rc<Listeners>, String> {
+        if !site.pile.binds.is_empty() {
+            return listeners(site, address, self).map(Rc::new);
+        }
+        let key = (address.scheme.clone(), address.port.clone());
+        if let Some(found) = self.found.get(&key) {
+            return Ok(Rc::clone(found));
+        }
+        let found = Rc::new(listeners(site, address, self)?);
+        self.found.insert(key, Rc::clone(&found));
+        Ok(found)
+    }
+}
+
+fn listeners(site: &Site, address: &Address, known: &Known<'_>) -> Result<Listeners, String> {
     match address.scheme.as_str() {
         "" | "http" | "https" => {}
         "wss" => {
@@ -109,17 +139,18 @@ fn listeners(
         }
         other => return Err(format!("unsupported URL scheme {other}://")),
     }
-    let (http, https) = (options.http_port(), options.https_port());
+    let (http, https) = (&known.http_port, &known.https_port);
     let port = match (address.port.as_str(), address.scheme.as_str()) {
-        ("", "http") => &http,
-        ("", _) => &https,
+        ("", "http") => http,
+        ("", _) => https,
         (port, _) => port,
     };
-    if (address.scheme == "http" && port == https) || (address.scheme == "https" && port == http) {
+    if (address.scheme == "http" && port == *https) || (address.scheme == "https" && port == *http)
+    {
         return Err(format!("[{address}] scheme and port violate convention"));
     }
     let everywhere = [Bind { addresses: vec![String::new()], protocols: Vec::new() }];
-    let binds = match (&site.pile.binds, &options.default_bind) {
+    let binds = match (&site.pile.binds, &known.options.default_bind) {
         (own, _) if !own.is_empty() => own.as_slice(),
         (_, Some(default)) => default.as_slice(),
         _ => &everywhere,
@@ -160,7 +191,7 @@ fn consolidate(map: Map<Served>) -> Vec<Pairing> {
         let own: Vec<usize> =
             (0..slots[at].1.len()).filter(|slot| waiting(&slots[at].1[*slot])).collect();
         for slot in own {
-            let Some(sites) = slots[at].1[slot].1.clone() else {
+            let Some(sites) = slots[at].1[slot].1.take() else {
                 pairings.push(Pairing::default());
                 continue;
             };
@@ -168,7 +199,8 @@ fn consolidate(map: Map<Served>) -> Vec<Pairing> {
             for (other, other_slot) in &alike[&fingerprint(&sites)] {
                 let (address, by_protocol) = &mut slots[*other];
                 let (protocol, others) = &mut by_protocol[*other_slot];
-                if others.as_ref() != Some(&sites) {
+                let own = (*other, *other_slot) == (at, slot);
+                if !own && others.as_ref() != Some(&sites) {
                     continue;
                 }
                 *others = None;
@@ -199,7 +231,6 @@ fn fingerprint(sites: &[Served]) -> u64 {
     let mut hasher = std::hash::DefaultHasher::new();
     for served in sites {
         (served.site, served.keys.len()).hash(&mut hasher);
-        served.keys.first().map(|key| key.token.text.as_str()).hash(&mut hasher);
     }
     hasher.finish()
 }

@@ -10,15 +10,27 @@ use crate::site::{NamedLog, Site};
 pub(crate) const DEFAULT: &str = "default";
 
 /// Builds the object; none if there are no logs to set.
-pub(crate) fn build(pairings: &[Pairing], sites: &[Site], options: &Options) -> Option<Logging> {
+pub(crate) fn build(
+    pairings: &[Pairing],
+    sites: &mut [Site],
+    options: &Options,
+) -> Option<Logging> {
     let debug = options.is_set("debug");
     let mut logs: Vec<NamedLog> = options.logs.clone();
     if debug && !logs.iter().any(|log| log.name == DEFAULT) {
         let (name, log) = (DEFAULT.to_owned(), Some(CustomLog::default()));
         logs.push(NamedLog { name, log, ..NamedLog::default() });
     }
-    for served in pairings.iter().flat_map(|pairing| &pairing.sites) {
-        logs.extend(sites[served.site].pile.logs.iter().cloned());
+    let served = || pairings.iter().flat_map(|pairing| &pairing.sites);
+    let mut uses = vec![0_usize; sites.len()];
+    served().for_each(|served| uses[served.site] += 1);
+    for served in served() {
+        let own = &mut sites[served.site].pile.logs;
+        uses[served.site] -= 1;
+        match uses[served.site] {
+            0 => logs.append(own),
+            _ => logs.extend(own.iter().cloned()),
+        }
     }
     if debug {
         for log in logs.iter_mut().filter_map(|named| named.log.as_mut()) {

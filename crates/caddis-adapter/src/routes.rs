@@ -55,11 +55,14 @@ pub(crate) fn sort(
     registry: &Registry,
     shared: &AdaptState,
 ) -> ParseResult<()> {
-    let order = order(registry, shared);
+    let position_of = |directive: &str| match shared.order.as_slice() {
+        [] => default_order(registry).position(|name| name == directive),
+        order => order.iter().position(|name| name == directive),
+    };
     let mut keyed = Vec::with_capacity(values.len());
     let mut places = Vec::with_capacity(values.len());
     for (at, value) in values.iter().enumerate() {
-        let Some(position) = order.iter().position(|name| *name == value.directive) else {
+        let Some(position) = position_of(&value.directive) else {
             let message = format!(
                 "directive '{}' is not an ordered HTTP handler, so it cannot be used here - try placing within a route block or using the order global option",
                 value.directive
@@ -182,16 +185,27 @@ fn build_in_order(values: Vec<Yielded>, shared: &mut AdaptState) -> Vec<(Route, 
 pub(crate) fn consolidate<P>(routes: Vec<(Route, P)>) -> Vec<(Route, P)> {
     let mut joined: Vec<(Route, P)> = Vec::with_capacity(routes.len());
     for (route, place) in routes {
-        match joined.last_mut() {
-            Some((last, _))
-                if last.matcher_sets == route.matcher_sets
-                    && last.terminal == route.terminal
-                    && last.group == route.group =>
-            {
-                last.handle.extend(route.handle);
-            }
-            _ => joined.push((route, place)),
-        }
+        let left = join(joined.last_mut(), route, place);
+        joined.extend(left);
     }
     joined
+}
+
+/// Joins a route with the one before it; gives it back where the two say different things.
+pub(crate) fn join<P>(
+    before: Option<&mut (Route, P)>,
+    route: Route,
+    place: P,
+) -> Option<(Route, P)> {
+    match before {
+        Some((last, _))
+            if last.matcher_sets == route.matcher_sets
+                && last.terminal == route.terminal
+                && last.group == route.group =>
+        {
+            last.handle.extend(route.handle);
+            None
+        }
+        _ => Some((route, place)),
+    }
 }

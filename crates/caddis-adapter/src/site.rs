@@ -180,6 +180,9 @@ fn evaluate_site(
         pile.invoked.append(&mut h.shared.invoked);
     }
     trace::forget(shared, 0);
+    // There may be thousands of sites, most with a few of each.
+    pile.routes.get_mut().shrink_to_fit();
+    pile.logs.shrink_to_fit();
     Site { keys: block.keys.clone(), pile }
 }
 
@@ -190,7 +193,7 @@ fn evaluate_directive(
 ) -> Result<Vec<Yielded>, Diagnostic> {
     let name = segment.directive();
     let Some(directive) = h.registry.directive(name) else {
-        let place = segment.name().map(|t| format!("{}:{}", t.file, t.line)).unwrap_or_default();
+        let place = segment.name().map(|t| format!("{}:{}", t.file(), t.line)).unwrap_or_default();
         let mut message = format!("{place}: unrecognized directive: {name}");
         if !has_braces {
             message.push_str("\nDid you mean to define a second site? If so, you must use curly braces around each site to separate their configurations.");

@@ -440,6 +440,12 @@ fn text_is_the_same_as_the_config_written() {
         "a.com {\n\trespond \"\\\"x\\\"\"\n\thandle /a {\n\t\trespond y\n\t}\n}\nb.com {\n\trespond z\n}\n",
         ":80 {\n\trespond x\n\thandle_errors {\n\t\trespond e\n\t}\n}\n",
         "",
+        // One site of two servers, alone in each and not, with error routes and a log.
+        ":80, :81 {\n\trespond x\n\trespond /a y\n\tlog {\n\t\toutput stderr\n\t}\n}\n",
+        "a.com:80, a.com:81 {\n\trespond x\n\thandle_errors {\n\t\trespond e\n\t}\n}\n",
+        "a.com:80, a.com:81 {\n\trespond x\n}\nb.com:81 {\n\trespond y\n}\n",
+        // Two sites for the same host are joined.
+        "a.com {\n\trespond x\n}\na.com:443 {\n\trespond y\n}\nb.com {\n}\n",
     ] {
         let (file, found) =
             caddis_caddyfile::parse("Caddyfile", text.as_bytes(), &MemoryLoader::new());

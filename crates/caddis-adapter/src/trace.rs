@@ -2,7 +2,7 @@
 //! taken out again, with its JSON path, when the servers are complete.
 
 use std::any::Any;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use caddis_caddyfile::Token;
 use caddis_config::{Route, Server};
@@ -16,7 +16,7 @@ use crate::origins::{Origins, Place};
 const MARK: &str = "\u{0}place";
 const NOTE: &str = "trace";
 
-type Notes = HashMap<&'static str, Box<dyn Any>>;
+type Notes = BTreeMap<&'static str, Box<dyn Any>>;
 
 /// What is kept while a file is read.
 #[derive(Default)]

@@ -19,21 +19,29 @@ mod span;
 mod text;
 mod token;
 
+use std::borrow::Cow;
+
 pub use ast::{File, Segment, ServerBlock, SnippetNote};
 pub use diagnostic::{Diagnostic, Parts, Result, Severity, WithSources, nearest};
 pub use dispenser::{Dispenser, MATCHER_NAME, ScalarVal};
 pub use loader::{FsLoader, Loader, MemoryLoader};
 pub use source::{Source, SourceMap};
 pub use span::{FileId, Span};
-pub use token::{ImportChain, Quote, Token};
+pub use token::{ImportChain, Origin, Quote, Token};
 
 /// Parses a Caddyfile.
 ///
 /// `name` is shown in messages, and imports are looked up beside it. Never panics; goes on after a
 /// mistake where it can, so the list may hold several. If it holds an error, the blocks are what could
 /// be understood, not what was meant.
-pub fn parse(name: &str, text: &[u8], loader: &dyn Loader) -> (File, Vec<Diagnostic>) {
-    parser::parse(name, text, loader)
+///
+/// A text that is given as a vector becomes part of the file without a copy.
+pub fn parse<'a>(
+    name: &str,
+    text: impl Into<Cow<'a, [u8]>>,
+    loader: &dyn Loader,
+) -> (File, Vec<Diagnostic>) {
+    parser::parse(name, text.into(), loader)
 }
 
 /// Splits a text into tokens. Environment variables stay as they are written, and the spans point
@@ -44,5 +52,5 @@ pub fn tokenize(name: &str, text: &str) -> Result<Vec<Token>> {
 
 /// Formats a Caddyfile.
 pub fn format(input: &[u8]) -> Vec<u8> {
-    format::format(&text::lossy(input)).into_bytes()
+    format::format(&text::lossy(input.into())).into_bytes()
 }

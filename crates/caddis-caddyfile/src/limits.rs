@@ -26,6 +26,11 @@ pub(crate) const DIAGNOSTICS: usize = 200;
 /// Bytes of the lines that are drawn around one place; more is not for reading.
 pub(crate) const DRAWN_BYTES: usize = 16 << 10;
 
+/// A word as it goes into a message: as it is, unless it would fill the message alone.
+pub(crate) fn quoted(text: &str) -> &str {
+    if text.len() > 2_000 { shown(text) } else { text }
+}
+
 /// Cuts a text that goes into a message.
 pub(crate) fn shown(text: &str) -> &str {
     const LONGEST: usize = 500;

@@ -15,8 +15,8 @@ pub struct Source {
     pub name: String,
     /// The text; bytes that are not UTF-8 have become U+FFFD.
     pub text: String,
-    /// Byte offsets at which lines begin, made at the first question.
-    lines: OnceLock<Vec<u32>>,
+    /// Number of line breaks before each block of bytes, counted at the first question.
+    blocks: OnceLock<Vec<u32>>,
     /// Places of `{$VAR}` without a default whose variable is not set.
     unset: Vec<(u32, u32)>,
 }
@@ -29,37 +29,75 @@ impl Source {
 
     /// The text of a line, from 1, without its end.
     pub fn line(&self, number: u32) -> &str {
-        let starts = self.starts();
-        let at = (number as usize).saturating_sub(1);
-        let Some(start) = starts.get(at) else { return "" };
-        let end = starts.get(at + 1).map_or(self.text.len(), |next| *next as usize);
-        let line = self.text.get(*start as usize..end).unwrap_or("");
-        line.trim_end_matches(['\n', '\r'])
+        let Some(start) = self.start_of(number.max(1)) else { return "" };
+        let rest = self.text.get(start..).unwrap_or("");
+        let line = rest.split('\n').next().unwrap_or("");
+        line.trim_end_matches('\r')
     }
 
-    fn starts(&self) -> &[u32] {
-        self.lines.get_or_init(|| {
-            let after_breaks = self.text.bytes().enumerate().filter(|(_, b)| *b == b'\n');
-            std::iter::once(0).chain(after_breaks.map(|(at, _)| at as u32 + 1)).collect()
+    /// Where a line begins; none after the last one.
+    fn start_of(&self, number: u32) -> Option<usize> {
+        let breaks = number.saturating_sub(1);
+        if breaks == 0 {
+            return Some(0);
+        }
+        // The block in which the line break before it is.
+        let block = self.blocks().partition_point(|before| *before < breaks).saturating_sub(1);
+        let before = self.blocks().get(block).copied().unwrap_or(0);
+        let from = block * BLOCK;
+        let mut inside = self.text.as_bytes().get(from..)?.iter().enumerate();
+        let mut places = inside.by_ref().filter(|(_, byte)| **byte == b'\n');
+        places.nth((breaks - before) as usize - 1).map(|(at, _)| from + at + 1)
+    }
+
+    fn blocks(&self) -> &[u32] {
+        self.blocks.get_or_init(|| {
+            let mut before = 0;
+            let count = |block: &[u8]| {
+                let here = before;
+                before += line_breaks(block);
+                here
+            };
+            self.text.as_bytes().chunks(BLOCK).map(count).collect()
         })
     }
 
     /// Whether a `#` that begins a word stands before this place on its line.
     fn in_comment(&self, offset: u32) -> bool {
-        let (line, _) = self.line_col(offset);
-        let start = self.starts().get(line as usize - 1).copied().unwrap_or(0) as usize;
-        let before = self.text.get(start..offset as usize).unwrap_or("");
+        let before = self.line_before(offset);
         before.starts_with('#') || before.contains(" #") || before.contains("\t#")
+    }
+
+    /// What stands on the line before a place.
+    fn line_before(&self, offset: u32) -> &str {
+        let before = self.text.get(..offset as usize).unwrap_or("");
+        before.rsplit('\n').next().unwrap_or("")
     }
 
     /// Line and column (in characters) of a byte offset, both from 1.
     pub fn line_col(&self, offset: u32) -> (u32, u32) {
-        let starts = self.starts();
-        let line = starts.partition_point(|start| *start <= offset).max(1);
-        let start = starts.get(line - 1).copied().unwrap_or(0) as usize;
-        let before = self.text.get(start..offset as usize).unwrap_or("");
-        (line as u32, before.chars().count() as u32 + 1)
+        let bytes = self.text.as_bytes();
+        let end = bytes.len().min(offset as usize);
+        let block = end / BLOCK;
+        let line = match self.blocks().get(block) {
+            Some(before) => before + line_breaks(&bytes[block * BLOCK..end]),
+            // The text ends with a whole block, or is empty.
+            None => line_breaks(bytes),
+        };
+        (line + 1, self.line_before(offset).chars().count() as u32 + 1)
     }
+}
+
+/// Bytes between two places at which the number of the line is kept: a list of all lines would take
+/// more than a text that is mostly line ends.
+const BLOCK: usize = 4 << 10;
+
+fn line_breaks(bytes: &[u8]) -> u32 {
+    // Counted in bytes where they cannot overflow, which the compiler makes wide.
+    bytes
+        .chunks(u8::MAX as usize)
+        .map(|part| u32::from(part.iter().map(|byte| u8::from(*byte == b'\n')).sum::<u8>()))
+        .sum()
 }
 
 /// All texts of one configuration.
@@ -166,7 +204,7 @@ impl SourceCode for Source {
         let (start, end) = (span.offset(), span.offset().saturating_add(span.len()));
         let range = self.window(start, end, lines_before + 1, lines_after + 1);
         let range = range.ok_or(MietteError::OutOfBounds)?;
-        let line = self.starts().partition_point(|begin| *begin as usize <= range.start);
+        let line = self.line_col(range.start as u32).0 as usize;
         let near = SourceSpan::from((start - range.start, span.len()));
         let bytes = &self.text.as_bytes()[range.clone()];
         let inner = bytes.read_span(&near, lines_before, lines_after)?;
@@ -195,6 +233,25 @@ mod tests {
         assert_eq!(map.line_col(Span::NONE), (0, 0));
         assert_eq!(map.text(Span::new(id, 3, 5)), "ä");
         assert_eq!(map.iter().count(), 1);
+    }
+
+    #[test]
+    fn lines_are_found_in_long_texts() {
+        let text: String = (0..9_000).map(|at| "x".repeat(at % 7) + "\n").collect();
+        for text in [text.as_str(), &"\n".repeat(2 * BLOCK), &"x".repeat(BLOCK), "", "a"] {
+            let source = Source::new("a", text);
+            let lines: Vec<&str> = text.split('\n').collect();
+            let mut start = 0;
+            for (at, line) in lines.iter().enumerate() {
+                let number = at as u32 + 1;
+                assert_eq!(source.line(number), *line);
+                assert_eq!(source.line_col(start), (number, 1));
+                start += line.len() as u32;
+                assert_eq!(source.line_col(start), (number, line.len() as u32 + 1));
+                start += 1;
+            }
+            assert_eq!(source.line(lines.len() as u32 + 1), "");
+        }
     }
 
     #[test]

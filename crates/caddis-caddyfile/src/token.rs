@@ -81,6 +81,24 @@ impl fmt::Display for ImportChain {
     }
 }
 
+/// What the tokens of a text have in common: there are many of them, so they share it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// The file, as shown.
+    pub file: SmolStr,
+    /// The imports through which they came.
+    pub imports: Option<Arc<ImportChain>>,
+    /// The snippet in whose definition they stand.
+    pub snippet: Option<SmolStr>,
+}
+
+impl Origin {
+    /// In a file, not imported.
+    pub fn of_file(file: impl Into<SmolStr>) -> Arc<Self> {
+        Arc::new(Self { file: file.into(), ..Self::default() })
+    }
+}
+
 /// One word.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Token {
@@ -88,19 +106,31 @@ pub struct Token {
     pub text: SmolStr,
     /// How it was written.
     pub quote: Quote,
-    /// The file, as shown.
-    pub file: SmolStr,
     /// The line on which it starts, from 1.
     pub line: u32,
     /// The place in the original text.
     pub span: Span,
-    /// The imports through which it came.
-    pub imports: Option<Arc<ImportChain>>,
-    /// The snippet in whose definition it stands.
-    pub snippet: Option<SmolStr>,
+    /// File and imports; none for a token that a program made up.
+    pub origin: Option<Arc<Origin>>,
 }
 
 impl Token {
+    /// The file, as shown; empty if there is none.
+    pub fn file(&self) -> &SmolStr {
+        static NONE: SmolStr = SmolStr::new_static("");
+        self.origin.as_ref().map_or(&NONE, |origin| &origin.file)
+    }
+
+    /// The imports through which it came.
+    pub fn imports(&self) -> Option<&Arc<ImportChain>> {
+        self.origin.as_ref()?.imports.as_ref()
+    }
+
+    /// The snippet in whose definition it stands.
+    pub fn snippet(&self) -> Option<&SmolStr> {
+        self.origin.as_ref()?.snippet.as_ref()
+    }
+
     /// A token that is in no file, for programs that make their own.
     pub fn synthetic(text: impl Into<SmolStr>) -> Self {
         Self { text: text.into(), ..Self::default() }
@@ -146,9 +176,18 @@ impl Token {
     /// Whether `next`, the token after this one, is on another line. Tokens of different files or of
     /// different imports never share a line.
     pub fn next_is_on_new_line(&self, next: &Self) -> bool {
-        self.file != next.file
-            || !same_chain(self.imports.as_ref(), next.imports.as_ref())
-            || self.line.saturating_add(self.line_breaks()) < next.line
+        if !self.has_origin_of(next) {
+            return true;
+        }
+        // Line breaks only move the end down, so most tokens need not be searched for them.
+        self.line < next.line && self.line.saturating_add(self.line_breaks()) < next.line
+    }
+
+    fn has_origin_of(&self, next: &Self) -> bool {
+        match (&self.origin, &next.origin) {
+            (Some(a), Some(b)) if Arc::ptr_eq(a, b) => true,
+            _ => self.file() == next.file() && same_chain(self.imports(), next.imports()),
+        }
     }
 }
 
@@ -185,10 +224,13 @@ mod tests {
         let a = Token { line: 3, ..Token::synthetic("a\nb") };
         assert!(!a.next_is_on_new_line(&Token { line: 4, ..a.clone() }));
         assert!(a.next_is_on_new_line(&Token { line: 5, ..a.clone() }));
-        assert!(a.next_is_on_new_line(&Token { file: "g".into(), ..a.clone() }));
-        let one = Token { imports: Some(chain(None, 1)), ..a.clone() };
-        let equal = Token { imports: Some(chain(None, 1)), ..a.clone() };
-        let other = Token { imports: Some(chain(None, 2)), ..a.clone() };
+        let other_file = Some(Origin::of_file("g"));
+        assert!(a.next_is_on_new_line(&Token { origin: other_file, ..a.clone() }));
+        let imported = |line| {
+            let imports = Some(chain(None, line));
+            Token { origin: Some(Arc::new(Origin { imports, ..Origin::default() })), ..a.clone() }
+        };
+        let [one, equal, other] = [1, 1, 2].map(imported);
         assert!(!one.next_is_on_new_line(&equal));
         assert!(one.next_is_on_new_line(&other));
         assert!(one.next_is_on_new_line(&a));

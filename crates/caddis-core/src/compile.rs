@@ -136,6 +136,36 @@ impl<'a> CompileCx<'a> {
         Ok(RouteList { routes: compiled? })
     }
 
+    /// [`routes`](Self::routes) of a list that is used up, each shown to `see` before it is compiled
+    /// and gone afterwards.
+    ///
+    /// # Errors
+    /// As [`routes`](Self::routes).
+    pub fn own_routes(
+        &mut self,
+        routes: Vec<caddis_config::Route>,
+        mut see: impl FnMut(&caddis_config::Route),
+    ) -> Result<RouteList, ConfigError> {
+        if self.depth == MAX_DEPTH {
+            return Err(ConfigError::new("", "routes are nested too deeply"));
+        }
+        self.depth += 1;
+        let mut compiled = Vec::with_capacity(routes.len());
+        let mut mistake = None;
+        for (at, route) in routes.into_iter().enumerate() {
+            see(&route);
+            match self.route(&route) {
+                Ok(route) => compiled.push(route),
+                Err(error) => {
+                    mistake = Some(error.under(at.to_string()));
+                    break;
+                }
+            }
+        }
+        self.depth -= 1;
+        mistake.map_or(Ok(RouteList { routes: compiled }), Err)
+    }
+
     /// Compiles one route.
     ///
     /// # Errors

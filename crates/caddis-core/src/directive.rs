@@ -116,7 +116,7 @@ pub struct AdaptState {
     /// Names of named routes invoked so far.
     pub invoked: Vec<String>,
     /// Notes of single directives for themselves (counters, certificate tags), by name.
-    pub notes: HashMap<&'static str, Box<dyn Any>>,
+    pub notes: BTreeMap<&'static str, Box<dyn Any>>,
 }
 
 impl AdaptState {

@@ -4,6 +4,11 @@ use caddis_caddyfile::Result as ParseResult;
 
 use crate::{Directive, HandlerModule, Helper, MatcherModule, module::short_name};
 
+/// Whether a module's id ends in this short name; most ids are told apart by their ends.
+fn is_named(id: &str, name: &str) -> bool {
+    id.ends_with(name) && short_name(id) == name
+}
+
 /// Every module that is compiled in.
 #[derive(Clone)]
 pub struct Registry {
@@ -23,12 +28,12 @@ pub struct Registry {
 impl Registry {
     /// The handler module of this short name.
     pub fn handler(&self, name: &str) -> Option<&'static HandlerModule> {
-        self.handlers.iter().copied().find(|module| short_name(module.id) == name)
+        self.handlers.iter().copied().find(|module| is_named(module.id, name))
     }
 
     /// The matcher module of this short name.
     pub fn matcher(&self, name: &str) -> Option<&'static MatcherModule> {
-        self.matchers.iter().copied().find(|module| short_name(module.id) == name)
+        self.matchers.iter().copied().find(|module| is_named(module.id, name))
     }
 
     /// The directive of this name.

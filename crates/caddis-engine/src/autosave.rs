@@ -5,15 +5,13 @@ use std::{
     io::Write,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::Path,
+    sync::Arc,
 };
 
-use serde_json::Value as Json;
-
 /// Writes `autosave.json`, in the background; a failure is worth a log line, not more.
-pub(crate) fn save(config: &Json) {
+pub(crate) fn save(config: Arc<str>) {
     let path = caddis_tls::storage::config_dir().join("autosave.json");
-    let text = config.to_string();
-    tokio::task::spawn_blocking(move || match write(&path, text.as_bytes()) {
+    tokio::task::spawn_blocking(move || match write(&path, config.as_bytes()) {
         Ok(()) => tracing::info!(
             target: "admin",
             file = %path.display(),

@@ -4,16 +4,20 @@ use std::{io, rc::Rc, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use caddis_core::{
-    Connection, Exchange, Request, Worker,
+    Connection, Exchange, Request, TlsInfo, Worker,
     exchange::{Io, PlaceholderSource},
 };
 use caddis_tls::{CLIENT_PREFIX, ClientPlaceholders};
 use caddis_wire::Preface;
+use http::{Version, header};
+use smol_str::SmolStr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::{
-    h1, h2,
+    h1, h2, h3,
     listen::{Binding, Drain, Listener},
+    quic::Begun,
+    server::ServerRuntime,
     wrappers,
 };
 
@@ -31,8 +35,16 @@ pub(crate) struct ConnCx {
 
 impl ConnCx {
     /// A request on this connection.
-    pub(crate) fn exchange(&self, request: Request) -> Box<Exchange> {
+    pub(crate) fn exchange(&self, request: Request, server: &ServerRuntime) -> Box<Exchange> {
         let mut ex = Exchange::new(request, self.connection.clone(), self.worker.clone());
+        // Before any handler, so that handlers may change or remove it (spec D185).
+        if let Some(alt_svc) = server.alt_svc.get()
+            && ex.connection.tls.is_some()
+            && ex.request.version < Version::HTTP_3
+        {
+            ex.early_headers = caddis_wire::header_map(1);
+            ex.early_headers.insert(header::ALT_SVC, alt_svc.clone());
+        }
         if let Some(client) = &self.client {
             ex.add_source(CLIENT_PREFIX, client.clone());
         }
@@ -48,6 +60,11 @@ pub(crate) async fn serve<S: Io + 'static>(
     worker: Rc<Worker>,
 ) {
     let binding = listener.binding();
+    let protocols = binding.protocols;
+    if !(protocols.h1 || protocols.h2 || protocols.h2c) {
+        // HTTP/3 alone, which does not come this way.
+        return;
+    }
     let wrappers = &binding.server.plan.wrappers;
     if wrappers.is_empty() {
         return serve_as(io, connection, binding, listener, worker).await;
@@ -105,6 +122,35 @@ async fn serve_as<S: Io + 'static>(
     }
 }
 
+/// Serves a QUIC connection to its end.
+pub(crate) async fn serve_quic(begun: Begun, worker: Rc<Worker>) {
+    let Begun { listener, binding, connecting, failed, local, handshake } = begun;
+    let limit = binding.server.plan.timeouts.header.unwrap_or(HANDSHAKE);
+    let drain = binding.drain.clone();
+    drop(binding);
+    let late = async {
+        drain.wait().await;
+        tokio::time::sleep(LATE_HANDSHAKE).await;
+    };
+    let quic = tokio::select! {
+        connected = h1::within(Some(limit), connecting) => match connected {
+            Some(Ok(quic)) => quic,
+            _ => return,
+        },
+        () = failed.notified() => return,
+        () = late => return,
+    };
+    drop(handshake);
+    let tls = quic.handshake_data().and_then(|data| data.downcast::<TlsInfo>().ok());
+    let tls = tls.map(|tls| *tls).unwrap_or_default();
+    let client = ClientPlaceholders::of(&tls);
+    let (local_name, remote_ip) = (SmolStr::default(), SmolStr::default());
+    let mut connection = Connection { remote: None, remote_ip, local, local_name, tls: Some(tls) };
+    connection.set_remote(quic.remote_address());
+    let cx = ConnCx { listener, connection: Rc::new(connection), worker, drain, client };
+    h3::serve_connection(quic, cx).await;
+}
+
 async fn serve_decrypted<S: Io + 'static>(stream: S, h2: bool, cx: ConnCx) {
     if h2 {
         h2::serve_connection(stream, cx).await;
@@ -136,6 +182,8 @@ async fn plain_http<S: Io>(mut io: S) -> io::Result<h1::Rewind<S>> {
 }
 
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// What a QUIC handshake still gets when the server goes: nobody knows whether there is a client.
+const LATE_HANDSHAKE: Duration = Duration::from_secs(3);
 
 /// HTTP/2 in clear text begins with its preface; anything else is HTTP/1.
 async fn serve_plain<S: Io + 'static>(mut io: S, binding: Arc<Binding>, cx: ConnCx) {

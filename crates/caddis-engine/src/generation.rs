@@ -22,6 +22,7 @@ use crate::{
     admin::AdminServer,
     autosave,
     listen::{self, Binding, BoundSocket, Listener},
+    quic::{self, Hold, QuicSlot},
     server::{self, ServerRuntime, Shared},
     signals::Signal,
     worker::Workers,
@@ -52,6 +53,8 @@ pub struct Engine {
     workers: RefCell<Workers>,
     current: RefCell<Option<Generation>>,
     admin: RefCell<Option<AdminServer>>,
+    /// Sockets of HTTP/3 by listener address, until they are retired.
+    quic: RefCell<HashMap<String, Arc<QuicSlot>>>,
     /// One load at a time.
     loading: Mutex<()>,
     worker: Rc<Worker>,
@@ -59,8 +62,9 @@ pub struct Engine {
 
 /// One config in force.
 struct Generation {
-    /// The config as it was given, with `@id` keys.
-    raw: Arc<Json>,
+    /// The config as it was given, with `@id` keys; compact, since it is rarely asked for and large
+    /// as a tree.
+    raw: Arc<str>,
     ids: BTreeMap<String, String>,
     listeners: HashMap<String, Arc<Listener>>,
     cancel: CancellationToken,
@@ -103,9 +107,25 @@ struct Bound {
     plan: Plan,
     servers: Vec<Arc<ServerRuntime>>,
     sockets: HashMap<String, BoundSocket>,
+    quic: HashMap<String, BoundQuic>,
     /// Present where the endpoint moves to another address.
     admin: Option<BoundSocket>,
     bound: server::BoundShared,
+}
+
+/// Sockets of HTTP/3 for a listener.
+enum BoundQuic {
+    New(Arc<QuicSlot>, Vec<quic::WorkerSocket>),
+    Kept(Hold),
+}
+
+impl BoundQuic {
+    fn slot(&self) -> &Arc<QuicSlot> {
+        match self {
+            Self::New(slot, _) => slot,
+            Self::Kept(hold) => hold.slot(),
+        }
+    }
 }
 
 impl Engine {
@@ -126,6 +146,7 @@ impl Engine {
             workers: RefCell::new(Workers::start(count)?),
             current: RefCell::default(),
             admin: RefCell::default(),
+            quic: RefCell::default(),
             loading: Mutex::default(),
             worker: Worker::new(0),
         }))
@@ -135,12 +156,12 @@ impl Engine {
     ///
     /// # Errors
     /// All mistakes found.
-    pub fn validate(registry: &Registry, raw: &Json) -> Result<(), LoadError> {
+    pub fn validate(registry: &Registry, raw: Json) -> Result<(), LoadError> {
         let (config, _) = decode(raw)?;
         let state = State::default();
         let metrics = Arc::default();
         let plan =
-            caddis_plan::compile(&config, registry, &state, &metrics, caddis_plan::DEFAULT_ADMIN)
+            caddis_plan::compile(config, registry, &state, &metrics, caddis_plan::DEFAULT_ADMIN)
                 .map_err(LoadError::Config)?;
         server::validate(&plan)
     }
@@ -164,13 +185,14 @@ impl Engine {
         change: impl FnOnce(&mut Json) -> Result<(), E>,
     ) -> Result<(), E> {
         let _one_at_a_time = self.loading.lock().await;
-        let mut raw = self.raw_config().map_or(Json::Null, |raw| (*raw).clone());
+        let mut raw = self.raw_config().unwrap_or_default();
         change(&mut raw)?;
         Ok(self.load_locked(raw, force).await?)
     }
 
     async fn load_locked(self: &Rc<Self>, raw: Json, force: bool) -> Result<(), LoadError> {
-        if !force && self.raw_config().is_some_and(|running| *running == raw) {
+        let is_running = |running: &Generation| *running.raw == *raw.to_string();
+        if !force && self.current.borrow().as_ref().is_some_and(is_running) {
             tracing::info!(target: "admin.api", "config is unchanged");
             return Ok(());
         }
@@ -180,9 +202,10 @@ impl Engine {
     }
 
     async fn activate(self: &Rc<Self>, raw: Json) -> Result<(), LoadError> {
-        let (config, ids) = decode(&raw)?;
+        let text: Arc<str> = raw.to_string().into();
+        let (config, ids) = decode(raw)?;
         let plan = caddis_plan::compile(
-            &config,
+            config,
             &self.options.registry,
             &self.state,
             &self.metrics,
@@ -190,7 +213,7 @@ impl Engine {
         )
         .map_err(LoadError::Config)?;
         let bound = self.bind(plan).await?;
-        self.commit(raw, ids, bound);
+        self.commit(text, ids, bound);
         Ok(())
     }
 
@@ -216,10 +239,79 @@ impl Engine {
             })?;
             sockets.insert(key, socket);
         }
+        let quic = self.bind_quic(&plan, &sockets)?;
+        for (at, server) in servers.iter().enumerate() {
+            if let Some(value) = alt_svc(&plan, at, &quic) {
+                // The runtime is new, so nobody has set it.
+                let _ = server.alt_svc.set(value);
+            }
+        }
         let admin = self.bind_admin(&plan.admin)?;
         // Last, since it changes what is served: nothing can fail after it.
         bound.reconcile(&plan, loaded).await;
-        Ok(Bound { plan, servers, sockets, admin, bound })
+        Ok(Bound { plan, servers, sockets, quic, admin, bound })
+    }
+
+    /// Opens sockets for HTTP/3 beside those for TCP.
+    fn bind_quic(
+        &self,
+        plan: &Plan,
+        sockets: &HashMap<String, BoundSocket>,
+    ) -> Result<HashMap<String, BoundQuic>, LoadError> {
+        let failed = |error: &dyn fmt::Display| {
+            LoadError::Activate(format!(
+                "loading new config: http app module: start: starting HTTP/3 QUIC listener: {error}"
+            ))
+        };
+        let mut all: HashMap<String, BoundQuic> = HashMap::new();
+        for listener in plan.listeners.iter().filter(|listener| speaks_quic(listener)) {
+            let key = listener.address.to_string();
+            if all.contains_key(&key) {
+                continue;
+            }
+            let tcp = sockets.get(&key).map(BoundSocket::port);
+            let tcp = tcp.unwrap_or_else(|| self.listener(&key)?.port);
+            let port = tcp.unwrap_or(listener.address.start_port);
+            let running = self.quic.borrow().get(&key).filter(|slot| slot.port == port).cloned();
+            let bound = match running.and_then(|slot| slot.hold()) {
+                Some(hold) => BoundQuic::Kept(hold),
+                None => {
+                    let slot = QuicSlot::new(port).map_err(|error| failed(&error))?;
+                    let workers = self.workers.borrow().count();
+                    let sockets =
+                        quic::bind(&listener.address, port, workers).map_err(|error| {
+                            let at = listener.address.join_host_port(0);
+                            failed(&format_args!("listen udp {at}: bind: {}", plain(&error)))
+                        })?;
+                    BoundQuic::New(slot, sockets)
+                }
+            };
+            all.insert(key, bound);
+        }
+        Ok(all)
+    }
+
+    /// Puts the listeners in charge of their sockets for HTTP/3; others take no new connections.
+    fn commit_quic(
+        &self,
+        bound: HashMap<String, BoundQuic>,
+        listeners: &HashMap<String, Arc<Listener>>,
+    ) {
+        let mut slots = self.quic.borrow_mut();
+        for (key, slot) in slots.iter() {
+            if bound.get(key).is_none_or(|bound| !Arc::ptr_eq(bound.slot(), slot)) {
+                slot.close();
+            }
+        }
+        for (key, bound) in bound {
+            let Some(listener) = listeners.get(&key) else { continue };
+            bound.slot().serve(listener.clone());
+            if let BoundQuic::New(slot, sockets) = bound {
+                self.workers.borrow().listen_quic(&slot, sockets);
+                slots.insert(key, slot);
+            }
+        }
+        slots.retain(|_, slot| !slot.is_retired());
     }
 
     /// Binds the admin endpoint, unless it runs there already or is disabled.
@@ -237,8 +329,8 @@ impl Engine {
     }
 
     /// Puts everything in place. Cannot fail.
-    fn commit(self: &Rc<Self>, raw: Json, ids: BTreeMap<String, String>, bound: Bound) {
-        let Bound { mut plan, servers, mut sockets, admin, bound } = bound;
+    fn commit(self: &Rc<Self>, raw: Arc<str>, ids: BTreeMap<String, String>, bound: Bound) {
+        let Bound { mut plan, servers, mut sockets, quic, admin, bound } = bound;
         for warning in &plan.warnings {
             tracing::warn!(target: "config", "{warning}");
         }
@@ -260,7 +352,8 @@ impl Engine {
                     kept
                 }
                 (None, Some(socket)) => {
-                    let listener = Arc::new(Listener::new(listener.address.clone(), binding));
+                    let (address, port) = (listener.address.clone(), socket.port());
+                    let listener = Arc::new(Listener::new(address, port, binding));
                     if let Err(error) = self.workers.borrow().listen(&listener, socket) {
                         tracing::error!(target: "http", %error, address = key, "listening failed");
                     }
@@ -270,6 +363,7 @@ impl Engine {
             };
             listeners.insert(key, listener);
         }
+        self.commit_quic(quic, &listeners);
         if let Some(old) = old {
             old.cancel.cancel();
             close_all(old.listeners);
@@ -288,10 +382,10 @@ impl Engine {
         }
         self.swap_admin(&plan.admin, admin);
         if plan.admin.persist {
-            autosave::save(&raw);
+            autosave::save(raw.clone());
         }
         *self.current.borrow_mut() = Some(Generation {
-            raw: Arc::new(raw),
+            raw,
             ids,
             listeners,
             cancel,
@@ -339,8 +433,10 @@ impl Engine {
     }
 
     /// The running config as it was given.
-    pub(crate) fn raw_config(&self) -> Option<Arc<Json>> {
-        self.current.borrow().as_ref().map(|generation| generation.raw.clone())
+    pub(crate) fn raw_config(&self) -> Option<Json> {
+        let raw = self.current.borrow().as_ref().map(|generation| generation.raw.clone());
+        // It was written from JSON, so it can be read.
+        raw.and_then(|raw| serde_json::from_str(&raw).ok())
     }
 
     pub(crate) fn ids(&self) -> BTreeMap<String, String> {
@@ -370,6 +466,7 @@ impl Engine {
             tokio::time::sleep(delay).await;
         }
         running.cancel.cancel();
+        self.commit_quic(HashMap::new(), &HashMap::new());
         close_all(running.listeners);
         let grace = running.grace_period;
         let open = self.workers.borrow().open();
@@ -391,6 +488,30 @@ impl Engine {
     }
 }
 
+fn speaks_quic(listener: &ListenerPlan) -> bool {
+    let address = &listener.address;
+    listener.tls && listener.protocols.h3 && !address.is_unix() && !address.is_fd()
+}
+
+/// The value of `Alt-Svc` for a server: the ports where it speaks HTTP/3 (RFC 7838 §3), to be kept
+/// in mind for thirty days.
+fn alt_svc(
+    plan: &Plan,
+    server: usize,
+    quic: &HashMap<String, BoundQuic>,
+) -> Option<http::HeaderValue> {
+    let mut services: Vec<String> = Vec::new();
+    for listener in plan.listeners.iter().filter(|listener| listener.server == server) {
+        let Some(bound) = quic.get(&listener.address.to_string()) else { continue };
+        let service = format!("h3=\":{}\"; ma=2592000", bound.slot().port);
+        if speaks_quic(listener) && !services.contains(&service) {
+            services.push(service);
+        }
+    }
+    let value = (!services.is_empty()).then(|| services.join(","))?;
+    http::HeaderValue::try_from(value).ok()
+}
+
 fn close_all(listeners: HashMap<String, Arc<Listener>>) {
     for listener in listeners.into_values() {
         listener.closed.cancel();
@@ -405,12 +526,13 @@ fn close_all(listeners: HashMap<String, Arc<Listener>>) {
 }
 
 /// The strict shape, and where its `@id`s are.
-fn decode(raw: &Json) -> Result<(Config, BTreeMap<String, String>), LoadError> {
-    let ids = caddis_config::json::id::index(raw)
+fn decode(mut raw: Json) -> Result<(Config, BTreeMap<String, String>), LoadError> {
+    let ids = caddis_config::json::id::index(&raw)
         .map_err(|error| ConfigError::new("", error.to_string()))?;
-    let mut bare = raw.clone();
-    caddis_config::json::id::strip(&mut bare);
-    let config = if bare.is_null() { Config::default() } else { caddis_config::decode(bare)? };
+    if !ids.is_empty() {
+        caddis_config::json::id::strip(&mut raw);
+    }
+    let config = if raw.is_null() { Config::default() } else { caddis_config::decode(raw)? };
     Ok((config, ids.into_iter().collect()))
 }
 

@@ -16,7 +16,7 @@ use caddis_core::{
     exchange::{Io, Upgrade},
 };
 use caddis_plan::HeaderNameRule;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
 use http_body::{Frame, SizeHint};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -24,7 +24,9 @@ use tokio::time::Instant;
 
 use crate::{
     connection::ConnCx,
-    service::{BytesRead, serve},
+    gather::Gathered,
+    service::serve,
+    streams::{Activity, ActivityGuard, GOODBYE, Received, hop_by_hop, tell_length},
 };
 
 /// What a client may have open at once on a connection (Go's default).
@@ -57,11 +59,13 @@ pub(crate) async fn serve_connection<S: Io + 'static>(io: S, cx: ConnCx) {
         .keep_alive_interval(idle)
         .keep_alive_timeout(Duration::from_secs(20))
         .enable_connect_protocol();
-    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(io), service));
+    let io = Gathered::new(io);
+    let served = builder.serve_connection(TokioIo::new(io.clone()), service);
+    let mut connection = std::pin::pin!(served);
     let mut drained = std::pin::pin!(drain.wait());
     let mut timer = std::pin::pin!(tokio::time::sleep(idle.unwrap_or(FOREVER)));
     let mut finishing = false;
-    std::future::poll_fn(|task| {
+    let mut step = |task: &mut Context<'_>| {
         if connection.as_mut().poll(task).is_ready() {
             return Poll::Ready(());
         }
@@ -84,51 +88,25 @@ pub(crate) async fn serve_connection<S: Io + 'static>(io: S, cx: ConnCx) {
         }
         while timer.as_mut().poll(task).is_ready() {
             // A client that does not answer the goodbye is not waited for.
-            if finishing && active.open.get() == 0 {
+            if finishing && active.open() == 0 {
                 return Poll::Ready(());
             }
             timer.as_mut().reset(Instant::now() + GOODBYE);
         }
         Poll::Pending
+    };
+    std::future::poll_fn(|task| {
+        let ended = step(task);
+        // What was written meanwhile goes out together.
+        match io.poll_send(task) {
+            Poll::Ready(Err(_)) => Poll::Ready(()),
+            Poll::Ready(Ok(())) | Poll::Pending => ended,
+        }
     })
     .await;
 }
 
-/// How long an idle client may take to answer that the connection ends.
-const GOODBYE: Duration = Duration::from_secs(1);
 const FOREVER: Duration = Duration::from_secs(86400 * 365);
-
-/// How many requests are open, and since when none is.
-struct Activity {
-    open: Cell<usize>,
-    since: Cell<std::time::Instant>,
-}
-
-impl Default for Activity {
-    fn default() -> Self {
-        Self { open: Cell::new(0), since: Cell::new(std::time::Instant::now()) }
-    }
-}
-
-impl Activity {
-    fn enter(self: &Rc<Self>) -> ActivityGuard {
-        self.open.set(self.open.get() + 1);
-        ActivityGuard(self.clone())
-    }
-
-    fn idle_for(&self, idle: Duration) -> bool {
-        self.open.get() == 0 && self.since.get().elapsed() >= idle / 2
-    }
-}
-
-struct ActivityGuard(Rc<Activity>);
-
-impl Drop for ActivityGuard {
-    fn drop(&mut self) {
-        self.0.open.set(self.0.open.get() - 1);
-        self.0.since.set(std::time::Instant::now());
-    }
-}
 
 /// Spawns streams on the worker they came to.
 #[derive(Clone)]
@@ -178,7 +156,7 @@ async fn answer(
         request.protocol = Some(ByteString::from(protocol.as_str()));
     }
     let head_method = request.method == Method::HEAD;
-    let mut ex = cx.exchange(request);
+    let mut ex = cx.exchange(request, &server);
     if on_upgrade.is_some() {
         ex.upgrade = Some(Upgrade::default());
     }
@@ -195,30 +173,9 @@ async fn answer(
     }
     let (mut parts, body) = served.response.into_parts();
     hop_by_hop(&mut parts.headers);
-    if let Some(length) = body.exact_len()
-        && !(head_method && length == 0)
-        && !parts.status.is_informational()
-        && !matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
-        && !parts.headers.contains_key(header::CONTENT_LENGTH)
-    {
-        parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-    }
+    tell_length(&mut parts, &body, head_method);
     let body = if head_method { Body::Empty } else { body };
     Ok(http::Response::from_parts(parts, GuardedBody { body, _guard: guard }))
-}
-
-/// Takes off fields that have no place in HTTP/2 (RFC 9113 §8.2.2). They are looked for in one
-/// pass, since there rarely is one.
-fn hop_by_hop(headers: &mut HeaderMap) {
-    let misplaced = |name: &&HeaderName| {
-        matches!(
-            name.as_str(),
-            "connection" | "transfer-encoding" | "upgrade" | "keep-alive" | "proxy-connection"
-        )
-    };
-    while let Some(name) = headers.keys().find(misplaced).cloned() {
-        headers.remove(name);
-    }
 }
 
 /// What fields want something done, seen in one pass.
@@ -290,15 +247,6 @@ fn join_cookies(headers: &mut HeaderMap) {
         headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
     if let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
         headers.insert(header::COOKIE, joined);
-    }
-}
-
-/// Bytes of a body received so far.
-struct Received(Rc<Cell<u64>>);
-
-impl BytesRead for Received {
-    fn bytes_read(&self) -> u64 {
-        self.0.get()
     }
 }
 

@@ -1,20 +1,24 @@
-//! The engine: sockets, workers, HTTP/1 and HTTP/2 fronts, reload, admin API.
+//! The engine: sockets, workers, HTTP/1, HTTP/2 and HTTP/3 fronts, reload, admin API.
 //!
 //! Reading order: `generation` (compile → bind → commit), `worker`, `listen`, `connection`, `h1`,
-//! `h2`, `service`. The engine knows no directive and no single handler.
+//! `h2`, `quic`, `h3`, `service`. The engine knows no directive and no single handler.
 
 mod admin;
 mod autosave;
 mod connection;
+mod gather;
 mod generation;
 mod h1;
 mod h2;
+mod h3;
 mod listen;
 mod log_body;
+mod quic;
 mod server;
 mod service;
 mod signals;
 mod sniff;
+mod streams;
 mod worker;
 mod wrappers;
 

@@ -21,6 +21,8 @@ use crate::server::ServerRuntime;
 /// A listening address; it outlives the generations that serve it.
 pub(crate) struct Listener {
     pub(crate) address: NetworkAddress,
+    /// The TCP port in use, where there is one.
+    pub(crate) port: Option<u16>,
     binding: ArcSwap<Binding>,
     /// Cancelled when the socket is to close.
     pub(crate) closed: CancellationToken,
@@ -59,8 +61,9 @@ impl Drain {
 }
 
 impl Listener {
-    pub(crate) fn new(address: NetworkAddress, binding: Binding) -> Self {
-        Self { address, binding: ArcSwap::from_pointee(binding), closed: CancellationToken::new() }
+    pub(crate) fn new(address: NetworkAddress, port: Option<u16>, binding: Binding) -> Self {
+        let binding = ArcSwap::from_pointee(binding);
+        Self { address, port, binding, closed: CancellationToken::new() }
     }
 
     pub(crate) fn binding(&self) -> Arc<Binding> {
@@ -91,10 +94,20 @@ impl Listener {
 
 /// A bound socket.
 pub(crate) enum BoundSocket {
-    /// TCP: one socket per worker, on one address.
-    Tcp(Vec<std::net::TcpListener>),
+    /// TCP: one socket per worker, on one address; and its port.
+    Tcp(Vec<std::net::TcpListener>, u16),
     /// Unix: one socket, shared by duplicates of its descriptor.
     Unix(std::os::unix::net::UnixListener),
+}
+
+impl BoundSocket {
+    /// The TCP port, where there is one.
+    pub(crate) fn port(&self) -> Option<u16> {
+        match self {
+            Self::Tcp(_, port) => Some(*port),
+            Self::Unix(_) => None,
+        }
+    }
 }
 
 /// Binds an address for so many workers.
@@ -112,22 +125,36 @@ pub(crate) fn bind(
             "file descriptor listeners are not supported yet",
         ));
     }
+    let (sockets, port) = bind_each(address, address.start_port, workers, |at, address| {
+        bind_tcp(at, address, keepalive)
+    })?;
+    Ok(BoundSocket::Tcp(sockets, port))
+}
+
+/// Binds one socket for each worker, all on one address; also gives the port.
+pub(crate) fn bind_each<S: From<Socket>>(
+    address: &NetworkAddress,
+    port: u16,
+    workers: usize,
+    bind: impl Fn(SocketAddr, &NetworkAddress) -> io::Result<Socket>,
+) -> io::Result<(Vec<S>, u16)> {
     let mut at = resolve(address)?;
+    at.set_port(port);
     let mut sockets = Vec::with_capacity(workers);
     for _ in 0..workers {
-        let socket = match bind_tcp(at, address, keepalive) {
+        let socket = match bind(at, address) {
             // A machine without IPv6 listens on IPv4 alone.
             Err(error) if at.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && no_ipv6(&error) => {
                 at = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), at.port());
-                bind_tcp(at, address, keepalive)?
+                bind(at, address)?
             }
             other => other?,
         };
         // Port 0 means any free port; all workers share the one the first got.
-        at = socket.local_addr()?;
-        sockets.push(socket);
+        at = socket.local_addr()?.as_socket().unwrap_or(at);
+        sockets.push(socket.into());
     }
-    Ok(BoundSocket::Tcp(sockets))
+    Ok((sockets, at.port()))
 }
 
 fn no_ipv6(error: &io::Error) -> bool {
@@ -158,12 +185,9 @@ fn bind_tcp(
     at: SocketAddr,
     address: &NetworkAddress,
     keepalive: Option<(Duration, Duration)>,
-) -> io::Result<std::net::TcpListener> {
+) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(at), Type::STREAM, Some(Protocol::TCP))?;
-    if at.is_ipv6() {
-        let only = address.network == "tcp6" || !at.ip().is_unspecified();
-        socket.set_only_v6(only)?;
-    }
+    set_families(&socket, at, address)?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
@@ -173,7 +197,30 @@ fn bind_tcp(
     }
     socket.bind(&at.into())?;
     socket.listen(4096)?;
-    Ok(socket.into())
+    Ok(socket)
+}
+
+/// Bytes of datagrams that may wait in the kernel; it gives less where its own limit is lower.
+const UDP_BUFFER: usize = 4 << 20;
+
+pub(crate) fn bind_udp(at: SocketAddr, address: &NetworkAddress) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(at), Type::DGRAM, Some(Protocol::UDP))?;
+    set_families(&socket, at, address)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    // Bursts are lost where it is small, which costs speed and nothing else.
+    let _ = socket.set_recv_buffer_size(UDP_BUFFER);
+    let _ = socket.set_send_buffer_size(UDP_BUFFER);
+    socket.bind(&at.into())?;
+    Ok(socket)
+}
+
+/// `[::]` takes both families, unless the network says `tcp6`.
+fn set_families(socket: &Socket, at: SocketAddr, address: &NetworkAddress) -> io::Result<()> {
+    if at.is_ipv6() {
+        socket.set_only_v6(address.network == "tcp6" || !at.ip().is_unspecified())?;
+    }
+    Ok(())
 }
 
 fn bind_unix(address: &NetworkAddress) -> io::Result<BoundSocket> {

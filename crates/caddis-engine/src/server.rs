@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     io,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
@@ -19,9 +19,9 @@ use caddis_core::{
 use caddis_logging::{AccessLogger, AccessRecord, Logging};
 use caddis_plan::{Plan, ServerPlan};
 use caddis_tls::{
-    BindCx, CertManager, Certificate, HelloFacts, Policies, Reconcile, policy::CaPool,
+    BindCx, CertManager, Certificate, HelloFacts, Policies, Policy, Reconcile, policy::CaPool,
 };
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use tokio::io::AsyncWriteExt;
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake, server::TlsStream};
 
@@ -36,6 +36,9 @@ pub(crate) struct ServerRuntime {
     pub(crate) metrics: Option<ServerMetrics>,
     /// Equal where open connections may go on under another generation's server.
     pub(crate) connection_fingerprint: String,
+    /// Tells clients of HTTP/1 and HTTP/2 over TLS that there is HTTP/3; set before the server
+    /// serves, where it has sockets for it.
+    pub(crate) alt_svc: OnceLock<HeaderValue>,
 }
 
 /// What outlives generations besides the state: certificates and logs in use.
@@ -172,6 +175,7 @@ impl ServerRuntime {
             access_log: AccessLogger::new(plan.logs.as_ref(), &bound.logging),
             metrics: plan.metrics.then(|| ServerMetrics::new(&plan.name, metrics.clone())),
             connection_fingerprint,
+            alt_svc: OnceLock::new(),
             plan,
         }))
     }
@@ -184,6 +188,18 @@ pub(crate) fn validate(plan: &Plan) -> Result<(), LoadError> {
         .load(&*plan.tls.storage)
         .map_err(|error| LoadError::Activate(format!("loading tls app module: {error}")))?;
     Ok(())
+}
+
+impl ServerRuntime {
+    /// The policy for a handshake, unless it is to be refused.
+    pub(crate) fn policy_for(&self, facts: &HelloFacts<'_>) -> Option<&Policy> {
+        self.tls.as_ref()?.choose(facts)
+    }
+
+    /// Where missing certificates are asked for.
+    pub(crate) fn certificates(&self) -> &Arc<CertManager> {
+        &self.certificates
+    }
 }
 
 /// The TLS handshake: the hello decides the policy, and so the configuration. `limit` is for what
@@ -208,8 +224,7 @@ pub(crate) async fn accept_tls<S: Io>(
             remote: connection.remote.map(|remote| remote.ip().to_canonical()),
             local: connection.local.map(|local| local.ip().to_canonical()),
         };
-        let policy = server.tls.as_ref().and_then(|policies| policies.choose(&facts));
-        let policy = policy.ok_or_else(|| {
+        let policy = server.policy_for(&facts).ok_or_else(|| {
             io::Error::other("no server TLS configuration available for ClientHello")
         })?;
         if let Some(name) = policy.missing_certificate(&facts)

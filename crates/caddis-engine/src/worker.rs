@@ -21,7 +21,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{connection, listen::Listener};
+use crate::{
+    connection,
+    listen::Listener,
+    quic::{self, QuicSlot},
+};
 
 /// The threads that serve connections.
 pub(crate) struct Workers {
@@ -60,6 +64,8 @@ struct Thread {
 pub(crate) enum Command {
     /// Accept on this socket.
     Listen(Arc<Listener>, WorkerSocket),
+    /// Accept QUIC connections on this socket.
+    Quic(Arc<QuicSlot>, quic::WorkerSocket),
     /// Serve a connection that another worker accepted.
     Serve(Arc<Listener>, std::net::TcpStream, Box<Connection>, OpenGuard),
     /// End the thread, whatever is open.
@@ -121,7 +127,7 @@ impl Workers {
     ) -> io::Result<()> {
         use crate::listen::BoundSocket;
         let sockets: Vec<WorkerSocket> = match socket {
-            BoundSocket::Tcp(sockets) => sockets.into_iter().map(WorkerSocket::Tcp).collect(),
+            BoundSocket::Tcp(sockets, _) => sockets.into_iter().map(WorkerSocket::Tcp).collect(),
             BoundSocket::Unix(socket) => self
                 .threads
                 .iter()
@@ -133,6 +139,13 @@ impl Workers {
             let _ = thread.commands.send(Command::Listen(listener.clone(), socket));
         }
         Ok(())
+    }
+
+    /// Hands a UDP socket to each worker.
+    pub(crate) fn listen_quic(&self, slot: &Arc<QuicSlot>, sockets: Vec<quic::WorkerSocket>) {
+        for (thread, socket) in self.threads.iter().zip(sockets) {
+            let _ = thread.commands.send(Command::Quic(slot.clone(), socket));
+        }
     }
 
     /// Ends all threads.
@@ -163,6 +176,10 @@ async fn run(at: usize, mut inbox: mpsc::UnboundedReceiver<Command>, loads: Load
                         tracing::error!(target: "http", %error, "a socket could not be used");
                     }
                 }
+            }
+            Command::Quic(slot, socket) => {
+                let place = (at, loads.open.clone());
+                tokio::task::spawn_local(quic::serve(slot, socket, place, worker.clone()));
             }
             Command::Serve(listener, stream, connection, guard) => {
                 if let Ok(stream) = TcpStream::from_std(stream) {
@@ -272,7 +289,7 @@ pub(crate) struct OpenGuard {
 }
 
 impl OpenGuard {
-    fn new(open: &Arc<[AtomicUsize]>, at: usize) -> Self {
+    pub(crate) fn new(open: &Arc<[AtomicUsize]>, at: usize) -> Self {
         open[at].fetch_add(1, Ordering::Relaxed);
         Self { open: open.clone(), at }
     }

@@ -47,18 +47,18 @@ pub struct ListenerPlan {
     pub protocols: Protocols,
 }
 
-/// Compiles a config.
+/// Compiles a config. It is used up route by route, so that a large one and its plan are not both in
+/// memory.
 ///
 /// # Errors
 /// Every mistake found, one per server at most, each with its JSON path.
 pub fn compile(
-    config: &Config,
+    mut config: Config,
     registry: &Registry,
     state: &State,
     metrics: &Arc<Metrics>,
     default_admin: &str,
 ) -> Result<Plan, Vec<ConfigError>> {
-    let mut config = config.clone();
     let mut errors = Vec::new();
     let managed = auto_https(&mut config).unwrap_or_else(|error| {
         errors.push(error);
@@ -68,14 +68,16 @@ pub fn compile(
     let mut cx = CompileCx::new(registry, state, metrics.clone());
     let mut servers = Vec::new();
     let mut listeners = Vec::new();
-    let app = config.apps.http.clone().unwrap_or_default();
-    for (name, server) in &app.servers {
+    let tls = TlsPlan::compile(&config, &managed);
+    let logging = caddis_logging::compile(&config.logging);
+    let mut app = config.apps.http.take().unwrap_or_default();
+    for (name, mut server) in std::mem::take(&mut app.servers) {
         let path = format!("apps.http.servers.{name}");
-        let compiled =
-            ServerPlan::compile(name, server, app.metrics.is_some(), &mut cx).and_then(|plan| {
-                listeners.extend(server_listeners(server, servers.len(), &plan, app.http_port)?);
-                Ok(plan)
-            });
+        let metrics = app.metrics.is_some();
+        let compiled = ServerPlan::compile(&name, &mut server, metrics, &mut cx).and_then(|plan| {
+            listeners.extend(server_listeners(&server, servers.len(), &plan, app.http_port)?);
+            Ok(plan)
+        });
         match compiled {
             Ok(plan) => servers.push(Arc::new(plan)),
             Err(error) => errors.push(error.under(&path)),
@@ -86,8 +88,6 @@ pub fn compile(
         let message = format!("unknown module: {name}");
         errors.push(ConfigError::new(format!("apps.{name}"), message));
     }
-    let tls = TlsPlan::compile(&config, &managed);
-    let logging = caddis_logging::compile(&config.logging);
     let (admin, tls, logging) = match (admin, tls, logging) {
         (Ok(admin), Ok(tls), Ok(logging)) if errors.is_empty() => (admin, tls, logging),
         (admin, tls, logging) => {

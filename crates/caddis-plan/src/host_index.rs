@@ -1,8 +1,10 @@
 //! Which top-level routes a host can reach, without asking each of them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
-use caddis_core::{Exchange, Next, Response, Result, RouteList};
+use caddis_config::ConfigError;
+use caddis_core::{CompileCx, Exchange, Next, Response, Result as Answer, RouteList};
 
 /// The routes of a server with an index over their host matchers.
 ///
@@ -11,44 +13,56 @@ use caddis_core::{Exchange, Next, Response, Result, RouteList};
 #[derive(Default)]
 pub struct SiteRoutes {
     list: RouteList,
-    exact: HashMap<Box<str>, Box<[u32]>>,
+    exact: HashMap<Box<str>, Hosted>,
     any: Box<[u32]>,
     /// The first handler of each route, for metrics.
-    handlers: Box<[Box<str>]>,
+    handlers: Box<[Arc<str>]>,
 }
 
 impl SiteRoutes {
-    /// Indexes compiled routes by the config they came from.
-    pub fn new(list: RouteList, config: &[caddis_config::Route]) -> Self {
-        let mut exact: HashMap<Box<str>, Vec<u32>> = HashMap::new();
+    /// Compiles routes one by one and indexes them by the config they come from.
+    ///
+    /// # Errors
+    /// The first mistake, with its path below the list.
+    pub fn compile(
+        routes: Vec<caddis_config::Route>,
+        cx: &mut CompileCx<'_>,
+    ) -> Result<Self, ConfigError> {
+        let mut exact: HashMap<Box<str>, Hosted> = HashMap::new();
         let mut any = Vec::new();
-        for (at, route) in (0..).zip(config) {
+        // Few names for many routes.
+        let mut names: HashSet<Arc<str>> = HashSet::new();
+        let mut handlers = Vec::with_capacity(routes.len());
+        let mut at = 0;
+        let list = cx.own_routes(routes, |route| {
             match literal_hosts(route) {
                 Some(hosts) => {
                     for host in hosts {
-                        let routes = exact.entry(host.to_lowercase().into()).or_default();
-                        if routes.last() != Some(&at) {
-                            routes.push(at);
-                        }
+                        exact.entry(host.to_lowercase().into()).or_default().push(at);
                     }
                 }
                 None => any.push(at),
             }
-        }
-        let exact = exact.into_iter().map(|(host, routes)| (host, routes.into())).collect();
-        let first_handler = |route: &caddis_config::Route| {
-            let name = route.handle.first().and_then(|handler| handler.get("handler")?.as_str());
-            name.unwrap_or_default().into()
-        };
-        let handlers = config.iter().map(first_handler).collect();
-        Self { list, exact, any: any.into(), handlers }
+            let first = route.handle.first();
+            let name = first.and_then(|handler| handler.get("handler")?.as_str());
+            let name = name.unwrap_or_default();
+            let shared = names.get(name).cloned().unwrap_or_else(|| {
+                let shared: Arc<str> = name.into();
+                names.insert(Arc::clone(&shared));
+                shared
+            });
+            handlers.push(shared);
+            at += 1;
+        })?;
+        exact.shrink_to_fit();
+        Ok(Self { list, exact, any: any.into(), handlers: handlers.into() })
     }
 
     /// Runs the chain for a request.
     ///
     /// # Errors
     /// The first error of a handler or matcher.
-    pub async fn run(&self, ex: &mut Exchange) -> Result<Response> {
+    pub async fn run(&self, ex: &mut Exchange) -> Answer<Response> {
         let hosted: &[u32] = if self.exact.is_empty() { &[] } else { self.for_host(ex.host()) };
         let mut merged = Merge { left: hosted, right: &self.any };
         while let Some(at) = merged.pop() {
@@ -68,7 +82,7 @@ impl SiteRoutes {
         } else {
             self.exact.get(host)
         };
-        found.map_or(&[], |routes| routes)
+        found.map_or(&[], Hosted::as_slice)
     }
 
     /// The name of the first handler of the route that a request took; empty where it took none.
@@ -85,6 +99,36 @@ impl SiteRoutes {
     /// Whether there is no route.
     pub fn is_empty(&self) -> bool {
         self.list.routes.is_empty()
+    }
+}
+
+/// The routes of one host, ascending; nearly always one.
+enum Hosted {
+    One([u32; 1]),
+    More(Vec<u32>),
+}
+
+impl Default for Hosted {
+    fn default() -> Self {
+        Self::More(Vec::new())
+    }
+}
+
+impl Hosted {
+    fn push(&mut self, at: u32) {
+        match self {
+            Self::More(routes) if routes.is_empty() => *self = Self::One([at]),
+            _ if self.as_slice().last() == Some(&at) => {}
+            Self::One([first]) => *self = Self::More(vec![*first, at]),
+            Self::More(routes) => routes.push(at),
+        }
+    }
+
+    fn as_slice(&self) -> &[u32] {
+        match self {
+            Self::One(one) => one,
+            Self::More(routes) => routes,
+        }
     }
 }
 

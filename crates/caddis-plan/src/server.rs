@@ -65,6 +65,7 @@ pub struct Protocols {
     pub h1: bool,
     pub h2: bool,
     pub h2c: bool,
+    pub h3: bool,
 }
 
 impl Protocols {
@@ -74,15 +75,15 @@ impl Protocols {
     /// A name that is no protocol.
     pub fn parse(names: &[String]) -> Result<Self, ConfigError> {
         if names.is_empty() {
-            return Ok(Self { h1: true, h2: true, h2c: false });
+            return Ok(Self { h1: true, h2: true, h2c: false, h3: true });
         }
-        let mut protocols = Self { h1: false, h2: false, h2c: false };
+        let mut protocols = Self { h1: false, h2: false, h2c: false, h3: false };
         for name in names {
             match name.as_str() {
                 "h1" => protocols.h1 = true,
                 "h2" => protocols.h2 = true,
                 "h2c" => protocols.h2c = true,
-                "h3" => {}
+                "h3" => protocols.h3 = true,
                 other => {
                     let message = format!("unrecognized protocol '{other}'");
                     return Err(ConfigError::new("protocols", message));
@@ -130,13 +131,13 @@ fn listed(names: &[String], text: &str) -> bool {
 }
 
 impl ServerPlan {
-    /// Compiles a server.
+    /// Compiles a server, and takes its routes and log settings.
     ///
     /// # Errors
     /// The first mistake, with its path below the server.
     pub fn compile(
         name: &str,
-        server: &Server,
+        server: &mut Server,
         metrics: bool,
         cx: &mut CompileCx<'_>,
     ) -> Result<Self, ConfigError> {
@@ -144,7 +145,8 @@ impl ServerPlan {
         for route in server.named_routes.keys() {
             cx.named_routes.insert(route.clone(), std::sync::Arc::default());
         }
-        let routes = cx.routes(&server.routes).map_err(|error| error.under("routes"))?;
+        let routes = SiteRoutes::compile(std::mem::take(&mut server.routes), cx)
+            .map_err(|error| error.under("routes"))?;
         let errors = match &server.errors {
             Some(errors) => Some(
                 cx.routes(&errors.routes).map_err(|error| error.under("routes").under("errors"))?,
@@ -174,7 +176,7 @@ impl ServerPlan {
         let lower = |names: &[String]| names.iter().map(|name| name.to_lowercase()).collect();
         Ok(Self {
             name: name.to_owned(),
-            routes: SiteRoutes::new(routes, &server.routes),
+            routes,
             errors,
             timeouts: timeouts(server),
             max_header_bytes: usize::try_from(server.max_header_bytes)
@@ -192,7 +194,7 @@ impl ServerPlan {
                 dot: lower(&server.expected_dot_headers),
             },
             tls_policies,
-            logs: server.logs.clone(),
+            logs: server.logs.take(),
             metrics: metrics || server.metrics.is_some(),
             tcp_keepalive: tcp_keepalive(server),
         })

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use caddis_core::{Exchange, TlsInfo, Value, exchange::PlaceholderSource};
-use rustls::{HandshakeKind, ServerConnection};
+use rustls::{CommonState, HandshakeKind, ServerConnection};
 use sha2::{Digest, Sha256};
 use x509_parser::{
     extensions::GeneralName,
@@ -18,6 +18,15 @@ pub const CLIENT_PREFIX: &str = "http.request.tls.client.";
 
 /// The facts of a connection whose handshake is done.
 pub fn tls_info(connection: &ServerConnection) -> TlsInfo {
+    info(connection, connection.server_name())
+}
+
+/// The facts of a QUIC connection whose handshake is done.
+pub fn quic_tls_info(connection: &rustls::quic::ServerConnection) -> TlsInfo {
+    info(connection, connection.server_name())
+}
+
+fn info(connection: &CommonState, server_name: Option<&str>) -> TlsInfo {
     let suite = connection.negotiated_cipher_suite().map(|suite| suite.suite());
     TlsInfo {
         version: connection.protocol_version().map_or(0, u16::from),
@@ -28,7 +37,7 @@ pub fn tls_info(connection: &ServerConnection) -> TlsInfo {
             .alpn_protocol()
             .map(|name| String::from_utf8_lossy(name).as_ref().into())
             .unwrap_or_default(),
-        server_name: connection.server_name().unwrap_or_default().into(),
+        server_name: server_name.unwrap_or_default().into(),
         client_certificates: connection
             .peer_certificates()
             .unwrap_or_default()

@@ -32,7 +32,7 @@ pub use automate::{
 pub use certificate::{Certificate, PublicKeyAlgorithm};
 pub use error::{Error, Result};
 pub use index::{CertIndex, CertStore};
-pub use info::{CLIENT_PREFIX, ClientCertificate, ClientPlaceholders, tls_info};
+pub use info::{CLIENT_PREFIX, ClientCertificate, ClientPlaceholders, quic_tls_info, tls_info};
 pub use key::KeyType;
 pub use loaders::{Loaders, compile_loaders};
 pub use permission::on_demand_permission;

@@ -1,4 +1,5 @@
-//! HTTP/1 without sockets: heads, framing and the chunk coding as state machines over byte slices.
+//! HTTP/1 without sockets: heads, framing and the chunk coding as state machines over byte slices;
+//! and the same for HTTP/3 ([`http3`]).
 //!
 //! Strict by default: a message has exactly one framing or it is refused (RFC 9112 §6.3), so that
 //! no two programs on the path of a request can disagree about where it ends.
@@ -12,6 +13,7 @@ mod chunked;
 mod encode;
 mod error;
 mod head;
+pub mod http3;
 mod recycle;
 
 pub use body::{BodyDecoder, BodyPart};
@@ -26,7 +28,7 @@ pub use head::{
     RequestHead, ResponseHead, TargetForm, Written, http2_preface, is_hop_by_hop,
     parse_passed_response, parse_request, parse_response,
 };
-pub use recycle::recycle;
+pub use recycle::{header_map, recycle};
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

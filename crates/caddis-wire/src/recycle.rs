@@ -16,6 +16,11 @@ thread_local! {
     static MAPS: RefCell<Vec<HeaderMap>> = const { RefCell::new(Vec::new()) };
 }
 
+/// An empty map with room for some fields, one that was recycled where there is one.
+pub fn header_map(fields: usize) -> HeaderMap {
+    take(fields)
+}
+
 /// An empty map.
 pub(crate) fn take(fields: usize) -> HeaderMap {
     MAPS.with_borrow_mut(Vec::pop)

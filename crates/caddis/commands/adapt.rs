@@ -1,6 +1,6 @@
 //! `caddis adapt`: a Caddyfile as JSON.
 
-use std::{io::Write, process::ExitCode};
+use std::{borrow::Cow, io::Write, process::ExitCode};
 
 use caddis_caddyfile::Diagnostic;
 use caddis_config::json::write;
@@ -23,8 +23,13 @@ pub(crate) fn adapt(flags: &Adapt) -> Outcome {
     if adapter != "caddyfile" {
         return Err(format!("unrecognized config adapter: {adapter}"));
     }
+    // A large text is not kept twice.
+    let (given, kept) = match flags.validate {
+        true => (Cow::Owned(input.clone()), input),
+        false => (Cow::Owned(input), Vec::new()),
+    };
     let (mut text, warnings, sources) =
-        source::adapt_text(&name, &input, &registry).map_err(|failure| {
+        source::adapt_text(&name, given, &registry).map_err(|failure| {
             let message = drawn(&failure);
             // Here it goes without saying what was done.
             message.strip_prefix("adapting config using caddyfile: ").unwrap_or(&message).to_owned()
@@ -38,7 +43,7 @@ pub(crate) fn adapt(flags: &Adapt) -> Outcome {
     // A reader that went away is no failure of adapting.
     let _ = std::io::stdout().lock().write_all(text.as_bytes());
     if flags.validate {
-        let text = Text { name, bytes: input, adapter: adapter.to_owned() };
+        let text = Text { name, bytes: kept, adapter: adapter.to_owned() };
         let (all, sources) = check::findings(&text, &registry, &[]);
         let errors: Vec<_> = all.into_iter().filter(Diagnostic::is_error).collect();
         report::draw(&errors, &sources);

@@ -67,7 +67,10 @@ pub(crate) fn findings(text: &Text, registry: &Registry, allowed: &[String]) -> 
 
 fn in_json(text: &Text, registry: &Registry) -> Found {
     match source::parse_json(text) {
-        Ok(json) => diagnose::in_json(text, &diagnose::mistakes(registry, &json), registry),
+        Ok(json) => {
+            let again = || source::parse_json(text).unwrap_or_default();
+            diagnose::in_json(text, &diagnose::mistakes(registry, json, again), registry)
+        }
         Err(Failure::Diagnostics(all, sources)) => (all, sources),
         Err(Failure::Message(message)) => (vec![Diagnostic::error(message)], Arc::default()),
     }
@@ -86,8 +89,9 @@ fn in_caddyfile(text: &Text, registry: &Registry, allowed: &[String]) -> Found {
     if all.iter().any(Diagnostic::is_error) {
         return (all, Arc::new(file.sources));
     }
+    let again = || serde_json::to_value(&adapted.config).unwrap_or_default();
     let found = match serde_json::to_value(&adapted.config) {
-        Ok(json) => diagnose::mistakes(registry, &json),
+        Ok(json) => diagnose::mistakes(registry, json, again),
         Err(error) => {
             vec![caddis_config::ConfigError::new("", format!("encoding config: {error}"))]
         }

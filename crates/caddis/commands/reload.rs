@@ -14,7 +14,8 @@ pub(crate) fn reload(flags: &Reload) -> Outcome {
         )?;
     report::draw(&loaded.warnings, &loaded.sources);
     // What can be seen here is said here, with its place; the running server would only name the path.
-    let mistakes = diagnose::mistakes(&registry::standard(), &loaded.json);
+    let mistakes =
+        diagnose::mistakes(&registry::standard(), loaded.json.clone(), || loaded.json.clone());
     let mistakes: Vec<_> = mistakes.into_iter().filter(|one| !one.path.is_empty()).collect();
     if !mistakes.is_empty() {
         let (all, sources) = diagnose::locate_all(&loaded.text, &mistakes, &registry::standard());

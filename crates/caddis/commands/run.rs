@@ -28,9 +28,9 @@ pub(crate) fn run(flags: &Run) -> Outcome {
     let (json, loaded) = match resumed {
         Some(json) => (json, None),
         None => match source::load(&flags.config, &registry::standard()) {
-            Ok(Some(loaded)) => {
+            Ok(Some(mut loaded)) => {
                 note(&loaded);
-                (loaded.json.clone(), Some(loaded))
+                (std::mem::take(&mut loaded.json), Some(loaded))
             }
             Ok(None) => (Json::Null, None),
             Err(failure) => return Err(drawn(&failure)),
@@ -75,7 +75,7 @@ pub(crate) struct Watch {
 pub(crate) fn serve(
     config: Json,
     logging: caddis_logging::Handle,
-    watch: Option<Watch>,
+    mut watch: Option<Watch>,
     pidfile: Option<&std::path::Path>,
     pingback: Option<&str>,
 ) -> Outcome {
@@ -95,6 +95,10 @@ pub(crate) fn serve(
             return Err(refused(&error, watch.as_ref().and_then(|one| one.from_file.as_ref())));
         }
         tracing::info!("serving initial configuration");
+        if let Some(loaded) = watch.as_mut().and_then(|watch| watch.from_file.as_mut()) {
+            // Texts are only needed to say what is wrong with them.
+            (loaded.text, loaded.sources) = Default::default();
+        }
         let _pidfile = pidfile.map(Pidfile::write).transpose()?;
         if let Some(address) = pingback {
             ping_back(address)?;
@@ -178,8 +182,10 @@ fn refused(error: &LoadError, loaded: Option<&Loaded>) -> String {
         return error.to_string();
     };
     let mut errors = errors.clone();
-    for error in &mut errors {
-        error.path = diagnose::as_written(&loaded.json, &error.path);
+    if let Some(json) = source::json_of(&loaded.text, &registry::standard()) {
+        for error in &mut errors {
+            error.path = diagnose::as_written(&json, &error.path);
+        }
     }
     let (all, sources) = diagnose::locate_all(&loaded.text, &errors, &registry::standard());
     report::draw(&all, &sources);

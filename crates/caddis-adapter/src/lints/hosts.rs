@@ -47,7 +47,7 @@ fn look(
             let hosts = &words[1..];
             // In a snippet it may be for another of the sites that import it.
             if hosts.is_empty()
-                || words[0].imports.is_some()
+                || words[0].imports().is_some()
                 || hosts.iter().any(|host| served(&host.text))
             {
                 continue;

@@ -113,14 +113,9 @@ fn report(findings: &mut Findings, dead: &Place, taker: &Place, why: &str) {
 
 /// Calls `see` with each list of routes inside of handlers and servers, and its path.
 fn each_list(subject: &Subject<'_>, see: &mut dyn FnMut(&[Json], &str)) {
-    let Some(http) = &subject.adapted.config.apps.http else { return };
-    for (name, server) in &http.servers {
-        let Ok(Json::Object(server)) = serde_json::to_value(server) else { continue };
-        let base = format!("apps.http.servers.{name}");
-        for (key, value) in &server {
-            if matches!(key.as_str(), "routes" | "errors" | "named_routes") {
-                lists(value, key == "routes", &format!("{base}.{key}"), see);
-            }
+    for (base, server) in subject.servers() {
+        for (key, value) in server.as_object().into_iter().flatten() {
+            lists(value, key == "routes", &format!("{base}.{key}"), see);
         }
     }
 }

@@ -1,8 +1,11 @@
 //! What lints look at: statements as trees, and handlers with their places.
 
+use std::cell::OnceCell;
+use std::collections::HashMap;
+
 use caddis_caddyfile::{File, ServerBlock, Span, Token};
 use caddis_config::Server;
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 
 use crate::origins::Place;
 use crate::{Adapted, address::Address};
@@ -117,6 +120,10 @@ pub(super) struct Subject<'a> {
     pub(super) options: Vec<Statement<'a>>,
     /// Sites and named routes.
     pub(super) sites: Vec<Site<'a>>,
+    /// The first site in which a statement begins at a place; made at the first question.
+    site_of: OnceCell<HashMap<Span, usize>>,
+    /// The servers as JSON, made at the first question.
+    servers: OnceCell<Vec<(String, Json)>>,
 }
 
 impl<'a> Subject<'a> {
@@ -131,7 +138,23 @@ impl<'a> Subject<'a> {
                 sites.push(Site { block, body });
             }
         }
-        Self { file, adapted, options, sites }
+        Self { file, adapted, options, sites, site_of: OnceCell::new(), servers: OnceCell::new() }
+    }
+
+    /// The lists of routes of each server as JSON, by the path of the server.
+    pub(super) fn servers(&self) -> &[(String, Json)] {
+        self.servers.get_or_init(|| {
+            let servers = self.adapted.config.apps.http.iter().flat_map(|http| &http.servers);
+            let json = |(name, server): (&String, &Server)| {
+                let lists = json!({
+                    "routes": server.routes,
+                    "errors": server.errors,
+                    "named_routes": server.named_routes,
+                });
+                (format!("apps.http.servers.{name}"), lists)
+            };
+            servers.map(json).collect()
+        })
     }
 
     /// A global option.
@@ -153,30 +176,37 @@ impl<'a> Subject<'a> {
 
     /// Calls `see` with each statement that is a directive.
     pub(super) fn each_directive(&self, see: &mut dyn FnMut(&Statement<'a>)) {
-        self.each(&mut |statement, parents| {
-            // The block of a named route stands under its name.
-            let nested = |parent: &&Statement<'_>| NESTS.contains(&parent.name());
-            let rest = match parents.first() {
-                Some(first) if self.is_route_name(first) => &parents[1..],
-                _ => parents,
-            };
-            if rest.iter().all(nested) && !statement.name().starts_with('@') {
-                see(statement);
-            }
-        });
-    }
-
-    fn is_route_name(&self, statement: &Statement<'_>) -> bool {
-        self.sites.iter().any(|site| {
-            site.block.is_named_route
-                && site.body.first().is_some_and(|top| std::ptr::eq(top.words, statement.words))
-        })
+        let nested = |parent: &&Statement<'_>| NESTS.contains(&parent.name());
+        for site in &self.sites {
+            // The block of a named route stands under its name, which is its first line.
+            let route = site.body.first().filter(|_| site.block.is_named_route);
+            walk(&site.body, &mut Vec::new(), &mut |statement, parents| {
+                let rest = match (parents.first(), route) {
+                    (Some(first), Some(route)) if std::ptr::eq(*first, route) => &parents[1..],
+                    _ => parents,
+                };
+                if rest.iter().all(nested) && !statement.name().starts_with('@') {
+                    see(statement);
+                }
+            });
+        }
     }
 
     /// The statement that begins at a place.
     pub(super) fn statement(&self, span: Span, see: &mut dyn FnMut(&Statement<'a>)) {
+        let site = self.site_of.get_or_init(|| {
+            let mut site_of = HashMap::new();
+            for (at, site) in self.sites.iter().enumerate() {
+                // What a snippet brings into many sites has the place of the first.
+                walk(&site.body, &mut Vec::new(), &mut |statement, _| {
+                    site_of.entry(statement.token().span).or_insert(at);
+                });
+            }
+            site_of
+        });
+        let Some(site) = site.get(&span).and_then(|at| self.sites.get(*at)) else { return };
         let mut found = false;
-        self.each(&mut |statement, _| {
+        walk(&site.body, &mut Vec::new(), &mut |statement, _| {
             if !found && statement.token().span == span {
                 found = true;
                 see(statement);

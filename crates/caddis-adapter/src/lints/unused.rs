@@ -1,6 +1,6 @@
 //! `unused-snippet`, `unused-matcher`, `unused-route`: defined and never used.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use caddis_caddyfile::{Diagnostic, Span, Token};
 
@@ -82,14 +82,15 @@ fn uses(statement: &Statement<'_>, name: &str) -> bool {
 }
 
 fn routes(subject: &Subject<'_>, findings: &mut Findings) {
+    let mut invoked: HashSet<&str> = HashSet::new();
+    subject.each(&mut |statement, _| {
+        if statement.name() == "invoke" {
+            invoked.extend(statement.words[1..].iter().map(|word| word.text.as_str()));
+        }
+    });
     for route in subject.sites.iter().filter(|site| site.block.is_named_route) {
         let Some(key) = route.block.keys.first() else { continue };
-        let mut used = false;
-        subject.each(&mut |statement, _| {
-            used |= statement.name() == "invoke"
-                && statement.words[1..].iter().any(|word| word.text == key.text);
-        });
-        if !used {
+        if !invoked.contains(key.text.as_str()) {
             let message = format!("named route &({}) is never invoked", key.text);
             findings.add(key, message, "defined here").help =
                 Some(format!("run it with `invoke {}` in a site, or remove it", key.text));

@@ -184,7 +184,7 @@ fn unknown(segment: &Segment) -> Diagnostic {
     let Some(token) = segment.name() else {
         return Diagnostic::error("unrecognized global option: ");
     };
-    let message = format!("{}:{}: unrecognized global option: {name}", token.file, token.line);
+    let message = format!("{}:{}: unrecognized global option: {name}", token.file(), token.line);
     let error = Diagnostic::error(message)
         .code("adapter::unknown_option")
         .labelled(token, "no such option");

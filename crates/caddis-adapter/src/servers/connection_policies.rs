@@ -20,7 +20,7 @@ pub(crate) struct PolicyBuilder {
     https_port: String,
     policies: Vec<ConnectionPolicy>,
     /// Names without own settings, which may need a shield.
-    empty: Vec<ConnectionPolicy>,
+    empty: Vec<String>,
     has_catch_all: bool,
     qualifies_for_tls: bool,
     automatic: bool,
@@ -58,11 +58,7 @@ impl PolicyBuilder {
     ) {
         if own.is_empty() {
             let specific = |host: &&String| !host.is_empty() && !host.contains('*');
-            let names: Vec<&String> = hosts.iter().filter(specific).collect();
-            if !names.is_empty() {
-                let matchers = server_names(&names);
-                self.empty.push(ConnectionPolicy { matchers, ..ConnectionPolicy::default() });
-            }
+            self.empty.extend(hosts.iter().filter(specific).cloned());
             return;
         }
         let mut names = hosts.to_vec();
@@ -74,7 +70,7 @@ impl PolicyBuilder {
                 self.policies.push(policy);
                 self.has_catch_all = names.is_empty();
             } else if !names.is_empty() {
-                self.empty.push(policy);
+                self.empty.extend(shields::server_names(&policy));
             }
         }
     }

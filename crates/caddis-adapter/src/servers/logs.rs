@@ -17,8 +17,9 @@ pub(super) fn associate(server: &mut Server, served: &Served, logs: &[NamedLog],
         }
         let names = if log.hostnames.is_empty() { &hosts } else { &log.hostnames };
         for name in names {
-            let host = match split_host_port(name) {
-                Ok((host, _)) if log.hostnames.is_empty() => host,
+            let has_port = log.hostnames.is_empty() && name.contains(':');
+            let host = match has_port.then(|| split_host_port(name)) {
+                Some(Ok((host, _))) => host,
                 _ => name,
             };
             config.logger_names.entry(host.to_owned()).or_default().0.push(log.name.clone());

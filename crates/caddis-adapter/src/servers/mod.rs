@@ -113,7 +113,7 @@ fn build_one(
             "consolidating TLS connection policies for server {number}: {error}"
         ))
     })?;
-    let places = lists.finish(&mut server);
+    let places = lists.finish(&mut server, shared);
     Ok((server, places))
 }
 
@@ -146,6 +146,8 @@ fn automatic_https(options: &Options) -> Option<AutoHttpsConfig> {
 struct RouteLists {
     /// Whether there is only one site.
     alone: bool,
+    /// Whether the handlers of the routes are in no later server.
+    consume: bool,
     routes: Vec<(Route, Place)>,
     errors: Vec<(Route, Place)>,
     has_errors: bool,
@@ -164,12 +166,19 @@ impl RouteLists {
         shared: &mut AdaptState,
     ) -> Result<(), Diagnostic> {
         let pile = &inputs.sites[served.site].pile;
-        let matchers = sites::matcher_sets(served);
+        let mut matchers = sites::matcher_sets(served);
         let at = served.keys.first().map_or(Span::NONE, |key| key.token.span);
         // The last server with the site need not leave its routes to another one.
         let values = if is_last { pile.routes.take() } else { pile.routes.borrow().clone() };
         let own = routes::build_placed(values, inputs.registry, shared)?;
-        self.routes.extend(wrapped(own, &matchers, self.alone, at, shared));
+        let errors_too = !pile.error_routes.is_empty();
+        let own_matchers =
+            if errors_too { matchers.clone() } else { std::mem::take(&mut matchers) };
+        // Handlers are shared between servers only where they are not wrapped.
+        self.consume = is_last || !self.alone;
+        for (route, place) in wrapped(own, own_matchers, self.alone, at, is_last, shared) {
+            self.push(route, place, shared);
+        }
         if pile.error_routes.is_empty() {
             return Ok(());
         }
@@ -180,13 +189,38 @@ impl RouteLists {
             !a.matcher_sets.is_empty() || b.matcher_sets.is_empty()
         });
         let own = own.into_iter().map(|route| (route, at)).collect();
-        self.errors.extend(wrapped(own, &matchers, self.alone, at, shared));
+        self.errors.extend(wrapped(own, matchers, self.alone, at, is_last, shared));
         Ok(())
     }
 
-    /// Puts the routes into the server; gives their places.
-    fn finish(self, server: &mut Server) -> Places {
+    /// Adds a route: joins it with the one before if that says the same, else the one before is
+    /// complete and can be frozen.
+    fn push(&mut self, route: Route, place: Place, shared: &mut AdaptState) {
+        let Some((route, place)) = routes::join(self.routes.last_mut(), route, place) else {
+            return;
+        };
+        self.freeze_last(shared);
+        self.routes.push((route, place));
+    }
+
+    fn freeze_last(&mut self, shared: &mut AdaptState) {
+        if let Some((last, _)) = self.routes.last_mut() {
+            *last = freeze::route(shared, std::mem::take(last), self.consume);
+        }
+    }
+
+    /// Puts the routes into the server; gives their places, unless nobody asks for them.
+    fn finish(mut self, server: &mut Server, shared: &mut AdaptState) -> Places {
+        self.freeze_last(shared);
         let mut places = Places::new();
+        if freeze::is_on(shared) {
+            server.routes = self.routes.into_iter().map(|(route, _)| route).collect();
+            if self.has_errors {
+                let routes = self.errors.into_iter().map(|(route, _)| route).collect();
+                server.errors = Some(HttpErrorConfig { routes });
+            }
+            return places;
+        }
         let mut list = |routes: Vec<(Route, Place)>, name: &str| -> Vec<Route> {
             let place = |(at, (route, (span, inner))): (usize, (Route, Place))| {
                 places.push((format!("{name}.{at}"), span));
@@ -197,7 +231,7 @@ impl RouteLists {
             };
             routes.into_iter().enumerate().map(place).collect()
         };
-        server.routes = list(routes::consolidate(self.routes), "routes");
+        server.routes = list(self.routes, "routes");
         let errors = list(self.errors, "errors.routes");
         if self.has_errors {
             server.errors = Some(HttpErrorConfig { routes: errors });
@@ -210,9 +244,10 @@ impl RouteLists {
 /// alone and matches everything.
 fn wrapped(
     own: Vec<(Route, Span)>,
-    matchers: &[ModuleMap],
+    matchers: Vec<ModuleMap>,
     alone: bool,
     at: Span,
+    is_last: bool,
     shared: &mut AdaptState,
 ) -> Vec<(Route, Place)> {
     if matchers.is_empty() && own.is_empty() {
@@ -227,12 +262,8 @@ fn wrapped(
         return own.into_iter().map(|(route, span)| (route, (span, Vec::new()))).collect();
     }
     let (own, spans): (Vec<Route>, Vec<Span>) = own.into_iter().unzip();
-    let handle = if own.is_empty() {
-        Vec::new()
-    } else {
-        vec![freeze::handler(shared, routes::subroute(&own))]
-    };
-    let matcher_sets = matchers.to_vec();
-    let route = Route { matcher_sets, handle, terminal: true, ..Route::default() };
+    let handle =
+        if own.is_empty() { Vec::new() } else { vec![freeze::subroute(shared, &own, is_last)] };
+    let route = Route { matcher_sets: matchers, handle, terminal: true, ..Route::default() };
     vec![(route, (at, spans))]
 }

@@ -11,10 +11,7 @@ pub(super) fn server_names(policy: &ConnectionPolicy) -> Vec<String> {
 }
 
 /// Puts the copies before the policies that they shield from.
-pub(super) fn raise(
-    policies: Vec<ConnectionPolicy>,
-    empty: &[ConnectionPolicy],
-) -> Vec<ConnectionPolicy> {
+pub(super) fn raise(policies: Vec<ConnectionPolicy>, empty: &[String]) -> Vec<ConnectionPolicy> {
     let wildcards: Vec<Vec<String>> = policies
         .iter()
         .map(|policy| match policy.client_authentication {
@@ -22,11 +19,11 @@ pub(super) fn raise(
             None => Vec::new(),
         })
         .collect();
-    let mut shielded = vec![Vec::new(); policies.len()];
-    for host in empty.iter().flat_map(server_names) {
-        let covers = |names: &Vec<String>| names.iter().any(|name| matches_wildcard(&host, name));
+    let mut shielded = vec![Vec::<String>::new(); policies.len()];
+    for host in empty {
+        let covers = |names: &Vec<String>| names.iter().any(|name| matches_wildcard(host, name));
         if let Some(at) = wildcards.iter().position(covers) {
-            shielded[at].push(host);
+            shielded[at].push(host.clone());
         }
     }
     let mut raised = Vec::with_capacity(policies.len());

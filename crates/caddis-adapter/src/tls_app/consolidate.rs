@@ -13,6 +13,9 @@ use crate::servers::matches_wildcard;
 
 /// Joins policies that say the same.
 pub(super) fn consolidate(policies: Vec<Policy>) -> Vec<Policy> {
+    if policies.iter().all(is_empty) {
+        return Vec::new();
+    }
     let mut order: Vec<usize> = (0..policies.len()).collect();
     sort_stable_by(&mut order, |a, b| {
         let (a, b) = (&policies[*a], &policies[*b]);
@@ -23,17 +26,33 @@ pub(super) fn consolidate(policies: Vec<Policy>) -> Vec<Policy> {
     });
     let mut policies: Vec<Option<Policy>> = policies.into_iter().map(Some).collect();
     let policies: Vec<Policy> = order.into_iter().filter_map(|at| policies[at].take()).collect();
-    if policies.iter().all(is_empty) {
-        return Vec::new();
-    }
     join(remove_empty(policies))
 }
 
 /// Whether a policy says nothing but whom it is for.
 fn is_empty(policy: &Policy) -> bool {
-    let subjects = policy.config.subjects.clone();
+    let AutomationPolicy {
+        subjects: _,
+        issuers,
+        get_certificate,
+        must_staple,
+        renewal_window_ratio,
+        key_type,
+        storage,
+        on_demand,
+        reuse_private_keys,
+        disable_ocsp_stapling,
+        ocsp_overrides,
+    } = &policy.config;
+    let switches = [must_staple, on_demand, reuse_private_keys, disable_ocsp_stapling];
     policy.issuers.is_empty()
-        && policy.config == AutomationPolicy { subjects, ..AutomationPolicy::default() }
+        && issuers.is_empty()
+        && get_certificate.is_empty()
+        && switches.iter().all(|switch| !**switch)
+        && *renewal_window_ratio == 0.0
+        && key_type.is_empty()
+        && storage.is_none()
+        && ocsp_overrides.is_empty()
 }
 
 /// Removes empty policies, unless they keep a later one from names.

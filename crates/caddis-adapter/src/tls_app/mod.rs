@@ -30,6 +30,9 @@ struct Policies {
     all: Vec<Policy>,
     list: Vec<usize>,
     catch_all: Option<usize>,
+    /// What a site's policy begins with, where that is the same for each: no issuers are shared.
+    base: Option<Policy>,
+    http_port: String,
 }
 
 impl Policies {
@@ -54,13 +57,13 @@ pub(crate) fn build(
     options: &Options,
 ) -> Result<Option<TlsApp>, Diagnostic> {
     let mut app = TlsApp::default();
-    let mut policies = Policies::default();
+    let http_port = options.http_port();
+    let mut policies = Policies { http_port: http_port.clone(), ..Policies::default() };
     if let Some(policy) = defaults::base_policy(options, false).map_err(Diagnostic::error)? {
         policies.push(policy);
         policies.catch_all = Some(0);
     }
     let mut forced = BTreeSet::new();
-    let http_port = options.http_port();
     for pairing in pairings.iter().filter(|p| uses_other_port(&p.listen(), &http_port)) {
         for served in pairing.sites.iter().filter(|served| !served.is_all_http()) {
             let pile = &sites[served.site].pile;
@@ -105,12 +108,20 @@ fn add_site(
     pile: &Pile,
     options: &Options,
 ) -> Result<(), Diagnostic> {
-    let hostless = served.hosts().is_empty();
+    let hostless = served.keys.is_empty() || served.has_hostless_key();
     let at = match policies.catch_all {
         Some(catch_all) if hostless => catch_all,
         _ => {
-            let base = defaults::base_policy(options, true).map_err(Diagnostic::error)?;
-            policies.add(base.unwrap_or_default())
+            let base = match &policies.base {
+                Some(base) => base.clone(),
+                None => {
+                    let base = defaults::base_policy(options, true).map_err(Diagnostic::error)?;
+                    let base = base.unwrap_or_default();
+                    policies.base = base.issuers.is_empty().then(|| base.clone());
+                    base
+                }
+            };
+            policies.add(base)
         }
     };
     let is_catch_all = policies.catch_all == Some(at);
@@ -137,7 +148,7 @@ fn add_site(
         policies.catch_all.get_or_insert(at);
     }
     let policy = &mut policies.all[at];
-    policy.config.subjects = served.https_hosts(&options.http_port());
+    policy.config.subjects = served.https_hosts(&policies.http_port);
     let internal = split_internal(policy, served)?;
     policies.list.push(at);
     if let Some(internal) = internal {
@@ -289,7 +300,11 @@ fn finish(mut policies: Policies, options: &Options) -> Result<Vec<AutomationPol
     // Issuers may be shared, so they are written out when all are filled in.
     let mut list = Vec::with_capacity(policies.list.len());
     for at in &policies.list {
-        let mut policy = policies.all[*at].clone();
+        let mut policy = if policies.catch_all == Some(*at) {
+            policies.all[*at].clone()
+        } else {
+            std::mem::take(&mut policies.all[*at])
+        };
         if policy.config.issuers.is_empty() {
             policy.config.issuers = policy.issuers.iter().map(SharedIssuer::to_json).collect();
         }

@@ -66,6 +66,9 @@ fn is_internal_address(address: IpAddr) -> bool {
 }
 
 fn host_only(text: &str) -> &str {
+    if !text.contains(':') {
+        return text;
+    }
     split_host_port(text).map_or(text, |(host, _)| host)
 }
 

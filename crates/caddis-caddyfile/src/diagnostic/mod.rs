@@ -90,8 +90,8 @@ impl Diagnostic {
     /// Puts the mistake at a token for the sentence, without a label.
     #[must_use]
     pub fn placed_at(mut self, token: &Token) -> Self {
-        self.place = Some((token.file.clone(), token.line));
-        self.imports.clone_from(&token.imports);
+        self.place = Some((token.file().clone(), token.line));
+        self.imports = token.imports().cloned();
         self
     }
 
@@ -191,13 +191,17 @@ impl std::error::Error for Diagnostic {}
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::token::Origin;
 
     #[test]
     fn sentences() {
-        let mut token = Token { file: "Caddyfile".into(), line: 7, ..Token::synthetic("x") };
+        let mut origin = Origin { file: "Caddyfile".into(), ..Origin::default() };
+        let place = Some(Arc::new(origin.clone()));
+        let mut token = Token { origin: place, line: 7, ..Token::synthetic("x") };
         assert_eq!(Diagnostic::error("bad").to_string(), "bad");
         assert_eq!(Diagnostic::error("bad").at(&token).to_string(), "bad, at Caddyfile:7");
-        token.imports = Some(ImportChain::push(None, "a".into(), 2, Some("s".into())));
+        origin.imports = Some(ImportChain::push(None, "a".into(), 2, Some("s".into())));
+        token.origin = Some(Arc::new(origin));
         let bad = Diagnostic::error("bad").at(&token).context("parsing");
         assert_eq!(bad.to_string(), "parsing: bad, at Caddyfile:7 import chain ['a:2 (import s)']");
         let syntax = bad.chain_style(ChainStyle::Syntax);

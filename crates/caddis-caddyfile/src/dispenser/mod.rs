@@ -21,8 +21,6 @@ mod scalar;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
-
 use crate::ast::Segment;
 use crate::token::Token;
 
@@ -38,7 +36,7 @@ pub struct Dispenser {
     /// One more than the place of the current token; 0 before the first.
     cursor: usize,
     nesting: usize,
-    context: HashMap<&'static str, String>,
+    context: Vec<(&'static str, String)>,
     empty: Token,
 }
 
@@ -155,7 +153,7 @@ impl Dispenser {
 
     /// The file of the current token.
     pub fn file(&self) -> &str {
-        &self.token().file
+        self.token().file()
     }
 
     /// The line of the current token; 0 before the first.
@@ -226,12 +224,14 @@ impl Dispenser {
 
     /// Keeps a word for those who parse further in.
     pub fn set_context(&mut self, key: &'static str, value: impl Into<String>) {
-        self.context.insert(key, value.into());
+        self.context.retain(|(name, _)| *name != key);
+        self.context.push((key, value.into()));
     }
 
     /// A word that was kept; empty if there is none.
     pub fn context(&self, key: &str) -> &str {
-        self.context.get(key).map_or("", String::as_str)
+        let found = self.context.iter().find(|(name, _)| *name == key);
+        found.map_or("", |(_, value)| value)
     }
 
     /// Whether the current token starts a line.

@@ -25,7 +25,7 @@ pub(super) fn read(stream: &mut Stream) -> Result<(Blocks, bool)> {
     }
     let open = stream.token().clone();
     if !open.is_open_brace() {
-        debug_assert_eq!(before.file, open.file, "only a brace is no argument");
+        debug_assert_eq!(before.file(), open.file(), "only a brace is no argument");
         return Ok((Blocks::default(), false));
     }
     let whole = inside(stream).ok_or_else(|| {

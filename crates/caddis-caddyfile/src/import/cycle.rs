@@ -8,9 +8,9 @@ use crate::token::Token;
 
 /// The name of the file or snippet in which a token stands.
 pub(super) fn node(token: &Token) -> String {
-    match token.snippet.as_deref() {
-        Some(snippet) if !snippet.is_empty() => format!("{}:{snippet}", token.file),
-        _ => token.file.to_string(),
+    match token.snippet() {
+        Some(snippet) if !snippet.is_empty() => format!("{}:{snippet}", token.file()),
+        _ => token.file().to_string(),
     }
 }
 
@@ -64,10 +64,11 @@ impl Graph {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::token::Origin;
 
     #[test]
     fn finds_cycles() {
-        let at = |file: &str| Token { file: file.into(), ..Token::default() };
+        let at = |file: &str| Token { origin: Some(Origin::of_file(file)), ..Token::default() };
         let mut graph = Graph::default();
         assert!(graph.connect(&at("a"), vec!["b".into(), "c".into()]).is_ok());
         assert!(graph.connect(&at("a"), vec!["b".into()]).is_ok());

@@ -38,9 +38,9 @@ impl<'a> Files<'a> {
         reports: &mut Reports,
     ) -> Result<Vec<String>> {
         let pattern = &line.pattern;
-        let here = self.loader.absolute(&line.at.file).map_err(|error| {
+        let here = self.loader.absolute(line.at.file()).map_err(|error| {
             let reason = reason("getwd", "", &error);
-            fail(line, format!("Failed to get absolute path of file: {}: {reason}", line.at.file))
+            fail(line, format!("Failed to get absolute path of file: {}: {reason}", line.at.file()))
         })?;
         let glob = beside(&here, pattern);
         let count = |c| glob.chars().filter(|x| *x == c).count();
@@ -94,18 +94,19 @@ impl<'a> Files<'a> {
             reports.push(Diagnostic::warning(message).at(&line.at).code("caddyfile::import"));
             Vec::new()
         } else {
-            self.lex(path, &bytes, line, room)?
+            self.lex(path, bytes, line, room)?
         };
         let tokens = Rc::new(tokens);
         self.read.insert(path.to_owned(), Rc::clone(&tokens));
         Ok(tokens)
     }
 
-    fn lex(&mut self, path: &str, bytes: &[u8], line: &Line, room: usize) -> Result<Vec<Token>> {
+    fn lex(&mut self, path: &str, bytes: Vec<u8>, line: &Line, room: usize) -> Result<Vec<Token>> {
         // Messages name an imported file by its whole path.
         let name = self.loader.absolute(path).unwrap_or_else(|_| path.to_owned());
-        let lexed = read(name.into(), bytes, self.loader, &mut self.sources, room)?;
-        let Some(error) = lexed.errors.into_iter().next() else { return Ok(lexed.tokens) };
+        let lexed = read(name.into(), bytes.into(), self.loader, &mut self.sources, room)?;
+        let (tokens, errors) = lexed.into_parts();
+        let Some(error) = errors.into_iter().next() else { return Ok(tokens) };
         let code = error.code;
         let message = format!("Could not read tokens while importing {path}: {error}");
         let mut outer = Diagnostic::error(message).placed_at(&line.at).code(code);

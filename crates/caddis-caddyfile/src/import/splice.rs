@@ -8,7 +8,7 @@ use super::{Importer, Line, args};
 use crate::diagnostic::{Diagnostic, Result};
 use crate::limits;
 use crate::parser::Reports;
-use crate::token::{ImportChain, Token};
+use crate::token::{ImportChain, Origin, Token};
 
 impl Importer<'_> {
     pub(super) fn splice(
@@ -23,7 +23,7 @@ impl Importer<'_> {
         let mut chains = Chains::default();
         for original in imported {
             let mut token = original.clone();
-            token.imports = Some(chains.on(&token, &line.at)?);
+            token.origin = Some(chains.on(&token, &line.at)?);
             let in_definition = definitions.see(out.last(), &token);
             if in_definition {
                 out.push(token);
@@ -69,31 +69,49 @@ fn blocks<'a>(token: &Token, line: &'a Line) -> Option<&'a [Token]> {
 #[derive(Default)]
 struct Chains {
     last: Option<(Option<Arc<ImportChain>>, Arc<ImportChain>)>,
+    /// The last origin before and after.
+    origin: Option<(Option<Arc<Origin>>, Arc<Origin>)>,
 }
 
 impl Chains {
-    /// The chain of an imported token: what it had, and the import `at`.
-    fn on(&mut self, token: &Token, at: &Token) -> Result<Arc<ImportChain>> {
-        let before = &token.imports;
-        let name = token.snippet.as_ref().filter(|name| !name.is_empty());
+    /// The origin of an imported token: what it had, and the import `at`.
+    fn on(&mut self, token: &Token, at: &Token) -> Result<Arc<Origin>> {
+        if let Some((known, origin)) = &self.origin
+            && same(known.as_ref(), token.origin.as_ref())
+        {
+            return Ok(Arc::clone(origin));
+        }
+        let imports = Some(self.chain(token, at)?);
+        let origin = Arc::new(Origin {
+            file: token.file().clone(),
+            imports,
+            snippet: token.snippet().cloned(),
+        });
+        self.origin = Some((token.origin.clone(), Arc::clone(&origin)));
+        Ok(origin)
+    }
+
+    fn chain(&mut self, token: &Token, at: &Token) -> Result<Arc<ImportChain>> {
+        let before = token.imports();
+        let name = token.snippet().filter(|name| !name.is_empty());
         if let Some((known, chain)) = &self.last
-            && same(known.as_ref(), before.as_ref())
+            && same(known.as_ref(), before)
             && chain.name.as_ref() == name
         {
             return Ok(Arc::clone(chain));
         }
-        if before.as_ref().is_some_and(|chain| chain.depth >= limits::IMPORT_DEPTH) {
+        if before.is_some_and(|chain| chain.depth >= limits::IMPORT_DEPTH) {
             let message = "imports are nested too deeply";
             return Err(Diagnostic::error(message).at(at).code("caddyfile::limit"));
         }
         let name: Option<SmolStr> = name.cloned();
-        let chain = ImportChain::push(before.clone(), at.file.clone(), at.line, name);
-        self.last = Some((before.clone(), Arc::clone(&chain)));
+        let chain = ImportChain::push(before.cloned(), at.file().clone(), at.line, name);
+        self.last = Some((before.cloned(), Arc::clone(&chain)));
         Ok(chain)
     }
 }
 
-fn same(a: Option<&Arc<ImportChain>>, b: Option<&Arc<ImportChain>>) -> bool {
+fn same<T>(a: Option<&Arc<T>>, b: Option<&Arc<T>>) -> bool {
     match (a, b) {
         (Some(a), Some(b)) => Arc::ptr_eq(a, b),
         (None, None) => true,

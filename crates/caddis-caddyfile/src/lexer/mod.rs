@@ -21,13 +21,15 @@ mod quoted;
 mod tests;
 mod word;
 
+use std::sync::Arc;
+
 use smol_str::SmolStr;
 
 use crate::diagnostic::Diagnostic;
 use crate::env::Expanded;
 use crate::limits;
 use crate::span::{FileId, Span};
-use crate::token::{Quote, Token};
+use crate::token::{Origin, Quote, Token};
 
 use gap::Piece;
 use heredoc::Heredoc;
@@ -35,8 +37,42 @@ use heredoc::Heredoc;
 /// The tokens of a text, and what stopped or disturbed the lexer.
 #[derive(Default)]
 pub(crate) struct Lexed {
-    pub(crate) tokens: Vec<Token>,
+    /// The tokens in order, in lists of [`CHUNK`] tokens: one list would be copied while it grows, and
+    /// would be kept until the last token of it is read.
+    pub(crate) chunks: Vec<Vec<Token>>,
     pub(crate) errors: Vec<Diagnostic>,
+}
+
+/// Tokens per chunk.
+const CHUNK: usize = 1_024;
+
+impl Lexed {
+    /// The tokens as one list, and the mistakes.
+    pub(crate) fn into_parts(self) -> (Vec<Token>, Vec<Diagnostic>) {
+        let mut chunks = self.chunks.into_iter();
+        let mut tokens = chunks.next().unwrap_or_default();
+        tokens.extend(chunks.flatten());
+        tokens.shrink_to_fit();
+        (tokens, self.errors)
+    }
+
+    fn push(&mut self, token: Token) {
+        match self.chunks.last_mut() {
+            Some(chunk) if chunk.len() < CHUNK => chunk.push(token),
+            last => {
+                // Most texts are small.
+                let room = if last.is_some() { CHUNK } else { 64 };
+                let mut chunk = Vec::with_capacity(room);
+                chunk.push(token);
+                self.chunks.push(chunk);
+            }
+        }
+    }
+
+    fn len(&self) -> usize {
+        let full = self.chunks.len().saturating_sub(1) * CHUNK;
+        full + self.chunks.last().map_or(0, Vec::len)
+    }
 }
 
 /// Splits a text. `room` bounds the number of tokens.
@@ -46,7 +82,7 @@ pub(crate) fn lex(text: &Expanded<'_>, name: &SmolStr, file: FileId, room: usize
     let mut lexer = Lexer {
         text,
         rest,
-        name,
+        origin: Origin::of_file(name.clone()),
         file,
         room,
         line: 1,
@@ -67,7 +103,7 @@ struct Lexer<'a> {
     text: &'a Expanded<'a>,
     /// What is still to be read.
     rest: &'a str,
-    name: &'a SmolStr,
+    origin: Arc<Origin>,
     file: FileId,
     room: usize,
     line: u32,
@@ -114,12 +150,27 @@ impl<'a> Lexer<'a> {
             }
         };
         let span = self.text.span(self.file, start, self.offset());
-        self.push(Token { text, quote, file: self.name.clone(), line, span, ..Token::default() })
+        let origin = Some(Arc::clone(&self.origin));
+        self.push(Token { text, quote, line, span, origin })
     }
 
     /// Skips to the next token. True if a backslash is waiting for it.
     fn gap(&mut self) -> bool {
         let mut escaped = false;
+        loop {
+            // The usual gap is tabs and line ends before a plain word.
+            match self.rest.as_bytes().first() {
+                Some(b' ' | b'\t') => self.rest = &self.rest[1..],
+                Some(b'\n') if !escaped => {
+                    self.newline();
+                    self.rest = &self.rest[1..];
+                }
+                Some(b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'{' | b'}' | b'/' | b'@') => {
+                    return escaped;
+                }
+                _ => break,
+            }
+        }
         while let Ok((rest, piece)) = gap::piece(self.rest) {
             match piece {
                 Piece::Backslash if escaped => break,
@@ -185,7 +236,7 @@ impl<'a> Lexer<'a> {
         }
         let limit = if self.depth > limits::BLOCK_DEPTH {
             Some("blocks are nested too deeply")
-        } else if self.lexed.tokens.len() >= self.room {
+        } else if self.lexed.len() >= self.room {
             Some("the configuration has too many tokens")
         } else {
             None
@@ -194,7 +245,7 @@ impl<'a> Lexer<'a> {
             self.error(Diagnostic::error(message).at(&token).code("caddyfile::limit"));
             return false;
         }
-        self.lexed.tokens.push(token);
+        self.lexed.push(token);
         true
     }
 
@@ -222,9 +273,10 @@ pub(crate) fn tokenize(name: &str, text: &str) -> Result<Vec<Token>, Diagnostic>
         return Err(Diagnostic::error("the text is too long").code("caddyfile::limit"));
     }
     let lexed = lex(&Expanded::plain(text), &name.into(), FileId(0), limits::TOKENS);
-    match lexed.errors.into_iter().next() {
+    let (tokens, errors) = lexed.into_parts();
+    match errors.into_iter().next() {
         Some(error) => Err(error),
-        None => Ok(lexed.tokens),
+        None => Ok(tokens),
     }
 }
 

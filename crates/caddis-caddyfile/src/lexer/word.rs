@@ -32,6 +32,9 @@ enum Piece<'a> {
 
 /// Reads a word. `escaped`: a backslash was read before it.
 pub(super) fn word(input: &str, escaped: bool) -> Word<'_> {
+    if !escaped && let Some(word) = plain(input) {
+        return word;
+    }
     let mut rest = input;
     let mut text = Text::default();
     if escaped && let Ok((after, c)) = first(rest) {
@@ -52,6 +55,14 @@ pub(super) fn word(input: &str, escaped: bool) -> Word<'_> {
         }
     }
     Word { text: text.finish(), rest, joins_lines }
+}
+
+/// A word of ASCII without backslash that ends at a usual space: most words are.
+fn plain(input: &str) -> Option<Word<'_>> {
+    let end = input.bytes().position(|b| matches!(b, b'\t'..=b'\r' | b' ' | b'\\' | 0x80..));
+    let (text, rest) = input.split_at_checked(end.unwrap_or(input.len()))?;
+    let ends = matches!(rest.as_bytes().first(), None | Some(b' ' | b'\t' | b'\n'));
+    (ends && !text.is_empty()).then(|| Word { text: text.into(), rest, joins_lines: false })
 }
 
 fn first(input: &str) -> IResult<&str, char> {

@@ -5,6 +5,7 @@
 
 use super::{Head, Parser};
 use crate::diagnostic::Result;
+use crate::limits::quoted;
 use crate::token::Token;
 
 impl Parser<'_> {
@@ -52,6 +53,7 @@ impl Parser<'_> {
     fn not_an_address(&mut self, token: &Token) -> Option<Head> {
         let message = if token.text.starts_with('@') {
             let name = &token.text;
+            let name = quoted(name);
             format!(
                 "request matchers may not be defined globally, they must be in a site block; found {name}"
             )
@@ -74,9 +76,10 @@ impl Parser<'_> {
         };
         let message = format!(
             "Site addresses cannot end with a curly brace: '{}' - put a space between the token and the brace",
-            token.text
+            quoted(&token.text)
         );
         let mistake = self.error(message);
+        let address = quoted(address);
         let help = format!("write `{address} {{`");
         self.reports.push(mistake.help(help));
         self.block.keys.push(token.with_text(address));
@@ -87,6 +90,7 @@ impl Parser<'_> {
     fn key(&mut self, token: &Token) {
         let address = token.text.strip_suffix(',').unwrap_or(&token.text);
         if address.contains(',') {
+            let address = quoted(address);
             let message = format!(
                 "Site addresses cannot contain a comma ',': '{address}' - put a space after the comma to separate site addresses"
             );

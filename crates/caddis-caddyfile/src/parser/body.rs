@@ -80,6 +80,7 @@ impl Parser<'_> {
             }
             segment.push(self.stream.token().clone());
         }
+        segment.shrink_to_fit();
         self.block.segments.push(Segment(segment));
         match open.pop() {
             Some(brace) => Err(self.eof_err().label(brace, "this block is not closed")),

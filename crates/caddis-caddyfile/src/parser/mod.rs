@@ -17,9 +17,11 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use smol_str::SmolStr;
 
@@ -31,13 +33,17 @@ use crate::limits;
 use crate::loader::Loader;
 use crate::source::Source;
 use crate::span::Span;
-use crate::token::Token;
+use crate::token::{Origin, Token};
 use crate::{env, source::SourceMap, text::lossy};
 
 pub(crate) use stream::Stream;
 
 /// Parses a Caddyfile. See [`crate::parse`].
-pub(crate) fn parse(name: &str, text: &[u8], loader: &dyn Loader) -> (File, Vec<Diagnostic>) {
+pub(crate) fn parse(
+    name: &str,
+    text: Cow<'_, [u8]>,
+    loader: &dyn Loader,
+) -> (File, Vec<Diagnostic>) {
     let mut file = File::default();
     let mut reports = Reports::default();
     let lexed = match read(name.into(), text, loader, &mut file.sources, limits::TOKENS) {
@@ -49,7 +55,7 @@ pub(crate) fn parse(name: &str, text: &[u8], loader: &dyn Loader) -> (File, Vec<
         return (file, lexed.errors);
     }
     let mut parser = Parser {
-        stream: Stream::new(lexed.tokens),
+        stream: Stream::new(lexed.chunks),
         importer: Importer::new(loader, std::mem::take(&mut file.sources)),
         snippets: HashMap::new(),
         reports: &mut reports,
@@ -74,7 +80,7 @@ pub(crate) fn parse(name: &str, text: &[u8], loader: &dyn Loader) -> (File, Vec<
 /// Loads a text into the map and splits it into tokens.
 pub(crate) fn read(
     name: SmolStr,
-    bytes: &[u8],
+    bytes: Cow<'_, [u8]>,
     loader: &dyn Loader,
     sources: &mut SourceMap,
     room: usize,
@@ -162,7 +168,9 @@ impl Parser<'_> {
         while self.stream.next() {
             self.block = ServerBlock::default();
             if self.one()? {
-                let block = std::mem::take(&mut self.block);
+                let mut block = std::mem::take(&mut self.block);
+                block.keys.shrink_to_fit();
+                block.segments.shrink_to_fit();
                 if !block.keys.is_empty() || !block.segments.is_empty() {
                     self.blocks.push(block);
                 }
@@ -222,8 +230,17 @@ impl Parser<'_> {
             return Ok(false);
         }
         let mut tokens = self.block_tokens(false)?;
+        let mut last: Option<(Option<Arc<Origin>>, Arc<Origin>)> = None;
         for token in &mut tokens {
-            token.snippet = Some(name.clone());
+            let origin = match &last {
+                Some((before, origin)) if *before == token.origin => Arc::clone(origin),
+                _ => Arc::new(Origin {
+                    file: token.file().clone(),
+                    imports: token.imports().cloned(),
+                    snippet: Some(name.clone()),
+                }),
+            };
+            last = Some((token.origin.replace(Arc::clone(&origin)), origin));
         }
         self.snippets
             .insert(name, Snippet { tokens: Rc::new(tokens), name: key, used: Cell::new(false) });
@@ -280,7 +297,7 @@ impl Parser<'_> {
     }
 
     fn syntax_err(&self, expected: &str) -> Diagnostic {
-        let found = &self.stream.token().text;
+        let found = limits::quoted(&self.stream.token().text);
         self.error(format!("syntax error: unexpected token '{found}', expecting '{expected}'"))
             .code("caddyfile::syntax")
             .chain_style(ChainStyle::Syntax)

@@ -1,6 +1,8 @@
 //! The token stream of the parser: one token of look-ahead and one of look-back, and a cheap way to
 //! put the tokens of an import in front.
 
+use std::collections::VecDeque;
+
 use crate::token::Token;
 
 /// Tokens around a cursor.
@@ -8,20 +10,46 @@ pub(crate) struct Stream {
     /// The token before the current one; unknown after [`back`](Self::back).
     before: Option<Token>,
     current: Option<Token>,
-    /// What is still to come, last first.
+    /// What is next, last first; never empty while there are later tokens.
     rest: Vec<Token>,
+    /// What comes after it, in chunks whose memory can be used again when they are read.
+    later: VecDeque<Vec<Token>>,
     empty: Token,
 }
 
 impl Stream {
-    pub(crate) fn new(mut tokens: Vec<Token>) -> Self {
-        tokens.reverse();
-        Self { before: None, current: None, rest: tokens, empty: Token::default() }
+    pub(crate) fn new(chunks: Vec<Vec<Token>>) -> Self {
+        let mut stream = Self {
+            before: None,
+            current: None,
+            rest: Vec::new(),
+            later: chunks.into(),
+            empty: Token::default(),
+        };
+        stream.refill();
+        stream
+    }
+
+    fn pop(&mut self) -> Option<Token> {
+        let next = self.rest.pop();
+        if self.rest.is_empty() {
+            self.refill();
+        }
+        next
+    }
+
+    fn refill(&mut self) {
+        while self.rest.is_empty()
+            && let Some(chunk) = self.later.pop_front()
+        {
+            self.rest = chunk;
+            self.rest.reverse();
+        }
     }
 
     /// Moves to the next token; stays and gives false at the end.
     pub(crate) fn next(&mut self) -> bool {
-        let Some(next) = self.rest.pop() else { return false };
+        let Some(next) = self.pop() else { return false };
         self.before = self.current.replace(next);
         true
     }
@@ -29,7 +57,7 @@ impl Stream {
     /// Moves to the next token, or past the end.
     pub(crate) fn step(&mut self) {
         self.before = self.current.take();
-        self.current = self.rest.pop();
+        self.current = self.pop();
     }
 
     /// Moves back one token. Only once, and [`next`](Self::next) must follow.
@@ -97,7 +125,7 @@ mod tests {
     #[test]
     fn walks_back_and_splices() {
         let tokens = ["a", "b", "c"].map(Token::synthetic).to_vec();
-        let mut stream = Stream::new(tokens);
+        let mut stream = Stream::new(tokens.chunks(2).map(<[_]>::to_vec).collect());
         assert!(stream.is_new_line() && stream.next() && stream.next());
         assert_eq!(stream.token().text, "b");
         assert!(!stream.is_new_line());

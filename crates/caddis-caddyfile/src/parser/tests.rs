@@ -306,4 +306,10 @@ fn strange_bytes_are_no_problem() {
     }
     let (_, found) = parse("Caddyfile", "a {\n".repeat(1000).as_bytes(), &loader);
     assert!(found[0].to_string().starts_with("blocks are nested too deeply"));
+    let (_, found) = parse("Caddyfile", "{".repeat(1 << 20).into_bytes(), &loader);
+    let sentence = found[0].to_string();
+    assert!(sentence.len() < 1_000, "{}", sentence.len());
+    assert!(sentence.starts_with("Site addresses cannot end with a curly brace: '{{{"));
+    let end = "' - put a space between the token and the brace, at Caddyfile:1";
+    assert!(sentence.ends_with(end), "{sentence}");
 }

@@ -12,24 +12,35 @@ const ID_KEY: &str = "@id";
 /// Paths (`/config/…`) by id; an id that is neither text nor number, or is used twice, is an error.
 pub fn index(config: &Value) -> Result<BTreeMap<String, String>, PathError> {
     let mut index = BTreeMap::new();
-    walk(config, "/config", &mut index)?;
+    walk(config, &mut "/config".to_owned(), &mut index)?;
     Ok(index)
 }
 
-fn walk(value: &Value, path: &str, index: &mut BTreeMap<String, String>) -> Result<(), PathError> {
+fn walk(
+    value: &Value,
+    path: &mut String,
+    index: &mut BTreeMap<String, String>,
+) -> Result<(), PathError> {
+    let is_inner = |value: &Value| value.is_object() || value.is_array();
+    let length = path.len();
     match value {
         Value::Object(fields) => {
             for (key, value) in fields {
                 if key == ID_KEY {
                     insert(value, path, index)?;
-                } else {
-                    walk(value, &format!("{path}/{key}"), index)?;
+                } else if is_inner(value) {
+                    path.push('/');
+                    path.push_str(key);
+                    walk(value, path, index)?;
+                    path.truncate(length);
                 }
             }
         }
         Value::Array(items) => {
-            for (at, item) in items.iter().enumerate() {
-                walk(item, &format!("{path}/{at}"), index)?;
+            for (at, item) in items.iter().enumerate().filter(|(_, item)| is_inner(item)) {
+                path.push_str(&format!("/{at}"));
+                walk(item, path, index)?;
+                path.truncate(length);
             }
         }
         _ => {}

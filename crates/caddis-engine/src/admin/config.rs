@@ -36,7 +36,7 @@ pub(crate) async fn config(engine: &Rc<Engine>, request: &ApiRequest, path: &str
 
 fn get(engine: &Engine, path: &str) -> Answer {
     let running = engine.raw_config();
-    let value = json_path::get(running.as_deref().unwrap_or(&Json::Null), path)?;
+    let value = json_path::get(running.as_ref().unwrap_or(&Json::Null), path)?;
     let mut response = json_response(&value);
     if let Ok(tag) = HeaderValue::from_str(&etag::etag(path, &value)) {
         response.headers_mut().insert(header::ETAG, tag);

@@ -96,7 +96,7 @@ impl AdminServer {
     pub(crate) fn start(engine: &Rc<Engine>, address: NetworkAddress, socket: BoundSocket) -> Self {
         let closed = CancellationToken::new();
         let started = match socket {
-            BoundSocket::Tcp(sockets) => sockets.into_iter().try_for_each(|socket| {
+            BoundSocket::Tcp(sockets, _) => sockets.into_iter().try_for_each(|socket| {
                 let socket = tokio::net::TcpListener::from_std(socket)?;
                 accept(engine, &closed, async move || Ok(socket.accept().await?.0));
                 Ok(())

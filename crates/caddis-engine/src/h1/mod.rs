@@ -27,12 +27,15 @@ use caddis_wire::{
 use http::{HeaderMap, Method, StatusCode, Version, header};
 use tokio::time::Instant;
 
-pub(crate) use self::conn::Rewind;
 use self::{
     body::RequestBody,
     conn::{BodyProgress, Conn, SharedConn, fill, into_io, write_all},
     patience::Patience,
     respond::{Sent, send},
+};
+pub(crate) use self::{
+    conn::Rewind,
+    respond::{date, give_buffer, take_buffer},
 };
 use crate::{
     connection::ConnCx,
@@ -201,7 +204,7 @@ impl Front {
             let sink = || self.interim.sink();
             self.informational.get_or_insert_with(sink).clone()
         });
-        let mut ex = cx.exchange(request(head, body)?);
+        let mut ex = cx.exchange(request(head, body)?, server);
         ex.informational = informational;
         ex.may_pass = true;
         if upgrade {

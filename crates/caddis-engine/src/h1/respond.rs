@@ -338,11 +338,13 @@ thread_local! {
     static DATE: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
 }
 
-fn take_buffer() -> Vec<u8> {
+/// An empty buffer of this thread.
+pub(crate) fn take_buffer() -> Vec<u8> {
     BUFFERS.with_borrow_mut(Vec::pop).unwrap_or_else(|| Vec::with_capacity(4096))
 }
 
-fn give_buffer(mut buffer: Vec<u8>) {
+/// Gives a buffer back.
+pub(crate) fn give_buffer(mut buffer: Vec<u8>) {
     if buffer.capacity() <= 4 * COPY_LIMIT {
         buffer.clear();
         BUFFERS.with_borrow_mut(|buffers| {
@@ -351,6 +353,14 @@ fn give_buffer(mut buffer: Vec<u8>) {
             }
         });
     }
+}
+
+/// The value of `Date`.
+pub(crate) fn date() -> Option<http::HeaderValue> {
+    let mut line = Vec::with_capacity(40);
+    write_date(&mut line);
+    let value = line.strip_prefix(b"Date: ")?.strip_suffix(b"\r\n")?;
+    http::HeaderValue::from_bytes(value).ok()
 }
 
 /// Appends `Date`, made once a second.

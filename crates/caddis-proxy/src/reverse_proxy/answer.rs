@@ -3,7 +3,8 @@
 use std::rc::Rc;
 
 use caddis_core::{
-    Body, Exchange, HttpError, Next, Response, ResponseMatcher, Result, RouteList, Template,
+    Body, Exchange, HttpError, LocalBoxFuture, Next, Response, ResponseMatcher, Result, RouteList,
+    Template,
 };
 use caddis_http::handlers::headers::HeaderOps;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
@@ -46,16 +47,23 @@ pub(crate) struct Head {
     pub(crate) to_head: bool,
 }
 
+/// A response, or what has to be waited for to have one; boxed, so that the requests that need
+/// nothing of it do not carry its state.
+pub(super) enum Responded<'a> {
+    Now(std::result::Result<Response, Problem>),
+    Later(LocalBoxFuture<'a, Result>),
+}
+
 impl ReverseProxy {
     /// Makes the response out of an answer.
-    pub(super) async fn respond(
-        &self,
-        ex: &mut Exchange,
-        run: &mut Run,
+    pub(super) fn respond<'a>(
+        &'a self,
+        ex: &'a mut Exchange,
+        run: &'a mut Run,
         mut answer: Answer,
         in_flight: InFlight,
-        next: Next<'_>,
-    ) -> std::result::Result<Response, Problem> {
+        next: Next<'a>,
+    ) -> Responded<'a> {
         let gunzip = run.prepared.ask_gzip && is_gzip(&answer.headers) && has_body(&answer.body);
         if gunzip {
             answer.headers.remove(header::CONTENT_ENCODING);
@@ -65,37 +73,43 @@ impl ReverseProxy {
             run.info.set_headers(answer.headers.clone());
         }
         if self.is_unwanted(ex, run) {
-            return Err(Problem::Unwanted(answer.status));
+            return Responded::Now(Err(Problem::Unwanted(answer.status)));
         }
-        let Answer { status, version, headers, passed, body, .. } = answer;
-        let body = match pass_on(body, gunzip, in_flight, &run.info) {
+        let Answer { status, version, headers, passed, body, at, .. } = answer;
+        let body = match pass_on(body, gunzip, in_flight, &run.info, at) {
             PassedOn::Body(body) => body,
             PassedOn::Switched(conn, in_flight) => {
-                return self
-                    .switch(ex, run, headers, conn, in_flight)
-                    .map_err(|text| Problem::Final(HttpError::new(StatusCode::BAD_GATEWAY, text)));
+                let switched = self.switch(ex, run, headers, conn, in_flight);
+                return Responded::Now(switched.map_err(|text| {
+                    Problem::Final(HttpError::new(StatusCode::BAD_GATEWAY, text))
+                }));
             }
         };
         if let Some(mut passed) = passed {
+            let mut early = std::mem::take(&mut ex.early_headers);
+            if let Some(value) = early.remove(header::ALT_SVC) {
+                passed.lines.extend_from_slice(b"Alt-Svc: ");
+                passed.lines.extend_from_slice(value.as_bytes());
+                passed.lines.extend_from_slice(b"\r\n");
+            }
+            caddis_wire::recycle(early);
             passed.lines.extend_from_slice(b"Via: ");
             passed.lines.extend_from_slice(super::forwarded::via(version).as_bytes());
             passed.lines.extend_from_slice(b"\r\n");
             ex.passed = Some(passed);
             let mut response = Response::new(body);
             *response.status_mut() = status;
-            return Ok(response);
+            return Responded::Now(Ok(response));
         }
         let to_head = run.prepared.method == Method::HEAD;
         let head = Head { status, version, headers, to_head };
         if self.handlers.is_empty() && self.response_buffers == 0 {
-            return Ok(pass(ex, head, body, &self.down, run.cookies.take()));
+            return Responded::Now(Ok(pass(ex, head, body, &self.down, run.cookies.take())));
         }
-        // Boxed, so that requests without any of this do not carry its state.
-        let handled = Box::pin(async {
+        Responded::Later(Box::pin(async move {
             let body = read_ahead(body, self.response_buffers).await;
             self.handle(ex, run, head, body, next).await
-        });
-        handled.await.map_err(Problem::Final)
+        }))
     }
 
     async fn handle(
@@ -146,8 +160,7 @@ pub(crate) fn pass(
     {
         ops.apply(&mut headers, ex);
     }
-    if !to_head && status != StatusCode::NOT_MODIFIED {
-        // The front tells the length, from the body.
+    if !to_head && status != StatusCode::NOT_MODIFIED && !tells_length(&headers, &body) {
         headers.remove(header::CONTENT_LENGTH);
     }
     if let (Some(trailer), Body::Stream(_)) = (trailer, &body) {
@@ -159,7 +172,15 @@ pub(crate) fn pass(
         early.append(header::SET_COOKIE, cookie);
     }
     let via = via(version);
+    if early.len() == 1
+        && !headers.contains_key(header::ALT_SVC)
+        && let Some(value) = early.remove(header::ALT_SVC)
+    {
+        // The front's, on every answer over TLS: nothing to merge.
+        headers.append(header::ALT_SVC, value);
+    }
     if early.is_empty() {
+        caddis_wire::recycle(early);
         headers.append(header::VIA, via);
     } else {
         early.append(header::VIA, via);
@@ -170,6 +191,12 @@ pub(crate) fn pass(
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response
+}
+
+/// Whether `Content-Length` is right for the body; the front does not need it, the log shows it.
+fn tells_length(headers: &HeaderMap, body: &Body) -> bool {
+    let declared = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    declared.and_then(|text| text.parse().ok()) == body.exact_len()
 }
 
 fn via(version: Version) -> HeaderValue {

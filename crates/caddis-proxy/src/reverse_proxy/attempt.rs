@@ -3,9 +3,10 @@
 use std::{rc::Rc, time::Instant};
 
 use caddis_core::{ByteString, Exchange, HttpError, Next, Response};
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode, header};
 
 use super::{
+    answer::Responded,
     forwarded,
     handler::{Prepared, ReverseProxy, Run},
     passed_on::InFlight,
@@ -91,7 +92,9 @@ impl ReverseProxy {
         );
         run.info.begin(pool.clone(), counts);
         let in_flight = InFlight::new(pool.clone(), &upstream.state);
-        let started = Instant::now();
+        // The first one begins with the handler, unless something had to be waited for.
+        let at_once = self.dynamic.is_none() && self.request_buffers == 0 && run.tried.len() == 1;
+        let started = if at_once { run.start } else { Instant::now() };
         let answer = match self.send(ex, run, &pool).await {
             Ok(answer) => answer,
             Err(failure) => {
@@ -99,10 +102,13 @@ impl ReverseProxy {
                 return Err(Problem::Failed(failure));
             }
         };
-        let latency = started.elapsed();
+        let latency = answer.at.saturating_duration_since(started);
         run.info.answered(latency, answer.status, answer.reason.as_ref());
         self.judge(upstream, answer.status, latency);
-        self.respond(ex, run, answer, in_flight, next).await
+        match self.respond(ex, run, answer, in_flight, next) {
+            Responded::Now(response) => response,
+            Responded::Later(response) => response.await.map_err(Problem::Final),
+        }
     }
 
     fn choose(&self, upstreams: &[Upstream], ex: &Exchange, run: &mut Run) -> Option<usize> {
@@ -167,7 +173,7 @@ impl ReverseProxy {
         let ask_gzip = prepared.ask_gzip
             && changed
                 .as_ref()
-                .is_none_or(|headers| !headers.contains_key(http::header::ACCEPT_ENCODING));
+                .is_none_or(|headers| !headers.contains_key(header::ACCEPT_ENCODING));
         let Prepared { method, uri, headers, body, framing, upgrade, trailer, trusted, .. } =
             prepared;
         let ready = changed.as_ref().or(headers.as_ref());
@@ -216,7 +222,7 @@ impl ReverseProxy {
             && upgrade.is_none()
             && run.cookies.is_none()
             && ex.response_filters.is_empty()
-            && ex.early_headers.is_empty();
+            && (ex.early_headers.is_empty() || only_alt_svc(&ex.early_headers));
         let sending = Sending {
             pass,
             outgoing: &outgoing,
@@ -252,4 +258,9 @@ impl ReverseProxy {
             upstream.count_failure(memory);
         }
     }
+}
+
+/// `Alt-Svc` is set by the front on every answer over TLS, and can go before lines that are passed.
+fn only_alt_svc(headers: &HeaderMap) -> bool {
+    headers.len() == 1 && headers.contains_key(header::ALT_SVC)
 }

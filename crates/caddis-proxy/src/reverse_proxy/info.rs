@@ -80,9 +80,9 @@ impl Info {
         *self.headers.borrow_mut() = Some(headers);
     }
 
-    /// The whole answer was passed on.
-    pub(crate) fn finished(&self) {
-        let elapsed = self.start.elapsed();
+    /// The whole answer was there to be passed on.
+    pub(crate) fn finished(&self, at: Instant) {
+        let elapsed = at.saturating_duration_since(self.start);
         if let Some(attempt) = &mut *self.attempt.borrow_mut() {
             attempt.duration = Some(elapsed);
         }
@@ -92,7 +92,9 @@ impl Info {
     /// The handler is done, whatever the outcome.
     pub(crate) fn ended(&self, retries: u32) {
         self.retries.set(retries);
-        self.end.set(Some(self.start.elapsed()));
+        if self.end.get().is_none() {
+            self.end.set(Some(self.start.elapsed()));
+        }
     }
 
     /// Whether a failure without an answer is being looked at.

@@ -5,6 +5,7 @@ use std::{
     rc::Rc,
     sync::{Arc, atomic::Ordering},
     task::{Context, Poll, ready},
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -41,17 +42,18 @@ pub(super) enum PassedOn {
     Switched(Box<Conn>, InFlight),
 }
 
-/// Makes a body of what the transport gave.
+/// Makes a body of what the transport gave; `at` is when the answer arrived.
 pub(super) fn pass_on(
     body: AnswerBody,
     gunzip: bool,
     in_flight: InFlight,
     info: &Rc<Info>,
+    at: Instant,
 ) -> PassedOn {
     let inner = match body {
         AnswerBody::Switched(conn) => return PassedOn::Switched(conn, in_flight),
         AnswerBody::Whole(body) if !gunzip => {
-            info.finished();
+            info.finished(at);
             return PassedOn::Body(body);
         }
         AnswerBody::Whole(body) | AnswerBody::Http2(body) => body,
@@ -80,7 +82,7 @@ impl http_body::Body for Counted {
             Some(Ok(_)) if !self.inner.is_end_stream() => {}
             Some(Ok(_)) | None => {
                 if self.in_flight.take().is_some() {
-                    self.info.finished();
+                    self.info.finished(Instant::now());
                 }
             }
             Some(Err(error)) => {

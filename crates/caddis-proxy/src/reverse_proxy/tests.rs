@@ -70,7 +70,14 @@ fn the_response_gets_via_and_early_fields() {
             .map(|(name, value)| format!("{name}: {}", value.to_str().expect("text")))
             .collect();
         lines.sort();
-        let want = ["server: up", "via: 1.1 caddis", "x-a: 1", "x-a: 2", "x-down: 201 2"];
+        let want = [
+            "content-length: 2",
+            "server: up",
+            "via: 1.1 caddis",
+            "x-a: 1",
+            "x-a: 2",
+            "x-down: 201 2",
+        ];
         assert_eq!(lines, want);
         let seen = upstream.seen.borrow()[0].clone();
         assert!(seen.starts_with("GET /a%20b?c=d HTTP/1.1\r\nHost: inner\r\n"), "{seen}");

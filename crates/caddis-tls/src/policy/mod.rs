@@ -15,7 +15,7 @@ mod secrets_log;
 use std::{
     collections::HashMap,
     net::IpAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use caddis_config::{ConfigError, ConnectionPolicy};
@@ -114,7 +114,10 @@ pub struct Policy {
     resolver: Resolver,
     /// The rustls configuration for clients that send a server name.
     pub config: Arc<ServerConfig>,
-    local_configs: Mutex<HashMap<IpAddr, Arc<ServerConfig>>>,
+    local_configs: Mutex<HashMap<(IpAddr, bool), Arc<ServerConfig>>>,
+    tls13: bool,
+    /// Made from `config` when the first QUIC client comes.
+    quic_config: OnceLock<Arc<ServerConfig>>,
 }
 
 /// Compiles the policies of a server; nothing is read from disk.
@@ -225,6 +228,8 @@ impl PlannedPolicy {
             resolver,
             config: Arc::new(config),
             local_configs: Mutex::default(),
+            tls13: self.versions.contains(&&rustls::version::TLS13),
+            quic_config: OnceLock::new(),
         })
     }
 }
@@ -287,21 +292,43 @@ impl Policy {
     /// The configuration for a handshake: the policy's own, or, where the client sent no name, one
     /// that also looks for a certificate of the address it connected to.
     pub fn config_for(&self, facts: &HelloFacts<'_>) -> Arc<ServerConfig> {
+        self.local_config(facts, &self.config, false)
+    }
+
+    /// The same for a client that speaks QUIC: with `h3` as the only protocol, whatever the policy
+    /// says of ALPN. `None` where the policy does not allow TLS 1.3, which QUIC is made of.
+    pub fn quic_config_for(&self, facts: &HelloFacts<'_>) -> Option<Arc<ServerConfig>> {
+        let config = self.tls13.then(|| {
+            self.quic_config.get_or_init(|| {
+                let mut config = ServerConfig::clone(&self.config);
+                config.alpn_protocols = vec![b"h3".to_vec()];
+                Arc::new(config)
+            })
+        })?;
+        Some(self.local_config(facts, config, true))
+    }
+
+    fn local_config(
+        &self,
+        facts: &HelloFacts<'_>,
+        base: &Arc<ServerConfig>,
+        quic: bool,
+    ) -> Arc<ServerConfig> {
         let (None | Some(""), Some(local)) = (facts.sni, facts.local) else {
-            return self.config.clone();
+            return base.clone();
         };
         let mut configs = self.local_configs.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(config) = configs.get(&local) {
+        if let Some(config) = configs.get(&(local, quic)) {
             return config.clone();
         }
-        let mut config = ServerConfig::clone(&self.config);
+        let mut config = ServerConfig::clone(base);
         let resolver = Resolver { local: Some(local), ..self.resolver.clone() };
         config.cert_resolver = Arc::new(resolver);
         let config = Arc::new(config);
         if configs.len() >= MAX_LOCAL_CONFIGS {
             configs.clear();
         }
-        configs.insert(local, config.clone());
+        configs.insert((local, quic), config.clone());
         config
     }
 

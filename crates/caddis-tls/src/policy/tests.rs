@@ -313,6 +313,26 @@ async fn restricted_versions_and_missing_files() {
 }
 
 #[tokio::test]
+async fn quic_has_a_configuration_of_its_own() {
+    let world = World::new(&["a.test"]).await;
+    let policies = world.bind(json!([
+        { "match": { "sni": ["old.test"] }, "protocol_max": "tls1.2" },
+        { "alpn": ["h2"] },
+    ]));
+    let old = policies.choose(&sni("old.test")).unwrap();
+    assert!(old.quic_config_for(&sni("old.test")).is_none());
+    let policy = policies.choose(&sni("a.test")).unwrap();
+    let config = policy.quic_config_for(&sni("a.test")).unwrap();
+    assert_eq!(config.alpn_protocols, [b"h3"]);
+    assert_eq!(policy.config_for(&sni("a.test")).alpn_protocols, [b"h2"]);
+    assert!(Arc::ptr_eq(&config, &policy.quic_config_for(&sni("b.test")).unwrap()));
+    let local = HelloFacts { local: Some(IpAddr::from([127, 0, 0, 1])), ..HelloFacts::default() };
+    let nameless = policy.quic_config_for(&local).unwrap();
+    assert_eq!(nameless.alpn_protocols, [b"h3"]);
+    assert_eq!(policy.config_for(&local).alpn_protocols, [b"h2"]);
+}
+
+#[tokio::test]
 async fn secrets_are_logged_where_asked_for() {
     let world = World::new(&["a.test"]).await;
     let file = world.storage.root().join("secrets.log");

@@ -306,6 +306,18 @@ fn append(headers: &mut HeaderMap, name: HeaderName, value: Bytes) -> Result<(),
     Ok(())
 }
 
+fn trimmed(head: &[u8], range: Range<usize>) -> Range<usize> {
+    let mut value = &head[range.clone()];
+    let mut start = range.start;
+    while let [b' ' | b'\t', rest @ ..] = value {
+        (value, start) = (rest, start + 1);
+    }
+    while let [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    start..start + value.len()
+}
+
 /// The name and its place, where its colon is in the line, and the range of the trimmed value of
 /// one field line.
 #[inline]
@@ -316,13 +328,10 @@ fn split_field<'a>(
 ) -> Result<(Place, &'a Field, usize, Range<usize>), HeadError> {
     let (place, field, colon) = names.field(&head[line.clone()])?;
     let from = line.start + colon + 1;
-    let mut value = &head[from..line.end];
-    let mut start = from;
-    while let [b' ' | b'\t', rest @ ..] = value {
-        (value, start) = (rest, start + 1);
-    }
-    while let [rest @ .., b' ' | b'\t'] = value {
-        value = rest;
-    }
-    Ok((place, field, colon, start..start + value.len()))
+    let value = match &head[from..line.end] {
+        // As nearly all are: one blank before, none after.
+        [b' ', first, .., last] if *first > b' ' && *last > b' ' => from + 1..line.end,
+        _ => trimmed(head, from..line.end),
+    };
+    Ok((place, field, colon, value))
 }

@@ -1,10 +1,11 @@
 //! Where a head ends and where its lines are, before anything is copied.
 
+use std::ops::ControlFlow;
+
 use memchr::memchr;
 use smallvec::SmallVec;
 
-use super::scan::Controls;
-use super::{Limits, LineEnds};
+use super::{Limits, LineEnds, scan};
 use crate::HeadError;
 
 /// A whole head inside a buffer.
@@ -59,38 +60,43 @@ pub(crate) fn find_head(
     if u32::try_from(limit - start).is_err() {
         return Err(HeadError::TooLarge);
     }
-    let (mut at, mut style, mut clean) = (start, None, true);
+    let (mut at, mut style, mut clean) = (0, None, true);
     let mut lines = Lines::new();
-    for offset in Controls::of(&window[start..]) {
-        let end = start + offset;
+    let window = &window[start..];
+    let found = scan::controls(window, |end| {
         if end < at {
             // The second half of a line end.
-            continue;
+            return ControlFlow::Continue(());
         }
         let crlf = window[end] == b'\r' && window.get(end + 1) == Some(&b'\n');
         if !crlf && window[end] != b'\n' {
             // Refused or not when what it stands in is looked at.
             clean = false;
-            continue;
+            return ControlFlow::Continue(());
         }
         match limits.line_ends {
-            LineEnds::Crlf if !crlf => return Err(HeadError::LineEnd),
+            LineEnds::Crlf if !crlf => return ControlFlow::Break(Err(HeadError::LineEnd)),
             LineEnds::Uniform if *style.get_or_insert(crlf) != crlf => {
-                return Err(HeadError::LineEnd);
+                return ControlFlow::Break(Err(HeadError::LineEnd));
             }
             _ => {}
         }
         let next = end + 1 + usize::from(crlf);
         if end == at {
-            return Ok(Ok(HeadSpan { end: next, lines }));
+            return ControlFlow::Break(Ok(start + next));
         }
         if lines.len() > limits.max_headers {
-            return Err(HeadError::TooManyHeaders);
+            return ControlFlow::Break(Err(HeadError::TooManyHeaders));
         }
         // The window is not longer than these numbers reach.
-        lines.push(Line { start: (at - start) as u32, end: (end - start) as u32, clean });
+        lines.push(Line { start: at as u32, end: end as u32, clean });
         (at, clean) = (next, true);
+        ControlFlow::Continue(())
+    });
+    if let ControlFlow::Break(end) = found {
+        return Ok(Ok(HeadSpan { end: end?, lines }));
     }
+    let at = start + at;
     if buf.len() - start >= limits.max_head {
         return Err(HeadError::TooLarge);
     }

@@ -57,6 +57,9 @@ pub fn parse_request(buf: &[u8], limits: &Limits) -> Result<Parsed<RequestHead>,
         Err(unfinished) => {
             if unfinished.lines == 0 {
                 check_method_start(&buf[unfinished.at..], limits)?;
+            } else {
+                // A TLS hello may hold a line feed, and would be waited for in vain.
+                check_method_start(buf.get(start..=start).unwrap_or_default(), limits)?;
             }
             return Ok(Parsed::Partial);
         }

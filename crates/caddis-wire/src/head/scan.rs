@@ -1,65 +1,42 @@
 //! Searches in heads, eight bytes at a time: a head is short, and a call for each of its lines
 //! costs more than the search.
 
-use std::slice::Iter;
+use std::ops::ControlFlow;
 
 const WORD: usize = 8;
+const BLOCK: usize = 4 * WORD;
 const ONES: u64 = 0x0101_0101_0101_0101;
 const HIGH: u64 = 0x80 * ONES;
 
-/// Where control characters are (below a blank, and DEL), in order.
-pub(super) struct Controls<'a> {
-    words: Iter<'a, [u8; WORD]>,
-    /// What is left after the whole words.
-    tail: &'a [u8],
-    /// Where the word of `marks` begins.
-    at: usize,
-    /// The high bit of each byte of the word that is one and was not told yet.
-    marks: u64,
-    /// One past the word of `marks`.
-    next: usize,
-}
-
-impl<'a> Controls<'a> {
-    pub(super) fn of(bytes: &'a [u8]) -> Self {
-        let (words, tail) = bytes.as_chunks::<WORD>();
-        Self { words: words.iter(), tail, at: 0, marks: 0, next: 0 }
-    }
-}
-
-impl Iterator for Controls<'_> {
-    type Item = usize;
-
-    #[inline]
-    fn next(&mut self) -> Option<usize> {
-        while self.marks == 0 {
-            self.at = self.next;
-            match self.words.next() {
-                Some(word) => {
-                    self.marks = controls(u64::from_le_bytes(*word));
-                    self.next += WORD;
-                }
-                None if self.tail.is_empty() => return None,
-                None => {
-                    let mut word = [b' '; WORD];
-                    for (to, from) in word.iter_mut().zip(self.tail) {
-                        *to = *from;
-                    }
-                    self.marks = controls(u64::from_le_bytes(word));
-                    self.next += self.tail.len();
-                    self.tail = &[];
-                }
+/// Shows where control characters are (below a blank, and DEL), in order, until told to stop.
+#[inline]
+pub(super) fn controls<B>(
+    bytes: &[u8],
+    mut show: impl FnMut(usize) -> ControlFlow<B>,
+) -> ControlFlow<B> {
+    let (blocks, tail) = bytes.as_chunks::<BLOCK>();
+    let mut last = [b' '; BLOCK];
+    last[..tail.len()].copy_from_slice(tail);
+    let (mut blocks, mut last) = (blocks.iter(), Some(&last));
+    let mut at = 0;
+    // One loop for both, since what is shown is looked at in place.
+    while let Some(block) = blocks.next().or_else(|| last.take()) {
+        let words = block.as_chunks::<WORD>().0;
+        for word in words {
+            let mut marks = marks(u64::from_le_bytes(*word));
+            while marks != 0 {
+                show(at + marks.trailing_zeros() as usize / 8)?;
+                marks &= marks - 1;
             }
+            at += WORD;
         }
-        let at = self.at + self.marks.trailing_zeros() as usize / 8;
-        self.marks &= self.marks - 1;
-        Some(at)
     }
+    ControlFlow::Continue(())
 }
 
 /// The high bit of each byte that is a control character.
 #[inline]
-fn controls(word: u64) -> u64 {
+fn marks(word: u64) -> u64 {
     // Nothing carries from one byte to the next: the largest sum is 0x7f + 0x60.
     let low = word & !HIGH;
     let below = !(low + 0x60 * ONES);
@@ -100,7 +77,12 @@ mod tests {
                 })
                 .collect();
             let plain = (0..length).filter(|at| bytes[*at] < b' ' || bytes[*at] == 0x7f);
-            assert!(Controls::of(&bytes).eq(plain), "{bytes:?}");
+            let mut found = Vec::new();
+            let all = controls(&bytes, |at| {
+                found.push(at);
+                ControlFlow::<()>::Continue(())
+            });
+            assert!(all.is_continue() && found.iter().copied().eq(plain), "{bytes:?}");
             let plain = bytes.iter().position(|&b| b == b':');
             assert_eq!(colon(&bytes), plain, "{bytes:?}");
         }

@@ -112,6 +112,8 @@ fn nonsense_is_refused_before_the_head_is_whole() {
     let early = |text: &[u8]| parse_request(text, &Limits::default()).unwrap_err();
     assert_eq!(early(b"\x16\x03\x01\x02"), HeadError::Method);
     assert_eq!(early(&[b'A'; 65]), HeadError::MethodTooLong);
+    assert_eq!(early(b"\x16\x03\x01"), HeadError::Method);
+    assert_eq!(early(b"\x16\x03\x01\n\x01 \n"), HeadError::Method);
     assert_eq!(early(b"GET / HTTP/1.1\rHost: t.test\r\r"), HeadError::LineEnd);
 }
 

@@ -41,9 +41,14 @@ pub(crate) fn explain(flags: &Explain) -> Outcome {
     caddis_plan::auto_https(&mut config).map_err(|error| error.to_string())?;
     let state = State::default();
     let metrics = Arc::default();
-    let plan =
-        caddis_plan::compile(&written, &registry, &state, &metrics, caddis_plan::DEFAULT_ADMIN)
-            .map_err(|errors| errors.first().map_or_else(String::new, ToString::to_string))?;
+    let plan = caddis_plan::compile(
+        written.clone(),
+        &registry,
+        &state,
+        &metrics,
+        caddis_plan::DEFAULT_ADMIN,
+    )
+    .map_err(|errors| errors.first().map_or_else(String::new, ToString::to_string))?;
     let places = Places { traced: traced.as_ref(), written: &written };
     let mut report = Report::default();
     match listener::choose(&plan, &config, &asked) {
@@ -85,7 +90,7 @@ fn load(text: &Text, registry: &Registry) -> Result<(Json, Option<Traced>), Stri
         source::adapt_caddyfile(&text.name, &text.bytes, registry).map(|(json, ..)| json)
     };
     let json = json.map_err(|failure| super::drawn(&failure))?;
-    let mistakes: Vec<_> = diagnose::mistakes(registry, &json)
+    let mistakes: Vec<_> = diagnose::mistakes(registry, json.clone(), || json.clone())
         .into_iter()
         // What is not there now (certificate files) does not matter here.
         .filter(|mistake| !mistake.path.is_empty())
@@ -135,7 +140,7 @@ impl Places<'_> {
         if let Some((_, place)) = exact {
             let matcher = place.matcher.as_ref().map(|word| format!(" {}", word.text));
             return Some(Written {
-                file: place.token.file.to_string(),
+                file: place.token.file().to_string(),
                 line: place.token.line,
                 text: format!("{}{}", place.token.text, matcher.unwrap_or_default()),
                 definition: place.definition.as_ref().map(|name| name.line),

@@ -106,7 +106,7 @@ fn source_files(d: &Dispenser) -> Vec<String> {
     let mut files: Vec<String> = d
         .tokens()
         .iter()
-        .map(|token| token.file.to_string())
+        .map(|token| token.file().to_string())
         .filter(|file| !file.is_empty())
         .collect();
     files.sort_unstable();

@@ -286,6 +286,7 @@ impl Reader {
             version: Version::HTTP_11,
             headers,
             body: AnswerBody::Whole(body),
+            at: std::time::Instant::now(),
         })
     }
 

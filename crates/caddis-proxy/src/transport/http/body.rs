@@ -5,6 +5,7 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -72,7 +73,7 @@ impl H1Body {
             && self.upload.is_none()
             && conn.buf.is_empty()
         {
-            self.pool.put(conn);
+            self.pool.put(conn, Instant::now());
         }
         self.upload = None;
     }

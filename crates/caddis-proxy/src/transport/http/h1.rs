@@ -6,7 +6,7 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::{Buf, Bytes};
@@ -69,6 +69,8 @@ pub(crate) struct Answer {
     pub(crate) passed: Option<PassedFields>,
     /// The body.
     pub(crate) body: AnswerBody,
+    /// When the head arrived.
+    pub(crate) at: Instant,
 }
 
 /// What follows an answer's head.
@@ -361,18 +363,19 @@ impl State<'_> {
         let Self { conn, call, upload, write_error, .. } = self;
         let ResponseHead { status, reason, version, headers, framing, keep_alive, .. } = head;
         let keep = keep_alive && !call.outgoing.close && write_error.is_none();
+        let at = Instant::now();
         let body = if status == StatusCode::SWITCHING_PROTOCOLS {
             AnswerBody::Switched(Box::new(conn))
         } else if let Some(bytes) = whole {
             if keep && upload.is_none() && conn.buf.is_empty() {
-                call.pool.put(conn);
+                call.pool.put(conn, at);
             }
             AnswerBody::Whole(bytes.into())
         } else {
             let decoder = BodyDecoder::new(framing);
             AnswerBody::Http1(Box::new(H1Body::new(conn, upload, decoder, call.pool.clone(), keep)))
         };
-        Answer { status, reason, version, headers, passed, body }
+        Answer { status, reason, version, headers, passed, body, at }
     }
 }
 

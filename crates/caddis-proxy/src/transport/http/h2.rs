@@ -134,6 +134,7 @@ pub(crate) async fn exchange(
         version: Version::HTTP_2,
         headers: parts.headers,
         body: AnswerBody::Http2(Body::stream(Received(body))),
+        at: std::time::Instant::now(),
     })
 }
 

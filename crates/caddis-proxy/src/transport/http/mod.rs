@@ -166,24 +166,20 @@ impl HttpTransport {
         }
         let mut fresh = false;
         loop {
-            let permit = match &sending.pool.permits {
-                Some(permits) => Box::pin(permits.clone().acquire_owned()).await.ok(),
-                None => None,
+            let idle = match &sending.pool.permits {
+                None if !fresh => sending.pool.take(),
+                _ => None,
             };
-            let pooled = if fresh { None } else { sending.pool.take() };
-            let mut conn = match pooled {
+            let conn = match idle {
                 Some(conn) => conn,
-                None => {
-                    let connecting = Box::pin(self.connect(sending, tls, http2));
-                    let (stream, agreed_h2) = connecting.await?;
-                    if agreed_h2 {
+                // Boxed, so that a request that finds a connection does not carry the state of this.
+                None => match Box::pin(self.acquire(sending, tls, http2, &mut fresh)).await? {
+                    Acquired::Http1(conn) => conn,
+                    Acquired::Http2(stream) => {
                         return Box::pin(self.first_h2(sending, stream, body)).await;
                     }
-                    fresh = true;
-                    Conn { stream, buf: bytes::BytesMut::new(), reused: false, permit: None }
-                }
+                },
             };
-            conn.permit = permit;
             let (failure, safe) = match h1::exchange(conn, &self.call(sending), body).await {
                 Ok(answer) => return Ok(answer),
                 Err(Broken::Failed(failure)) => return Err(failure),
@@ -213,6 +209,31 @@ impl HttpTransport {
                 .filter(|_| (sending.map)().contains_key(http::header::EXPECT)),
             informational: sending.informational,
         }
+    }
+
+    /// Waits for a place under `max_conns_per_host`; then an idle connection, or a new one where
+    /// there is none or the last one was `fresh`.
+    async fn acquire(
+        &self,
+        sending: &Sending<'_>,
+        tls: bool,
+        http2: bool,
+        fresh: &mut bool,
+    ) -> Result<Acquired, Failure> {
+        let permit = match &sending.pool.permits {
+            Some(permits) => permits.clone().acquire_owned().await.ok(),
+            None => None,
+        };
+        if !*fresh && let Some(mut conn) = sending.pool.take() {
+            conn.permit = permit;
+            return Ok(Acquired::Http1(conn));
+        }
+        let (stream, agreed_h2) = self.connect(sending, tls, http2).await?;
+        if agreed_h2 {
+            return Ok(Acquired::Http2(stream));
+        }
+        *fresh = true;
+        Ok(Acquired::Http1(Conn { stream, buf: bytes::BytesMut::new(), reused: false, permit }))
     }
 
     /// A new connection, and whether it speaks HTTP/2.
@@ -268,6 +289,13 @@ impl HttpTransport {
         let body = body.take();
         h2::exchange(&mut sender, &head, body, self.header_timeout).await
     }
+}
+
+/// A connection to send a request on.
+enum Acquired {
+    Http1(Conn),
+    /// A new one that speaks HTTP/2.
+    Http2(Stream),
 }
 
 /// Gives a body back that did not leave.

@@ -156,8 +156,8 @@ impl HostPool {
         None
     }
 
-    /// Keeps a connection for the next request.
-    pub(crate) fn put(&self, mut conn: Conn) {
+    /// Keeps a connection for the next request; it is idle from `since` on.
+    pub(crate) fn put(&self, mut conn: Conn, since: Instant) {
         if !self.keep.enabled || self.orphan.get() {
             return;
         }
@@ -166,7 +166,7 @@ impl HostPool {
         conn.buf = BytesMut::new();
         let mut idle = self.idle.borrow_mut();
         if idle.len() < self.keep.max_idle {
-            idle.push(Idle { conn, since: Instant::now() });
+            idle.push(Idle { conn, since });
         }
     }
 

@@ -1,0 +1,384 @@
+//! The HTTP/3 front (RFC 9114): the project's own, over `caddis_wire::http3` and quinn's streams.
+
+mod request;
+mod respond;
+mod tunnel;
+
+use std::{cell::Cell, rc::Rc, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use bytestring::ByteString;
+use caddis_core::{
+    Body, Request, Target, WriteLimits,
+    exchange::{Tunnel, Upgrade},
+};
+use caddis_wire::http3::{self, ControlFrames, Http3Error, Http3Request, code};
+use http::{Method, StatusCode, Version};
+use quinn::{ReadError, RecvStream, SendStream, VarInt};
+use tokio::time::Instant;
+
+use self::{
+    request::{Failure, Incoming, StreamBody},
+    respond::respond,
+    tunnel::Tunnelled,
+};
+use crate::{
+    connection::ConnCx,
+    h1::within,
+    server::ServerRuntime,
+    service::serve,
+    streams::{Activity, ActivityGuard, GOODBYE, Received, hop_by_hop, tell_length},
+};
+
+/// What a head may be encoded in beyond its own limit, as for HTTP/2.
+const HEAD_SLACK: usize = 4096;
+/// No request stream has this id (RFC 9114 §5.2).
+const LAST_ID: u64 = (1 << 62) - 4;
+/// How often an idle connection looks at the clock where there is no limit.
+const FOREVER: Duration = Duration::from_secs(86400 * 365);
+/// How long the last bytes of an answer may take to be acknowledged.
+const LINGER: Duration = Duration::from_secs(60);
+
+/// Types of unidirectional streams (RFC 9114 §6.2, RFC 9204 §4.2).
+const STREAM_CONTROL: u64 = 0x00;
+const STREAM_PUSH: u64 = 0x01;
+const STREAM_ENCODER: u64 = 0x02;
+const STREAM_DECODER: u64 = 0x03;
+
+/// Where a connection is on its way out.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Leaving {
+    No,
+    /// The client was told that it ends, and may have sent requests before it knew.
+    Told,
+    /// No further request is taken.
+    Last,
+}
+
+/// Serves a connection until it closes or is told to drain.
+pub(crate) async fn serve_connection(quic: quinn::Connection, cx: ConnCx) {
+    let (idle, max_section) = {
+        let server = cx.listener.server();
+        (server.plan.timeouts.idle, max_section(&server))
+    };
+    let Some(mut control) = open_control(&quic, max_section).await else { return };
+    tokio::task::spawn_local(read_unidirectional(quic.clone()));
+    let active = Rc::new(Activity::default());
+    let mut drained = std::pin::pin!(cx.drain.wait());
+    let mut timer = std::pin::pin!(tokio::time::sleep(idle.unwrap_or(FOREVER)));
+    let mut leaving = Leaving::No;
+    let mut next_id = 0;
+    loop {
+        let mut leave = false;
+        tokio::select! {
+            stream = quic.accept_bi() => match stream {
+                Err(_) => return,
+                Ok((mut send, mut recv)) if leaving == Leaving::Last => {
+                    // Safe to be tried again elsewhere (RFC 9114 §4.1.1).
+                    let _ = send.reset(error_code(code::REQUEST_REJECTED));
+                    let _ = recv.stop(error_code(code::REQUEST_REJECTED));
+                }
+                Ok((send, recv)) => {
+                    next_id = next_id.max(u64::from(send.id()) + 4);
+                    let stream = Stream { send, quic: quic.clone(), cx: cx.clone() };
+                    let guard = active.enter();
+                    let incoming = Incoming::new(recv, max_section);
+                    tokio::task::spawn_local(stream.run(incoming, guard));
+                }
+            },
+            () = &mut drained, if leaving == Leaving::No => leave = true,
+            () = &mut timer, if leaving != Leaving::Last => match (leaving, idle) {
+                (Leaving::No, Some(idle)) => {
+                    leave = active.idle_for(idle);
+                    timer.as_mut().reset(Instant::now() + idle);
+                }
+                (Leaving::No, None) => timer.as_mut().reset(Instant::now() + FOREVER),
+                (Leaving::Told | Leaving::Last, _) => {
+                    leaving = Leaving::Last;
+                    if send_goaway(&mut control, next_id).await.is_none() {
+                        return;
+                    }
+                }
+            },
+            () = active.quiet(), if leaving == Leaving::Last => {
+                return quic.close(error_code(code::NO_ERROR), b"");
+            }
+        }
+        if leave {
+            leaving = Leaving::Told;
+            if send_goaway(&mut control, LAST_ID).await.is_none() {
+                return;
+            }
+            // What the client sends before it knows arrives within a round trip.
+            timer.as_mut().reset(Instant::now() + (quic.rtt() * 3).clamp(SHORT, GOODBYE));
+        }
+    }
+}
+
+/// The least time that a client is given to hear that the connection ends.
+const SHORT: Duration = Duration::from_millis(100);
+
+fn max_section(server: &ServerRuntime) -> usize {
+    server.plan.max_header_bytes + HEAD_SLACK
+}
+
+fn error_code(code: u64) -> VarInt {
+    VarInt::from_u64(code).unwrap_or(VarInt::MAX)
+}
+
+fn close(quic: &quinn::Connection, code: u64, reason: &str) {
+    quic.close(error_code(code), reason.as_bytes());
+}
+
+async fn open_control(quic: &quinn::Connection, max_section: usize) -> Option<SendStream> {
+    let mut control = within(Some(GOODBYE), quic.open_uni()).await?.ok()?;
+    let mut out = Vec::new();
+    http3::write_settings(&mut out, max_section as u64);
+    control.write_all(&out).await.ok()?;
+    Some(control)
+}
+
+async fn send_goaway(control: &mut SendStream, id: u64) -> Option<()> {
+    let mut out = Vec::new();
+    http3::write_goaway(&mut out, id);
+    within(Some(GOODBYE), control.write_all(&out)).await?.ok()
+}
+
+/// Reads the client's control stream and those of QPACK; closes the connection where one is wrong.
+async fn read_unidirectional(quic: quinn::Connection) {
+    let seen: Rc<[Cell<bool>; 4]> = Rc::default();
+    while let Ok(mut recv) = quic.accept_uni().await {
+        let (quic, seen) = (quic.clone(), seen.clone());
+        tokio::task::spawn_local(async move {
+            // It may end before it says what it is (RFC 9114 §6.2).
+            let Ok(Some((kind, rest))) = stream_type(&mut recv).await else { return };
+            let slot = usize::try_from(kind).ok().and_then(|kind| seen.get(kind));
+            let repeated = slot.is_some_and(|seen| seen.replace(true));
+            let wrong = match kind {
+                STREAM_CONTROL | STREAM_ENCODER | STREAM_DECODER if repeated => {
+                    Http3Error::Connection(code::STREAM_CREATION_ERROR, "stream is repeated")
+                }
+                STREAM_PUSH => {
+                    Http3Error::Connection(code::STREAM_CREATION_ERROR, "clients do not push")
+                }
+                STREAM_CONTROL | STREAM_ENCODER | STREAM_DECODER => {
+                    read_critical(&mut recv, kind, rest).await
+                }
+                _ => {
+                    let _ = recv.stop(error_code(code::STREAM_CREATION_ERROR));
+                    return;
+                }
+            };
+            if let Http3Error::Connection(code, reason) = wrong {
+                close(&quic, code, reason);
+            }
+        });
+    }
+}
+
+/// The type of a stream, and what came behind it.
+async fn stream_type(recv: &mut RecvStream) -> Result<Option<(u64, Bytes)>, ReadError> {
+    let mut begin = Vec::new();
+    loop {
+        // One byte at a time is enough for a type, which is one byte long where it is known.
+        let Some(chunk) = recv.read_chunk(1, true).await? else { return Ok(None) };
+        begin.extend_from_slice(&chunk.bytes);
+        if let Some((kind, used)) = http3::stream_type(&begin) {
+            return Ok(Some((kind, Bytes::copy_from_slice(&begin[used..]))));
+        }
+    }
+}
+
+/// Reads a stream that lasts as long as the connection, and says what was wrong with it.
+async fn read_critical(recv: &mut RecvStream, kind: u64, mut data: Bytes) -> Http3Error {
+    let mut control = ControlFrames::default();
+    loop {
+        match kind {
+            STREAM_CONTROL => {
+                if let Err(error) = control.read(data) {
+                    return error;
+                }
+            }
+            // All there is to say about a table of size zero is that its size is zero.
+            STREAM_ENCODER if data.iter().any(|byte| *byte != 0x20) => {
+                let code = code::QPACK_ENCODER_STREAM_ERROR;
+                return Http3Error::Connection(code, "there is no dynamic table");
+            }
+            // Acknowledgements of nothing, and cancelled streams.
+            _ => {}
+        }
+        data = match recv.read_chunk(usize::MAX, true).await {
+            Ok(Some(chunk)) => chunk.bytes,
+            Ok(None) | Err(ReadError::Reset(_)) => {
+                let code = code::CLOSED_CRITICAL_STREAM;
+                return Http3Error::Connection(code, "stream is needed");
+            }
+            Err(_) => return Http3Error::Connection(code::NO_ERROR, ""),
+        };
+    }
+}
+
+/// What is left to do for a request that was answered.
+enum Answered {
+    Whole,
+    /// The stream goes to a tunnel.
+    Tunnel(Tunnel, Option<Box<StreamBody>>),
+}
+
+/// A request stream.
+struct Stream {
+    send: SendStream,
+    quic: quinn::Connection,
+    cx: ConnCx,
+}
+
+impl Stream {
+    async fn run(mut self, incoming: Incoming, guard: ActivityGuard) {
+        // Asked only now: a request that comes after a reload meets the new config.
+        let server = self.cx.listener.server();
+        match self.answer(incoming, &server).await {
+            Ok(Answered::Tunnel(tunnel, body)) => {
+                drop(server);
+                tunnel(Box::new(Tunnelled::new(body, self.send))).await;
+            }
+            Ok(Answered::Whole) => {
+                drop(server);
+                // The connection is not to be closed before the client has it all.
+                let _ = within(Some(LINGER), self.send.stopped()).await;
+            }
+            Err(code) => {
+                let _ = self.send.reset(error_code(code));
+            }
+        }
+        drop(guard);
+    }
+
+    /// Answers the request; `Err` is the code to reset the stream with.
+    async fn answer(
+        &mut self,
+        mut incoming: Incoming,
+        server: &Arc<ServerRuntime>,
+    ) -> Result<Answered, u64> {
+        let timeouts = server.plan.timeouts;
+        let deadline = timeouts.read.map(|limit| Instant::now() + limit);
+        let head = within(timeouts.header, incoming.head()).await;
+        let head = match head.unwrap_or(Err(Failure::Timeout)) {
+            Ok(head) => head,
+            Err(failure) => return self.refuse(failure, timeouts.write_idle).await,
+        };
+        let body_to_come = match may_be_empty(&head) {
+            false => incoming.has_ended(),
+            // Clients often tell the end of a request without a body in a frame of its own.
+            true => within(timeouts.header, incoming.ends()).await.unwrap_or(Err(Failure::Timeout)),
+        };
+        let ended = match body_to_come {
+            Ok(ended) => ended,
+            Err(failure) => return self.refuse(failure, timeouts.write_idle).await,
+        };
+        let bytes = Rc::new(Cell::new(0));
+        let length = head.content_length;
+        let connect = head.method == Method::CONNECT;
+        let head_method = head.method == Method::HEAD;
+        let mut tunnel_body = None;
+        let body = if ended {
+            Body::Empty
+        } else {
+            let quic = self.quic.clone();
+            let body = StreamBody::new(incoming, quic, bytes.clone(), length);
+            if connect {
+                // For the tunnel, not for the handlers.
+                tunnel_body = Some(Box::new(body));
+                Body::Empty
+            } else {
+                Body::stream(body.with_limits(timeouts.read_idle, deadline))
+            }
+        };
+        let Some(mut request) = to_request(head, body) else {
+            return self.refuse(Failure::Bad, timeouts.write_idle).await;
+        };
+        server.plan.header_names.apply(&mut request.headers);
+        let mut ex = self.cx.exchange(request, server);
+        if connect {
+            ex.upgrade = Some(Upgrade::default());
+        }
+        let service = serve(server, ex, Rc::new(Received(bytes)));
+        let mut stopped = std::pin::pin!(self.send.stopped());
+        // A client that wants no answer ends the work for it.
+        let served = tokio::select! {
+            biased;
+            served = Box::pin(service) => served,
+            _ = &mut stopped => return Err(code::REQUEST_CANCELLED),
+        };
+        if served.abort {
+            return Err(code::INTERNAL_ERROR);
+        }
+        let own = served.response.extensions().get::<WriteLimits>().copied();
+        let own = own.unwrap_or_default();
+        let (mut parts, body) = served.response.into_parts();
+        hop_by_hop(&mut parts.headers);
+        let write_idle = own.idle.or(timeouts.write_idle);
+        if let Some(tunnel) = served.tunnel {
+            let head = respond::head(&mut parts);
+            respond::write(&mut self.send, &mut [head], write_idle).await?;
+            return Ok(Answered::Tunnel(tunnel, tunnel_body));
+        }
+        tell_length(&mut parts, &body, head_method);
+        let body = if head_method { Body::Empty } else { body };
+        let left = own.deadline.map(|at| at.saturating_duration_since(std::time::Instant::now()));
+        let sending = respond(&mut self.send, parts, body, write_idle);
+        tokio::select! {
+            biased;
+            sent = within(left, sending) => sent.unwrap_or(Err(code::INTERNAL_ERROR))?,
+            _ = &mut stopped => return Err(code::REQUEST_CANCELLED),
+        }
+        Ok(Answered::Whole)
+    }
+
+    /// Refuses what is no request, or too large, or too slow.
+    async fn refuse(
+        &mut self,
+        failure: Failure,
+        write_idle: Option<Duration>,
+    ) -> Result<Answered, u64> {
+        let status = match failure {
+            Failure::Timeout | Failure::Gone => return Err(code::REQUEST_CANCELLED),
+            Failure::Http3(Http3Error::Stream(code, _)) => return Err(code),
+            Failure::Http3(Http3Error::Connection(code, reason)) => {
+                close(&self.quic, code, reason);
+                return Err(code);
+            }
+            Failure::Http3(Http3Error::TooLarge) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Failure::Bad => StatusCode::BAD_REQUEST,
+        };
+        let mut response = http::Response::new(());
+        *response.status_mut() = status;
+        let (mut parts, ()) = response.into_parts();
+        tell_length(&mut parts, &Body::Empty, false);
+        respond(&mut self.send, parts, Body::Empty, write_idle).await?;
+        Ok(Answered::Whole)
+    }
+}
+
+/// Whether a request of this kind most likely has no body.
+fn may_be_empty(head: &Http3Request) -> bool {
+    match head.content_length {
+        Some(length) => length == 0,
+        None => matches!(
+            head.method,
+            Method::GET | Method::HEAD | Method::OPTIONS | Method::DELETE | Method::TRACE
+        ),
+    }
+}
+
+fn to_request(head: Http3Request, body: Body) -> Option<Request> {
+    let Http3Request { method, path, host, protocol, headers, .. } = head;
+    let host = ByteString::try_from(host).ok()?;
+    let target = match path {
+        Some(path) => Target::parse(ByteString::try_from(path).ok()?)?,
+        None => Target::parse(host.clone())?,
+    };
+    let protocol = protocol.map(ByteString::try_from).transpose().ok()?;
+    let version = Version::HTTP_3;
+    let headers = headers.into();
+    Some(Request { method, target, version, host, headers, body, protocol, chunked: false })
+}

@@ -1,0 +1,237 @@
+//! A request as it comes off its stream.
+
+use std::{
+    cell::Cell,
+    future::Future,
+    pin::{Pin, pin},
+    rc::Rc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use caddis_core::BodyError;
+use caddis_wire::http3::{self, Http3Error, Http3Request, Part, RequestFrames, code};
+use http_body::{Frame, SizeHint};
+use quinn::{ReadError, RecvStream};
+use tokio::time::{Instant, Sleep};
+
+use super::error_code;
+
+/// As much as is taken off a stream at once.
+const MAX_CHUNK: usize = 64 * 1024;
+
+/// Why there is no request, or no more of it.
+#[derive(Debug)]
+pub(super) enum Failure {
+    Http3(Http3Error),
+    /// The head cannot be taken apart.
+    Bad,
+    Timeout,
+    /// The client went away.
+    Gone,
+}
+
+impl From<Http3Error> for Failure {
+    fn from(error: Http3Error) -> Self {
+        Self::Http3(error)
+    }
+}
+
+impl From<ReadError> for Failure {
+    fn from(_: ReadError) -> Self {
+        Self::Gone
+    }
+}
+
+/// The receiving half of a request stream.
+pub(super) struct Incoming {
+    recv: RecvStream,
+    frames: RequestFrames,
+    /// What came and was not looked at yet.
+    input: Bytes,
+    /// A piece that was read ahead.
+    ahead: Option<Part>,
+    ended: bool,
+    max_section: usize,
+}
+
+impl Incoming {
+    pub(super) fn new(recv: RecvStream, max_section: usize) -> Self {
+        let frames = RequestFrames::new(max_section);
+        Self { recv, frames, input: Bytes::new(), ahead: None, ended: false, max_section }
+    }
+
+    /// Reads the head.
+    pub(super) async fn head(&mut self) -> Result<Http3Request, Failure> {
+        match std::future::poll_fn(|cx| self.poll_part(cx)).await? {
+            Some(Part::Headers(block)) => Ok(Http3Request::parse(&block, self.max_section)?),
+            // The frames begin with a head, or do not end well.
+            _ => Err(Failure::Bad),
+        }
+    }
+
+    /// Whether the stream ends without a body; waits until that is known. What came of a body
+    /// meanwhile is kept.
+    pub(super) async fn ends(&mut self) -> Result<bool, Failure> {
+        std::future::poll_fn(|cx| self.poll_ends(cx)).await
+    }
+
+    /// Whether the stream is known to end without a body.
+    pub(super) fn has_ended(&mut self) -> Result<bool, Failure> {
+        match self.poll_ends(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(ends) => ends,
+            Poll::Pending => Ok(false),
+        }
+    }
+
+    fn poll_ends(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Failure>> {
+        if self.ahead.is_none() {
+            self.ahead = std::task::ready!(self.poll_part(cx))?;
+        }
+        Poll::Ready(Ok(self.ahead.is_none()))
+    }
+
+    /// The next piece; `None` at the end.
+    fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Part>, Failure>> {
+        if let Some(part) = self.ahead.take() {
+            return Poll::Ready(Ok(Some(part)));
+        }
+        loop {
+            if let Some(part) = self.frames.next(&mut self.input)? {
+                return Poll::Ready(Ok(Some(part)));
+            }
+            if self.ended {
+                self.frames.end()?;
+                return Poll::Ready(Ok(None));
+            }
+            let chunk = std::task::ready!(pin!(self.recv.read_chunk(MAX_CHUNK, true)).poll(cx))?;
+            match chunk {
+                Some(chunk) => self.input = chunk.bytes,
+                None => self.ended = true,
+            }
+        }
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        if !self.ended {
+            // Nobody wants the rest (RFC 9114 §4.1.1).
+            let _ = self.recv.stop(error_code(code::NO_ERROR));
+        }
+    }
+}
+
+/// A request body off a stream.
+pub(super) struct StreamBody {
+    incoming: Incoming,
+    quic: quinn::Connection,
+    bytes: Rc<Cell<u64>>,
+    /// What is to come, where the client said so.
+    left: Option<u64>,
+    idle: Option<Duration>,
+    deadline: Option<Instant>,
+    timer: Option<Pin<Box<Sleep>>>,
+    over: bool,
+}
+
+impl StreamBody {
+    pub(super) fn new(
+        incoming: Incoming,
+        quic: quinn::Connection,
+        bytes: Rc<Cell<u64>>,
+        left: Option<u64>,
+    ) -> Self {
+        let (idle, deadline, timer) = (None, None, None);
+        Self { incoming, quic, bytes, left, idle, deadline, timer, over: false }
+    }
+
+    /// Sets limits for a pause and for the whole.
+    pub(super) fn with_limits(self, idle: Option<Duration>, deadline: Option<Instant>) -> Self {
+        Self { idle, deadline, ..self }
+    }
+
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> bool {
+        let idle = self.idle.map(|idle| Instant::now() + idle);
+        let until = match (idle, self.deadline) {
+            (Some(idle), Some(deadline)) => idle.min(deadline),
+            (Some(at), None) | (None, Some(at)) => at,
+            (None, None) => return false,
+        };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
+        timer.as_mut().poll(cx).is_ready()
+    }
+
+    fn fail(&mut self, failure: Failure) -> BodyError {
+        self.over = true;
+        match failure {
+            Failure::Timeout => BodyError::Timeout,
+            Failure::Gone => BodyError::Canceled,
+            Failure::Bad => BodyError::Incomplete,
+            Failure::Http3(Http3Error::TooLarge) => BodyError::TooLarge,
+            Failure::Http3(error @ Http3Error::Stream(..)) => {
+                BodyError::Malformed(error.to_string())
+            }
+            Failure::Http3(error @ Http3Error::Connection(code, reason)) => {
+                super::close(&self.quic, code, reason);
+                BodyError::Malformed(error.to_string())
+            }
+        }
+    }
+
+    /// Checks the pieces against what the head said (RFC 9114 §4.1.2).
+    fn take(&mut self, part: Option<Part>) -> Result<Option<Frame<Bytes>>, Failure> {
+        const WRONG: Http3Error =
+            Http3Error::Stream(code::MESSAGE_ERROR, "body and Content-Length differ");
+        match part {
+            Some(Part::Data(data)) => {
+                let length = data.len() as u64;
+                if let Some(left) = &mut self.left {
+                    *left = left.checked_sub(length).ok_or(WRONG)?;
+                }
+                self.bytes.set(self.bytes.get() + length);
+                Ok(Some(Frame::data(data)))
+            }
+            _ if self.left.is_some_and(|left| left > 0) => Err(WRONG.into()),
+            Some(Part::Headers(block)) => {
+                let trailers = http3::trailers(&block, self.incoming.max_section)?;
+                Ok(Some(Frame::trailers(trailers)))
+            }
+            None => {
+                self.over = true;
+                Ok(None)
+            }
+        }
+    }
+}
+
+impl http_body::Body for StreamBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        if this.over {
+            return Poll::Ready(None);
+        }
+        let taken = match this.incoming.poll_part(cx) {
+            Poll::Ready(part) => part.and_then(|part| this.take(part)),
+            Poll::Pending if this.poll_timer(cx) => Err(Failure::Timeout),
+            Poll::Pending => return Poll::Pending,
+        };
+        this.timer = None;
+        Poll::Ready(taken.map_err(|failure| this.fail(failure)).transpose())
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.over
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}

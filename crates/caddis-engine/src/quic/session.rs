@@ -1,0 +1,311 @@
+//! The TLS handshake of QUIC (RFC 9001): the hello decides the policy, and so the configuration, as
+//! for TCP; quinn itself would want one configuration for all clients of a socket.
+//!
+//! A hello that asks for a certificate which has to be got first waits without a task: clients
+//! send probes until they are answered (RFC 9002 §6.2.2.1), and each one asks again.
+
+use std::{
+    any::Any,
+    io::Cursor,
+    net::IpAddr,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Waker},
+};
+
+use caddis_tls::HelloFacts;
+use quinn::{
+    ConnectionId, Side, TransportErrorCode,
+    crypto::{
+        self, ExportKeyingMaterialError, HeaderKey, KeyPair, Keys, PacketKey, UnsupportedVersion,
+        rustls::QuicServerConfig,
+    },
+};
+use quinn_proto::{TransportError, transport_parameters::TransportParameters};
+use rustls::{
+    quic::{KeyChange, Secrets, ServerConnection, Version},
+    server::Acceptor,
+};
+use tokio::sync::Notify;
+
+use crate::listen::Binding;
+
+/// No hello is longer.
+const MAX_HELLO: usize = 1 << 16;
+/// What fits into one record of TLS.
+const MAX_RECORD: usize = 1 << 14;
+/// Alerts (RFC 8446 §6).
+const HANDSHAKE_FAILURE: u8 = 40;
+const DECODE_ERROR: u8 = 50;
+const INTERNAL_ERROR: u8 = 80;
+
+/// Chooses the configuration for one client.
+pub(super) struct Chooser {
+    pub(super) base: Arc<QuicServerConfig>,
+    pub(super) binding: Arc<Binding>,
+    pub(super) remote: IpAddr,
+    pub(super) local: Option<IpAddr>,
+    /// Told when a handshake that waited cannot go on.
+    pub(super) failed: Arc<Notify>,
+}
+
+impl crypto::ServerConfig for Chooser {
+    fn initial_keys(&self, version: u32, id: &ConnectionId) -> Result<Keys, UnsupportedVersion> {
+        self.base.initial_keys(version, id)
+    }
+
+    fn retry_tag(&self, version: u32, id: &ConnectionId, packet: &[u8]) -> [u8; 16] {
+        self.base.retry_tag(version, id, packet)
+    }
+
+    fn start_session(
+        self: Arc<Self>,
+        version: u32,
+        parameters: &TransportParameters,
+    ) -> Box<dyn crypto::Session> {
+        let mut encoded = Vec::new();
+        parameters.write(&mut encoded);
+        Box::new(Session {
+            version,
+            chooser: self,
+            parameters: encoded,
+            read: Vec::new(),
+            server_name: None,
+            state: State::Hello(Box::default()),
+            next: None,
+        })
+    }
+}
+
+struct Session {
+    version: u32,
+    chooser: Arc<Chooser>,
+    parameters: Vec<u8>,
+    /// What the client sent so far, until there is a connection to read it.
+    read: Vec<u8>,
+    server_name: Option<String>,
+    state: State,
+    next: Option<Secrets>,
+}
+
+enum State {
+    /// The hello is not all here.
+    Hello(Box<Acceptor>),
+    /// A certificate is being got.
+    Waiting(Arc<AtomicBool>),
+    Running(Box<ServerConnection>),
+    Failed,
+}
+
+impl Session {
+    /// Takes in more of the hello; whether a configuration was chosen.
+    fn read_hello(&mut self, data: &[u8]) -> Result<bool, TransportError> {
+        self.read.extend_from_slice(data);
+        if self.read.len() > MAX_HELLO {
+            return Err(alert(DECODE_ERROR, "client hello is too long"));
+        }
+        let State::Hello(acceptor) = &mut self.state else { return Ok(false) };
+        for piece in data.chunks(MAX_RECORD) {
+            // The acceptor wants records, which QUIC does without.
+            let [high, low] = u16::try_from(piece.len()).unwrap_or(u16::MAX).to_be_bytes();
+            let record = [&[22, 3, 1, high, low], piece].concat();
+            let mut record = &record[..];
+            while !record.is_empty() {
+                if acceptor.read_tls(&mut record).is_err() {
+                    return Err(alert(DECODE_ERROR, "client hello cannot be read"));
+                }
+            }
+        }
+        let accepted = match acceptor.accept() {
+            Ok(None) => return Ok(false),
+            Ok(Some(accepted)) => accepted,
+            Err((error, _)) => return Err(alert(DECODE_ERROR, &error.to_string())),
+        };
+        self.server_name = accepted.client_hello().server_name().map(str::to_owned);
+        if let Some(wait) = self.certificate_under_way()? {
+            self.state = State::Waiting(wait);
+            return Ok(false);
+        }
+        self.begin()?;
+        Ok(true)
+    }
+
+    fn facts(&self) -> HelloFacts<'_> {
+        HelloFacts {
+            sni: self.server_name.as_deref(),
+            remote: Some(self.chooser.remote),
+            local: self.chooser.local,
+        }
+    }
+
+    /// Asks for the certificate where it is missing; the flag is set when the answer is there.
+    fn certificate_under_way(&self) -> Result<Option<Arc<AtomicBool>>, TransportError> {
+        let server = &self.chooser.binding.server;
+        let facts = self.facts();
+        let policy = server.policy_for(&facts).ok_or_else(no_policy)?;
+        let Some(name) = policy.missing_certificate(&facts) else { return Ok(None) };
+        let certificates = server.certificates().clone();
+        let mut attempt = Box::pin(async move {
+            if let Err(error) = certificates.get_or_issue(&name).await {
+                tracing::debug!(target: "tls.handshake", server_name = name, %error, "no certificate");
+            }
+        });
+        // Most names that have none may have none, which is known at once.
+        let mut unwoken = Context::from_waker(Waker::noop());
+        if Future::poll(Pin::as_mut(&mut attempt), &mut unwoken).is_ready() {
+            return Ok(None);
+        }
+        let done = Arc::new(AtomicBool::new(false));
+        let flag = done.clone();
+        tokio::spawn(async move {
+            attempt.await;
+            flag.store(true, Ordering::Release);
+        });
+        Ok(Some(done))
+    }
+
+    /// Goes on with the configuration that is right for the hello.
+    fn begin(&mut self) -> Result<(), TransportError> {
+        self.state = State::Failed;
+        let server = &self.chooser.binding.server;
+        let facts = self.facts();
+        let policy = server.policy_for(&facts).ok_or_else(no_policy)?;
+        let config = policy
+            .quic_config_for(&facts)
+            .ok_or_else(|| alert(HANDSHAKE_FAILURE, "TLS 1.3 is not allowed here"))?;
+        let parameters = std::mem::take(&mut self.parameters);
+        let connection = ServerConnection::new(config, Version::V1, parameters)
+            .map_err(|error| alert(INTERNAL_ERROR, &error.to_string()))?;
+        let mut connection = Box::new(connection);
+        let hello = std::mem::take(&mut self.read);
+        read(&mut connection, &hello)?;
+        self.state = State::Running(connection);
+        Ok(())
+    }
+
+    fn running(&self) -> Option<&ServerConnection> {
+        match &self.state {
+            State::Running(connection) => Some(connection),
+            _ => None,
+        }
+    }
+}
+
+fn no_policy() -> TransportError {
+    alert(INTERNAL_ERROR, "no server TLS configuration available for ClientHello")
+}
+
+fn read(connection: &mut ServerConnection, data: &[u8]) -> Result<(), TransportError> {
+    connection.read_hs(data).map_err(|error| match connection.alert() {
+        Some(code) => alert(code.into(), &error.to_string()),
+        None => violation(&error.to_string()),
+    })
+}
+
+fn violation(reason: &str) -> TransportError {
+    let code = TransportErrorCode::PROTOCOL_VIOLATION;
+    TransportError { code, frame: None, reason: reason.into() }
+}
+
+fn alert(code: u8, reason: &str) -> TransportError {
+    TransportError { code: TransportErrorCode::crypto(code), frame: None, reason: reason.into() }
+}
+
+impl crypto::Session for Session {
+    fn initial_keys(&self, id: &ConnectionId, _: Side) -> Keys {
+        // The side is ours; and there is no session of a version that was not asked for there.
+        let keys = crypto::ServerConfig::initial_keys(&*self.chooser.base, self.version, id);
+        keys.expect("the version was checked before")
+    }
+
+    /// A [`caddis_core::TlsInfo`].
+    fn handshake_data(&self) -> Option<Box<dyn Any>> {
+        Some(Box::new(caddis_tls::quic_tls_info(self.running()?)))
+    }
+
+    fn peer_identity(&self) -> Option<Box<dyn Any>> {
+        None
+    }
+
+    fn early_crypto(&self) -> Option<(Box<dyn HeaderKey>, Box<dyn PacketKey>)> {
+        // No early data: it can be sent again by whoever saw it.
+        None
+    }
+
+    fn early_data_accepted(&self) -> Option<bool> {
+        None
+    }
+
+    fn is_handshaking(&self) -> bool {
+        self.running().is_none_or(|connection| connection.is_handshaking())
+    }
+
+    fn read_handshake(&mut self, data: &[u8]) -> Result<bool, TransportError> {
+        match &mut self.state {
+            State::Hello(_) => self.read_hello(data),
+            State::Waiting(_) => Err(violation("handshake goes on without an answer")),
+            State::Running(connection) => read(connection, data).map(|()| false),
+            State::Failed => Err(alert(INTERNAL_ERROR, "handshake failed")),
+        }
+    }
+
+    fn transport_parameters(&self) -> Result<Option<TransportParameters>, TransportError> {
+        match self.running().and_then(|connection| connection.quic_transport_parameters()) {
+            None => Ok(None),
+            Some(encoded) => {
+                Ok(Some(TransportParameters::read(Side::Server, &mut Cursor::new(encoded))?))
+            }
+        }
+    }
+
+    fn write_handshake(&mut self, out: &mut Vec<u8>) -> Option<Keys> {
+        if let State::Waiting(done) = &self.state
+            && done.load(Ordering::Acquire)
+            && let Err(error) = self.begin()
+        {
+            tracing::debug!(target: "tls.handshake", %error, "handshake failed");
+            self.chooser.failed.notify_one();
+        }
+        let State::Running(connection) = &mut self.state else { return None };
+        let keys = match connection.write_hs(out)? {
+            KeyChange::Handshake { keys } => keys,
+            KeyChange::OneRtt { keys, next } => {
+                self.next = Some(next);
+                keys
+            }
+        };
+        Some(Keys {
+            header: KeyPair {
+                local: Box::new(keys.local.header),
+                remote: Box::new(keys.remote.header),
+            },
+            packet: KeyPair {
+                local: Box::new(keys.local.packet),
+                remote: Box::new(keys.remote.packet),
+            },
+        })
+    }
+
+    fn next_1rtt_keys(&mut self) -> Option<KeyPair<Box<dyn PacketKey>>> {
+        let keys = self.next.as_mut()?.next_packet_keys();
+        Some(KeyPair { local: Box::new(keys.local), remote: Box::new(keys.remote) })
+    }
+
+    fn is_valid_retry(&self, _: &ConnectionId, _: &[u8], _: &[u8]) -> bool {
+        // Servers send them, and get none.
+        false
+    }
+
+    fn export_keying_material(
+        &self,
+        _: &mut [u8],
+        _: &[u8],
+        _: &[u8],
+    ) -> Result<(), ExportKeyingMaterialError> {
+        // Nothing here asks for it.
+        Err(ExportKeyingMaterialError)
+    }
+}

@@ -1,0 +1,897 @@
+//! HTTP/3: what must work, what must be refused, what must be bounded, what a reload may not lose.
+
+use std::{
+    net::UdpSocket,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::{Buf, Bytes};
+use http::{Method, Request};
+
+use crate::support::{
+    Scripted, Server, eventually, free_port,
+    quic::{Got, Options, Quic, answer, dial},
+};
+
+/// A server whose site `localhost` has these lines, its TLS port, its root.
+struct Site {
+    server: Server,
+    tls: u16,
+    root: PathBuf,
+}
+
+impl Site {
+    fn start(lines: &str) -> Self {
+        Self::start_with("", lines)
+    }
+
+    /// With more global options.
+    fn start_with(globals: &str, lines: &str) -> Self {
+        let tls = free_port();
+        let server = Server::start(&text(tls, globals, lines));
+        let root = server.folder.join("data/caddy/pki/authorities/local/root.crt");
+        eventually("the authority is there", || root.exists());
+        Self { server, tls, root }
+    }
+
+    fn reload(&self, globals: &str, lines: &str) {
+        let (ok, said) = self.server.reload(&text(self.tls, globals, lines));
+        assert!(ok, "{said}");
+    }
+
+    async fn connect(&self) -> Quic {
+        Quic::connect(self.tls, "localhost", &self.root).await.unwrap()
+    }
+
+    fn uri(&self, path: &str) -> String {
+        format!("https://localhost:{}{path}", self.tls)
+    }
+
+    fn no_panic(&mut self) {
+        assert!(matches!(self.server.child.try_wait(), Ok(None)), "it runs");
+        assert!(!self.server.log().contains("panic"), "{}", self.server.log());
+    }
+}
+
+fn text(tls: u16, globals: &str, lines: &str) -> String {
+    format!(
+        "{{\n\tadmin 127.0.0.1:{{admin}}\n\thttp_port {{port}}\n\thttps_port {tls}\n\
+         \tskip_install_trust\n{globals}}}\nlocalhost {{\n{lines}}}\n"
+    )
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async { tokio::time::timeout(Duration::from_secs(30), future).await.unwrap() })
+}
+
+#[test]
+fn answers_requests() {
+    let site = Site::start(
+        "\trespond /facts \"{http.request.proto} {http.request.tls.proto} \
+         {http.request.tls.version} {http.request.tls.cipher_suite} {http.request.tls.server_name} \
+         {scheme} {host} {remote_host} {http.request.local.host} {query}\"\n\
+         \t@three protocol http/3\n\trespond @three matched 201\n\trespond missed\n",
+    );
+    block_on(async {
+        let mut client = site.connect().await;
+        let got = client.get(&site.uri("/facts?a=b")).await.unwrap();
+        assert_eq!(got.status, 200);
+        assert_eq!(
+            got.text(),
+            "HTTP/3.0 h3 tls1.3 TLS_AES_128_GCM_SHA256 localhost https localhost 127.0.0.1 \
+             127.0.0.1 a=b"
+        );
+        assert!(got.headers.contains_key("date"));
+        assert_eq!(got.headers["content-length"], got.body.len().to_string());
+        assert!(!got.headers.contains_key("alt-svc"), "it is there already");
+        assert_eq!(client.get(&site.uri("/")).await.unwrap().status, 201);
+        let head = Request::head(site.uri("/")).body(()).unwrap();
+        let got = client.ask(head, b"").await.unwrap();
+        assert_eq!((got.headers["content-length"].as_bytes(), got.body.len()), (&b"7"[..], 0));
+        let many = (0..100).map(|number| {
+            let (mut sender, uri) = (client.sender.clone(), site.uri(&format!("/facts?{number}")));
+            tokio::spawn(async move {
+                let request = Request::get(uri).body(()).unwrap();
+                let mut stream = sender.send_request(request).await.unwrap();
+                stream.finish().await.unwrap();
+                (number, answer(&mut stream).await.unwrap())
+            })
+        });
+        for one in many.collect::<Vec<_>>() {
+            let (number, got) = one.await.unwrap();
+            assert!(got.text().ends_with(&format!(" {number}")), "{}", got.text());
+        }
+    });
+}
+
+/// Heads and bodies.
+type Seen = Arc<Mutex<Vec<(String, Vec<u8>)>>>;
+
+#[test]
+fn proxies_bodies_and_trailers() {
+    let seen = Seen::default();
+    let keep = seen.clone();
+    let upstream = Scripted::start(move |wire| {
+        while let Some(request) = wire.request() {
+            let bodiless = request.1.is_empty();
+            keep.lock().unwrap().push(request);
+            let answer = if bodiless {
+                "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nAlt-Svc: h3=\":1\"\r\n\r\nup"
+            } else {
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-End\r\n\r\n\
+                 3\r\nabc\r\n3\r\ndef\r\n0\r\nX-End: yes\r\n\r\n"
+            };
+            if !wire.send(answer) {
+                return;
+            }
+        }
+    });
+    let site = Site::start(&format!("\treverse_proxy {}\n", upstream.address()));
+    block_on(async {
+        let mut client = site.connect().await;
+        let request = Request::get(site.uri("/a?b"));
+        let request = request.header("cookie", "a=1").header("cookie", "b=2").body(()).unwrap();
+        let got = client.ask(request, b"").await.unwrap();
+        assert_eq!((got.status, got.text().as_str()), (200, "up"));
+        assert!(!got.headers.contains_key("alt-svc"), "{:?}", got.headers);
+        let known = Request::post(site.uri("/")).header("content-length", "4").body(()).unwrap();
+        let got = client.ask(known, b"four").await.unwrap();
+        assert_eq!(got.text(), "abcdef");
+        assert_eq!(got.trailers.unwrap()["x-end"], "yes");
+        let unknown = Request::post(site.uri("/")).body(()).unwrap();
+        client.ask(unknown, &[b'x'; 100_000]).await.unwrap();
+    });
+    let seen = seen.lock().unwrap();
+    let (head, _) = &seen[0];
+    let lower = head.to_lowercase();
+    assert!(head.starts_with("GET /a?b HTTP/1.1\r\n"), "{head}");
+    assert!(lower.contains("\r\ncookie: a=1; b=2\r\n"), "{head}");
+    assert!(lower.contains("\r\nvia: 3.0 caddis\r\n") || lower.contains("\r\nvia: 3"), "{head}");
+    assert!(lower.contains("\r\nx-forwarded-proto: https\r\n"), "{head}");
+    assert!(!lower.contains("transfer-encoding"), "a GET without a body has none: {head}");
+    assert!(seen[1].0.to_lowercase().contains("\r\ncontent-length: 4\r\n"), "{}", seen[1].0);
+    assert_eq!(seen[1].1, b"four");
+    assert!(seen[2].0.to_lowercase().contains("transfer-encoding: chunked"), "{}", seen[2].0);
+    assert_eq!(seen[2].1.len(), 100_000);
+}
+
+const BIG: usize = 64 << 20;
+
+#[test]
+fn big_answers_wait_for_a_slow_client() {
+    let sent = Arc::new(AtomicUsize::new(0));
+    let count = sent.clone();
+    let upstream = Scripted::start(move |wire| {
+        while wire.request().is_some() {
+            wire.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {BIG}\r\n\r\n"));
+            let piece = vec![b'x'; 64 * 1024];
+            for _ in 0..BIG / piece.len() {
+                if !wire.send(&piece) {
+                    return;
+                }
+                count.fetch_add(piece.len(), Ordering::SeqCst);
+            }
+        }
+    });
+    let site = Site::start(&format!("\treverse_proxy {}\n", upstream.address()));
+    block_on(async {
+        let mut client = site.connect().await;
+        let request = Request::get(site.uri("/")).body(()).unwrap();
+        let mut stream = client.open(request).await.unwrap();
+        stream.finish().await.unwrap();
+        stream.recv_response().await.unwrap();
+        // Nothing is read: what goes on is bounded by the buffers on the way.
+        let still = settled(&sent).await;
+        assert!(still < BIG / 2, "{still} bytes were taken from the upstream");
+        let mut body = 0;
+        while let Some(data) = stream.recv_data().await.unwrap() {
+            body += data.remaining();
+        }
+        assert_eq!(body, BIG);
+    });
+}
+
+#[test]
+fn big_requests_wait_for_a_slow_upstream() {
+    let (go, read) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let (going, count) = (go.clone(), read.clone());
+    let upstream = Scripted::start(move |wire| {
+        wire.head();
+        while !going.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        while count.load(Ordering::SeqCst) < BIG {
+            let taken = wire.take(64 * 1024).len();
+            if taken == 0 {
+                return;
+            }
+            count.fetch_add(taken, Ordering::SeqCst);
+        }
+        wire.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ndone");
+    });
+    let site = Site::start(&format!("\treverse_proxy {}\n", upstream.address()));
+    block_on(async {
+        let mut client = site.connect().await;
+        let request = Request::post(site.uri("/")).header("content-length", BIG).body(()).unwrap();
+        let stream = client.open(request).await.unwrap();
+        let (mut send, mut recv) = stream.split();
+        let written = Arc::new(AtomicUsize::new(0));
+        let wrote = written.clone();
+        let sending = tokio::spawn(async move {
+            for _ in 0..BIG / (64 * 1024) {
+                send.send_data(Bytes::from(vec![b'y'; 64 * 1024])).await.unwrap();
+                wrote.fetch_add(64 * 1024, Ordering::SeqCst);
+            }
+            send.finish().await.unwrap();
+        });
+        let still = settled(&written).await;
+        assert!(still < BIG / 2, "{still} bytes were taken from the client");
+        go.store(true, Ordering::SeqCst);
+        sending.await.unwrap();
+        assert_eq!(recv.recv_response().await.unwrap().status(), 200);
+    });
+    assert_eq!(read.load(Ordering::SeqCst), BIG);
+}
+
+/// The value of a counter once it has not moved for a while.
+async fn settled(counter: &AtomicUsize) -> usize {
+    let mut last = usize::MAX;
+    loop {
+        let now = counter.load(Ordering::SeqCst);
+        if now == last && now > 0 {
+            return now;
+        }
+        last = now;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+}
+
+#[test]
+fn a_cancelled_request_lets_go_of_its_upstream() {
+    let gone = Arc::new(AtomicBool::new(false));
+    let told = gone.clone();
+    let upstream = Scripted::start(move |wire| {
+        if wire.request().is_some() {
+            told.store(wire.ended(), Ordering::SeqCst);
+        }
+    });
+    let site = Site::start(&format!("\treverse_proxy {}\n", upstream.address()));
+    block_on(async {
+        let mut client = site.connect().await;
+        let request = Request::get(site.uri("/")).body(()).unwrap();
+        let mut stream = client.open(request).await.unwrap();
+        stream.finish().await.unwrap();
+        while upstream.connections() == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        stream.stop_sending(h3::error::Code::H3_REQUEST_CANCELLED);
+        while !gone.load(Ordering::SeqCst) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        // The connection is none the worse for it.
+        assert!(client.connection.close_reason().is_none());
+    });
+}
+
+/// A GET over TLS by HTTP/1.1, or by HTTP/2 where `h2`.
+fn alt_svc(site: &Site, h2: bool) -> Option<String> {
+    use crate::support::tls_stream;
+    let protocol: &[u8] = if h2 { b"h2" } else { b"http/1.1" };
+    block_on(async {
+        let stream = tls_stream(site.tls, "localhost", &site.root, protocol).await;
+        if h2 {
+            let (sender, connection) = h2::client::handshake(stream).await.unwrap();
+            tokio::spawn(connection);
+            let mut sender = sender.ready().await.unwrap();
+            let request = Request::get(site.uri("/")).body(()).unwrap();
+            let response = sender.send_request(request, true).unwrap().0.await.unwrap();
+            response.headers().get("alt-svc").map(|value| value.to_str().unwrap().to_owned())
+        } else {
+            use tokio::io::{AsyncReadExt, AsyncWriteExt};
+            let mut stream = stream;
+            let request = "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = Vec::new();
+            let _ = stream.read_to_end(&mut answer).await;
+            let answer = crate::support::Answer::parse(&answer);
+            answer.header("alt-svc").map(str::to_owned)
+        }
+    })
+}
+
+#[test]
+fn answers_over_tls_tell_of_it() {
+    let upstream = Scripted::fixed("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nup");
+    for lines in [
+        "\trespond hi\n".to_owned(),
+        "\terror 404\n".to_owned(),
+        format!("\treverse_proxy {}\n", upstream.address()),
+        format!("\theader X-A b\n\treverse_proxy {}\n", upstream.address()),
+    ] {
+        let site = Site::start(&lines);
+        let expected = format!("h3=\":{}\"; ma=2592000", site.tls);
+        assert_eq!(alt_svc(&site, false).as_ref(), Some(&expected), "{lines}");
+        assert_eq!(alt_svc(&site, true).as_ref(), Some(&expected), "{lines}");
+        let plain = crate::support::get(site.server.port, "/");
+        assert_eq!((plain.status, plain.header("alt-svc")), (308, None));
+    }
+    let site = Site::start("\theader -Alt-Svc\n\trespond hi\n");
+    assert_eq!(alt_svc(&site, false), None);
+    site.reload("", "\theader Alt-Svc clear\n\trespond hi\n");
+    assert_eq!(alt_svc(&site, true).as_deref(), Some("clear"));
+}
+
+const WITHOUT: &str = "\tservers {\n\t\tprotocols h1 h2\n\t}\n";
+
+#[test]
+fn a_reload_switches_it_off_and_on() {
+    let site = Site::start_with(WITHOUT, "\trespond hi\n");
+    assert_eq!(alt_svc(&site, false), None);
+    // Nobody is there.
+    UdpSocket::bind(("127.0.0.1", site.tls)).unwrap();
+    site.reload("", "\trespond hi\n");
+    assert!(alt_svc(&site, true).is_some());
+    block_on(async {
+        let mut client = site.connect().await;
+        assert_eq!(client.get(&site.uri("/")).await.unwrap().text(), "hi");
+        site.reload(WITHOUT, "\trespond hi\n");
+        // The connection ends in peace, with a word.
+        let ended = client.driver.await.unwrap();
+        assert!(ended.is_h3_no_error(), "{ended}");
+        // Connections that were open are through; others are refused, until the socket is closed.
+        while UdpSocket::bind(("127.0.0.1", site.tls)).is_err() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    site.reload("", "\trespond again\n");
+    block_on(async {
+        let mut client = site.connect().await;
+        assert_eq!(client.get(&site.uri("/")).await.unwrap().text(), "again");
+    });
+}
+
+#[test]
+fn a_port_in_use_is_an_error() {
+    let tls = free_port();
+    let taken = UdpSocket::bind(("0.0.0.0", tls)).unwrap();
+    let server = Server::start(&text(tls, WITHOUT, "\trespond hi\n"));
+    let (ok, said) = server.reload(&text(tls, "", "\trespond hi\n"));
+    assert!(!ok, "{said}");
+    assert!(
+        said.contains(&format!(
+            "starting HTTP/3 QUIC listener: listen udp :{tls}: bind: address already in use"
+        )),
+        "{said}"
+    );
+    drop(taken);
+    let (ok, said) = server.reload(&text(tls, "", "\trespond hi\n"));
+    assert!(ok, "{said}");
+}
+
+#[test]
+fn no_request_is_lost_while_configs_change() {
+    let lines = |number: usize| format!("\theader X-Generation {number}\n\trespond hi\n");
+    let site = Arc::new(Site::start(&lines(0)));
+    let stop = Arc::new(AtomicBool::new(false));
+    let asked = Arc::new(AtomicUsize::new(0));
+    let clients: Vec<_> = (0..4)
+        .map(|_| {
+            let (site, stop, asked) = (site.clone(), stop.clone(), asked.clone());
+            std::thread::spawn(move || {
+                block_on(async {
+                    let mut client = site.connect().await;
+                    let mut last = String::new();
+                    while !stop.load(Ordering::Relaxed) {
+                        let got = client.get(&site.uri("/")).await.unwrap();
+                        assert_eq!((got.status, got.text().as_str()), (200, "hi"));
+                        last = got.headers["x-generation"].to_str().unwrap().to_owned();
+                        asked.fetch_add(1, Ordering::Relaxed);
+                    }
+                    last
+                })
+            })
+        })
+        .collect();
+    let (end, mut generation) = (Instant::now() + Duration::from_secs(3), 0);
+    while Instant::now() < end {
+        generation += 1;
+        site.reload("", &lines(generation));
+    }
+    let before = asked.load(Ordering::Relaxed);
+    eventually("more requests", || asked.load(Ordering::Relaxed) > before + 20);
+    stop.store(true, Ordering::Relaxed);
+    for client in clients {
+        // One connection met them all.
+        assert_eq!(client.join().unwrap(), generation.to_string());
+    }
+    assert!(asked.load(Ordering::Relaxed) > 100);
+}
+
+#[test]
+fn connections_that_are_to_end_lose_nothing() {
+    let idle = |number: usize| {
+        format!("\tservers {{\n\t\ttimeouts {{\n\t\t\tidle {}s\n\t\t}}\n\t}}\n", 100 + number)
+    };
+    let site = Arc::new(Site::start_with(&idle(0), "\trespond hi\n"));
+    let stop = Arc::new(AtomicBool::new(false));
+    let clients: Vec<_> = (0..2)
+        .map(|_| {
+            let (site, stop) = (site.clone(), stop.clone());
+            std::thread::spawn(move || {
+                block_on(async {
+                    let (mut asked, mut connections) = (0, 1);
+                    let mut client = site.connect().await;
+                    while !stop.load(Ordering::Relaxed) {
+                        let request = Request::get(site.uri("/")).body(()).unwrap();
+                        let Ok(mut stream) = client.open(request).await else {
+                            // Told to go elsewhere before anything was sent.
+                            client = site.connect().await;
+                            connections += 1;
+                            continue;
+                        };
+                        stream.finish().await.unwrap();
+                        assert_eq!(answer(&mut stream).await.unwrap().text(), "hi");
+                        asked += 1;
+                    }
+                    (asked, connections)
+                })
+            })
+        })
+        .collect();
+    for number in 1..8 {
+        // What belongs to connections changed: open ones are to end.
+        site.reload(&idle(number), "\trespond hi\n");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    stop.store(true, Ordering::Relaxed);
+    for client in clients {
+        let (asked, connections) = client.join().unwrap();
+        assert!(asked > 20 && connections > 3, "{asked} requests on {connections} connections");
+    }
+}
+
+#[test]
+fn slow_clients_are_not_waited_for() {
+    let timeouts = "\tservers {\n\t\ttimeouts {\n\t\t\tread_header 400ms\n\
+                    \t\t\tread_body_idle 400ms\n\t\t\twrite_idle 400ms\n\t\t}\n\t}\n";
+    let upstream = Scripted::start(|wire| {
+        while let Some((head, _)) = wire.request() {
+            let length = if head.starts_with("GET") { BIG } else { 2 };
+            wire.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n"));
+            let piece = vec![b'x'; length.min(64 * 1024)];
+            for _ in 0..length / piece.len() {
+                if !wire.send(&piece) {
+                    return;
+                }
+            }
+        }
+    });
+    let site = Site::start_with(timeouts, &format!("\treverse_proxy {}\n", upstream.address()));
+    block_on(async {
+        let options = Options::default();
+        let (_endpoint, connection) =
+            dial(site.tls, "localhost", &site.root, &options).await.unwrap();
+        // Half a head.
+        let head = headers(&GET);
+        let half = exchange(&connection, &head[..head.len() / 2], false).await;
+        assert_eq!(half, Err(Some(0x10c)));
+        // A body that stops.
+        let post = [&[(":method", "POST")], &GET[1..], &[("content-length", "5")]].concat();
+        let stopped = [headers(&post), frame(0, b"123")].concat();
+        let answer = exchange(&connection, &stopped, false).await;
+        assert!(answer.as_ref().is_ok_and(|answer| !answer.is_empty()), "{answer:?}");
+        // An answer that nobody reads.
+        let (mut send, mut recv) = connection.open_bi().await.unwrap();
+        send.write_all(&headers(&GET)).await.unwrap();
+        send.finish().unwrap();
+        let reset = recv.received_reset().await.unwrap();
+        assert_eq!(reset.map(quinn::VarInt::into_inner), Some(0x10c));
+        assert!(connection.close_reason().is_none());
+    });
+}
+
+#[test]
+fn a_stop_finishes_what_is_under_way() {
+    let upstream = Scripted::start(|wire| {
+        while wire.request().is_some() {
+            std::thread::sleep(Duration::from_millis(600));
+            wire.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ndone");
+        }
+    });
+    let mut site = Site::start_with(
+        "\tgrace_period 10s\n",
+        &format!("\treverse_proxy {}\n", upstream.address()),
+    );
+    block_on(async {
+        let mut client = site.connect().await;
+        let request = Request::get(site.uri("/")).body(()).unwrap();
+        let mut stream = client.open(request).await.unwrap();
+        stream.finish().await.unwrap();
+        while upstream.connections() == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        site.server.signal("TERM");
+        let got = answer(&mut stream).await.unwrap();
+        assert_eq!((got.status, got.text().as_str()), (200, "done"));
+        drop(stream);
+        let ended = client.driver.await.unwrap();
+        assert!(ended.is_h3_no_error(), "{ended}");
+    });
+    eventually("the process ends", || matches!(site.server.child.try_wait(), Ok(Some(_))));
+    assert!(site.server.child.wait().unwrap().success());
+}
+
+#[test]
+fn connections_survive_a_change_of_address() {
+    let site = Site::start("\trespond {remote_port}\n");
+    block_on(async {
+        let mut client = site.connect().await;
+        for _ in 0..12 {
+            client.move_away();
+            assert_eq!(client.get(&site.uri("/")).await.unwrap().status, 200);
+        }
+    });
+}
+
+#[test]
+fn handshakes_follow_their_policies() {
+    let tls = free_port();
+    let folder = crate::support::scratch();
+    let ca = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(Vec::<String>::new()).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let ca_certificate = params.self_signed(&ca).unwrap();
+    std::fs::write(folder.join("ca.pem"), ca_certificate.pem()).unwrap();
+    let issuer = rcgen::Issuer::from_params(&params, &ca);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(vec!["client.test".to_owned()]).unwrap();
+    params.distinguished_name.push(rcgen::DnType::CommonName, "Client");
+    let certificate = params.signed_by(&key, &issuer).unwrap();
+    let server = Server::start_in(
+        folder,
+        &format!(
+            "{{\n\tadmin off\n\thttp_port {{port}}\n\thttps_port {tls}\n\tskip_install_trust\n}}
+localhost {{
+	respond open
+}}
+closed.localhost {{
+	tls internal {{
+		client_auth {{
+			mode require_and_verify
+			trust_pool file {{
+				pem_file ca.pem
+			}}
+		}}
+	}}
+	respond {{tls_client_subject}}
+}}
+old.localhost {{
+	tls internal {{
+		protocols tls1.2 tls1.2
+	}}
+	respond old
+}}
+"
+        ),
+    );
+    let root = server.folder.join("data/caddy/pki/authorities/local/root.crt");
+    eventually("the authority is there", || root.exists());
+    block_on(async {
+        let uri = |name: &str| format!("https://{name}:{tls}/");
+        let mut open = Quic::connect(tls, "localhost", &root).await.unwrap();
+        assert_eq!(open.get(&uri("localhost")).await.unwrap().text(), "open");
+        // One site's connection is not the way into another one.
+        let got = open.get(&uri("closed.localhost")).await.unwrap();
+        assert_eq!(got.status, 421);
+        for name in ["stranger.test", "old.localhost"] {
+            assert!(Quic::connect(tls, name, &root).await.is_err(), "{name}");
+        }
+        let refused = async {
+            let mut client = Quic::connect(tls, "closed.localhost", &root).await?;
+            client.get(&uri("closed.localhost")).await
+        };
+        assert!(refused.await.is_err(), "no certificate");
+        let identity = Some((certificate.der().clone(), key.serialize_der()));
+        let options = Options { identity };
+        let client = Quic::connect_with(tls, "closed.localhost", &root, &options).await;
+        let got = client.unwrap().get(&uri("closed.localhost")).await.unwrap();
+        assert_eq!((got.status, got.text().as_str()), (200, "CN=Client"));
+    });
+}
+
+#[test]
+fn a_handshake_waits_for_its_certificate() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    let ask = Scripted::start(move |wire| {
+        while let Some((head, _)) = wire.request() {
+            count.fetch_add(1, Ordering::SeqCst);
+            std::thread::sleep(Duration::from_millis(300));
+            let status = if head.contains("good") { 200 } else { 403 };
+            wire.send(format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n"));
+        }
+    });
+    let tls = free_port();
+    let server = Server::start(&format!(
+        "{{\n\tadmin off\n\thttp_port {{port}}\n\thttps_port {tls}\n\tskip_install_trust\n\
+         \ton_demand_tls {{\n\t\task http://127.0.0.1:{}/\n\t}}\n}}\n\
+         https:// {{\n\ttls internal {{\n\t\ton_demand\n\t}}\n\trespond {{host}}\n}}\nlocalhost {{\n}}\n",
+        ask.port
+    ));
+    let root = server.folder.join("data/caddy/pki/authorities/local/root.crt");
+    eventually("the authority is there", || root.exists());
+    block_on(async {
+        let mut client = Quic::connect(tls, "good.test", &root).await.unwrap();
+        let got = client.get(&format!("https://good.test:{tls}/")).await.unwrap();
+        assert_eq!(got.text(), "good.test");
+        let begin = Instant::now();
+        assert!(Quic::connect(tls, "bad.test", &root).await.is_err());
+        assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
+    });
+    assert_eq!(asked.load(Ordering::SeqCst), 2);
+}
+
+#[test]
+fn many_clients_come_at_once() {
+    let site = Site::start("\trespond hi\n");
+    block_on(async {
+        let clients = (0..400).map(|_| {
+            let (tls, root, uri) = (site.tls, site.root.clone(), site.uri("/"));
+            tokio::spawn(async move {
+                let mut client = Quic::connect(tls, "localhost", &root).await.unwrap();
+                client.get(&uri).await.unwrap().status
+            })
+        });
+        for client in clients.collect::<Vec<_>>() {
+            assert_eq!(client.await.unwrap(), 200);
+        }
+    });
+}
+
+#[test]
+fn it_may_be_the_only_protocol() {
+    let site = Site::start_with("\tservers {\n\t\tprotocols h3\n\t}\n", "\trespond hi\n");
+    block_on(async {
+        let mut client = site.connect().await;
+        assert_eq!(client.get(&site.uri("/")).await.unwrap().text(), "hi");
+    });
+    let told = crate::support::get(site.tls, "/");
+    assert_eq!(told.status, 0, "{told:?}");
+}
+
+#[test]
+fn rubbish_datagrams_do_no_harm() {
+    let mut site = Site::start("\trespond hi\n");
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let mut state: u64 = 0x2545_f491_4f6c_dd1d;
+    let mut random = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()[2]
+    };
+    for number in 0..5000 {
+        let length = [0, 1, 5, 11, 20, 40, 1200, 1472][number % 8];
+        let mut datagram: Vec<u8> = (0..length).map(|_| random()).collect();
+        if number % 3 == 0 && datagram.len() > 6 {
+            // The head of a first packet of version 1.
+            datagram[..6].copy_from_slice(&[0xc0 | (random() & 0x3f), 0, 0, 0, 1, 8]);
+        }
+        socket.send_to(&datagram, ("127.0.0.1", site.tls)).unwrap();
+    }
+    block_on(async {
+        let mut client = site.connect().await;
+        assert_eq!(client.get(&site.uri("/")).await.unwrap().text(), "hi");
+    });
+    site.no_panic();
+}
+
+/// A HEADERS frame with literal fields.
+fn headers(fields: &[(&str, &str)]) -> Vec<u8> {
+    let mut section = vec![0, 0];
+    let length = |first: u8, mask: u8, length: usize, section: &mut Vec<u8>| {
+        let mut rest = length;
+        if rest < usize::from(mask) {
+            return section.push(first | rest as u8);
+        }
+        section.push(first | mask);
+        rest -= usize::from(mask);
+        while rest >= 128 {
+            section.push(rest as u8 | 0x80);
+            rest >>= 7;
+        }
+        section.push(rest as u8);
+    };
+    for (name, value) in fields {
+        length(0x20, 7, name.len(), &mut section);
+        section.extend_from_slice(name.as_bytes());
+        length(0, 127, value.len(), &mut section);
+        section.extend_from_slice(value.as_bytes());
+    }
+    frame(1, &section)
+}
+
+fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap() | 0x8000_0000;
+    [&[kind], &length.to_be_bytes()[..], payload].concat()
+}
+
+const GET: [(&str, &str); 4] =
+    [(":method", "GET"), (":scheme", "https"), (":authority", "localhost"), (":path", "/")];
+
+/// How a bare stream was answered: the bytes, or the code it was reset with.
+async fn exchange(
+    connection: &quinn::Connection,
+    bytes: &[u8],
+    finish: bool,
+) -> Result<Vec<u8>, Option<u64>> {
+    let (mut send, mut recv) = connection.open_bi().await.unwrap();
+    let _ = send.write_all(bytes).await;
+    if finish {
+        let _ = send.finish();
+    }
+    let answer = recv.read_to_end(1 << 20).await;
+    drop(send);
+    answer.map_err(|error| match error {
+        quinn::ReadToEndError::Read(quinn::ReadError::Reset(code)) => Some(code.into_inner()),
+        _ => None,
+    })
+}
+
+/// The code that the server closed a connection with.
+async fn closed_with(connection: &quinn::Connection) -> u64 {
+    match connection.closed().await {
+        quinn::ConnectionError::ApplicationClosed(close) => close.error_code.into_inner(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn malformed_streams_are_refused() {
+    let mut site =
+        Site::start("\trequest_body {\n\t\tmax_size 1MB\n\t}\n\treverse_proxy 127.0.0.1:1\n");
+    let options = Options::default();
+    block_on(async {
+        let dial = || async { dial(site.tls, "localhost", &site.root, &options).await.unwrap() };
+        let (_endpoint, connection) = dial().await;
+        // Wrong requests end their stream, and nothing else.
+        let malformed = [
+            headers(&GET[1..]),
+            headers(&[&GET[..], &[("Upper", "1")]].concat()),
+            headers(&[&GET[..], &[("connection", "close")]].concat()),
+            headers(&[&GET[..], &[("host", "other")]].concat()),
+            headers(&[&GET[..3], &[(":path", "/a b")]].concat()),
+        ];
+        for bytes in &malformed {
+            assert_eq!(exchange(&connection, bytes, true).await, Err(Some(0x10e)));
+        }
+        assert_eq!(exchange(&connection, &[], true).await, Err(Some(0x10d)));
+        // A body that is not as long as the head says.
+        let post = [&[(":method", "POST")], &GET[1..], &[("content-length", "5")]].concat();
+        let short = [headers(&post), frame(0, b"1234")].concat();
+        assert!(exchange(&connection, &short, true).await.is_err_or_error());
+        // A head beyond the limit is told so, however it comes.
+        let long = "x".repeat(30_000);
+        let head = headers(&[&GET[..], &[("a", &long)]].concat());
+        let answer = exchange(&connection, &head, true).await.unwrap();
+        assert!(answer.windows(3).any(|part| part == b"431"), "{answer:?}");
+        let announced = [&[1], &[0xff; 8][..]].concat();
+        let answer = exchange(&connection, &announced, false).await.unwrap();
+        assert!(answer.windows(3).any(|part| part == b"431"), "{answer:?}");
+        assert!(connection.close_reason().is_none());
+        // Wrong frames end the connection.
+        for (bytes, code) in [
+            (frame(0, b"data first"), 0x105),
+            (frame(4, &[]), 0x105),
+            ([headers(&post), frame(2, &[])].concat(), 0x105),
+            (frame(1, &[0, 0, 0x80]), 0x200),
+        ] {
+            let (_endpoint, connection) = dial().await;
+            let _ = exchange(&connection, &bytes, false).await;
+            assert_eq!(closed_with(&connection).await, code, "{bytes:?}");
+        }
+        // And so do wrong control streams.
+        for (bytes, code) in [
+            (&[0x00, 0x0d, 1, 1][..], 0x10a),
+            (&[0x00, 0x04, 2, 2, 1], 0x109),
+            (&[0x01, 0x00], 0x103),
+            (&[0x02, 0x3f, 0xe1, 0x1f], 0x201),
+        ] {
+            let (_endpoint, connection) = dial().await;
+            let mut control = connection.open_uni().await.unwrap();
+            control.write_all(bytes).await.unwrap();
+            assert_eq!(closed_with(&connection).await, code, "{bytes:?}");
+        }
+        let (_endpoint, connection) = dial().await;
+        for kind in [0x21, 0x40] {
+            let mut other = connection.open_uni().await.unwrap();
+            other.write_all(&[kind, kind, 1, 2, 3]).await.unwrap();
+        }
+        let answer = exchange(&connection, &headers(&GET), true).await.unwrap();
+        assert!(answer.windows(3).any(|part| part == b"502"), "{answer:?}");
+    });
+    site.no_panic();
+}
+
+trait Refused {
+    fn is_err_or_error(&self) -> bool;
+}
+
+impl Refused for Result<Vec<u8>, Option<u64>> {
+    /// Reset, or answered with an error.
+    fn is_err_or_error(&self) -> bool {
+        match self {
+            Err(code) => code.is_some(),
+            Ok(answer) => answer.windows(3).any(|part| part == b"502" || part == b"400"),
+        }
+    }
+}
+
+#[test]
+fn websockets_go_through() {
+    let upstream = Scripted::start(|wire| {
+        let head = wire.head();
+        assert!(head.to_lowercase().contains("upgrade: websocket"), "{head}");
+        let key = head.lines().find(|line| line.to_lowercase().starts_with("sec-websocket-key:"));
+        assert!(key.is_some(), "{head}");
+        wire.send(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+        );
+        let data = wire.take(5);
+        wire.send(&data);
+    });
+    let site = Site::start(&format!("\treverse_proxy {}\n", upstream.address()));
+    block_on(async {
+        let options = Options::default();
+        let (_endpoint, connection) =
+            dial(site.tls, "localhost", &site.root, &options).await.unwrap();
+        let (mut send, mut recv) = connection.open_bi().await.unwrap();
+        let mut fields = vec![(":method", "CONNECT"), (":protocol", "websocket")];
+        fields.extend(&GET[1..]);
+        fields.push(("sec-websocket-version", "13"));
+        send.write_all(&headers(&fields)).await.unwrap();
+        send.write_all(&frame(0, b"hello")).await.unwrap();
+        let answer = recv.read_to_end(1 << 20).await.unwrap();
+        assert!(answer.ends_with(b"\x00\x05hello"), "{answer:?}");
+    });
+}
+
+#[test]
+fn idle_connections_end() {
+    let site = Site::start_with(
+        "\tservers {\n\t\ttimeouts {\n\t\t\tidle 500ms\n\t\t}\n\t}\n",
+        "\trespond hi\n",
+    );
+    block_on(async {
+        let mut client = site.connect().await;
+        assert_eq!(client.get(&site.uri("/")).await.unwrap().text(), "hi");
+        let ended = client.driver.await.unwrap();
+        assert!(ended.is_h3_no_error(), "{ended}");
+    });
+}
+
+#[test]
+fn the_access_log_says_so() {
+    let site = Site::start("\tlog {\n\t\toutput file access.log\n\t}\n\trespond hi\n");
+    block_on(async {
+        let mut client = site.connect().await;
+        let request = Request::builder().method(Method::POST).uri(site.uri("/x")).body(()).unwrap();
+        let got: Got = client.ask(request, b"12345").await.unwrap();
+        assert_eq!(got.status, 200);
+    });
+    let log = site.server.folder.join("access.log");
+    let mut entry = String::new();
+    eventually("an entry", || {
+        entry = std::fs::read_to_string(&log).unwrap_or_default();
+        entry.ends_with('\n')
+    });
+    assert!(entry.contains("\"proto\":\"HTTP/3.0\""), "{entry}");
+    assert!(entry.contains("\"proto\":\"h3\""), "{entry}");
+    assert!(entry.contains("\"cipher_suite\":4865"), "{entry}");
+}
