@@ -293,6 +293,7 @@ impl Checker {
         };
         let map = || headers.clone();
         let sending = Sending {
+            on_new: false,
             pass: false,
             outgoing: &outgoing,
             map: &map,

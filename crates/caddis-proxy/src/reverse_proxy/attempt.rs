@@ -3,6 +3,7 @@
 use std::{rc::Rc, time::Instant};
 
 use caddis_core::{ByteString, Exchange, HttpError, Next, Response};
+use caddis_wire::FieldKind;
 use http::{HeaderMap, StatusCode, header};
 
 use super::{
@@ -16,7 +17,7 @@ use crate::{
     selection::View,
     transport::{
         Failure, Transport, fastcgi,
-        http::{Answer, Fields, Forwarded, HostPool, Local, Outgoing, Sending},
+        http::{Answer, Fields, Forwarded, HostPool, Local, Outgoing, RequestBody, Sending},
     },
     upstream::{Address, Target, Upstream},
 };
@@ -223,8 +224,15 @@ impl ReverseProxy {
             && run.cookies.is_none()
             && ex.response_filters.is_empty()
             && (ex.early_headers.is_empty() || only_alt_svc(&ex.early_headers));
+        // Who asks before sending a body has a long one, which is not kept.
+        let expects = || {
+            let headers = &ex.request.headers;
+            let expect = headers.may_have(FieldKind::Expect);
+            expect.unwrap_or_else(|| headers.contains_key(header::EXPECT))
+        };
         let sending = Sending {
             pass,
+            on_new: matches!(body, RequestBody::Stream(_)) && expects(),
             outgoing: &outgoing,
             map: &map,
             pool,

@@ -86,6 +86,9 @@ pub(crate) struct HttpTransport {
 pub(crate) struct Sending<'a> {
     /// The answer's fields may stay as they are.
     pub(crate) pass: bool,
+    /// It goes on a new connection: what is lost with one that the upstream ends meanwhile cannot be
+    /// sent again.
+    pub(crate) on_new: bool,
     /// Its head.
     pub(crate) outgoing: &'a Outgoing<'a>,
     /// Its fields as a map, for HTTP/2.
@@ -164,7 +167,7 @@ impl HttpTransport {
                 }
             }
         }
-        let mut fresh = false;
+        let mut fresh = sending.on_new;
         loop {
             let idle = match &sending.pool.permits {
                 None if !fresh => sending.pool.take(),

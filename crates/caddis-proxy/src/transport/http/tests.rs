@@ -68,6 +68,7 @@ impl Client {
             upgrade: false,
         };
         let sending = Sending {
+            on_new: false,
             pass: false,
             outgoing: &outgoing,
             map: &HeaderMap::new,
