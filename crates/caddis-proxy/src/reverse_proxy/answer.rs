@@ -3,8 +3,8 @@
 use std::rc::Rc;
 
 use caddis_core::{
-    Body, Exchange, HttpError, LocalBoxFuture, Next, Response, ResponseMatcher, Result, RouteList,
-    Template,
+    Body, Exchange, HttpError, LocalBoxFuture, Next, NoSniff, Response, ResponseMatcher, Result,
+    RouteList, Template,
 };
 use caddis_http::handlers::headers::HeaderOps;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
@@ -154,6 +154,9 @@ pub(crate) fn pass(
 ) -> Response {
     let Head { status, version, mut headers, to_head } = head;
     let trailer = headers.get(header::TRAILER).cloned();
+    // What comes in chunks goes on before there is enough of it to guess a type by, as in Caddy.
+    let no_sniff = !headers.contains_key(header::CONTENT_TYPE)
+        && headers.contains_key(header::TRANSFER_ENCODING);
     remove_hop_by_hop(&mut headers);
     if let Some(ops) = &down.ops
         && down.require.as_ref().is_none_or(|require| require.matches(status, &headers))
@@ -190,6 +193,9 @@ pub(crate) fn pass(
     let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = headers;
+    if no_sniff {
+        response.extensions_mut().insert(NoSniff);
+    }
     response
 }
 
