@@ -5,6 +5,7 @@
 
 mod abuse;
 mod acme;
+mod acme_server;
 mod admin;
 mod check;
 mod cli;

@@ -153,7 +153,6 @@ const STANDARD: &[&str] = &[
     "caddy.network_proxy.none",
     "caddy.network_proxy.url",
     "events",
-    "http.handlers.acme_server",
     "http.handlers.templates",
     "http.ip_sources.static",
     "http.reverse_proxy.upstreams.multi",

@@ -65,7 +65,7 @@ pub(crate) fn standard() -> Registry {
     directives.sort_by_key(|directive| place(directive.name));
     Registry {
         directives,
-        handlers: [caddis_http::HANDLERS, caddis_proxy::HANDLERS].concat(),
+        handlers: [caddis_http::HANDLERS, caddis_proxy::HANDLERS, caddis_tls::HANDLERS].concat(),
         matchers: caddis_http::MATCHERS.to_vec(),
         other_ids: [
             ENGINE_IDS,

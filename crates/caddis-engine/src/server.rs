@@ -19,7 +19,8 @@ use caddis_core::{
 use caddis_logging::{AccessLogger, AccessRecord, Logging};
 use caddis_plan::{Plan, ServerPlan};
 use caddis_tls::{
-    BindCx, CertManager, Certificate, HelloFacts, Policies, Reconcile, policy::CaPool,
+    BindCx, CertManager, Certificate, HelloFacts, Policies, Reconcile, acme_server::AcmeServers,
+    policy::CaPool,
 };
 use http::{HeaderMap, Method, StatusCode};
 use tokio::io::AsyncWriteExt;
@@ -78,6 +79,8 @@ impl Shared {
         let logging = Arc::new(logging);
         let bound = BoundShared { logging, certificates, tickets, storage };
         bound.fill_trust_pools(state)?;
+        AcmeServers::bind(state, bound.certificates.pki(), &plan.tls.resolvers)
+            .map_err(|error| LoadError::Activate(format!("loading http app module: {error}")))?;
         Ok((bound, loaded))
     }
 

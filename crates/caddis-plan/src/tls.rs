@@ -36,6 +36,8 @@ pub struct TlsPlan {
     pub clean: Option<Duration>,
     /// Session ticket settings.
     pub tickets: Option<SessionTicketService>,
+    /// DNS resolvers where a module names none of its own.
+    pub resolvers: Vec<String>,
     /// Certificate authorities by id.
     pub authorities: BTreeMap<String, Ca>,
     /// The storage.
@@ -90,6 +92,7 @@ impl TlsPlan {
             clean: (!app.disable_storage_clean)
                 .then(|| automation.storage_clean_interval.positive().unwrap_or(CLEAN_EVERY)),
             tickets: app.session_tickets,
+            resolvers: app.resolvers,
             authorities: authorities.into_iter().collect(),
             storage,
         })

@@ -2,6 +2,7 @@
 //! connection policy becomes a rustls configuration.
 
 mod acme;
+pub mod acme_server;
 pub mod automate;
 mod certificate;
 mod error;
@@ -39,6 +40,9 @@ pub use permission::on_demand_permission;
 pub use policy::{BindCx, HelloFacts, Policies, Policy, PolicyPlan, ServerFacts, compile_policies};
 pub use tickets::Tickets;
 pub use timestamp::Timestamp;
+
+/// The handlers of this crate.
+pub static HANDLERS: &[&caddis_core::HandlerModule] = &[&acme_server::MODULE];
 
 /// Ids of the modules that are looked up inside this crate, for `list-modules`.
 pub static OTHER_IDS: &[&str] = &[

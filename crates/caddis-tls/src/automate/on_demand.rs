@@ -101,7 +101,7 @@ impl OnDemandPolicy {
 }
 
 /// Whether a name can be in a certificate at all (T106).
-pub(super) fn qualifies(name: &str) -> bool {
+pub(crate) fn qualifies(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= 253
         && !name.starts_with('.')

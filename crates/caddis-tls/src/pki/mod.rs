@@ -111,6 +111,11 @@ impl Pki {
         self.lock().configs.keys().cloned().collect()
     }
 
+    /// Where the authorities are kept that name no storage of their own.
+    pub(crate) fn storage(&self) -> Arc<dyn Storage> {
+        self.lock().storage.clone()
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }

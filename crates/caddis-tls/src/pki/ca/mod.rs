@@ -9,7 +9,7 @@ use std::{
 
 use caddis_config::{Ca as CaConfig, KeyPair as KeyPairConfig};
 use caddis_core::template::{Template, Unknown};
-use rcgen::{Issuer, KeyPair};
+use rcgen::{Issuer, KeyPair, PublicKeyData};
 use rustls_pki_types::CertificateDer;
 
 use super::sign::{self, Issued, LeafRequest};
@@ -159,7 +159,12 @@ impl Ca {
     ///
     /// # Errors
     /// Names that no certificate can hold; an intermediate that cannot be renewed.
-    pub fn issue(&self, request: &LeafRequest, key: &KeyPair, now: Timestamp) -> Result<Issued> {
+    pub fn issue(
+        &self,
+        request: &LeafRequest,
+        key: &impl PublicKeyData,
+        now: Timestamp,
+    ) -> Result<Issued> {
         let end = now.saturating_add(request.lifetime.max(1));
         if request.sign_with_root {
             let facts = Facts::parse(self.first_root()?)?;
@@ -201,6 +206,12 @@ impl Ca {
             }
             Err(error) => Err(error.while_doing("renewing intermediate certificate")),
         }
+    }
+
+    /// The longest lifetime of leaves in seconds, where it is known beforehand: a custom
+    /// intermediate lives as long as it lives.
+    pub(crate) fn intermediate_lifetime(&self) -> Option<i64> {
+        self.custom_intermediate.is_none().then_some(self.lifetime)
     }
 
     /// When the intermediate is to be renewed.
