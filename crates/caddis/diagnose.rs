@@ -163,12 +163,10 @@ const STANDARD: &[&str] = &[
     "tls.ca_pool.source.storage",
     "tls.certificates.load_storage",
     "tls.ech.publishers.dns",
-    "tls.get_certificate.http",
     "tls.get_certificate.tailscale",
     "tls.issuance.acme",
     "tls.issuance.zerossl",
     "tls.permission.http",
-    "tls.stek.distributed",
 ];
 
 /// Every mistake of a configuration: each one found is taken out, and the rest checked again.

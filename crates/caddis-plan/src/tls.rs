@@ -9,7 +9,7 @@ use std::{
 use caddis_config::{AutomationPolicy, Ca, Config, ConfigError, tls::SessionTicketService};
 use caddis_tls::{
     AcmeConfig, Issuer, KeyType, Loaders, ManagedSubject, OnDemandPolicy, Permission, Ports,
-    compile_acme, compile_loaders, on_demand_permission,
+    compile_acme, compile_getters, compile_loaders, on_demand_permission,
     storage::{self, Storage},
 };
 use serde_json::Value as Json;
@@ -61,7 +61,7 @@ impl TlsPlan {
         for (at, policy) in automation.policies.iter().enumerate() {
             let path = format!("apps.tls.automation.policies.{at}");
             check(policy).map_err(|error| error.under(&path))?;
-            if policy.on_demand {
+            if is_on_demand(policy) {
                 let resolved = on_demand_policy(policy, permission.clone(), &cx);
                 on_demand.push(resolved.map_err(|error| error.under(&path))?);
             }
@@ -71,7 +71,7 @@ impl TlsPlan {
         let mut subjects: Vec<ManagedSubject> = Vec::new();
         for name in names {
             let policy = policy_for(&automation.policies, name);
-            if policy.is_some_and(|policy| policy.on_demand)
+            if policy.is_some_and(is_on_demand)
                 || subjects.iter().any(|subject| subject.name == name)
             {
                 continue;
@@ -99,11 +99,12 @@ impl TlsPlan {
     }
 }
 
+/// Sources of certificates are asked in handshakes, and so make a policy one on demand (T020).
+fn is_on_demand(policy: &AutomationPolicy) -> bool {
+    policy.on_demand || !policy.get_certificate.is_empty()
+}
+
 fn check(policy: &AutomationPolicy) -> Result<(), ConfigError> {
-    if !policy.get_certificate.is_empty() {
-        let message = "certificate managers (get_certificate) are not supported yet";
-        return Err(ConfigError::new("get_certificate", message));
-    }
     if policy.storage.is_some() {
         return Err(ConfigError::new("storage", "storage per policy is not supported yet"));
     }
@@ -124,6 +125,14 @@ fn on_demand_policy(
     let mut issuers = issuers(policy, cx)?;
     let internal = !issuers.is_empty()
         && issuers.iter().all(|issuer| matches!(issuer, Issuer::Internal { .. }));
+    let getters = compile_getters(&policy.get_certificate)?;
+    let mut permission = permission;
+    if !internal && permission.is_none() && !getters.is_empty() {
+        // Only the sources' own certificates then (T097).
+        permission = Some(Permission::new(|_| async {
+            Err("there is no permission module, so that only get_certificate is asked".to_owned())
+        }));
+    }
     if !internal && permission.is_none() {
         let message =
             "on-demand TLS cannot be enabled without a permission module to prevent abuse";
@@ -140,6 +149,7 @@ fn on_demand_policy(
         renewal_window_ratio: policy.renewal_window_ratio,
         must_staple: policy.must_staple,
         permission,
+        getters,
     })
 }
 

@@ -6,6 +6,7 @@ pub mod acme_server;
 pub mod automate;
 mod certificate;
 mod error;
+mod getters;
 mod index;
 mod info;
 mod key;
@@ -32,6 +33,7 @@ pub use automate::{
 };
 pub use certificate::{Certificate, PublicKeyAlgorithm};
 pub use error::{Error, Result};
+pub use getters::{Asked, CertGetter, compile_getters};
 pub use index::{CertIndex, CertStore};
 pub use info::{CLIENT_PREFIX, ClientCertificate, ClientPlaceholders, tls_info};
 pub use key::KeyType;
@@ -62,6 +64,7 @@ pub static OTHER_IDS: &[&str] = &[
     "tls.certificates.load_pem",
     "tls.certificates.load_storage",
     "tls.client_auth.verifier.leaf",
+    "tls.get_certificate.http",
     "tls.handshake_match.local_ip",
     "tls.handshake_match.remote_ip",
     "tls.handshake_match.sni",
@@ -73,5 +76,6 @@ pub static OTHER_IDS: &[&str] = &[
     "tls.leaf_cert_loader.pem",
     "tls.leaf_cert_loader.storage",
     "tls.permission.http",
+    "tls.stek.distributed",
     "tls.stek.standard",
 ];

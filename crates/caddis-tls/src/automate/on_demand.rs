@@ -4,6 +4,7 @@ use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
 use super::manager::{Issuer, ManagedSubject};
 use crate::{
+    getters::CertGetter,
     index::{normalized, wildcards},
     key::KeyType,
 };
@@ -52,6 +53,8 @@ pub struct OnDemandPolicy {
     pub must_staple: bool,
     /// Who is asked first; nobody if absent.
     pub permission: Option<Permission>,
+    /// Sources that are asked before an own certificate is thought of.
+    pub getters: Vec<CertGetter>,
 }
 
 /// Why a name gets no certificate during a handshake.

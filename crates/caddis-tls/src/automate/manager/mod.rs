@@ -247,6 +247,7 @@ impl CertManager {
             tokio::spawn(driver::watch(Arc::downgrade(self)));
             tokio::spawn(driver::staple(Arc::downgrade(self)));
             tokio::spawn(driver::tidy(Arc::downgrade(self)));
+            tokio::spawn(driver::tickets(Arc::downgrade(self)));
         }
         self.wake.notify_one();
     }

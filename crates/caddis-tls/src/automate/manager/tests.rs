@@ -188,6 +188,7 @@ async fn on_demand_asks_once_and_issues_once() {
         reuse_private_keys: false,
         renewal_window_ratio: 0.0,
         must_staple: false,
+        getters: Vec::new(),
         permission: Some(permission),
     };
     let with_policy = || Reconcile { on_demand: vec![policy.clone()], ..wanted(&dir, vec![]) };
