@@ -109,7 +109,7 @@ fn certificates_from_a_source_outside() {
     assert_eq!(https(tls, "a.test", &root).unwrap().body, "a.test", "each handshake asks");
     // No permission, so nobody else is asked; the local authority needs none.
     assert!(https(tls, "b.test", &root).is_err());
-    assert!(server.log().contains("got HTTP 503"), "{}", server.log());
+    eventually("it is told", || server.log().contains("got HTTP 503"));
     let local = server.folder.join("data/caddy/pki/authorities/local/root.crt");
     // Its root comes to be with the first handshake.
     assert!(https(tls, "c.test", &root).is_err());
@@ -157,4 +157,36 @@ fn two_servers_resume_each_others_sessions() {
     assert!(matches!(kinds[0], Full | FullWithHelloRetryRequest), "{kinds:?}");
     assert_eq!(kinds[1..], [Resumed, Resumed]);
     std::fs::remove_dir_all(storage).unwrap();
+}
+
+#[test]
+fn the_root_goes_into_the_trust_store() {
+    let caddyfile = |lines: &str| {
+        format!(
+            "{{\n\tadmin off\n\thttp_port {{port}}\n\thttps_port {}\n{lines}}}\nlocalhost {{\n\trespond hi\n}}\n",
+            free_port()
+        )
+    };
+    // The store of Debian, below the folder that stands for the system's.
+    let store = |folder: &Path| folder.join("trust/usr/local/share/ca-certificates");
+    let installed = |folder: &Path| {
+        let files = std::fs::read_dir(store(folder)).into_iter().flatten().flatten();
+        files.map(|file| std::fs::read(file.path()).unwrap()).collect::<Vec<_>>()
+    };
+    let folder = scratch();
+    std::fs::create_dir_all(store(&folder)).unwrap();
+    let server = Server::start_in(folder, &caddyfile(""));
+    eventually("the root is in the store", || !installed(&server.folder).is_empty());
+    let root = server.folder.join("data/caddy/pki/authorities/local/root.crt");
+    eventually("it is whole", || installed(&server.folder) == [std::fs::read(&root).unwrap()]);
+    drop(server);
+    let folder = scratch();
+    std::fs::create_dir_all(store(&folder)).unwrap();
+    let server = Server::start_in(folder, &caddyfile("\tskip_install_trust\n"));
+    eventually("it is told", || server.log().contains("trust store installation disabled"));
+    assert!(installed(&server.folder).is_empty());
+    // Without a store a server runs all the same.
+    let server = Server::start(&caddyfile(""));
+    eventually("it is told", || server.log().contains("failed to install root certificate"));
+    assert_eq!(get(server.port, "/").status, 308);
 }

@@ -128,6 +128,7 @@ impl BoundShared {
     pub(crate) async fn reconcile(&self, plan: &Plan, loaded: Vec<Arc<Certificate>>) {
         let wanted = Reconcile {
             subjects: plan.tls.subjects.clone(),
+            unless_loaded: plan.tls.unless_loaded.clone(),
             on_demand: plan.tls.on_demand.clone(),
             loaded,
             ocsp: plan.tls.ocsp.clone(),
@@ -136,6 +137,7 @@ impl BoundShared {
             storage: self.storage.clone(),
         };
         self.certificates.reconcile(wanted).await;
+        self.certificates.install_roots();
     }
 
     /// Sends logs where the new config says.

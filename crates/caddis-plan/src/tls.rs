@@ -1,7 +1,7 @@
 //! The TLS app: loaders, automation policies resolved per name, tickets, authorities.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -28,6 +28,8 @@ pub struct TlsPlan {
     pub loaders: Loaders,
     /// Names to manage, with their issuers.
     pub subjects: Vec<ManagedSubject>,
+    /// Those of them that are not managed where a given certificate has the name.
+    pub unless_loaded: HashSet<String>,
     /// Policies with `on_demand`.
     pub on_demand: Vec<OnDemandPolicy>,
     /// OCSP responders by those they replace; absent where nothing is stapled.
@@ -66,8 +68,15 @@ impl TlsPlan {
                 on_demand.push(resolved.map_err(|error| error.under(&path))?);
             }
         }
-        let names = managed.iter().map(|name| name.0.as_str());
-        let names = names.chain(loaders.automate.iter().map(String::as_str));
+        // A wildcard that is managed is enough (spec T110).
+        let covered = |name: &str| {
+            let parent = name.split_once('.').map(|(_, parent)| format!("*.{parent}"));
+            !name.starts_with("*.")
+                && parent.is_some_and(|parent| managed.iter().any(|other| other.name == parent))
+        };
+        let names = managed.iter().map(|managed| managed.name.as_str());
+        let names =
+            names.filter(|name| !covered(name)).chain(loaders.automate.iter().map(String::as_str));
         let mut subjects: Vec<ManagedSubject> = Vec::new();
         for name in names {
             let policy = policy_for(&automation.policies, name);
@@ -78,6 +87,11 @@ impl TlsPlan {
             }
             subjects.push(subject(name, policy, &cx)?);
         }
+        let unless_loaded = managed
+            .iter()
+            .filter(|one| one.unless_loaded && !loaders.automate.contains(&one.name))
+            .map(|one| one.name.clone());
+        let unless_loaded = unless_loaded.collect();
         let storage = storage::from_config(&config.storage)?;
         let policies = &automation.policies;
         let off = app.disable_ocsp_stapling
@@ -87,6 +101,7 @@ impl TlsPlan {
         Ok(Self {
             loaders,
             subjects,
+            unless_loaded,
             on_demand,
             ocsp: (!off).then(|| overrides.collect()),
             clean: (!app.disable_storage_clean)

@@ -61,6 +61,8 @@ const FEW: usize = 256;
 pub struct Reconcile {
     /// Names to keep certificates for.
     pub subjects: Vec<ManagedSubject>,
+    /// Those of them that are not to be managed where a given certificate covers them.
+    pub unless_loaded: HashSet<String>,
     /// Policies with `on_demand`, in order.
     pub on_demand: Vec<OnDemandPolicy>,
     /// Given certificates.
@@ -201,6 +203,14 @@ impl CertManager {
         self.pki.configure(storage, configs);
     }
 
+    /// Puts the roots of the authorities in use into the trust stores (T152); nobody waits for it,
+    /// and what fails is only told. To be called on the control runtime.
+    pub fn install_roots(&self) {
+        let pki = self.pki.clone();
+        // A panic there is told by the runtime.
+        drop(tokio::task::spawn_blocking(move || pki.install_roots()));
+    }
+
     pub(super) fn now(&self) -> Timestamp {
         (self.clock)()
     }
@@ -253,7 +263,21 @@ impl CertManager {
     }
 
     /// The names that are new or whose settings changed.
-    fn take_over(&self, wanted: Reconcile) -> Vec<String> {
+    fn take_over(&self, mut wanted: Reconcile) -> Vec<String> {
+        let given = CertIndex::new(wanted.loaded.clone());
+        wanted.subjects.retain(|subject| {
+            let skipped =
+                wanted.unless_loaded.contains(&subject.name) && given.covers(&subject.name);
+            if skipped {
+                tracing::info!(
+                    target: "http.auto_https",
+                    domain = subject.name,
+                    "skipping automatic certificate management because one or more matching \
+                     certificates are already loaded"
+                );
+            }
+            !skipped
+        });
         let mut inner = self.lock();
         let moved = inner.storage.describe() != wanted.storage.describe();
         inner.storage = wanted.storage;

@@ -36,6 +36,7 @@ fn wanted(dir: &TempDir, subjects: Vec<ManagedSubject>) -> Reconcile {
     let storage = Arc::new(FileSystem::new(dir.path()));
     Reconcile {
         subjects,
+        unless_loaded: Default::default(),
         on_demand: Vec::new(),
         loaded: Vec::new(),
         ocsp: None,

@@ -145,6 +145,47 @@ impl Ca {
         self.current().map(|current| chain_pem(&current.chain)).unwrap_or_default()
     }
 
+    /// Puts the root into the trust stores, unless it is there or is not wanted there (T152). What
+    /// fails is only told. Blocks.
+    pub(crate) fn install_root(&self) {
+        let (path, root) = (self.key_of("root.crt"), self.root_pem());
+        if !self.install_trust {
+            tracing::warn!(
+                target: "pki.ca",
+                ca = self.id,
+                path,
+                "root certificate trust store installation disabled; unconfigured clients may show \
+                 warnings"
+            );
+            return;
+        }
+        if super::trust::is_installed(&root).unwrap_or(false) {
+            tracing::info!(
+                target: "pki.ca",
+                ca = self.id,
+                path,
+                "root certificate is already trusted by system"
+            );
+            return;
+        }
+        match super::trust::install(&root) {
+            Ok(stores) => tracing::info!(
+                target: "pki.ca",
+                ca = self.id,
+                path,
+                stores = stores.join(", "),
+                "installed root certificate in trust stores"
+            ),
+            Err(error) => tracing::error!(
+                target: "pki.ca",
+                ca = self.id,
+                certificate_file = path,
+                %error,
+                "failed to install root certificate"
+            ),
+        }
+    }
+
     /// The root, DER.
     pub fn root_der(&self) -> &[CertificateDer<'static>] {
         &self.root
@@ -287,15 +328,6 @@ impl Ca {
         let pem = key::encode("CERTIFICATE", &root);
         self.storage.store(&self.key_of("root.crt"), pem.as_bytes())?;
         tracing::info!(target: "pki.ca", ca = self.id, "made root certificate");
-        if self.install_trust {
-            tracing::warn!(
-                target: "pki.ca",
-                ca = self.id,
-                path = self.key_of("root.crt"),
-                "root certificate is not installed in the system's trust store; clients must be \
-                 told to trust it"
-            );
-        }
         Ok(vec![root])
     }
 
