@@ -74,8 +74,7 @@ fn staple(port: u16) -> Vec<u8> {
     while client.is_handshaking() {
         client.complete_io(&mut socket).unwrap();
     }
-    let staple = keeps.0.lock().unwrap().clone();
-    staple
+    std::mem::take(&mut *keeps.0.lock().unwrap())
 }
 
 /// An authority with one certificate, which has to be stapled (RFC 7633), and its responder.

@@ -222,7 +222,7 @@ impl Cx {
         match (own_key, client, path, last) {
             (Some(key), None, ["new-account", ""], None) => self.new_account(key, &jws).await,
             (Some(key), None, ["revoke-cert", ""], None) => self.revoke(&jws, Err(&key)),
-            (Some(_), _, ..) => Err(Problem::malformed("kid is wanted here, not jwk")),
+            (Some(_), ..) => Err(Problem::malformed("kid is wanted here, not jwk")),
             (None, Some(client), path, last) => {
                 if !client.account.is_valid() {
                     return Err(Problem::unauthorized("the account is not active"));

@@ -183,7 +183,7 @@ impl Fixture {
         let url = order["authorizations"][0].as_str().unwrap().to_owned();
         let authorization = self.post(&url, "").await.json();
         let challenges = authorization["challenges"].as_array().unwrap().iter();
-        let challenge = challenges.cloned().find(|one| one["type"] == kind);
+        let challenge = challenges.into_iter().find(|one| one["type"] == kind).cloned();
         (challenge.unwrap_or_else(|| panic!("{authorization}")), url)
     }
 }
