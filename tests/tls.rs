@@ -190,3 +190,29 @@ fn the_root_goes_into_the_trust_store() {
     eventually("it is told", || server.log().contains("failed to install root certificate"));
     assert_eq!(get(server.port, "/").status, 308);
 }
+
+#[test]
+fn programs_hear_of_certificates() {
+    let folder = scratch();
+    let script = "echo \"$@\" >>heard";
+    std::fs::write(folder.join("hook.sh"), script).unwrap();
+    let server = Server::start_in(
+        folder,
+        &format!(
+            "{{\n\tadmin off\n\thttp_port {{port}}\n\thttps_port {}\n\tskip_install_trust\n\tevents {{\n\
+         \t\ton * exec sh hook.sh {{event.name}} {{event.data.identifier}} {{event.data.certificate_path}}\n\
+         \t}}\n}}\nlocalhost {{\n\trespond hi\n}}\n",
+            free_port()
+        ),
+    );
+    let heard = || std::fs::read_to_string(server.folder.join("heard")).unwrap_or_default();
+    for line in [
+        "cert_obtaining localhost\n",
+        "cert_obtained localhost certificates/local/localhost/localhost.crt\n",
+        "cached_managed_cert",
+        "started",
+    ] {
+        eventually(line, || heard().contains(line));
+    }
+    eventually("it is told", || server.log().contains("events.handlers.exec"));
+}

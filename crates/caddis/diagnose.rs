@@ -152,7 +152,6 @@ const STANDARD: &[&str] = &[
     "caddy.listeners.proxy_protocol",
     "caddy.network_proxy.none",
     "caddy.network_proxy.url",
-    "events",
     "http.handlers.templates",
     "http.ip_sources.static",
     "http.reverse_proxy.upstreams.multi",

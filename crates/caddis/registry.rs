@@ -52,6 +52,8 @@ const ENGINE_IDS: &[&str] = &[
     "admin.api.pki",
     "admin.api.reverse_proxy",
     "caddy.listeners.tls",
+    "events",
+    "events.handlers.exec",
     "http",
     "pki",
     "tls",

@@ -136,6 +136,7 @@ impl BoundShared {
             loaders: plan.tls.loaders.clone(),
             storage: self.storage.clone(),
         };
+        self.certificates.events().set(crate::events::subscriptions(&plan.events));
         self.certificates.reconcile(wanted).await;
         self.certificates.install_roots();
     }
@@ -143,6 +144,7 @@ impl BoundShared {
     /// Sends logs where the new config says.
     pub(crate) fn commit(self, handle: &caddis_logging::Handle) {
         handle.set(self.logging);
+        self.certificates.events().emit("started", "", serde_json::json!({}));
     }
 }
 

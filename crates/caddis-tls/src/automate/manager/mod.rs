@@ -19,6 +19,8 @@ use std::{
 };
 
 use caddis_config::Ca as CaConfig;
+use caddis_core::event::Events;
+use serde_json::json;
 use tokio::{
     runtime::Handle,
     sync::{Notify, Semaphore},
@@ -93,6 +95,7 @@ pub struct CertManager {
     inner: Mutex<Inner>,
     on_demand_locks: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
     recent: Recent,
+    events: Arc<Events>,
     staples: Staples,
     /// The control runtime; work that a handshake started goes on there when the client is gone.
     runtime: OnceLock<Handle>,
@@ -167,6 +170,7 @@ impl CertManager {
             }),
             on_demand_locks: Mutex::default(),
             recent: Recent::default(),
+            events: Arc::default(),
             staples: Staples::default(),
             runtime: OnceLock::new(),
             clock,
@@ -186,6 +190,11 @@ impl CertManager {
     /// The challenges that are to be answered.
     pub fn challenges(&self) -> &Challenges {
         &self.acme.challenges
+    }
+
+    /// Whom to tell what happens.
+    pub fn events(&self) -> &Arc<Events> {
+        &self.events
     }
 
     /// The session ticket keys.
@@ -229,6 +238,9 @@ impl CertManager {
         self.acme.challenges.share(wanted.storage.clone(), &directories);
         let fresh = self.take_over(wanted);
         self.recent.forget();
+        for given in self.lock().loaded.clone() {
+            self.events.emit("cached_unmanaged_cert", "tls", json!({ "sans": given.names }));
+        }
         self.publish();
         let mut jobs = JoinSet::new();
         for name in fresh {
@@ -381,7 +393,12 @@ impl CertManager {
         if std::mem::replace(&mut entry.busy, true) {
             return None;
         }
-        let cx = JobCx { storage, pki: self.pki.clone(), acme: self.acme.clone() };
+        let cx = JobCx {
+            storage,
+            pki: self.pki.clone(),
+            acme: self.acme.clone(),
+            events: self.events.clone(),
+        };
         let attempt = Attempt {
             // The local authority answers at once; others are asked when all is in place.
             issue: cause != Cause::Load || entry.subject.is_local(),
@@ -394,6 +411,7 @@ impl CertManager {
 
     fn finish(&self, name: &str, subject: &Arc<ManagedSubject>, outcome: Outcome) {
         let now = self.now();
+        self.tell(name, subject, &outcome, now);
         match &outcome {
             Outcome::Issued(_) => self.counts.0.fetch_add(1, Ordering::Relaxed),
             Outcome::Failed(..) => self.counts.1.fetch_add(1, Ordering::Relaxed),
@@ -417,6 +435,49 @@ impl CertManager {
             self.publish_news();
         }
         self.wake.notify_one();
+    }
+
+    /// Tells events of an outcome (T094).
+    fn tell(&self, name: &str, subject: &ManagedSubject, outcome: &Outcome, now: Timestamp) {
+        let old = {
+            let inner = self.lock();
+            inner.entries.get(name).and_then(|entry| entry.certificate())
+        };
+        let renewal = old.is_some();
+        let remaining = old.map(|old| old.not_after.saturating_sub(now));
+        match outcome {
+            Outcome::Issued(served) => {
+                let folder = served.keys.certificate.rsplit_once('/').map_or("", |(path, _)| path);
+                let data = json!({
+                    "identifier": name,
+                    "renewal": renewal,
+                    "remaining": remaining,
+                    "issuer": served.issuer,
+                    "storage_path": folder,
+                    "certificate_path": served.keys.certificate,
+                    "private_key_path": served.keys.private_key,
+                    "metadata_path": served.keys.metadata,
+                });
+                self.events.emit("cert_obtained", "tls", data);
+            }
+            Outcome::Failed(failure, _) => {
+                let issuers: Vec<String> =
+                    subject.issuers.iter().map(Issuer::storage_key).collect();
+                let data = json!({
+                    "identifier": name,
+                    "renewal": renewal,
+                    "remaining": remaining,
+                    "issuers": issuers,
+                    "error": failure.to_string(),
+                });
+                self.events.emit("cert_failed", "tls", data);
+            }
+            _ => {}
+        }
+        if let Outcome::Issued(served) | Outcome::Found(served) = outcome {
+            let sans = &served.certificate.names;
+            self.events.emit("cached_managed_cert", "tls", json!({ "sans": sans }));
+        }
     }
 
     /// The names whose time has come.
