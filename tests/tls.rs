@@ -207,7 +207,7 @@ fn programs_hear_of_certificates() {
     );
     let heard = || std::fs::read_to_string(server.folder.join("heard")).unwrap_or_default();
     for line in [
-        "cert_obtaining localhost\n",
+        "cert_obtaining localhost",
         "cert_obtained localhost certificates/local/localhost/localhost.crt\n",
         "cached_managed_cert",
         "started",
