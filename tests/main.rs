@@ -5,7 +5,9 @@
 
 mod abuse;
 mod acme;
+mod acme_server;
 mod admin;
+mod certs_check;
 mod check;
 mod cli;
 mod explain;
@@ -13,6 +15,7 @@ mod fixtures;
 mod health;
 mod http2;
 mod http3;
+mod ocsp;
 mod policies;
 mod proxy;
 mod reload;

@@ -11,7 +11,7 @@ use std::{
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, crypto::aws_lc_rs};
 use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
 
-use crate::support::{Answer, Server, eventually, free_port, get};
+use crate::support::{Answer, Scripted, Server, eventually, free_port, get, request, scratch};
 
 /// A GET over TLS that trusts one root.
 fn https(port: u16, name: &str, root: &Path) -> Result<Answer, String> {
@@ -81,4 +81,138 @@ fn a_restart_keeps_the_authority_and_plain_http_is_told() {
     drop(again);
     // The first server's folder is gone with the second one.
     std::mem::forget(server);
+}
+
+#[test]
+fn certificates_from_a_source_outside() {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(vec!["a.test".to_owned()]).unwrap();
+    let certificate = certificate.self_signed(&key).unwrap();
+    let bundle = format!("{}{}", certificate.pem(), key.serialize_pem());
+    let source = Scripted::start(move |wire| {
+        while let Some((head, _)) = wire.request() {
+            let known = head.contains("server_name=a.test");
+            let (status, body) = if known { ("200 OK", bundle.as_str()) } else { ("503 Down", "") };
+            let length = body.len();
+            wire.send(format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n{body}"));
+        }
+    });
+    let (tls, url) = (free_port(), format!("http://127.0.0.1:{}/x", source.port));
+    let server = Server::start(&format!(
+        "{{\n\tadmin off\n\thttp_port {{port}}\n\thttps_port {tls}\n\tskip_install_trust\n}}\n\
+         a.test, b.test {{\n\ttls {{\n\t\tget_certificate http {url}\n\t}}\n\trespond {{host}}\n}}\n\
+         c.test {{\n\ttls {{\n\t\tget_certificate http {url}\n\t\tissuer internal\n\t}}\n\trespond {{host}}\n}}\n"
+    ));
+    let root = server.folder.join("given.crt");
+    std::fs::write(&root, certificate.pem()).unwrap();
+    assert_eq!(https(tls, "a.test", &root).unwrap().body, "a.test");
+    assert_eq!(https(tls, "a.test", &root).unwrap().body, "a.test", "each handshake asks");
+    // No permission, so nobody else is asked; the local authority needs none.
+    assert!(https(tls, "b.test", &root).is_err());
+    eventually("it is told", || server.log().contains("got HTTP 503"));
+    let local = server.folder.join("data/caddy/pki/authorities/local/root.crt");
+    // Its root comes to be with the first handshake.
+    assert!(https(tls, "c.test", &root).is_err());
+    assert_eq!(https(tls, "c.test", &local).unwrap().body, "c.test");
+}
+
+#[test]
+fn two_servers_resume_each_others_sessions() {
+    let storage = scratch();
+    let start = |tls: u16| {
+        let server = Server::start(&format!(
+            "{{\n\tadmin 127.0.0.1:{{admin}}\n\thttp_port {{port}}\n\thttps_port {tls}\n\
+             \tskip_install_trust\n\tstorage file_system {}\n}}\nlocalhost {{\n\trespond hello\n}}\n",
+            storage.display()
+        ));
+        // There is no word for it in a Caddyfile.
+        let (path, json) = ("/config/apps/tls", [("Content-Type", "application/json")]);
+        let mut app: serde_json::Value =
+            serde_json::from_str(&get(server.admin, path).body).unwrap_or_default();
+        app["session_tickets"] = serde_json::json!({ "key_source": { "provider": "distributed" } });
+        let set = request(server.admin, "POST", path, &json, &app.to_string()).unwrap();
+        assert_eq!(set.status, 200, "{}", set.body);
+        server
+    };
+    let ports = [free_port(), free_port()];
+    let _servers = ports.map(start);
+    let mut roots = RootCertStore::empty();
+    let root = storage.join("pki/authorities/local/root.crt");
+    roots.add(CertificateDer::from_pem_file(root).unwrap()).unwrap();
+    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let config = Arc::new(config);
+    let kinds = [ports[0], ports[1], ports[0]].map(|port| {
+        let name = ServerName::try_from("localhost").unwrap();
+        let client = ClientConnection::new(config.clone(), name).unwrap();
+        let mut stream = StreamOwned::new(client, TcpStream::connect(("127.0.0.1", port)).unwrap());
+        write!(stream, "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+        let _ = stream.read_to_end(&mut Vec::new());
+        stream.conn.handshake_kind().unwrap()
+    });
+    use rustls::HandshakeKind::{Full, FullWithHelloRetryRequest, Resumed};
+    assert!(matches!(kinds[0], Full | FullWithHelloRetryRequest), "{kinds:?}");
+    assert_eq!(kinds[1..], [Resumed, Resumed]);
+    std::fs::remove_dir_all(storage).unwrap();
+}
+
+#[test]
+fn the_root_goes_into_the_trust_store() {
+    let caddyfile = |lines: &str| {
+        format!(
+            "{{\n\tadmin off\n\thttp_port {{port}}\n\thttps_port {}\n{lines}}}\nlocalhost {{\n\trespond hi\n}}\n",
+            free_port()
+        )
+    };
+    // The store of Debian, below the folder that stands for the system's.
+    let store = |folder: &Path| folder.join("trust/usr/local/share/ca-certificates");
+    let installed = |folder: &Path| {
+        let files = std::fs::read_dir(store(folder)).into_iter().flatten().flatten();
+        files.map(|file| std::fs::read(file.path()).unwrap()).collect::<Vec<_>>()
+    };
+    let folder = scratch();
+    std::fs::create_dir_all(store(&folder)).unwrap();
+    let server = Server::start_in(folder, &caddyfile(""));
+    eventually("the root is in the store", || !installed(&server.folder).is_empty());
+    let root = server.folder.join("data/caddy/pki/authorities/local/root.crt");
+    eventually("it is whole", || installed(&server.folder) == [std::fs::read(&root).unwrap()]);
+    drop(server);
+    let folder = scratch();
+    std::fs::create_dir_all(store(&folder)).unwrap();
+    let server = Server::start_in(folder, &caddyfile("\tskip_install_trust\n"));
+    eventually("it is told", || server.log().contains("trust store installation disabled"));
+    assert!(installed(&server.folder).is_empty());
+    // Without a store a server runs all the same.
+    let server = Server::start(&caddyfile(""));
+    eventually("it is told", || server.log().contains("failed to install root certificate"));
+    assert_eq!(get(server.port, "/").status, 308);
+}
+
+#[test]
+fn programs_hear_of_certificates() {
+    let folder = scratch();
+    let script = "echo \"$@\" >>heard";
+    std::fs::write(folder.join("hook.sh"), script).unwrap();
+    let server = Server::start_in(
+        folder,
+        &format!(
+            "{{\n\tadmin off\n\thttp_port {{port}}\n\thttps_port {}\n\tskip_install_trust\n\tevents {{\n\
+         \t\ton * exec sh hook.sh {{event.name}} {{event.data.identifier}} {{event.data.certificate_path}}\n\
+         \t}}\n}}\nlocalhost {{\n\trespond hi\n}}\n",
+            free_port()
+        ),
+    );
+    let heard = || std::fs::read_to_string(server.folder.join("heard")).unwrap_or_default();
+    for line in [
+        "cert_obtaining localhost",
+        "cert_obtained localhost certificates/local/localhost/localhost.crt\n",
+        "cached_managed_cert",
+        "started",
+    ] {
+        eventually(line, || heard().contains(line));
+    }
+    eventually("it is told", || server.log().contains("events.handlers.exec"));
 }

@@ -157,9 +157,32 @@ pub(crate) struct Client {
 }
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Certs {
+    #[command(subcommand)]
+    pub(crate) command: Option<CertsCommand>,
     #[command(flatten)]
     pub(crate) client: Client,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CertsCommand {
+    /// Tells what would become of the certificates of a config, without asking for one
+    Check(CertsCheck),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CertsCheck {
+    /// Names; all that the config manages if none is given
+    pub(crate) names: Vec<String>,
+    #[command(flatten)]
+    pub(crate) client: Client,
+    /// DNS resolver to ask instead of the system's; may be given several times
+    #[arg(long)]
+    pub(crate) resolver: Vec<String>,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,

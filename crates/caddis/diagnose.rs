@@ -152,8 +152,6 @@ const STANDARD: &[&str] = &[
     "caddy.listeners.proxy_protocol",
     "caddy.network_proxy.none",
     "caddy.network_proxy.url",
-    "events",
-    "http.handlers.acme_server",
     "http.handlers.templates",
     "http.ip_sources.static",
     "http.reverse_proxy.upstreams.multi",
@@ -164,12 +162,10 @@ const STANDARD: &[&str] = &[
     "tls.ca_pool.source.storage",
     "tls.certificates.load_storage",
     "tls.ech.publishers.dns",
-    "tls.get_certificate.http",
     "tls.get_certificate.tailscale",
     "tls.issuance.acme",
     "tls.issuance.zerossl",
     "tls.permission.http",
-    "tls.stek.distributed",
 ];
 
 /// Every mistake of a configuration: each one found is taken out, and the rest checked again. `again`

@@ -52,6 +52,8 @@ const ENGINE_IDS: &[&str] = &[
     "admin.api.pki",
     "admin.api.reverse_proxy",
     "caddy.listeners.tls",
+    "events",
+    "events.handlers.exec",
     "http",
     "pki",
     "tls",
@@ -65,7 +67,7 @@ pub(crate) fn standard() -> Registry {
     directives.sort_by_key(|directive| place(directive.name));
     Registry {
         directives,
-        handlers: [caddis_http::HANDLERS, caddis_proxy::HANDLERS].concat(),
+        handlers: [caddis_http::HANDLERS, caddis_proxy::HANDLERS, caddis_tls::HANDLERS].concat(),
         matchers: caddis_http::MATCHERS.to_vec(),
         other_ids: [
             ENGINE_IDS,

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 pub use client::{Answer, get, request, send_raw};
 pub use named::Named;
-pub use pebble::{Options as PebbleOptions, Pebble};
+pub use pebble::{Options as PebbleOptions, Pebble, name_server};
 pub use quic::tls_stream;
 pub use scripted::{Scripted, ok};
 pub use server::{Server, caddis, free_port, scratch, site_with};

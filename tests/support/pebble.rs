@@ -187,8 +187,8 @@ fn certificates(folder: &Path) {
     fs::write(folder.join("key.pem"), key.serialize_pem()).unwrap();
 }
 
-/// Answers A with loopback, SOA for `example.test`, TXT from files.
-fn name_server(folder: PathBuf, stop: Arc<AtomicBool>) -> u16 {
+/// Answers A with loopback, SOA for `example.test`, TXT from files; gives its port.
+pub fn name_server(folder: PathBuf, stop: Arc<AtomicBool>) -> u16 {
     const SOA: &[u8] =
         b"\x02ns\xc0\x0c\x02me\xc0\x0c\0\0\0\x01\0\0\0\x01\0\0\0\x01\0\0\0\x01\0\0\0\x01";
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();

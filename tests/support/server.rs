@@ -42,6 +42,7 @@ pub fn caddis(folder: &Path) -> Command {
         .env("HOME", folder)
         .env("XDG_DATA_HOME", folder.join("data"))
         .env("XDG_CONFIG_HOME", folder.join("config"))
+        .env("CADDIS_TRUST_ROOT", folder.join("trust"))
         .env_remove("CADDY_ADMIN");
     command
 }

@@ -8,6 +8,7 @@ pub mod body;
 pub mod compile;
 pub mod directive;
 pub mod error;
+pub mod event;
 pub mod exchange;
 pub mod handler;
 pub mod layout;

@@ -7,6 +7,7 @@
 pub mod acmedns;
 mod api;
 pub mod aws;
+pub mod caa;
 pub mod cloudflare;
 pub mod desec;
 pub mod digitalocean;

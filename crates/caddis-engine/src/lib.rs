@@ -6,6 +6,7 @@
 mod admin;
 mod autosave;
 mod connection;
+mod events;
 mod gather;
 mod generation;
 mod h1;

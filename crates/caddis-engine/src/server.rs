@@ -19,9 +19,11 @@ use caddis_core::{
 use caddis_logging::{AccessLogger, AccessRecord, Logging};
 use caddis_plan::{Plan, ServerPlan};
 use caddis_tls::{
-    BindCx, CertManager, Certificate, HelloFacts, Policies, Policy, Reconcile, policy::CaPool,
+    Asked, BindCx, CertManager, Certificate, HelloFacts, Policies, Policy, Reconcile,
+    acme_server::AcmeServers, policy::CaPool,
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use rustls::sign::CertifiedKey;
 use tokio::io::AsyncWriteExt;
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake, server::TlsStream};
 
@@ -76,11 +78,13 @@ impl Shared {
             .loaders
             .load(&*storage)
             .map_err(|error| LoadError::Activate(format!("loading tls app module: {error}")))?;
-        let tickets = certificates.tickets().with_config(plan.tls.tickets.as_ref())?;
+        let tickets = certificates.tickets().with_config(plan.tls.tickets.as_ref(), &storage)?;
         certificates.configure_pki(storage.clone(), plan.tls.authorities.clone());
         let logging = Arc::new(logging);
         let bound = BoundShared { logging, certificates, tickets, storage };
         bound.fill_trust_pools(state)?;
+        AcmeServers::bind(state, bound.certificates.pki(), &plan.tls.resolvers)
+            .map_err(|error| LoadError::Activate(format!("loading http app module: {error}")))?;
         Ok((bound, loaded))
     }
 
@@ -127,6 +131,7 @@ impl BoundShared {
     pub(crate) async fn reconcile(&self, plan: &Plan, loaded: Vec<Arc<Certificate>>) {
         let wanted = Reconcile {
             subjects: plan.tls.subjects.clone(),
+            unless_loaded: plan.tls.unless_loaded.clone(),
             on_demand: plan.tls.on_demand.clone(),
             loaded,
             ocsp: plan.tls.ocsp.clone(),
@@ -134,12 +139,15 @@ impl BoundShared {
             loaders: plan.tls.loaders.clone(),
             storage: self.storage.clone(),
         };
+        self.certificates.events().set(crate::events::subscriptions(&plan.events));
         self.certificates.reconcile(wanted).await;
+        self.certificates.install_roots();
     }
 
     /// Sends logs where the new config says.
     pub(crate) fn commit(self, handle: &caddis_logging::Handle) {
         handle.set(self.logging);
+        self.certificates.events().emit("started", "", serde_json::json!({}));
     }
 }
 
@@ -227,16 +235,31 @@ pub(crate) async fn accept_tls<S: Io>(
         let policy = server.policy_for(&facts).ok_or_else(|| {
             io::Error::other("no server TLS configuration available for ClientHello")
         })?;
-        if let Some(name) = policy.missing_certificate(&facts)
-            && let Err(error) = server.certificates.get_or_issue(&name).await
-        {
-            tracing::debug!(target: "tls.handshake", server_name = name, %error, "no certificate");
+        match policy.missing_certificate(&facts) {
+            // Boxed and cold: most handshakes find their certificate.
+            Some(name) => {
+                let asked = Asked::new(&name, &hello, facts.local);
+                let given = Box::pin(missing(server, asked)).await;
+                given.map_or_else(|| policy.config_for(&facts), |key| policy.config_with(key))
+            }
+            None => policy.config_for(&facts),
         }
-        policy.config_for(&facts)
     };
     let stream = within(limit, start.into_stream(config)).await?;
     let info = caddis_tls::tls_info(stream.get_ref().1);
     Ok((stream, info))
+}
+
+/// A certificate for a name that none is there for: from a source outside, for this handshake
+/// alone, or (then it is with the others) made now.
+async fn missing(server: &ServerRuntime, asked: Asked) -> Option<Arc<CertifiedKey>> {
+    let given = server.certificates.ask_getters(&asked).await;
+    if given.is_none()
+        && let Err(error) = server.certificates.get_or_issue(&asked.name).await
+    {
+        tracing::debug!(target: "tls.handshake", server_name = asked.name, %error, "no certificate");
+    }
+    given
 }
 
 async fn within<T>(limit: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {

@@ -1,7 +1,7 @@
 //! Automatic HTTPS: which servers speak TLS, which names get certificates, which redirects are
 //! added (spec T102–T121). Pure: config in, config and names out.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use caddis_config::{AutoHttpsConfig, Config, ConfigError, NetworkAddress, Server};
 use caddis_core::{Template, template::Unknown};
@@ -10,7 +10,12 @@ use crate::{names::qualifies, redirects::Redirects};
 
 /// A name that needs a certificate from automation.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ManagedName(pub String);
+pub struct ManagedName {
+    /// The name.
+    pub name: String,
+    /// Not where a given certificate has the name (spec T110).
+    pub unless_loaded: bool,
+}
 
 /// Rewrites the HTTP app and collects the names to manage.
 ///
@@ -20,7 +25,7 @@ pub fn auto_https(config: &mut Config) -> Result<Vec<ManagedName>, ConfigError> 
     let Some(app) = config.apps.http.as_mut() else { return Ok(Vec::new()) };
     let http_port = port(app.http_port, 80);
     let https_port = port(app.https_port, 443);
-    let mut managed = BTreeSet::new();
+    let mut managed = BTreeMap::new();
     let mut redirects = Redirects::default();
     for (name, server) in &mut app.servers {
         let path = format!("apps.http.servers.{name}");
@@ -28,7 +33,8 @@ pub fn auto_https(config: &mut Config) -> Result<Vec<ManagedName>, ConfigError> 
             .map_err(|error| error.under(&path))?;
     }
     redirects.install(app, http_port, https_port);
-    Ok(managed.into_iter().map(ManagedName).collect())
+    let managed = managed.into_iter();
+    Ok(managed.map(|(name, unless_loaded)| ManagedName { name, unless_loaded }).collect())
 }
 
 fn port(configured: i64, default: u16) -> u16 {
@@ -39,7 +45,7 @@ fn server_phase(
     server: &mut Server,
     http_port: u16,
     https_port: u16,
-    managed: &mut BTreeSet<String>,
+    managed: &mut BTreeMap<String, bool>,
     redirects: &mut Redirects,
 ) -> Result<(), ConfigError> {
     let automatic = server.automatic_https.clone().unwrap_or_default();
@@ -61,12 +67,12 @@ fn server_phase(
         }
     }
     if !automatic.disable_certificates {
-        managed.extend(
-            names
-                .iter()
-                .filter(|name| qualifies(name) && !automatic.skip_certificates.contains(name))
-                .cloned(),
-        );
+        let wanted =
+            |name: &&String| qualifies(name) && !automatic.skip_certificates.contains(name);
+        for name in names.iter().filter(wanted) {
+            // One server that does not care for given certificates is enough.
+            *managed.entry(name.clone()).or_insert(true) &= !automatic.ignore_loaded_certificates;
+        }
     }
     if server.tls_connection_policies.is_empty() {
         server.tls_connection_policies.push(caddis_config::ConnectionPolicy::default());

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use caddis_logging::LoggingPlan;
 
-use crate::{AdminPlan, Protocols, ServerPlan, TlsPlan, auto_https};
+use crate::{AdminPlan, Protocols, ServerPlan, SubscriptionPlan, TlsPlan, auto_https, events};
 
 /// Everything the engine needs to run a config, resolved.
 pub struct Plan {
@@ -22,6 +22,8 @@ pub struct Plan {
     pub tls: TlsPlan,
     /// Logs.
     pub logging: LoggingPlan,
+    /// Whom to tell what.
+    pub events: Vec<SubscriptionPlan>,
     /// The admin endpoint.
     pub admin: AdminPlan,
     /// Background work.
@@ -88,6 +90,10 @@ pub fn compile(
         let message = format!("unknown module: {name}");
         errors.push(ConfigError::new(format!("apps.{name}"), message));
     }
+    let events = events::compile(config.apps.events.as_ref()).unwrap_or_else(|error| {
+        errors.push(error);
+        Vec::new()
+    });
     let (admin, tls, logging) = match (admin, tls, logging) {
         (Ok(admin), Ok(tls), Ok(logging)) if errors.is_empty() => (admin, tls, logging),
         (admin, tls, logging) => {
@@ -100,6 +106,7 @@ pub fn compile(
         listeners,
         tls,
         logging,
+        events,
         admin,
         tasks: cx.tasks,
         warnings: cx.warnings,

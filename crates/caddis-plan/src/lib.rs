@@ -7,6 +7,7 @@
 mod admin;
 mod auto_https;
 mod compile;
+mod events;
 mod host_index;
 mod listener_wrappers;
 mod names;
@@ -18,6 +19,7 @@ mod trust;
 pub use admin::{AdminPlan, DEFAULT_ADMIN};
 pub use auto_https::{ManagedName, auto_https};
 pub use compile::{ListenerPlan, Plan, compile};
+pub use events::{Program, SubscriptionPlan};
 pub use host_index::SiteRoutes;
 pub use listener_wrappers::{ListenerWrapper, ListenerWrappers, ProxyPolicy, ProxyProtocol};
 pub use names::{internal_name, public_name, qualifies, wildcard_covers};

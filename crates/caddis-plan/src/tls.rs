@@ -2,7 +2,7 @@
 
 use std::{
     cell::RefCell,
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -10,7 +10,7 @@ use std::{
 use caddis_config::{AutomationPolicy, Ca, Config, ConfigError, tls::SessionTicketService};
 use caddis_tls::{
     AcmeConfig, Issuer, KeyType, Loaders, ManagedSubject, OnDemandPolicy, Permission, Ports,
-    compile_acme, compile_loaders, on_demand_permission,
+    compile_acme, compile_getters, compile_loaders, on_demand_permission,
     storage::{self, OtherStorage, Storage},
 };
 use serde_json::Value as Json;
@@ -29,6 +29,8 @@ pub struct TlsPlan {
     pub loaders: Loaders,
     /// Names to manage, with their issuers.
     pub subjects: Vec<ManagedSubject>,
+    /// Those of them that are not managed where a given certificate has the name.
+    pub unless_loaded: HashSet<String>,
     /// Policies with `on_demand`.
     pub on_demand: Vec<OnDemandPolicy>,
     /// OCSP responders by those they replace; absent where nothing is stapled.
@@ -37,6 +39,8 @@ pub struct TlsPlan {
     pub clean: Option<Duration>,
     /// Session ticket settings.
     pub tickets: Option<SessionTicketService>,
+    /// DNS resolvers where a module names none of its own.
+    pub resolvers: Vec<String>,
     /// Certificate authorities by id.
     pub authorities: BTreeMap<String, Ca>,
     /// The storage.
@@ -60,23 +64,35 @@ impl TlsPlan {
         for (at, policy) in automation.policies.iter().enumerate() {
             let path = format!("apps.tls.automation.policies.{at}");
             check(policy, &cx).map_err(|error| error.under(&path))?;
-            if policy.on_demand {
+            if is_on_demand(policy) {
                 let resolved = on_demand_policy(policy, permission.clone(), &cx);
                 on_demand.push(resolved.map_err(|error| error.under(&path))?);
             }
         }
-        let names = managed.iter().map(|name| name.0.as_str());
-        let names = names.chain(loaders.automate.iter().map(String::as_str));
+        // A wildcard that is managed is enough (spec T110).
+        let covered = |name: &str| {
+            let parent = name.split_once('.').map(|(_, parent)| format!("*.{parent}"));
+            !name.starts_with("*.")
+                && parent.is_some_and(|parent| managed.iter().any(|other| other.name == parent))
+        };
+        let names = managed.iter().map(|managed| managed.name.as_str());
+        let names =
+            names.filter(|name| !covered(name)).chain(loaders.automate.iter().map(String::as_str));
         let mut subjects: Vec<ManagedSubject> = Vec::new();
         for name in names {
             let policy = policy_for(&automation.policies, name);
-            if policy.is_some_and(|policy| policy.on_demand)
+            if policy.is_some_and(is_on_demand)
                 || subjects.iter().any(|subject| subject.name == name)
             {
                 continue;
             }
             subjects.push(subject(name, policy, &cx)?);
         }
+        let unless_loaded = managed
+            .iter()
+            .filter(|one| one.unless_loaded && !loaders.automate.contains(&one.name))
+            .map(|one| one.name.clone());
+        let unless_loaded = unless_loaded.collect();
         let storage = storage::from_config(&config.storage)?;
         let policies = &automation.policies;
         let off = app.disable_ocsp_stapling
@@ -86,22 +102,25 @@ impl TlsPlan {
         Ok(Self {
             loaders,
             subjects,
+            unless_loaded,
             on_demand,
             ocsp: (!off).then(|| overrides.collect()),
             clean: (!app.disable_storage_clean)
                 .then(|| automation.storage_clean_interval.positive().unwrap_or(CLEAN_EVERY)),
             tickets: app.session_tickets,
+            resolvers: app.resolvers,
             authorities: authorities.into_iter().collect(),
             storage,
         })
     }
 }
 
+/// Sources of certificates are asked in handshakes, and so make a policy one on demand (T020).
+fn is_on_demand(policy: &AutomationPolicy) -> bool {
+    policy.on_demand || !policy.get_certificate.is_empty()
+}
+
 fn check(policy: &AutomationPolicy, cx: &IssuerCx<'_>) -> Result<(), ConfigError> {
-    if !policy.get_certificate.is_empty() {
-        let message = "certificate managers (get_certificate) are not supported yet";
-        return Err(ConfigError::new("get_certificate", message));
-    }
     cx.storage(policy)?;
     key_type(policy).map(|_| ())
 }
@@ -120,6 +139,14 @@ fn on_demand_policy(
     let mut issuers = issuers(policy, cx)?;
     let internal = !issuers.is_empty()
         && issuers.iter().all(|issuer| matches!(issuer, Issuer::Internal { .. }));
+    let getters = compile_getters(&policy.get_certificate)?;
+    let mut permission = permission;
+    if !internal && permission.is_none() && !getters.is_empty() {
+        // Only the sources' own certificates then (T097).
+        permission = Some(Permission::new(|_| async {
+            Err("there is no permission module, so that only get_certificate is asked".to_owned())
+        }));
+    }
     if !internal && permission.is_none() {
         let message =
             "on-demand TLS cannot be enabled without a permission module to prevent abuse";
@@ -137,6 +164,7 @@ fn on_demand_policy(
         renewal_window_ratio: policy.renewal_window_ratio,
         must_staple: policy.must_staple,
         permission,
+        getters,
     })
 }
 

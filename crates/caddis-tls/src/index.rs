@@ -86,6 +86,13 @@ impl CertIndex {
         self.by_name.get(name).map_or(&[], Vec::as_slice)
     }
 
+    /// Whether any certificate is for this name, be it by a wildcard.
+    pub(crate) fn covers(&self, name: &str) -> bool {
+        let name = normalized(name);
+        !self.named(&name).is_empty()
+            || wildcards(&name).any(|candidate| !self.named(&candidate).is_empty())
+    }
+
     /// The certificate for a handshake.
     pub(crate) fn choose(&self, wanted: &Wanted<'_>) -> Option<Arc<Certificate>> {
         let name = wanted.name.map(normalized).filter(|name| !name.is_empty());

@@ -34,6 +34,17 @@ impl KeyType {
         })
     }
 
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::P256 => "p256",
+            Self::P384 => "p384",
+            Self::Ed25519 => "ed25519",
+            Self::Rsa2048 => "rsa2048",
+            Self::Rsa4096 => "rsa4096",
+        }
+    }
+
     /// Makes a key.
     pub(crate) fn generate(self) -> Result<KeyPair> {
         Ok(match self {

@@ -2,9 +2,11 @@
 //! connection policy becomes a rustls configuration.
 
 mod acme;
+pub mod acme_server;
 pub mod automate;
 mod certificate;
 mod error;
+mod getters;
 mod index;
 mod info;
 mod key;
@@ -31,6 +33,7 @@ pub use automate::{
 };
 pub use certificate::{Certificate, PublicKeyAlgorithm};
 pub use error::{Error, Result};
+pub use getters::{Asked, CertGetter, compile_getters};
 pub use index::{CertIndex, CertStore};
 pub use info::{CLIENT_PREFIX, ClientCertificate, ClientPlaceholders, quic_tls_info, tls_info};
 pub use key::KeyType;
@@ -39,6 +42,9 @@ pub use permission::on_demand_permission;
 pub use policy::{BindCx, HelloFacts, Policies, Policy, PolicyPlan, ServerFacts, compile_policies};
 pub use tickets::Tickets;
 pub use timestamp::Timestamp;
+
+/// The handlers of this crate.
+pub static HANDLERS: &[&caddis_core::HandlerModule] = &[&acme_server::MODULE];
 
 /// Ids of the modules that are looked up inside this crate, for `list-modules`.
 pub static OTHER_IDS: &[&str] = &[
@@ -61,6 +67,7 @@ pub static OTHER_IDS: &[&str] = &[
     "tls.certificates.load_pem",
     "tls.certificates.load_storage",
     "tls.client_auth.verifier.leaf",
+    "tls.get_certificate.http",
     "tls.handshake_match.local_ip",
     "tls.handshake_match.remote_ip",
     "tls.handshake_match.sni",
@@ -72,5 +79,6 @@ pub static OTHER_IDS: &[&str] = &[
     "tls.leaf_cert_loader.pem",
     "tls.leaf_cert_loader.storage",
     "tls.permission.http",
+    "tls.stek.distributed",
     "tls.stek.standard",
 ];

@@ -1,58 +1,325 @@
 //! Session tickets: one set of keys for all policies, so a session can be resumed on any of them,
-//! and over reloads.
+//! over reloads, and on other servers with the same storage.
 //!
 //! JSON (J145): `{"key_source": {"provider": "standard"}, "rotation_interval": "12h", "max_keys": 4,
-//! "disable_rotation": false, "disabled": false}`. Keys rotate on rustls' own schedule.
+//! "disable_rotation": false, "disabled": false}`. With `{"provider": "distributed", "storage": …}`
+//! the keys are in the storage, in a file of our own (`stek/caddis.json`): a ticket holds what the
+//! TLS library writes, so Caddy's could not be read nor ours by Caddy.
+//!
+//! A ticket is the key's name (16 bytes), a nonce (12), and the session sealed by AES-256-GCM; both
+//! name and key are derived from 32 bytes of chance.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    collections::HashMap,
+    fmt, io,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
+use arc_swap::ArcSwap;
+use aws_lc_rs::{
+    aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey},
+    hmac,
+};
+use base64::{Engine, prelude::BASE64_STANDARD};
 use caddis_config::{ConfigError, tls::SessionTicketService};
-use rustls::{crypto::aws_lc_rs::Ticketer, server::ProducesTickets};
+use rustls::server::ProducesTickets;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::error::Result;
+use crate::{
+    certificate::provider,
+    error::{Context, Error, Result},
+    storage::{self, Storage},
+    timestamp::{self, Timestamp},
+};
 
-/// The ticket keys.
-#[derive(Debug, Default)]
+/// How often keys change (T044).
+const ROTATION: i64 = 12 * 60 * 60;
+/// Keys in use at a time (T044).
+const MAX_KEYS: usize = 4;
+/// The longest life of a ticket, seconds (RFC 8446 §4.6.1).
+const MAX_LIFETIME: i64 = 7 * 24 * 60 * 60;
+const NAME_LEN: usize = 16;
+/// Where the keys are in the storage.
+const FILE: &str = "stek/caddis.json";
+/// As Caddy calls it (T145).
+const LOCK: &str = "stek_check";
+const LOCK_WAIT: Duration = Duration::from_secs(20);
+
+/// The ticket keys of a configuration.
+#[derive(Debug, Clone, Default)]
 pub struct Tickets {
+    settings: Settings,
+    /// Absent for `standard`.
+    storage: Option<Arc<dyn Storage>>,
+    /// All sets of keys since the start, by their source.
+    rings: Arc<Mutex<HashMap<String, Arc<Keyring>>>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Settings {
     disabled: bool,
-    ticketer: Arc<Mutex<Option<Arc<dyn ProducesTickets>>>>,
+    max_keys: usize,
+    rotation: i64,
+    rotates: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { disabled: false, max_keys: MAX_KEYS, rotation: ROTATION, rotates: true }
+    }
 }
 
 impl Tickets {
-    /// The same keys under other settings.
+    /// The same keys under other settings; `default` is the configuration's storage.
     ///
     /// # Errors
-    /// A key source that is not known.
+    /// A key source or storage that is not known.
     pub fn with_config(
         &self,
         config: Option<&SessionTicketService>,
+        default: &Arc<dyn Storage>,
     ) -> std::result::Result<Self, ConfigError> {
-        let source = config.and_then(|config| config.key_source.as_ref());
-        let provider = source
-            .and_then(|source| source.get("provider"))
-            .and_then(Value::as_str)
-            .unwrap_or("standard");
-        if provider != "standard" {
-            let message = format!("unknown module: tls.stek.{provider} (not supported yet)");
-            return Err(ConfigError::new("session_tickets.key_source", message));
-        }
-        let disabled = config.is_some_and(|config| config.disabled);
-        Ok(Self { disabled, ticketer: self.ticketer.clone() })
+        let rings = self.rings.clone();
+        let Some(config) = config else { return Ok(Self { rings, ..Self::default() }) };
+        let source = config.key_source.as_ref();
+        let provider = source.and_then(|source| source.get("provider")).and_then(Value::as_str);
+        let storage = match provider.unwrap_or("standard") {
+            "standard" => None,
+            "distributed" => {
+                let own = source.and_then(|source| source.get("storage")).cloned();
+                Some(match own.filter(|own| !own.is_null()) {
+                    Some(own) => storage::from_config(&Some(own))
+                        .map_err(|error| error.under("session_tickets.key_source"))?,
+                    None => default.clone(),
+                })
+            }
+            other => {
+                let message = format!("unknown module: tls.stek.{other}");
+                return Err(ConfigError::new("session_tickets.key_source", message));
+            }
+        };
+        let rotation = config.rotation_interval.positive();
+        let rotation = rotation.and_then(|time| i64::try_from(time.as_secs()).ok());
+        let settings = Settings {
+            disabled: config.disabled,
+            max_keys: usize::try_from(config.max_keys)
+                .ok()
+                .filter(|max| *max > 0)
+                .unwrap_or(MAX_KEYS),
+            rotation: rotation.unwrap_or(ROTATION).max(1),
+            rotates: !config.disable_rotation,
+        };
+        Ok(Self { settings, storage, rings })
     }
 
-    /// The keys, made at first use; none where tickets are off.
+    /// The keys, made or loaded at first use; none where tickets are off. Blocks.
     pub(crate) fn ticketer(&self) -> Result<Option<Arc<dyn ProducesTickets>>> {
-        if self.disabled {
+        if self.settings.disabled {
             return Ok(None);
         }
-        let mut ticketer = self.ticketer.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(ticketer) = &*ticketer {
-            return Ok(Some(ticketer.clone()));
+        let source = self.storage.as_ref().map_or_else(String::new, |storage| storage.describe());
+        let ring = {
+            let mut rings = self.rings.lock().unwrap_or_else(PoisonError::into_inner);
+            let make = || Arc::new(Keyring::new(self.storage.clone()));
+            rings.entry(source).or_insert_with(make).clone()
+        };
+        ring.set(&self.settings);
+        if ring.keys.load().is_empty() {
+            ring.look(timestamp::now()).context("session ticket keys")?;
         }
-        let made = Ticketer::new()?;
-        *ticketer = Some(made.clone());
-        Ok(Some(made))
+        Ok(Some(ring))
+    }
+
+    /// Takes in keys of other servers, and makes new ones where it is time. Blocks.
+    pub(crate) fn look(&self, now: Timestamp) {
+        let rings: Vec<_> = {
+            let rings = self.rings.lock().unwrap_or_else(PoisonError::into_inner);
+            rings.values().cloned().collect()
+        };
+        // The table's hold and this one are two; what nobody else holds is out of use.
+        for ring in rings.iter().filter(|ring| Arc::strong_count(ring) > 2) {
+            if let Err(error) = ring.look(now) {
+                tracing::error!(target: "tls.stek", %error, "rotating session ticket keys");
+            }
+        }
+    }
+}
+
+/// One set of keys.
+struct Keyring {
+    /// Newest first.
+    keys: ArcSwap<Vec<Arc<TicketKey>>>,
+    storage: Option<Arc<dyn Storage>>,
+    next_rotation: AtomicI64,
+    max_keys: AtomicUsize,
+    rotation: AtomicI64,
+    rotates: AtomicBool,
+    lifetime: AtomicU32,
+    /// One change at a time.
+    changing: Mutex<()>,
+}
+
+struct TicketKey {
+    secret: [u8; 32],
+    name: [u8; NAME_LEN],
+    seal: RandomizedNonceKey,
+}
+
+/// The keys as they are stored.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Stored {
+    /// Base64, newest first.
+    keys: Vec<String>,
+    /// When there is to be a new one, seconds since 1970.
+    next_rotation: Timestamp,
+}
+
+impl fmt::Debug for Keyring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Keyring")
+    }
+}
+
+impl Keyring {
+    fn new(storage: Option<Arc<dyn Storage>>) -> Self {
+        Self {
+            keys: ArcSwap::default(),
+            storage,
+            next_rotation: AtomicI64::new(0),
+            max_keys: AtomicUsize::new(MAX_KEYS),
+            rotation: AtomicI64::new(ROTATION),
+            rotates: AtomicBool::new(true),
+            lifetime: AtomicU32::new(0),
+            changing: Mutex::default(),
+        }
+    }
+
+    fn set(&self, settings: &Settings) {
+        self.max_keys.store(settings.max_keys, Ordering::Relaxed);
+        self.rotation.store(settings.rotation, Ordering::Relaxed);
+        self.rotates.store(settings.rotates, Ordering::Relaxed);
+        let keys = i64::try_from(settings.max_keys).unwrap_or(i64::MAX);
+        let lifetime = settings.rotation.saturating_mul(keys).clamp(1, MAX_LIFETIME);
+        self.lifetime.store(u32::try_from(lifetime).unwrap_or(u32::MAX), Ordering::Relaxed);
+    }
+
+    fn is_due(&self, next_rotation: Timestamp, now: Timestamp) -> bool {
+        self.rotates.load(Ordering::Relaxed) && now >= next_rotation
+    }
+
+    fn look(&self, now: Timestamp) -> Result<()> {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(storage) = &self.storage else {
+            let keys = self.keys.load_full();
+            if keys.is_empty() || self.is_due(self.next_rotation.load(Ordering::Relaxed), now) {
+                let keys = self.rotated(&keys)?;
+                self.put(keys, now.saturating_add(self.rotation.load(Ordering::Relaxed)));
+            }
+            return Ok(());
+        };
+        let (keys, next) = load(&**storage)?;
+        if !keys.is_empty() && !self.is_due(next, now) {
+            self.put(self.known(keys), next);
+            return Ok(());
+        }
+        let _guard = storage.lock(LOCK, LOCK_WAIT)?;
+        // Another server may have been faster.
+        let (keys, next) = load(&**storage)?;
+        if !keys.is_empty() && !self.is_due(next, now) {
+            self.put(self.known(keys), next);
+            return Ok(());
+        }
+        let keys = self.rotated(&self.known(keys))?;
+        let next = now.saturating_add(self.rotation.load(Ordering::Relaxed));
+        let texts = keys.iter().map(|key| BASE64_STANDARD.encode(key.secret)).collect();
+        let stored = serde_json::to_vec(&Stored { keys: texts, next_rotation: next });
+        storage.store(FILE, &stored.map_err(Error::new)?)?;
+        tracing::info!(target: "tls.stek", keys = keys.len(), "rotated session ticket keys");
+        self.put(keys, next);
+        Ok(())
+    }
+
+    fn put(&self, keys: Vec<Arc<TicketKey>>, next: Timestamp) {
+        self.next_rotation.store(next, Ordering::Relaxed);
+        self.keys.store(Arc::new(keys));
+    }
+
+    /// The same keys, those in use as they are.
+    fn known(&self, keys: Vec<TicketKey>) -> Vec<Arc<TicketKey>> {
+        let old = self.keys.load();
+        let same = |key: &TicketKey| old.iter().find(|one| one.secret == key.secret).cloned();
+        keys.into_iter().map(|key| same(&key).unwrap_or_else(|| Arc::new(key))).collect()
+    }
+
+    fn rotated(&self, keys: &[Arc<TicketKey>]) -> Result<Vec<Arc<TicketKey>>> {
+        let mut secret = [0; 32];
+        provider().secure_random.fill(&mut secret).map_err(|_| Error::new("no random numbers"))?;
+        let mut all = vec![Arc::new(TicketKey::new(secret)?)];
+        all.extend(keys.iter().cloned());
+        all.truncate(self.max_keys.load(Ordering::Relaxed));
+        Ok(all)
+    }
+}
+
+fn load(storage: &dyn Storage) -> Result<(Vec<TicketKey>, Timestamp)> {
+    let text = match storage.load(FILE) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), 0)),
+        Err(error) => return Err(Error::new(error).while_doing(format!("loading {FILE}"))),
+    };
+    let stored: Stored = serde_json::from_slice(&text).context(FILE)?;
+    let key = |text: &String| -> Result<TicketKey> {
+        let bytes = BASE64_STANDARD.decode(text).context(FILE)?;
+        let secret = bytes.try_into().map_err(|_| Error::new(format!("{FILE}: malformed key")))?;
+        TicketKey::new(secret)
+    };
+    Ok((stored.keys.iter().map(key).collect::<Result<_>>()?, stored.next_rotation))
+}
+
+impl TicketKey {
+    fn new(secret: [u8; 32]) -> Result<Self> {
+        let source = hmac::Key::new(hmac::HMAC_SHA256, &secret);
+        let derived = hmac::sign(&source, b"caddis ticket key name");
+        let mut name = [0; NAME_LEN];
+        name.copy_from_slice(derived.as_ref().get(..NAME_LEN).unwrap_or(&[0; NAME_LEN]));
+        let sealing = hmac::sign(&source, b"caddis ticket sealing key");
+        let seal = RandomizedNonceKey::new(&AES_256_GCM, sealing.as_ref())
+            .map_err(|_| Error::new("malformed session ticket key"))?;
+        Ok(Self { secret, name, seal })
+    }
+}
+
+impl ProducesTickets for Keyring {
+    fn enabled(&self) -> bool {
+        true
+    }
+
+    fn lifetime(&self) -> u32 {
+        self.lifetime.load(Ordering::Relaxed)
+    }
+
+    fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
+        let keys = self.keys.load();
+        let key = keys.first()?;
+        let mut sealed = plain.to_vec();
+        let nonce = key.seal.seal_in_place_append_tag(Aad::from(key.name), &mut sealed).ok()?;
+        Some([&key.name[..], nonce.as_ref(), &sealed].concat())
+    }
+
+    fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
+        let (name, rest) = ticket.split_at_checked(NAME_LEN)?;
+        let (nonce, sealed) = rest.split_at_checked(NONCE_LEN)?;
+        let keys = self.keys.load();
+        let key = keys.iter().find(|key| key.name == name)?;
+        let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
+        let mut sealed = sealed.to_vec();
+        let plain = key.seal.open_in_place(nonce, Aad::from(key.name), &mut sealed).ok()?;
+        Some(plain.to_vec())
     }
 }
 
@@ -61,20 +328,83 @@ mod tests {
     use std::sync::Arc;
 
     use caddis_config::tls::SessionTicketService;
+    use rustls::server::ProducesTickets;
     use serde_json::json;
 
-    use super::Tickets;
+    use super::{FILE, Keyring, MAX_KEYS, ROTATION, Tickets};
+    use crate::{
+        storage::{FileSystem, Storage},
+        testing::TempDir,
+    };
+
+    fn storage(folder: &TempDir) -> Arc<dyn Storage> {
+        Arc::new(FileSystem::new(folder.path().to_owned()))
+    }
 
     #[test]
     fn keys_are_shared_over_reloads() {
-        let tickets = Tickets::default();
-        let one = tickets.with_config(None).unwrap().ticketer().unwrap().unwrap();
-        let two = tickets.with_config(None).unwrap().ticketer().unwrap().unwrap();
+        let folder = TempDir::new();
+        let (tickets, storage) = (Tickets::default(), storage(&folder));
+        let with = |config: Option<&SessionTicketService>| tickets.with_config(config, &storage);
+        let one = with(None).unwrap().ticketer().unwrap().unwrap();
+        let two = with(None).unwrap().ticketer().unwrap().unwrap();
         assert!(Arc::ptr_eq(&one, &two));
+        assert_eq!(one.lifetime(), 48 * 3_600);
         let off = SessionTicketService { disabled: true, ..SessionTicketService::default() };
-        assert!(tickets.with_config(Some(&off)).unwrap().ticketer().unwrap().is_none());
-        let source = Some(json!({"provider": "distributed"}));
+        assert!(with(Some(&off)).unwrap().ticketer().unwrap().is_none());
+        let source = Some(json!({"provider": "other"}));
         let other = SessionTicketService { key_source: source, ..SessionTicketService::default() };
-        assert!(tickets.with_config(Some(&other)).is_err());
+        assert!(with(Some(&other)).is_err());
+        assert!(!storage.exists(FILE).unwrap_or(true), "standard keys are in memory alone");
+    }
+
+    #[test]
+    fn tickets_open_until_their_key_is_gone() {
+        let ring = Keyring::new(None);
+        ring.look(0).unwrap();
+        let mut ticket = ring.encrypt(b"session").unwrap();
+        assert_eq!(ring.decrypt(&ticket).as_deref(), Some(&b"session"[..]));
+        for turn in 1..=MAX_KEYS as i64 {
+            assert!(ring.decrypt(&ticket).is_some(), "{turn}");
+            ring.look(turn * ROTATION - 1).unwrap();
+            ring.look(turn * ROTATION).unwrap();
+        }
+        assert_eq!(ring.decrypt(&ticket), None);
+        assert_eq!(ring.keys.load().len(), MAX_KEYS);
+        ticket = ring.encrypt(b"session").unwrap();
+        *ticket.last_mut().unwrap() ^= 1;
+        assert_eq!(ring.decrypt(&ticket), None);
+        assert_eq!(ring.decrypt(b"short"), None);
+    }
+
+    #[test]
+    fn servers_share_keys_by_the_storage() {
+        let folder = TempDir::new();
+        let (one, two) =
+            (Keyring::new(Some(storage(&folder))), Keyring::new(Some(storage(&folder))));
+        one.look(0).unwrap();
+        two.look(10).unwrap();
+        let ticket = one.encrypt(b"session").unwrap();
+        assert_eq!(two.decrypt(&ticket).as_deref(), Some(&b"session"[..]));
+        // One of them rotates, the other follows; old tickets still open.
+        two.look(ROTATION).unwrap();
+        let fresh = two.encrypt(b"fresh").unwrap();
+        assert_eq!(one.decrypt(&fresh), None);
+        one.look(ROTATION + 1).unwrap();
+        assert_eq!(one.decrypt(&fresh).as_deref(), Some(&b"fresh"[..]));
+        assert!(one.decrypt(&ticket).is_some() && two.decrypt(&ticket).is_some());
+        assert_eq!(one.keys.load().len(), 2);
+        // What cannot be read is told, and the keys in use stay.
+        storage(&folder).store(FILE, b"nonsense").unwrap();
+        assert!(one.look(ROTATION + 2).is_err() && one.decrypt(&fresh).is_some());
+    }
+
+    #[test]
+    fn without_rotation_keys_stay() {
+        let ring = Keyring::new(None);
+        ring.rotates.store(false, std::sync::atomic::Ordering::Relaxed);
+        ring.look(0).unwrap();
+        ring.look(100 * ROTATION).unwrap();
+        assert_eq!(ring.keys.load().len(), 1);
     }
 }

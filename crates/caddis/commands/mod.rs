@@ -2,6 +2,7 @@
 
 mod adapt;
 mod certs;
+mod certs_check;
 mod check;
 mod environ;
 mod explain;
@@ -21,7 +22,7 @@ mod trust;
 use std::{os::unix::process::CommandExt, path::PathBuf, process::ExitCode};
 
 use crate::{
-    args::{self, Command, StorageCommand},
+    args::{self, CertsCommand, Command, StorageCommand},
     report,
     source::{self, Failure},
 };
@@ -36,7 +37,10 @@ pub(crate) fn execute(command: Command) -> Outcome {
         Command::Run(flags) => run::run(&flags),
         Command::Start(flags) => start::start(&flags),
         Command::Stop(flags) => stop::stop(&flags),
-        Command::Certs(flags) => certs::certs(&flags),
+        Command::Certs(flags) => match &flags.command {
+            Some(CertsCommand::Check(check)) => certs_check::check(check),
+            None => certs::certs(&flags),
+        },
         Command::Trust(flags) => trust::trust(&flags),
         Command::Untrust(flags) => trust::untrust(&flags),
         Command::Reload(flags) => reload::reload(&flags),
@@ -68,7 +72,10 @@ fn env_files_of(command: &Command) -> &[PathBuf] {
         Command::Run(flags) => &flags.config.envfile,
         Command::Start(flags) => &flags.config.envfile,
         Command::Stop(flags) => &flags.config.envfile,
-        Command::Certs(flags) => &flags.client.config.envfile,
+        Command::Certs(flags) => match &flags.command {
+            Some(CertsCommand::Check(check)) => &check.client.config.envfile,
+            None => &flags.client.config.envfile,
+        },
         Command::Trust(flags) => &flags.client.config.envfile,
         Command::Untrust(flags) => &flags.client.config.envfile,
         Command::Reload(flags) => &flags.client.config.envfile,

@@ -1,17 +1,26 @@
-//! Events and file systems. None of the modules that they name comes with this program.
+//! Events and file systems. Of the modules that they name only `exec` comes with this program, with
+//! the syntax of the plugin of this name.
 //!
 //! ```text
 //! events {
-//!     on <event>|* <handler> …
+//!     on <event>|* exec <command> [<argument…>] {
+//!         dir     <folder>
+//!         timeout <duration>
+//!         foreground
+//!     }
 //! }
 //! filesystem <name> <module> { … }
 //! ```
 
-use caddis_caddyfile::Result as ParseResult;
-use caddis_config::{FilesystemEntry, Subscription};
+use caddis_caddyfile::{Dispenser, Result as ParseResult};
+use caddis_config::{Duration, FilesystemEntry, Subscription};
 
 use super::{GlobalOption, OptionCx};
-use crate::modules::{Kind, next_arg};
+use crate::{
+    fields::Fields,
+    modules::{Kind, next_arg, no_args, one_arg},
+};
+use serde_json::Value as Json;
 
 /// The options of this file.
 pub(super) const OPTIONS: &[GlobalOption] = &[
@@ -19,7 +28,8 @@ pub(super) const OPTIONS: &[GlobalOption] = &[
     GlobalOption { name: "filesystem", parse: filesystem },
 ];
 
-const HANDLERS: Kind = Kind { namespace: "events.handlers", key: "handler", modules: &[] };
+const HANDLERS: Kind =
+    Kind { namespace: "events.handlers", key: "handler", modules: &[("exec", exec)] };
 const FILESYSTEMS: Kind = Kind { namespace: "caddy.fs", key: "backend", modules: &[] };
 
 fn events(cx: &mut OptionCx<'_>) -> ParseResult<()> {
@@ -41,6 +51,32 @@ fn events(cx: &mut OptionCx<'_>) -> ParseResult<()> {
     cx.options.events.get_or_insert_default().subscriptions = subscriptions;
     cx.set(true);
     Ok(())
+}
+
+fn exec(d: &mut Dispenser) -> ParseResult<Json> {
+    d.next();
+    let mut fields = Fields::default();
+    fields.text("command", next_arg(d)?);
+    fields.list("args", d.remaining_args());
+    while d.next_block(0) {
+        match d.val() {
+            "dir" => fields.text("dir", one_arg(d)?),
+            "timeout" => {
+                let text = one_arg(d)?;
+                let timeout = Duration::parse(&text).map_err(|error| d.err(error))?;
+                fields.integer("timeout", timeout.as_nanos());
+            }
+            "foreground" => {
+                no_args(d)?;
+                fields.flag("foreground");
+            }
+            other => {
+                let error = d.err(format_args!("unrecognized subdirective '{other}'"));
+                return Err(d.did_you_mean(error, ["dir", "timeout", "foreground"]));
+            }
+        }
+    }
+    Ok(fields.into())
 }
 
 fn filesystem(cx: &mut OptionCx<'_>) -> ParseResult<()> {

@@ -31,6 +31,7 @@ use caddis_dns::http::HttpClient;
 use crate::error::{Context, Error, Result};
 
 pub(crate) use ari::RenewalInfo;
+pub(crate) use challenges::reverse_name;
 pub use challenges::{Challenges, is_challenge_hello};
 pub use config::{AcmeConfig, Ports, compile_acme};
 pub(crate) use failure::Failure;

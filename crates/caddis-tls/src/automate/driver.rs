@@ -15,6 +15,8 @@ const MAX_SLEEP: i64 = 10 * 60;
 const LOOK_AT_FILES: Duration = Duration::from_secs(5);
 /// How often it is asked whether the storage is to be tidied.
 const LOOK_TO_TIDY: Duration = Duration::from_secs(60 * 60);
+/// How often the keys of session tickets are looked at.
+const LOOK_AT_TICKETS: Duration = Duration::from_secs(60);
 /// How often staples are looked at; most have nothing to do then.
 const LOOK_AT_STAPLES: Duration = Duration::from_secs(30);
 
@@ -63,6 +65,18 @@ pub(super) async fn tidy(manager: Weak<CertManager>) {
         this.tidy().await;
         drop(this);
         tokio::time::sleep(LOOK_TO_TIDY).await;
+    }
+}
+
+/// Looks at session ticket keys until the manager is gone.
+pub(super) async fn tickets(manager: Weak<CertManager>) {
+    loop {
+        tokio::time::sleep(LOOK_AT_TICKETS).await;
+        let Some(this) = manager.upgrade() else { return };
+        let (tickets, now) = (this.tickets().clone(), this.now());
+        drop(this);
+        // A panic there is told by the runtime; the next round tries again.
+        let _ = tokio::task::spawn_blocking(move || tickets.look(now)).await;
     }
 }
 

@@ -9,4 +9,5 @@ mod renewal;
 mod subject;
 
 pub use manager::{CertManager, CertReport, Issuer, ManagedSubject, Reconcile};
+pub(crate) use on_demand::qualifies;
 pub use on_demand::{OnDemandError, OnDemandPolicy, Permission, PermissionFuture};

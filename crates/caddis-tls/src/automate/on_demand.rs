@@ -4,6 +4,7 @@ use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
 use super::manager::{Issuer, ManagedSubject};
 use crate::{
+    getters::CertGetter,
     index::{normalized, wildcards},
     key::KeyType,
     storage::OtherStorage,
@@ -55,6 +56,8 @@ pub struct OnDemandPolicy {
     pub storage: Option<OtherStorage>,
     /// Who is asked first; nobody if absent.
     pub permission: Option<Permission>,
+    /// Sources that are asked before an own certificate is thought of.
+    pub getters: Vec<CertGetter>,
 }
 
 /// Why a name gets no certificate during a handshake.
@@ -105,7 +108,7 @@ impl OnDemandPolicy {
 }
 
 /// Whether a name can be in a certificate at all (T106).
-pub(super) fn qualifies(name: &str) -> bool {
+pub(crate) fn qualifies(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= 253
         && !name.starts_with('.')

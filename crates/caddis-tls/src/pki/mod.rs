@@ -9,7 +9,7 @@ mod sign;
 pub mod trust;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -39,13 +39,20 @@ struct Inner {
     storage: Arc<dyn Storage>,
     configs: BTreeMap<String, CaConfig>,
     open: HashMap<String, Arc<Ca>>,
+    /// Roots, PEM, that were put into trust stores or are not to be.
+    installed: HashSet<String>,
 }
 
 impl Pki {
     /// Authorities kept in this storage.
     pub fn new(storage: Arc<dyn Storage>) -> Self {
         Self {
-            inner: Mutex::new(Inner { storage, configs: BTreeMap::new(), open: HashMap::new() }),
+            inner: Mutex::new(Inner {
+                storage,
+                configs: BTreeMap::new(),
+                open: HashMap::new(),
+                installed: HashSet::new(),
+            }),
             opening: Mutex::new(()),
         }
     }
@@ -109,6 +116,21 @@ impl Pki {
     /// Ids that are configured.
     pub fn configured(&self) -> Vec<String> {
         self.lock().configs.keys().cloned().collect()
+    }
+
+    /// Puts the roots of the open authorities into the trust stores, each once. Blocks.
+    pub(crate) fn install_roots(&self) {
+        for ca in self.open_authorities() {
+            let root = ca.root_pem();
+            if self.lock().installed.insert(root) {
+                ca.install_root();
+            }
+        }
+    }
+
+    /// Where the authorities are kept that name no storage of their own.
+    pub(crate) fn storage(&self) -> Arc<dyn Storage> {
+        self.lock().storage.clone()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {

@@ -1,4 +1,7 @@
 //! Trust stores of the system (Linux) and of NSS (Firefox, Chromium): a root put in or taken out.
+//!
+//! Where the variable `CADDIS_TRUST_ROOT` names a folder, the system's stores are looked for below it
+//! instead of `/`, and the system's commands are not run: for tests, and for images of other systems.
 
 use std::{
     fs,
@@ -72,6 +75,23 @@ pub fn install(root_pem: &str) -> Result<Vec<String>> {
     Ok(done)
 }
 
+/// Whether the system trusts a root already. Blocks.
+///
+/// # Errors
+/// No root.
+pub fn is_installed(root_pem: &str) -> Result<bool> {
+    let name = unique_name(root_pem)?;
+    let chain = parse_chain(root_pem.as_bytes())?;
+    let file = system_store().map(|store| store.file(&name));
+    if file.and_then(|file| fs::read_to_string(file).ok()).is_some_and(|own| own == root_pem) {
+        return Ok(true);
+    }
+    Ok(other_root().is_none()
+        && chain.first().is_some_and(|root| {
+            rustls_native_certs::load_native_certs().certs.iter().any(|one| one == root)
+        }))
+}
+
 /// Takes a root out of the stores again; says which had it. Blocks.
 ///
 /// # Errors
@@ -99,16 +119,30 @@ pub fn uninstall(root_pem: &str) -> Result<Vec<String>> {
 
 impl Store {
     fn file(&self, name: &str) -> PathBuf {
-        Path::new(self.folder).join(format!("{}.{}", name.replace([' ', '/'], "_"), self.ending))
+        self.folder().join(format!("{}.{}", name.replace([' ', '/'], "_"), self.ending))
+    }
+
+    fn folder(&self) -> PathBuf {
+        match other_root() {
+            Some(root) => root.join(self.folder.trim_start_matches('/')),
+            None => PathBuf::from(self.folder),
+        }
     }
 
     fn take_in(&self) -> Result<()> {
+        if other_root().is_some() {
+            return Ok(());
+        }
         run(self.command[0], &self.command[1..], None)
     }
 }
 
 fn system_store() -> Option<&'static Store> {
-    STORES.iter().find(|store| Path::new(store.folder).is_dir())
+    STORES.iter().find(|store| store.folder().is_dir())
+}
+
+fn other_root() -> Option<PathBuf> {
+    std::env::var_os("CADDIS_TRUST_ROOT").filter(|root| !root.is_empty()).map(PathBuf::from)
 }
 
 fn certutil(arguments: &[&str], file: Option<&Path>) -> Result<()> {
@@ -163,7 +197,7 @@ mod tests {
         let name = unique_name(&pem).unwrap();
         assert!(name.ends_with(" 256"), "{name}");
         let file = STORES[1].file(&name);
-        assert_eq!(file.parent().unwrap().to_str(), Some(STORES[1].folder));
+        assert!(file.parent().unwrap().ends_with(STORES[1].folder.trim_start_matches('/')));
         assert!(unique_name("nothing").is_err());
     }
 }

@@ -23,6 +23,7 @@ use rustls::{
     ServerConfig,
     crypto::CryptoProvider,
     server::{NoClientAuth, NoServerSessionStorage},
+    sign::{CertifiedKey, SingleCertAndKey},
 };
 use sha2::{Digest, Sha256};
 
@@ -330,6 +331,13 @@ impl Policy {
         }
         configs.insert((local, quic), config.clone());
         config
+    }
+
+    /// The configuration for one handshake with a certificate from elsewhere.
+    pub fn config_with(&self, certificate: Arc<CertifiedKey>) -> Arc<ServerConfig> {
+        let mut config = ServerConfig::clone(&self.config);
+        config.cert_resolver = Arc::new(SingleCertAndKey::from(certificate));
+        Arc::new(config)
     }
 
     /// The name that a certificate is missing for: the client's, where no certificate in its

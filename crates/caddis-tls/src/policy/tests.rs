@@ -44,6 +44,7 @@ impl World {
             .collect();
         let wanted = Reconcile {
             subjects,
+            unless_loaded: Default::default(),
             on_demand: Vec::new(),
             loaded: Vec::new(),
             ocsp: None,

@@ -323,9 +323,14 @@ impl<'a> Walk<'a> {
                 }
                 Went::Failed(HttpError::new(StatusCode::UNAUTHORIZED, "not authenticated"))
             }
-            "metrics" | "acme_server" => {
+            "acme_server" => {
+                let prefix = json.get("path_prefix").and_then(Json::as_str).unwrap_or("/acme/");
+                if !ex.request.target.path().starts_with(prefix) {
+                    return Went::On;
+                }
                 Went::Answered(Some(StatusCode::OK), "answered here".into())
             }
+            "metrics" => Went::Answered(Some(StatusCode::OK), "answered here".into()),
             _ => Went::On,
         }
     }

@@ -22,6 +22,7 @@ use tokio::sync::Semaphore;
 
 pub(super) use dns01::DnsRecord;
 pub use tls_alpn01::is_challenge_hello;
+pub(crate) use tls_alpn01::reverse_name;
 
 use super::{AcmeConfig, Failure, storage_prefix};
 use crate::storage::{Storage, keys};
@@ -227,7 +228,7 @@ fn token_key(prefix: &str, key: &str) -> String {
 /// A challenge is found by its name; for addresses in TLS-ALPN-01, by the name that stands for them.
 fn challenge_key(kind: Kind, identifier: &Identifier) -> String {
     match identifier.value.parse::<IpAddr>() {
-        Ok(ip) if kind == Kind::TlsAlpn01 => tls_alpn01::reverse_name(ip),
+        Ok(ip) if kind == Kind::TlsAlpn01 => reverse_name(ip),
         _ => identifier.value.to_lowercase(),
     }
 }

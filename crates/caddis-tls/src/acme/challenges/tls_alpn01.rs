@@ -91,7 +91,7 @@ impl ResolvesServerCert for Always {
 }
 
 /// The server name that stands for an address (RFC 8738).
-pub(super) fn reverse_name(ip: IpAddr) -> String {
+pub(crate) fn reverse_name(ip: IpAddr) -> String {
     match ip {
         IpAddr::V4(ip) => {
             let [a, b, c, d] = ip.octets();

@@ -7,6 +7,9 @@ mod stored;
 
 use std::{io, sync::Arc, time::Duration};
 
+use caddis_core::event::Events;
+use serde_json::json;
+
 use super::{
     manager::{Issuer, ManagedSubject},
     renewal,
@@ -31,6 +34,7 @@ pub(super) struct JobCx {
     pub(super) storage: Arc<dyn Storage>,
     pub(super) pki: Arc<Pki>,
     pub(super) acme: Arc<Acme>,
+    pub(super) events: Arc<Events>,
 }
 
 /// How far a job goes.
@@ -164,6 +168,13 @@ async fn locked(
     let old = if attempt.renew { found } else { None };
     let target = if attempt.renew { "renewing certificate" } else { "obtaining certificate" };
     tracing::info!(target: "tls.obtain", identifier = subject.name, "{target}");
+    let remaining = old.as_ref().map(|old| old.certificate.not_after.saturating_sub(now));
+    let data = json!({
+        "identifier": subject.name,
+        "renewal": attempt.renew,
+        "remaining": remaining,
+    });
+    cx.events.emit("cert_obtaining", "tls", data);
     let mut failures: Vec<Failure> = Vec::new();
     for issuer in &subject.issuers {
         let made = match issuer {

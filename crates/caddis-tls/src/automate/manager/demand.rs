@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use rustls::sign::CertifiedKey;
 use tokio::time::Instant;
 
 use super::{Cause, CertManager, Entry};
@@ -14,6 +15,7 @@ use crate::{
         on_demand::{OnDemandError, OnDemandPolicy, qualifies},
         subject::State,
     },
+    getters::Asked,
     index::normalized,
 };
 
@@ -68,6 +70,26 @@ impl CertManager {
         }
         let inner = self.lock();
         inner.on_demand.iter().find(|policy| policy.covers(name)).cloned()
+    }
+
+    /// Asks the sources of a name's policy for a certificate for one handshake; none where there
+    /// are none, they have none, or they fail. May be called on any runtime.
+    pub async fn ask_getters(&self, asked: &Asked) -> Option<Arc<CertifiedKey>> {
+        let policy = self.demand_policy(&normalized(&asked.name))?;
+        for getter in &policy.getters {
+            match getter.get(asked).await {
+                Ok(Some(key)) => return Some(key),
+                Ok(None) => {}
+                Err(error) => tracing::error!(
+                    target: "tls.handshake",
+                    sni = asked.name,
+                    cert_manager = getter.url(),
+                    error,
+                    "external certificate manager"
+                ),
+            }
+        }
+        None
     }
 
     /// Gets an on-demand certificate for a name that none covers (see

@@ -20,6 +20,8 @@ use std::{
 };
 
 use caddis_config::Ca as CaConfig;
+use caddis_core::event::Events;
+use serde_json::json;
 use tokio::{
     runtime::Handle,
     sync::{Notify, Semaphore},
@@ -62,6 +64,8 @@ const FEW: usize = 256;
 pub struct Reconcile {
     /// Names to keep certificates for.
     pub subjects: Vec<ManagedSubject>,
+    /// Those of them that are not to be managed where a given certificate covers them.
+    pub unless_loaded: HashSet<String>,
     /// Policies with `on_demand`, in order.
     pub on_demand: Vec<OnDemandPolicy>,
     /// Given certificates.
@@ -92,6 +96,7 @@ pub struct CertManager {
     inner: Mutex<Inner>,
     on_demand_locks: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
     recent: Recent,
+    events: Arc<Events>,
     staples: Staples,
     /// The control runtime; work that a handshake started goes on there when the client is gone.
     runtime: OnceLock<Handle>,
@@ -166,6 +171,7 @@ impl CertManager {
             }),
             on_demand_locks: Mutex::default(),
             recent: Recent::default(),
+            events: Arc::default(),
             staples: Staples::default(),
             runtime: OnceLock::new(),
             clock,
@@ -187,6 +193,11 @@ impl CertManager {
         &self.acme.challenges
     }
 
+    /// Whom to tell what happens.
+    pub fn events(&self) -> &Arc<Events> {
+        &self.events
+    }
+
     /// The session ticket keys.
     pub fn tickets(&self) -> &Tickets {
         &self.tickets
@@ -200,6 +211,14 @@ impl CertManager {
     /// Takes over the authorities of a configuration; to be called before policies are bound.
     pub fn configure_pki(&self, storage: Arc<dyn Storage>, configs: BTreeMap<String, CaConfig>) {
         self.pki.configure(storage, configs);
+    }
+
+    /// Puts the roots of the authorities in use into the trust stores (T152); nobody waits for it,
+    /// and what fails is only told. To be called on the control runtime.
+    pub fn install_roots(&self) {
+        let pki = self.pki.clone();
+        // A panic there is told by the runtime.
+        drop(tokio::task::spawn_blocking(move || pki.install_roots()));
     }
 
     pub(super) fn now(&self) -> Timestamp {
@@ -219,6 +238,9 @@ impl CertManager {
         self.acme.challenges.share(&directories(&wanted));
         let fresh = self.take_over(wanted);
         self.recent.forget();
+        for given in self.lock().loaded.clone() {
+            self.events.emit("cached_unmanaged_cert", "tls", json!({ "sans": given.names }));
+        }
         self.publish();
         let mut jobs = JoinSet::new();
         for name in fresh {
@@ -247,12 +269,27 @@ impl CertManager {
             tokio::spawn(driver::watch(Arc::downgrade(self)));
             tokio::spawn(driver::staple(Arc::downgrade(self)));
             tokio::spawn(driver::tidy(Arc::downgrade(self)));
+            tokio::spawn(driver::tickets(Arc::downgrade(self)));
         }
         self.wake.notify_one();
     }
 
     /// The names that are new or whose settings changed.
-    fn take_over(&self, wanted: Reconcile) -> Vec<String> {
+    fn take_over(&self, mut wanted: Reconcile) -> Vec<String> {
+        let given = CertIndex::new(wanted.loaded.clone());
+        wanted.subjects.retain(|subject| {
+            let skipped =
+                wanted.unless_loaded.contains(&subject.name) && given.covers(&subject.name);
+            if skipped {
+                tracing::info!(
+                    target: "http.auto_https",
+                    domain = subject.name,
+                    "skipping automatic certificate management because one or more matching \
+                     certificates are already loaded"
+                );
+            }
+            !skipped
+        });
         let mut inner = self.lock();
         let moved = inner.storage.describe() != wanted.storage.describe();
         inner.storage = wanted.storage;
@@ -358,8 +395,12 @@ impl CertManager {
         if std::mem::replace(&mut entry.busy, true) {
             return None;
         }
-        let storage = entry.subject.storage(&default);
-        let cx = JobCx { storage, pki: self.pki.clone(), acme: self.acme.clone() };
+        let cx = JobCx {
+            storage: entry.subject.storage(&default),
+            pki: self.pki.clone(),
+            acme: self.acme.clone(),
+            events: self.events.clone(),
+        };
         let attempt = Attempt {
             // The local authority answers at once; others are asked when all is in place.
             issue: cause != Cause::Load || entry.subject.is_local(),
@@ -372,6 +413,7 @@ impl CertManager {
 
     fn finish(&self, name: &str, subject: &Arc<ManagedSubject>, outcome: Outcome) {
         let now = self.now();
+        self.tell(name, subject, &outcome, now);
         match &outcome {
             Outcome::Issued(_) => self.counts.0.fetch_add(1, Ordering::Relaxed),
             Outcome::Failed(..) => self.counts.1.fetch_add(1, Ordering::Relaxed),
@@ -395,6 +437,49 @@ impl CertManager {
             self.publish_news();
         }
         self.wake.notify_one();
+    }
+
+    /// Tells events of an outcome (T094).
+    fn tell(&self, name: &str, subject: &ManagedSubject, outcome: &Outcome, now: Timestamp) {
+        let old = {
+            let inner = self.lock();
+            inner.entries.get(name).and_then(|entry| entry.certificate())
+        };
+        let renewal = old.is_some();
+        let remaining = old.map(|old| old.not_after.saturating_sub(now));
+        match outcome {
+            Outcome::Issued(served) => {
+                let folder = served.keys.certificate.rsplit_once('/').map_or("", |(path, _)| path);
+                let data = json!({
+                    "identifier": name,
+                    "renewal": renewal,
+                    "remaining": remaining,
+                    "issuer": served.issuer,
+                    "storage_path": folder,
+                    "certificate_path": served.keys.certificate,
+                    "private_key_path": served.keys.private_key,
+                    "metadata_path": served.keys.metadata,
+                });
+                self.events.emit("cert_obtained", "tls", data);
+            }
+            Outcome::Failed(failure, _) => {
+                let issuers: Vec<String> =
+                    subject.issuers.iter().map(Issuer::storage_key).collect();
+                let data = json!({
+                    "identifier": name,
+                    "renewal": renewal,
+                    "remaining": remaining,
+                    "issuers": issuers,
+                    "error": failure.to_string(),
+                });
+                self.events.emit("cert_failed", "tls", data);
+            }
+            _ => {}
+        }
+        if let Outcome::Issued(served) | Outcome::Found(served) = outcome {
+            let sans = &served.certificate.names;
+            self.events.emit("cached_managed_cert", "tls", json!({ "sans": sans }));
+        }
     }
 
     /// The names whose time has come.

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde_json::json;
+
 use super::CertManager;
 use crate::{
     automate::subject::{Event, step},
@@ -56,6 +58,14 @@ impl CertManager {
             identifiers = certificate.names.join(","),
             serial = certificate.serial,
             "certificate was revoked by its authority"
+        );
+        self.events.emit(
+            "cert_ocsp_revoked",
+            "tls",
+            json!({
+                "subjects": certificate.names,
+                "serial": certificate.serial,
+            }),
         );
         let now = self.now();
         let mut inner = self.lock();

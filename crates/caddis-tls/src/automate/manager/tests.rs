@@ -38,6 +38,7 @@ fn wanted(dir: &TempDir, subjects: Vec<ManagedSubject>) -> Reconcile {
     let storage = Arc::new(FileSystem::new(dir.path()));
     Reconcile {
         subjects,
+        unless_loaded: Default::default(),
         on_demand: Vec::new(),
         loaded: Vec::new(),
         ocsp: None,
@@ -191,6 +192,7 @@ async fn on_demand_asks_once_and_issues_once() {
         renewal_window_ratio: 0.0,
         storage: None,
         must_staple: false,
+        getters: Vec::new(),
         permission: Some(permission),
     };
     let with_policy = || Reconcile { on_demand: vec![policy.clone()], ..wanted(&dir, vec![]) };

@@ -9,7 +9,7 @@ use std::{
 
 use caddis_config::{Ca as CaConfig, KeyPair as KeyPairConfig};
 use caddis_core::template::{Template, Unknown};
-use rcgen::{Issuer, KeyPair};
+use rcgen::{Issuer, KeyPair, PublicKeyData};
 use rustls_pki_types::CertificateDer;
 
 use super::sign::{self, Issued, LeafRequest};
@@ -145,6 +145,47 @@ impl Ca {
         self.current().map(|current| chain_pem(&current.chain)).unwrap_or_default()
     }
 
+    /// Puts the root into the trust stores, unless it is there or is not wanted there (T152). What
+    /// fails is only told. Blocks.
+    pub(crate) fn install_root(&self) {
+        let (path, root) = (self.key_of("root.crt"), self.root_pem());
+        if !self.install_trust {
+            tracing::warn!(
+                target: "pki.ca",
+                ca = self.id,
+                path,
+                "root certificate trust store installation disabled; unconfigured clients may show \
+                 warnings"
+            );
+            return;
+        }
+        if super::trust::is_installed(&root).unwrap_or(false) {
+            tracing::info!(
+                target: "pki.ca",
+                ca = self.id,
+                path,
+                "root certificate is already trusted by system"
+            );
+            return;
+        }
+        match super::trust::install(&root) {
+            Ok(stores) => tracing::info!(
+                target: "pki.ca",
+                ca = self.id,
+                path,
+                stores = stores.join(", "),
+                "installed root certificate in trust stores"
+            ),
+            Err(error) => tracing::error!(
+                target: "pki.ca",
+                ca = self.id,
+                certificate_file = path,
+                %error,
+                "failed to install root certificate"
+            ),
+        }
+    }
+
     /// The root, DER.
     pub fn root_der(&self) -> &[CertificateDer<'static>] {
         &self.root
@@ -159,7 +200,12 @@ impl Ca {
     ///
     /// # Errors
     /// Names that no certificate can hold; an intermediate that cannot be renewed.
-    pub fn issue(&self, request: &LeafRequest, key: &KeyPair, now: Timestamp) -> Result<Issued> {
+    pub fn issue(
+        &self,
+        request: &LeafRequest,
+        key: &impl PublicKeyData,
+        now: Timestamp,
+    ) -> Result<Issued> {
         let end = now.saturating_add(request.lifetime.max(1));
         if request.sign_with_root {
             let facts = Facts::parse(self.first_root()?)?;
@@ -201,6 +247,12 @@ impl Ca {
             }
             Err(error) => Err(error.while_doing("renewing intermediate certificate")),
         }
+    }
+
+    /// The longest lifetime of leaves in seconds, where it is known beforehand: a custom
+    /// intermediate lives as long as it lives.
+    pub(crate) fn intermediate_lifetime(&self) -> Option<i64> {
+        self.custom_intermediate.is_none().then_some(self.lifetime)
     }
 
     /// When the intermediate is to be renewed.
@@ -276,15 +328,6 @@ impl Ca {
         let pem = key::encode("CERTIFICATE", &root);
         self.storage.store(&self.key_of("root.crt"), pem.as_bytes())?;
         tracing::info!(target: "pki.ca", ca = self.id, "made root certificate");
-        if self.install_trust {
-            tracing::warn!(
-                target: "pki.ca",
-                ca = self.id,
-                path = self.key_of("root.crt"),
-                "root certificate is not installed in the system's trust store; clients must be \
-                 told to trust it"
-            );
-        }
         Ok(vec![root])
     }
 

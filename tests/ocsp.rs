@@ -1,0 +1,215 @@
+//! OCSP staples from a real responder: `openssl ocsp` (`apt-get install openssl`).
+
+use std::{
+    fs,
+    net::TcpStream,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use rustls::{
+    ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::aws_lc_rs,
+};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+
+use crate::support::{Server, eventually, free_port, scratch};
+
+/// Takes any certificate and keeps the staple.
+#[derive(Debug, Default)]
+struct Keeps(Mutex<Vec<u8>>);
+
+impl ServerCertVerifier for Keeps {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        staple: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        *self.0.lock().unwrap() = staple.to_vec();
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        aws_lc_rs::default_provider().signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// The staple of a handshake; empty where there is none. Panics where the handshake fails.
+fn staple(port: u16) -> Vec<u8> {
+    let keeps = Arc::new(Keeps::default());
+    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(keeps.clone())
+        .with_no_client_auth();
+    let name = ServerName::try_from("a.test").unwrap();
+    let mut client = ClientConnection::new(Arc::new(config), name).unwrap();
+    let mut socket = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    while client.is_handshaking() {
+        client.complete_io(&mut socket).unwrap();
+    }
+    std::mem::take(&mut *keeps.0.lock().unwrap())
+}
+
+/// An authority with one certificate, which has to be stapled (RFC 7633), and its responder.
+struct Responder {
+    child: Option<Child>,
+    folder: PathBuf,
+    port: u16,
+}
+
+impl Responder {
+    fn new() -> Self {
+        let (folder, port) = (scratch(), free_port());
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut root = rcgen::CertificateParams::default();
+        root.distinguished_name.push(rcgen::DnType::CommonName, "Stapling Root");
+        root.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let root_pem = root.self_signed(&key).unwrap().pem();
+        fs::write(folder.join("ca.pem"), &root_pem).unwrap();
+        fs::write(folder.join("ca.key"), key.serialize_pem()).unwrap();
+        let issuer = rcgen::Issuer::new(root, key);
+        let mut leaf = rcgen::CertificateParams::new(vec!["a.test".to_owned()]).unwrap();
+        leaf.serial_number = Some(rcgen::SerialNumber::from_slice(&[0x10, 0x01]));
+        let url = format!("http://127.0.0.1:{port}");
+        // AuthorityInfoAccess: id-ad-ocsp and a URI (RFC 5280 §4.2.2.1).
+        let location = [&[0x86, url.len() as u8], url.as_bytes()].concat();
+        let method = [&b"\x06\x08\x2b\x06\x01\x05\x05\x07\x30\x01"[..], &location].concat();
+        let access = [&[0x30, method.len() as u8], &method[..]].concat();
+        let access = [&[0x30, access.len() as u8], &access[..]].concat();
+        for (oid, content) in [
+            (&[1, 3, 6, 1, 5, 5, 7, 1, 1], access),
+            (&[1, 3, 6, 1, 5, 5, 7, 1, 24], vec![0x30, 3, 2, 1, 5]),
+        ] {
+            let extension = rcgen::CustomExtension::from_oid_content(oid, content);
+            leaf.custom_extensions.push(extension);
+        }
+        let key = rcgen::KeyPair::generate().unwrap();
+        let leaf = leaf.signed_by(&key, &issuer).unwrap().pem();
+        fs::write(folder.join("leaf.pem"), &leaf).unwrap();
+        fs::write(folder.join("chain.pem"), leaf + &root_pem).unwrap();
+        fs::write(folder.join("leaf.key"), key.serialize_pem()).unwrap();
+        fs::write(folder.join("index"), "V\t400101000000Z\t\t1001\tunknown\t/CN=a.test\n").unwrap();
+        Self { child: None, folder, port }
+    }
+
+    fn up(&mut self) {
+        let path = self.folder.join("log");
+        let log = fs::File::create(&path).unwrap();
+        let child = Command::new("openssl")
+            .args(["ocsp", "-index", "index", "-CA", "ca.pem", "-rsigner", "ca.pem"])
+            .args(["-rkey", "ca.key", "-nmin", "2", "-port", &self.port.to_string()])
+            .current_dir(&self.folder)
+            .stdout(Stdio::from(log.try_clone().unwrap()))
+            .stderr(Stdio::from(log))
+            .spawn()
+            .expect("openssl is installed (apt-get install openssl)");
+        self.child = Some(child);
+        // A connection without a request would hold it up.
+        eventually("the responder listens", || {
+            fs::read_to_string(&path).unwrap().contains("ACCEPT")
+        });
+    }
+
+    fn down(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// Whether a response is good in the eyes of another program.
+    fn is_good(&self, response: &[u8]) -> bool {
+        fs::write(self.folder.join("response"), response).unwrap();
+        let output = Command::new("openssl")
+            .args(["ocsp", "-respin", "response", "-issuer", "ca.pem", "-cert", "leaf.pem"])
+            .args(["-CAfile", "ca.pem", "-no_nonce"])
+            .current_dir(&self.folder)
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let verified = String::from_utf8_lossy(&output.stderr).contains("Response verify OK");
+        verified && text.contains("leaf.pem: good")
+    }
+
+    fn serve(&self, storage: &Path, tls: u16) -> Server {
+        let folder = self.folder.display();
+        Server::start(&format!(
+            "{{\n\tadmin off\n\thttp_port {{port}}\n\thttps_port {tls}\n\tskip_install_trust\n\
+             \tstorage file_system {}\n}}\na.test {{\n\ttls {folder}/chain.pem {folder}/leaf.key\n\
+             \trespond hi\n}}\n",
+            storage.display()
+        ))
+    }
+}
+
+impl Drop for Responder {
+    fn drop(&mut self) {
+        self.down();
+        if !std::thread::panicking() {
+            let _ = fs::remove_dir_all(&self.folder);
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs openssl"]
+fn staples_come_stay_and_are_renewed() {
+    let mut responder = Responder::new();
+    let (storage, tls) = (scratch(), free_port());
+    // A responder that is down does no harm.
+    let server = responder.serve(&storage, tls);
+    eventually("the failure is told", || server.log().contains("stapling OCSP"));
+    assert!(staple(tls).is_empty());
+    assert!(!server.log().contains("obtaining certificate"), "a given certificate is enough");
+    drop(server);
+    responder.up();
+    let server = responder.serve(&storage, tls);
+    eventually("there is a staple", || !staple(tls).is_empty());
+    let first = staple(tls);
+    assert!(responder.is_good(&first));
+    let files: Vec<_> = fs::read_dir(storage.join("ocsp")).unwrap().flatten().collect();
+    assert_eq!(files.len(), 1);
+    assert_eq!(fs::read(files[0].path()).unwrap(), first);
+    drop(server);
+    // The next server has it from the storage.
+    responder.down();
+    let server = responder.serve(&storage, tls);
+    eventually("there is a staple", || staple(tls) == first);
+    assert!(!server.log().contains("stapling OCSP"), "{}", server.log());
+    // Half of its two minutes later it is renewed.
+    responder.up();
+    let end = Instant::now() + Duration::from_secs(150);
+    while staple(tls) == first {
+        assert!(Instant::now() < end, "no other staple: {}", server.log());
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    assert!(responder.is_good(&staple(tls)));
+    fs::remove_dir_all(storage).unwrap();
+}
