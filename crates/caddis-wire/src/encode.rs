@@ -65,10 +65,7 @@ pub fn write_request_head(
     framing: BodyFraming,
 ) {
     out.reserve(target.len() + 64 + headers.len() * 40);
-    out.extend_from_slice(method.as_str().as_bytes());
-    out.push(b' ');
-    write_target(out, target);
-    out.extend_from_slice(b" HTTP/1.1\r\n");
+    write_request_line(out, method, target);
     if let Some(host) = headers.get(header::HOST) {
         out.extend_from_slice(b"Host: ");
         out.extend_from_slice(host.as_bytes());
@@ -83,6 +80,15 @@ pub fn write_request_head(
     out.extend_from_slice(b"\r\n");
 }
 
+/// Writes the first line of a request in HTTP/1.1. Bytes that cannot stand in a target are
+/// percent-encoded.
+pub fn write_request_line(out: &mut Vec<u8>, method: &Method, target: &[u8]) {
+    out.extend_from_slice(method.as_str().as_bytes());
+    out.push(b' ');
+    write_target(out, target);
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+}
+
 /// Writes a response head whose fields are written already.
 pub fn write_passed_head(
     out: &mut Vec<u8>,
@@ -95,7 +101,7 @@ pub fn write_passed_head(
     out.reserve(128 + fields.lines.len());
     write_status_line(out, version, status, None);
     out.extend_from_slice(&fields.lines);
-    write_end(out, version, status, &HeaderMap::new(), framing, keep_alive);
+    write_end(out, version, status, None, framing, keep_alive);
 }
 
 /// Writes a response head.
@@ -120,7 +126,7 @@ pub fn write_response_head(
             write_header(out, name, value);
         }
     }
-    write_end(out, version, status, headers, framing, keep_alive);
+    write_end(out, version, status, Some(headers), framing, keep_alive);
 }
 
 /// Framing, what becomes of the connection, and the empty line.
@@ -128,10 +134,11 @@ fn write_end(
     out: &mut Vec<u8>,
     version: Version,
     status: StatusCode,
-    headers: &HeaderMap,
+    headers: Option<&HeaderMap>,
     framing: BodyFraming,
     keep_alive: bool,
 ) {
+    let has_option = |option| headers.is_some_and(|headers| has_option(headers, option));
     let old = version < Version::HTTP_11;
     let framing = match framing {
         BodyFraming::Chunked if old => BodyFraming::UntilClose,
@@ -143,9 +150,9 @@ fn write_end(
     if !status.is_informational() {
         let keep_alive = keep_alive && framing != BodyFraming::UntilClose;
         // HTTP/1.0 closes by itself, so it is not told.
-        if !keep_alive && !old && !has_option(headers, "close") {
+        if !keep_alive && !old && !has_option("close") {
             out.extend_from_slice(b"Connection: close\r\n");
-        } else if keep_alive && old && !has_option(headers, "keep-alive") {
+        } else if keep_alive && old && !has_option("keep-alive") {
             out.extend_from_slice(b"Connection: keep-alive\r\n");
         }
     }

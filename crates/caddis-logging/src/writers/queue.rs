@@ -18,7 +18,8 @@ use super::Sink;
 const LIMIT: usize = 16 << 20;
 /// A buffer that grew beyond this is given back.
 const KEEP: usize = 1 << 20;
-/// How long lines gather once the thread woke: bounds the wake-ups under load.
+/// The shortest time from one write to the next: bounds the wake-ups under load, while a line that
+/// comes alone is written at once.
 const GATHER: Duration = Duration::from_millis(1);
 
 /// A writer with its thread; dropping it ends the thread once all is written.
@@ -111,6 +112,7 @@ impl Drop for Writer {
 fn run(shared: &Shared, mut sink: Box<dyn Sink>) {
     let (mut lines, mut ends) = (Vec::new(), Vec::new());
     let mut told = 0;
+    let mut last: Option<Instant> = None;
     loop {
         let mut queue = shared.lock();
         while queue.ends.is_empty() && !queue.closed {
@@ -121,10 +123,11 @@ fn run(shared: &Shared, mut sink: Box<dyn Sink>) {
         if queue.ends.is_empty() {
             return;
         }
-        if !queue.closed && !queue.hurry {
+        let rest = last.map_or(Duration::ZERO, |last| GATHER.saturating_sub(last.elapsed()));
+        if !rest.is_zero() && !queue.closed && !queue.hurry {
             queue = shared
                 .wake
-                .wait_timeout_while(queue, GATHER, |queue| !queue.closed && !queue.hurry)
+                .wait_timeout_while(queue, rest, |queue| !queue.closed && !queue.hurry)
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
         }
@@ -136,6 +139,7 @@ fn run(shared: &Shared, mut sink: Box<dyn Sink>) {
         drop(queue);
 
         sink.write(&lines, &ends);
+        last = Some(Instant::now());
         lines.clear();
         ends.clear();
         if lines.capacity() > KEEP {

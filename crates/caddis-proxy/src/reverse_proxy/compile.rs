@@ -116,10 +116,13 @@ fn transport(json: &Value, cx: &CompileCx<'_>) -> Result<Transport, ConfigError>
 /// What all upstreams of the handler have in common.
 fn maker(config: &Config, transport: &Transport, cx: &CompileCx<'_>) -> Maker {
     let passive = config.health_checks.as_ref().and_then(|checks| checks.passive.as_ref());
+    // Connections that carry streams are kept apart: whoever sends one may not be ready for the next
+    // request as soon as it has ended.
+    let streams = if config.flush_interval.is_zero() { "" } else { " streams" };
     Maker {
         states: cx.state.table(),
         pools: cx.state.table(),
-        fingerprint: transport.fingerprint().to_owned(),
+        fingerprint: format!("{}{streams}", transport.fingerprint()),
         max_conns: transport.max_conns(),
         max_requests: passive.map_or(0, |passive| passive.unhealthy_request_count),
         max_fails: passive.map(|passive| passive.max_fails.max(1)),

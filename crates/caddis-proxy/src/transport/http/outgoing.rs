@@ -52,16 +52,8 @@ pub(crate) struct Forwarded<'a> {
 impl Outgoing<'_> {
     /// Writes the head.
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
-        let empty = HeaderMap::new();
-        // The codec writes the request line, and sees to it that the target stays one.
-        caddis_wire::write_request_head(
-            out,
-            self.method,
-            self.target.as_bytes(),
-            &empty,
-            BodyFraming::None,
-        );
-        out.truncate(out.len() - 2);
+        // The codec sees to it that the target stays one.
+        caddis_wire::write_request_line(out, self.method, self.target.as_bytes());
         line(out, b"Host: ", self.host);
         match self.fields {
             Fields::Ready(headers) => {
