@@ -23,5 +23,5 @@ fuzz_target!(|data: &[u8]| {
     assert_eq!(text, to_string(&again).expect("a config can be written"));
     // What cannot be compiled is refused with a sentence.
     let (state, metrics) = (State::default(), Arc::default());
-    let _ = caddis_plan::compile(&again, &REGISTRY, &state, &metrics, caddis_plan::DEFAULT_ADMIN);
+    let _ = caddis_plan::compile(again, &REGISTRY, &state, &metrics, caddis_plan::DEFAULT_ADMIN);
 });

@@ -15,5 +15,5 @@ fuzz_target!(|data: &[u8]| {
     let again = caddis_config::from_str(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
     assert_eq!(text, to_string(&again).expect("a config can be written"));
     let (state, metrics) = (State::default(), Arc::default());
-    let _ = caddis_plan::compile(&config, &REGISTRY, &state, &metrics, caddis_plan::DEFAULT_ADMIN);
+    let _ = caddis_plan::compile(config, &REGISTRY, &state, &metrics, caddis_plan::DEFAULT_ADMIN);
 });
