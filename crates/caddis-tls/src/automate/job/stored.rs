@@ -11,7 +11,7 @@ use crate::{
     certificate::Certificate,
     error::{Context, Error, Result},
     storage::{Storage, keys::SiteKeys},
-    timestamp::Timestamp,
+    timestamp::{self, Timestamp},
 };
 
 /// What lies beside a certificate, as Caddy writes it (T124).
@@ -36,7 +36,9 @@ pub(super) struct IssuerData {
     pub(super) renewal_info: Option<RenewalInfo>,
 }
 
-/// The stored certificate that is valid the longest; unusable files are told and passed over.
+/// The stored certificate that is valid the longest; unusable files are told and passed over. One
+/// that has expired is still better than none: it is the clock that may be wrong, and clients judge
+/// by their own.
 ///
 /// # Errors
 /// The storage cannot be read: what it has is not known.
@@ -51,7 +53,6 @@ pub(super) fn newest(
         let Some(chain) = content(storage, &keys.certificate)? else { continue };
         let key = content(storage, &keys.private_key)?.unwrap_or_default();
         match usable(&chain, &key, &keys, &subject.name) {
-            Ok(certificate) if certificate.is_expired(now) => {}
             Ok(certificate) => {
                 let later = |best: &Served| certificate.not_after > best.certificate.not_after;
                 if best.as_ref().is_none_or(later) {
@@ -65,6 +66,17 @@ pub(super) fn newest(
                 "stored certificate is unusable; it is replaced"
             ),
         }
+    }
+    if let Some(best) = best.as_ref().filter(|best| best.certificate.is_expired(now)) {
+        tracing::warn!(
+            target: "tls",
+            identifier = subject.name,
+            certificate = best.keys.certificate,
+            not_after = timestamp::text(best.certificate.not_after),
+            now = timestamp::text(now),
+            "stored certificate has expired by the clock of this machine: it is served until there \
+             is a new one"
+        );
     }
     Ok(best)
 }
