@@ -11,7 +11,7 @@ use crate::{
     certificate::Certificate,
     error::{Context, Error, Result},
     storage::{Storage, keys::SiteKeys},
-    timestamp::{self, Timestamp},
+    timestamp::Timestamp,
 };
 
 /// What lies beside a certificate, as Caddy writes it (T124).
@@ -45,7 +45,6 @@ pub(super) struct IssuerData {
 pub(super) fn newest(
     storage: &dyn Storage,
     subject: &ManagedSubject,
-    now: Timestamp,
 ) -> io::Result<Option<Served>> {
     let mut best: Option<Served> = None;
     for issuer in subject.issuers.iter().flat_map(|issuer| issuer.storage_keys()) {
@@ -66,17 +65,6 @@ pub(super) fn newest(
                 "stored certificate is unusable; it is replaced"
             ),
         }
-    }
-    if let Some(best) = best.as_ref().filter(|best| best.certificate.is_expired(now)) {
-        tracing::warn!(
-            target: "tls",
-            identifier = subject.name,
-            certificate = best.keys.certificate,
-            not_after = timestamp::text(best.certificate.not_after),
-            now = timestamp::text(now),
-            "stored certificate has expired by the clock of this machine: it is served until there \
-             is a new one"
-        );
     }
     Ok(best)
 }
