@@ -1,10 +1,14 @@
 //! Certificates from an ACME authority: pebble, which has to be installed (`apt-get install pebble`).
 
 use std::{
+    collections::HashSet,
     fs,
     net::TcpStream,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -329,4 +333,50 @@ fn on_demand_in_the_handshake() {
     assert_eq!(pebble.issued(), 1, "handshakes share one attempt");
     assert!(shown(pebble.tls, "bad.example.test").is_none());
     assert_eq!(pebble.issued(), 1);
+}
+
+/// More names than are worked on at the same time, with an authority that refuses half of all
+/// nonces and is gone for a while: each gets one certificate.
+#[test]
+#[ignore = "needs pebble"]
+fn many_names_and_an_authority_in_trouble() {
+    let mut pebble = Pebble::start(&PebbleOptions { bad_nonces: 50, ..PebbleOptions::default() });
+    let storage = scratch();
+    let names: Vec<String> = (0..60).map(|at| format!("n{at}.example.test")).collect();
+    // An account for every twelve, since an account has ten orders in ten seconds (T083).
+    let sites: String = names
+        .iter()
+        .enumerate()
+        .map(|(at, name)| {
+            let account = at / 12;
+            format!("{name} {{\n\ttls a{account}@example.test\n\trespond hello\n}}\n")
+        })
+        .collect();
+    let server = serve(&pebble, &storage, "", &sites);
+    let busy = AtomicUsize::new(0);
+    let stored = || {
+        let locks = fs::read_dir(storage.join("locks")).into_iter().flatten().flatten();
+        let issuing =
+            locks.filter(|lock| lock.file_name().to_string_lossy().starts_with("issue_cert_"));
+        busy.fetch_max(issuing.count(), Ordering::Relaxed);
+        names.iter().filter(|name| files(&storage, name).len() == 3).count()
+    };
+    eventually("some are issued", || stored() >= 15);
+    pebble.down();
+    eventually("failures are told", || {
+        get(server.admin, "/tls/certificates").body.contains("\"last_error\"")
+    });
+    pebble.up();
+    let end = Instant::now() + Duration::from_secs(150);
+    while stored() < names.len() {
+        assert!(Instant::now() < end, "{} of {}", stored(), names.len());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let leaves: HashSet<Vec<u8>> =
+        names.iter().map(|name| wait_for(pebble.tls, name, 10)).collect();
+    assert_eq!(leaves.len(), names.len());
+    let busy = busy.into_inner();
+    assert!((2..=8).contains(&busy), "{busy} at the same time");
+    // One that was issued when the authority went may not have been fetched.
+    assert!((60..=68).contains(&pebble.issued()), "{} certificates", pebble.issued());
 }

@@ -13,7 +13,7 @@ use x509_parser::{
 use crate::{
     error::{Context, Error, Result},
     key,
-    timestamp::Timestamp,
+    timestamp::{self, Timestamp},
 };
 
 /// A certificate that can be served.
@@ -111,6 +111,12 @@ impl Certificate {
     /// Whether the leaf is past its validity.
     pub fn is_expired(&self, now: Timestamp) -> bool {
         now >= self.not_after
+    }
+
+    /// Whether the leaf becomes valid only later than clocks differ: it was made by a clock that
+    /// was ahead.
+    pub fn is_ahead(&self, now: Timestamp) -> bool {
+        timestamp::is_ahead(self.not_before, now)
     }
 
     /// Whether the leaf names this subject itself; wildcards are names as any other.

@@ -71,6 +71,10 @@ pub(crate) struct Watch {
     from_file: Option<Loaded>,
 }
 
+/// Threads for blocking work of the control thread. More than work on certificates takes at a time;
+/// without a limit, thousands of short reads at the start leave a hundred threads and their memory.
+const BLOCKING: usize = 32;
+
 /// Loads a config and serves until a signal or the admin API ends it.
 pub(crate) fn serve(
     config: Json,
@@ -81,6 +85,7 @@ pub(crate) fn serve(
 ) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .max_blocking_threads(BLOCKING)
         .build_local(tokio::runtime::LocalOptions::default())
         .map_err(|error| error.to_string())?;
     runtime.block_on(async {

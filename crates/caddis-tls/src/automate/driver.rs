@@ -5,12 +5,15 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 use super::manager::{Cause, CertManager};
+use crate::timestamp::Timestamp;
 
 /// The longest sleep, so that a clock that was set is noticed.
 const MAX_SLEEP: i64 = 10 * 60;
+/// Seconds of difference that are nothing.
+const CLOCK_SLACK: i64 = 60;
 /// How often certificate files are looked at.
 const LOOK_AT_FILES: Duration = Duration::from_secs(5);
 /// How often it is asked whether the storage is to be tidied.
@@ -22,8 +25,14 @@ const LOOK_AT_STAPLES: Duration = Duration::from_secs(30);
 
 /// Runs until the manager is gone.
 pub(super) async fn run(manager: Weak<CertManager>, wake: Arc<Notify>) {
+    let mut clock: Option<(Timestamp, Instant)> = None;
     loop {
         let Some(this) = manager.upgrade() else { return };
+        let seen = (this.now(), Instant::now());
+        if let Some(by) = clock.and_then(|before| was_set(before, seen)) {
+            this.clock_set(by);
+        }
+        clock = Some(seen);
         this.publish_news();
         for name in this.due() {
             // Bounded by the manager's workers.
@@ -46,6 +55,15 @@ pub(super) async fn run(manager: Weak<CertManager>, wake: Arc<Notify>) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
+}
+
+/// By how many seconds the clock was set between two looks at it, where that is more than clocks are
+/// put right by all the time.
+fn was_set(before: (Timestamp, Instant), now: (Timestamp, Instant)) -> Option<i64> {
+    let passed = now.1.saturating_duration_since(before.1).as_secs();
+    let expected = before.0.saturating_add(i64::try_from(passed).unwrap_or(i64::MAX));
+    let by = now.0.saturating_sub(expected);
+    (by.saturating_abs() > CLOCK_SLACK).then_some(by)
 }
 
 /// Looks at certificate files until the manager is gone.
@@ -110,4 +128,28 @@ async fn renew_intermediates(manager: &Arc<CertManager>) {
     });
     // A panic there is told by the runtime; the next round tries again.
     let _ = renewed.await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::Instant;
+
+    use super::was_set;
+
+    #[test]
+    fn a_clock_that_was_set_is_noticed() {
+        let start = Instant::now();
+        let later = start + Duration::from_secs(600);
+        for (now, by) in [
+            (1_600, None),
+            (1_630, None),
+            (1_000 + 600 + 86_400, Some(86_400)),
+            (1_000 + 600 - 86_400, Some(-86_400)),
+            (i64::MAX, Some(i64::MAX - 1_600)),
+        ] {
+            assert_eq!(was_set((1_000, start), (now, later)), by, "{now}");
+        }
+    }
 }

@@ -137,6 +137,26 @@ impl State {
         }
     }
 
+    /// The same after the clock was set by so many seconds: times that were counted from now move
+    /// with it, so that nobody waits for days where it was set back, or gives up at once where it
+    /// was set forward (a machine without a clock of its own starts in the past). A clock set
+    /// forward may be a machine that slept, so no attempt is put off by that.
+    pub(super) fn clock_set(self, by: i64) -> Self {
+        let moved = |since: Timestamp| since.saturating_add(by);
+        match self {
+            Self::Obtaining { failures, since } => {
+                Self::Obtaining { failures, since: moved(since) }
+            }
+            Self::Renewing { failures, since } => Self::Renewing { failures, since: moved(since) },
+            Self::Waiting { failures, since, retry_at, served } => {
+                let retry_at = retry_at.saturating_add(by.min(0));
+                Self::Waiting { failures, since: moved(since), retry_at, served }
+            }
+            // When a certificate is due is told by the certificate.
+            Self::Loading | Self::Valid { .. } | Self::Stuck => self,
+        }
+    }
+
     /// Attempts that failed since the last success.
     pub(super) fn failures(self) -> u32 {
         match self {
@@ -270,6 +290,27 @@ mod tests {
         assert_eq!(step(obtaining, Event::RenewAt(50), 100).0, obtaining);
         let (state, _) = step(obtaining, Event::Busy, 100);
         assert_eq!((state.wake_at(), state.failures()), (Some(103), 0));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_neither_delays_nor_ends_attempts() {
+        const YEAR: i64 = 365 * 86_400;
+        // Started in 1970, and then told the time.
+        let (state, _) = step(State::Obtaining { failures: 0, since: 100 }, FAILED, 110);
+        let state = state.clock_set(50 * YEAR);
+        assert_eq!(state.wake_at(), Some(170), "due at once");
+        let now = 50 * YEAR + 115;
+        let (state, _) = step(state, Event::Tick, now);
+        assert_eq!(state, State::Obtaining { failures: 1, since: 50 * YEAR + 100 });
+        let (state, effects) = step(state, FAILED, now);
+        assert!(!effects.contains(&Effect::GiveUp));
+        assert!(matches!(state, State::Waiting { failures: 2, .. }));
+        // Ahead by a year, and set back.
+        let waits = state.wake_at().unwrap() - now;
+        let state = state.clock_set(-YEAR);
+        assert_eq!(state.wake_at(), Some(now - YEAR + waits));
+        let valid = State::Valid { renew_at: 900 };
+        assert_eq!(valid.clock_set(-500), valid);
     }
 
     #[test]

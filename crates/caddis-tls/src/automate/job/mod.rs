@@ -19,7 +19,7 @@ use crate::{
     certificate::Certificate,
     pki::Pki,
     storage::{LockGuard, Storage, keys::SiteKeys},
-    timestamp::Timestamp,
+    timestamp::{self, Timestamp},
 };
 pub(super) use stored::{Unstored, store_renewal_info};
 
@@ -52,7 +52,10 @@ pub(super) struct Attempt {
 
 impl Attempt {
     fn is_fresh(&self, subject: &ManagedSubject, found: &Served, now: Timestamp) -> bool {
-        now < due_at(subject, found) && self.revoked != Some(found.certificate.fingerprint)
+        // Others know the time; what they made is as good as their clocks.
+        let ahead = subject.is_local() && found.certificate.is_ahead(now);
+        let revoked = self.revoked == Some(found.certificate.fingerprint);
+        now < due_at(subject, found) && !ahead && !revoked
     }
 }
 
@@ -75,7 +78,7 @@ pub(super) struct Served {
 /// What a job found out.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    /// In storage, and in its validity.
+    /// In storage, and not due.
     Found(Served),
     /// Fresh from the issuer.
     Issued(Served),
@@ -103,12 +106,26 @@ pub(super) async fn run(
     attempt: Attempt,
     now: Timestamp,
 ) -> Outcome {
-    let found = match look(&cx, &subject, now).await {
+    let found = match look(&cx, &subject).await {
         Ok(found) => found,
         Err(failure) => return Outcome::Failed(failure, None),
     };
     if let Some(found) = found.clone().filter(|found| attempt.is_fresh(&subject, found, now)) {
         return Outcome::Found(found);
+    }
+    // Once, when it is found; later attempts know of it.
+    if let Some(found) = found.as_ref().filter(|found| found.certificate.is_expired(now))
+        && !attempt.renew
+    {
+        tracing::warn!(
+            target: "tls",
+            identifier = subject.name,
+            certificate = found.keys.certificate,
+            not_after = timestamp::text(found.certificate.not_after),
+            now = timestamp::text(now),
+            "stored certificate has expired by the clock of this machine: it is served until \
+             there is a new one"
+        );
     }
     if !subject.issuers.iter().any(supported) {
         return Outcome::Unsupported(found);
@@ -143,13 +160,9 @@ async fn lock(cx: &JobCx, name: String) -> Result<Option<Box<dyn LockGuard>>, Fa
     }
 }
 
-async fn look(
-    cx: &JobCx,
-    subject: &Arc<ManagedSubject>,
-    now: Timestamp,
-) -> Result<Option<Served>, Failure> {
+async fn look(cx: &JobCx, subject: &Arc<ManagedSubject>) -> Result<Option<Served>, Failure> {
     let (storage, subject) = (cx.storage.clone(), subject.clone());
-    let found = blocking(move || stored::newest(&*storage, &subject, now)).await?;
+    let found = blocking(move || stored::newest(&*storage, &subject)).await?;
     found.map_err(|error| Failure::storage(format!("looking for a stored certificate: {error}")))
 }
 
@@ -161,7 +174,7 @@ async fn locked(
     now: Timestamp,
 ) -> Result<Outcome, Failure> {
     // Another process may have been faster.
-    let found = look(cx, subject, now).await?;
+    let found = look(cx, subject).await?;
     if let Some(found) = found.clone().filter(|found| attempt.is_fresh(subject, found, now)) {
         return Ok(Outcome::Found(found));
     }

@@ -36,14 +36,15 @@ pub(super) struct IssuerData {
     pub(super) renewal_info: Option<RenewalInfo>,
 }
 
-/// The stored certificate that is valid the longest; unusable files are told and passed over.
+/// The stored certificate that is valid the longest; unusable files are told and passed over. One
+/// that has expired is still better than none: it is the clock that may be wrong, and clients judge
+/// by their own.
 ///
 /// # Errors
 /// The storage cannot be read: what it has is not known.
 pub(super) fn newest(
     storage: &dyn Storage,
     subject: &ManagedSubject,
-    now: Timestamp,
 ) -> io::Result<Option<Served>> {
     let mut best: Option<Served> = None;
     for issuer in subject.issuers.iter().flat_map(|issuer| issuer.storage_keys()) {
@@ -51,7 +52,6 @@ pub(super) fn newest(
         let Some(chain) = content(storage, &keys.certificate)? else { continue };
         let key = content(storage, &keys.private_key)?.unwrap_or_default();
         match usable(&chain, &key, &keys, &subject.name) {
-            Ok(certificate) if certificate.is_expired(now) => {}
             Ok(certificate) => {
                 let later = |best: &Served| certificate.not_after > best.certificate.not_after;
                 if best.as_ref().is_none_or(later) {

@@ -161,13 +161,20 @@ impl CertManager {
             return Ok(());
         }
         // Nothing is tried again in the background for names that strangers choose.
-        let mut inner = self.lock();
         let mut reason = format!("no certificate could be made for {name}");
-        if inner.entries.get(name).is_some_and(|entry| !entry.busy)
-            && let Some(entry) = inner.entries.remove(name)
-            && let Some((error, _)) = entry.last_error
-        {
-            reason = error;
+        let removed = {
+            let mut inner = self.lock();
+            let idle = inner.entries.get(name).is_some_and(|entry| !entry.busy);
+            if idle { inner.entries.remove(name) } else { None }
+        };
+        if let Some(entry) = removed {
+            // An old one from the storage goes with it.
+            if entry.served.is_some() {
+                self.publish();
+            }
+            if let Some((error, _)) = entry.last_error {
+                reason = error;
+            }
         }
         Err(OnDemandError::Failed(reason))
     }

@@ -9,7 +9,7 @@ use crate::{
         subject::{Effect, Event, State, step},
     },
     certificate::Certificate,
-    timestamp::Timestamp,
+    timestamp::{self, Timestamp},
 };
 
 /// Seconds within which a certificate of our own making is not replaced at the authority's wish.
@@ -81,6 +81,7 @@ impl Entry {
                     issuer = issued.issuer,
                     "certificate obtained successfully"
                 );
+                tell_wrong_time(name, &issued, now);
                 self.issued_at = Some(now);
                 self.ask_at = issued.directory.as_ref().map(|_| ask_again(&issued, now));
                 (Event::Issued { renew_at: self.due_at(&issued, now) }, Some(issued))
@@ -174,6 +175,20 @@ impl Entry {
         );
     }
 
+    /// The clock was set by so many seconds: what was to happen some time from now still does.
+    pub(super) fn clock_set(&mut self, by: i64, now: Timestamp) {
+        self.state = self.state.clock_set(by);
+        let ahead = |one: &Served| one.certificate.is_ahead(now);
+        if self.subject.is_local() && self.served.as_ref().is_some_and(ahead) {
+            self.state = step(self.state, Event::RenewAt(now), now).0;
+        }
+        let back = by.min(0);
+        for at in [&mut self.ask_at, &mut self.store_at].into_iter().flatten() {
+            *at = at.saturating_add(back);
+        }
+        self.issued_at = self.issued_at.map(|at| at.saturating_add(by));
+    }
+
     /// When a certificate is due, where a wish of the authority does not undo what was just done.
     pub(super) fn due_at(&self, served: &Served, now: Timestamp) -> Timestamp {
         let due = job::due_at(&self.subject, served);
@@ -187,6 +202,22 @@ impl Entry {
             _ => due,
         }
     }
+}
+
+/// Tells where a certificate that was just issued is not valid by our clock.
+fn tell_wrong_time(name: &str, issued: &Served, now: Timestamp) {
+    let certificate = &issued.certificate;
+    if !certificate.is_ahead(now) && !certificate.is_expired(now) {
+        return;
+    }
+    tracing::error!(
+        target: "tls.obtain",
+        identifier = name,
+        not_before = timestamp::text(certificate.not_before),
+        not_after = timestamp::text(certificate.not_after),
+        now = timestamp::text(now),
+        "the new certificate is not valid at this time: is the clock of this machine right?"
+    );
 }
 
 /// When to ask about a certificate that was found: soon, but not about all names at once.

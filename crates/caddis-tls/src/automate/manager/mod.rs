@@ -482,6 +482,15 @@ impl CertManager {
         }
     }
 
+    /// The clock was set by so many seconds, forward or back.
+    pub(super) fn clock_set(&self, by: i64) {
+        tracing::warn!(target: "tls", seconds = by, "the clock of this machine was set");
+        let now = self.now();
+        for entry in self.lock().entries.values_mut() {
+            entry.clock_set(by, now);
+        }
+    }
+
     /// The names whose time has come.
     pub(super) fn due(&self) -> Vec<String> {
         let now = self.now();

@@ -1,10 +1,13 @@
 //! What is known about each certificate, for people.
 
 use serde::Serialize;
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::CertManager;
-use crate::{automate::subject::State, certificate::Certificate, timestamp::Timestamp};
+use crate::{
+    automate::subject::State,
+    certificate::Certificate,
+    timestamp::{Timestamp, text},
+};
 
 /// A certificate, or a name that has none.
 #[derive(Debug, Clone, Serialize)]
@@ -104,11 +107,4 @@ fn describe(certificate: Option<&Certificate>) -> CertReport {
         last_error_at: None,
         expires: certificate.map(|one| one.not_after),
     }
-}
-
-fn text(at: Timestamp) -> String {
-    OffsetDateTime::from_unix_timestamp(at)
-        .ok()
-        .and_then(|at| at.format(&Rfc3339).ok())
-        .unwrap_or_default()
 }

@@ -82,7 +82,7 @@ pub struct ManagedSubject {
 
 impl ManagedSubject {
     /// Whether only authorities of our own are asked.
-    pub(super) fn is_local(&self) -> bool {
+    pub(in crate::automate) fn is_local(&self) -> bool {
         self.issuers.iter().all(|issuer| matches!(issuer, Issuer::Internal { .. }))
     }
 

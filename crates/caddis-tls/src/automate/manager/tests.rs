@@ -237,6 +237,12 @@ async fn changed_files_are_read_again() {
     storage.store("f.crt", b"half a file").unwrap();
     manager.look_at_files().await;
     assert_eq!(one(&manager, "f.test").unwrap().fingerprint, first.fingerprint);
+    // A new certificate beside the key of the old one.
+    let key = storage.load("f.key").unwrap();
+    write(1_000);
+    storage.store("f.key", &key).unwrap();
+    manager.look_at_files().await;
+    assert_eq!(one(&manager, "f.test").unwrap().fingerprint, first.fingerprint);
     write(2_000);
     manager.look_at_files().await;
     assert_ne!(one(&manager, "f.test").unwrap().fingerprint, first.fingerprint);
@@ -452,4 +458,77 @@ async fn policies_may_have_storages_of_their_own() {
     }
     assert_eq!(manager.lock().storages().len(), 2);
     assert!(!FileSystem::new(own.path()).exists("pki").unwrap(), "authorities stay where they are");
+}
+
+/// An ACME issuer that cannot be reached, with certificates of that issuer in the storage.
+fn unreachable(storage: &FileSystem, name: &str, days: std::ops::Range<i64>) -> Issuer {
+    let key = KeyType::P256.generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+    params.not_before = time::OffsetDateTime::now_utc() + time::Duration::days(days.start);
+    params.not_after = time::OffsetDateTime::now_utc() + time::Duration::days(days.end);
+    let chain = params.self_signed(&key).unwrap().pem();
+    let base = format!("certificates/127.0.0.1-1-dir/{name}/{name}");
+    storage.store(&format!("{base}.crt"), chain.as_bytes()).unwrap();
+    storage.store(&format!("{base}.key"), to_pem(&key).as_bytes()).unwrap();
+    let directory = "http://127.0.0.1:1/dir".to_owned();
+    Issuer::Acme(Arc::new(AcmeConfig { directory, ..AcmeConfig::default() }))
+}
+
+#[tokio::test]
+async fn a_clock_that_is_wrong_by_days_costs_no_certificate() {
+    let dir = TempDir::new();
+    let storage = FileSystem::new(dir.path());
+    let acme = unreachable(&storage, "a.test", -5..85);
+    let subjects = vec![subject("a.test", acme)];
+    let clocks: [fn() -> i64; 3] = [
+        || crate::timestamp::now() + 100 * 86_400,
+        || crate::timestamp::now() - 100 * 86_400,
+        || 0,
+    ];
+    for clock in clocks {
+        let manager = CertManager::with_clock(Arc::new(FileSystem::new(dir.path())), clock);
+        manager.reconcile(wanted(&dir, subjects.clone())).await;
+        let served = one(&manager, "a.test").expect("what clients may still accept is served");
+        // The authority is asked, says nothing, and nothing is lost by it.
+        manager.clone().work("a.test".to_owned(), Cause::Due).await;
+        assert_eq!(one(&manager, "a.test").unwrap().fingerprint, served.fingerprint);
+    }
+}
+
+#[tokio::test]
+async fn local_certificates_of_a_clock_that_was_ahead_are_made_again() {
+    let dir = TempDir::new();
+    let subjects = vec![subject("a.test", internal())];
+    let ahead = CertManager::with_clock(Arc::new(FileSystem::new(dir.path())), || {
+        crate::timestamp::now() + 3 * 86_400
+    });
+    ahead.reconcile(wanted(&dir, subjects.clone())).await;
+    let early = one(&ahead, "a.test").unwrap();
+    let manager = manager(&dir);
+    manager.reconcile(wanted(&dir, subjects)).await;
+    let now = crate::timestamp::now();
+    let made = one(&manager, "a.test").unwrap();
+    assert!(early.is_ahead(now) && !made.is_ahead(now));
+    for der in &made.key.cert {
+        let facts = crate::certificate::Facts::parse(der).unwrap();
+        assert!(facts.not_before <= now && now < facts.not_after, "the intermediate, too");
+    }
+}
+
+#[tokio::test]
+async fn a_renewed_certificate_with_another_key_costs_nothing_that_works() {
+    let dir = TempDir::new();
+    let storage = FileSystem::new(dir.path());
+    // Due, and renewed by another process that left the wrong key.
+    let acme = unreachable(&storage, "a.test", -80..10);
+    let manager = manager(&dir);
+    manager.reconcile(wanted(&dir, vec![subject("a.test", acme)])).await;
+    let served = one(&manager, "a.test").unwrap();
+    unreachable(&storage, "a.test", 0..90);
+    let other = to_pem(&KeyType::P256.generate().unwrap());
+    storage.store("certificates/127.0.0.1-1-dir/a.test/a.test.key", other.as_bytes()).unwrap();
+    manager.clone().work("a.test".to_owned(), Cause::Due).await;
+    assert_eq!(one(&manager, "a.test").unwrap().fingerprint, served.fingerprint);
+    let report = manager.report();
+    assert!(report[0].failures > 0 || report[0].last_error.is_some(), "{report:?}");
 }

@@ -18,7 +18,7 @@ use crate::{
     error::{Context, Error, Result},
     key::{self, KeyType},
     storage::{Storage, keys},
-    timestamp::Timestamp,
+    timestamp::{self, Timestamp},
 };
 
 const DAY: i64 = 24 * 60 * 60;
@@ -226,7 +226,7 @@ impl Ca {
     /// An expired intermediate that cannot be renewed.
     pub fn renew_if_due(&self, now: Timestamp) -> Result<bool> {
         let Some(current) = self.current() else { return Ok(false) };
-        if self.custom_intermediate.is_some() || now < self.due_at(&current) {
+        if self.custom_intermediate.is_some() || self.is_fresh(&current, now) {
             return Ok(false);
         }
         match self.locked(|| self.reload_or_renew(now)) {
@@ -261,6 +261,11 @@ impl Ca {
             return None;
         }
         self.current().map(|current| self.due_at(&current))
+    }
+
+    /// Not due, and not made by a clock that was ahead: clients would take no leaf of it.
+    fn is_fresh(&self, found: &Intermediate, now: Timestamp) -> bool {
+        now < self.due_at(found) && !timestamp::is_ahead(found.not_before, now)
     }
 
     fn due_at(&self, current: &Intermediate) -> Timestamp {
@@ -355,7 +360,7 @@ impl Ca {
             return self.intermediate_from(&chain, &key);
         }
         match self.stored_intermediate() {
-            Ok(Some(found)) if now < self.due_at(&found) => return Ok(found),
+            Ok(Some(found)) if self.is_fresh(&found, now) => return Ok(found),
             Ok(_) => {}
             Err(error) => tracing::error!(
                 target: "pki.ca",
@@ -393,7 +398,7 @@ impl Ca {
     /// What another process made meanwhile, else a new one.
     fn reload_or_renew(&self, now: Timestamp) -> Result<Intermediate> {
         if let Ok(Some(found)) = self.stored_intermediate()
-            && now < self.due_at(&found)
+            && self.is_fresh(&found, now)
         {
             return Ok(found);
         }

@@ -96,3 +96,25 @@ fn broken_files_are_told_and_the_root_key_stays() {
     assert_eq!(read(&dir, "root.key"), key, "the key is used for a new certificate");
     assert_ne!(read(&dir, "root.crt"), root);
 }
+
+#[test]
+fn an_expired_root_stays_and_nothing_breaks() {
+    let dir = TempDir::new();
+    let ca = open(&dir, NOW).unwrap();
+    let root = read(&dir, "root.crt");
+    let key = KeyType::P256.generate().unwrap();
+    let request =
+        LeafRequest { names: vec!["a.test".to_owned()], lifetime: DAY, sign_with_root: false };
+    for late in [3_600, 3_601, 10_000] {
+        let again = open(&dir, NOW + late * DAY).expect("it is told, not fatal");
+        assert!(again.issue(&request, &key, NOW + late * DAY).is_ok(), "after {late} days");
+        assert_eq!(read(&dir, "root.crt"), root, "others trust it");
+    }
+    // The clock was wrong: all is as before.
+    let again = open(&dir, NOW + DAY).unwrap();
+    let issued = again.issue(&request, &key, NOW + DAY).unwrap();
+    assert_eq!(issued.not_after, NOW + 2 * DAY);
+    assert_eq!(again.root_pem(), ca.root_pem());
+    let intermediate = Facts::parse(&again.intermediate_der()[0]).unwrap();
+    assert!(intermediate.not_before <= NOW + DAY && intermediate.not_after > NOW + 2 * DAY);
+}
