@@ -121,12 +121,12 @@ fn middle(old: &[&[u8]], new: &[&[u8]], line: &mut impl FnMut(&[u8], &[u8])) {
     let mut lines: Vec<(&[u8], &[u8])> = Vec::with_capacity(i + j);
     while i > 0 || j > 0 {
         let here = shared[i * width + j];
-        if j > 0 && here == shared[i * width + j - 1] {
-            j -= 1;
-            lines.push((b"+ ", new[j]));
-        } else if i > 0 && here == shared[(i - 1) * width + j] {
+        if i > 0 && here == shared[(i - 1) * width + j] {
             i -= 1;
             lines.push((b"- ", old[i]));
+        } else if j > 0 && here == shared[i * width + j - 1] {
+            j -= 1;
+            lines.push((b"+ ", new[j]));
         } else {
             i -= 1;
             j -= 1;
