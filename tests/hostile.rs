@@ -132,7 +132,7 @@ fn numbers_stay_as_they_are() {
     let server = Server::start("http://localhost:{port} {\n\trespond one\n}\n");
     let json = [("Content-Type", "application/json")];
     let path = "/config/apps/tls";
-    for number in ["0.12345678901234566", "0.30000000000000004", "0.8414709848078965"] {
+    for number in ["0.9073038322028689", "0.48183792520110524", "0.43295284981322557"] {
         let body = format!(
             "{{\"automation\":{{\"policies\":[{{\"subjects\":[\"a.localhost\"],\"renewal_window_ratio\":{number}}}]}}}}"
         );

@@ -179,8 +179,8 @@ fn at_option(error: Diagnostic, segments: &[Segment]) -> Diagnostic {
     let Some((_, option)) = SENTENCES.iter().find(|(part, _)| error.message.contains(part)) else {
         return error;
     };
-    let tokens = segments.iter().filter_map(Segment::name).filter(|name| name.text == *option);
-    match tokens.last() {
+    let mut tokens = segments.iter().rev().filter_map(Segment::name);
+    match tokens.find(|name| name.text == *option) {
         Some(token) => error.labelled(token, "this option"),
         None => error,
     }
