@@ -13,6 +13,7 @@ mod cli;
 mod explain;
 mod fixtures;
 mod health;
+mod hostile;
 mod http2;
 mod http3;
 mod ocsp;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use caddis_adapter::{Adapted, locate};
+use caddis_adapter::{Adapted, lints::JsonFinding, locate};
 use caddis_caddyfile::{Diagnostic, File, FsLoader, Source, SourceMap, Span};
 use caddis_config::{Config, ConfigError};
 use caddis_core::Registry;
@@ -59,35 +59,52 @@ pub(crate) fn locate_all(text: &Text, errors: &[ConfigError], registry: &Registr
         return (all, Arc::new(traced.file.sources));
     }
     if text.is_json() {
-        return in_json(text, errors, registry);
+        return in_json(text, errors, Vec::new(), registry);
     }
     let plain = |error: &ConfigError| Diagnostic::error(error.to_string()).code(code(error));
     (errors.iter().map(plain).collect(), Arc::default())
 }
 
 /// Mistakes drawn in the JSON text.
-pub(crate) fn in_json(text: &Text, errors: &[ConfigError], registry: &Registry) -> Found {
+pub(crate) fn in_json(
+    text: &Text,
+    errors: &[ConfigError],
+    odd: Vec<JsonFinding>,
+    registry: &Registry,
+) -> Found {
     let mut sources = SourceMap::new();
     let content = String::from_utf8_lossy(&text.bytes).into_owned();
     let id = sources.add(Source::new(text.name.as_str(), content.as_str()));
+    let span_of = |path: &str| {
+        let range = json_place::find(&content, path);
+        Span::new(id, range.start as u32, range.end as u32)
+    };
+    let placed = |mut one: Diagnostic, span: Span| {
+        let (line, _) = sources.line_col(span);
+        one.place = Some((text.name.as_str().into(), line));
+        one
+    };
     let diagnostic = |error: &ConfigError| {
         let near = near_module(&error.message, registry);
-        let range = json_place::find(&content, &error.path);
-        let span = Span::new(id, range.start as u32, range.end as u32);
+        let span = span_of(&error.path);
         let message = if error.path.is_empty() {
             sentence(error)
         } else {
             format!("{}: {}", error.path, sentence(error))
         };
-        let mut one = Diagnostic::error(message).code(code(error)).label(span, "here");
-        let (line, _) = sources.line_col(span);
-        one.place = Some((text.name.as_str().into(), line));
+        let one = placed(Diagnostic::error(message).code(code(error)).label(span, "here"), span);
         match near {
             Some(near) => one.help(format!("did you mean `{near}`?")),
             None => one,
         }
     };
-    let all = errors.iter().map(diagnostic).collect();
+    let mut all: Vec<Diagnostic> = errors.iter().map(diagnostic).collect();
+    all.extend(odd.into_iter().map(|finding| {
+        let span = span_of(&finding.path);
+        let mut warning = finding.warning.label(span, finding.label);
+        warning.message = format!("{}: {}", finding.path, warning.message);
+        placed(warning, span)
+    }));
     (all, Arc::new(sources))
 }
 

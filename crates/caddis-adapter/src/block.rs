@@ -1,6 +1,10 @@
 //! The directives of a block: segments to config values.
 
-use caddis_caddyfile::{Diagnostic, Dispenser, Result as ParseResult, Segment, Span, nearest};
+use std::sync::Arc;
+
+use caddis_caddyfile::{
+    Diagnostic, Dispenser, ImportChain, Result as ParseResult, Segment, Span, nearest,
+};
 use caddis_config::Route;
 use caddis_core::{ConfigValue, Directive, DirectiveKind, Helper, Registry};
 use smol_str::SmolStr;
@@ -14,6 +18,8 @@ pub(crate) struct Yielded {
     pub(crate) directive: SmolStr,
     /// Where the directive stands.
     pub(crate) at: Span,
+    /// The imports through which it came.
+    pub(crate) imports: Option<Arc<ImportChain>>,
     /// The value.
     pub(crate) value: ConfigValue,
 }
@@ -106,17 +112,22 @@ pub(crate) fn yielded(segment: &Segment, value: ConfigValue) -> Yielded {
         "handle_path" => SmolStr::new_static("handle"),
         _ => name.map(|name| name.text.clone()).unwrap_or_default(),
     };
-    Yielded { directive, at: name.map_or(Span::NONE, |name| name.span), value }
+    let imports = name.and_then(|name| name.imports().cloned());
+    Yielded { directive, at: name.map_or(Span::NONE, |name| name.span), imports, value }
 }
 
 /// Labels an unknown directive and names the nearest known one.
 pub(crate) fn point_at(error: Diagnostic, segment: &Segment, registry: &Registry) -> Diagnostic {
     let known = registry.directives.iter().map(|directive| directive.name);
     let name = segment.directive();
-    let help = plugins::directive_help(name).or_else(|| {
-        let known = known.chain(["import"]);
-        nearest(name, known).map(|near| format!("did you mean `{near}`?"))
-    });
+    let help = match name {
+        // What may be imported was imported before; this one is in a named route.
+        "import" => Some("nothing is imported inside a named route; write it out, or import the whole named route".to_owned()),
+        _ => plugins::directive_help(name).or_else(|| {
+            let known = known.chain(["import"]);
+            nearest(name, known).map(|near| format!("did you mean `{near}`?"))
+        }),
+    };
     let error = error.code("adapter::unknown_directive");
     let error = match segment.name() {
         Some(token) => error.labelled(token, "no such directive"),

@@ -52,7 +52,7 @@ mod tests;
 
 use std::borrow::Cow;
 
-use caddis_caddyfile::{Diagnostic, File, ServerBlock};
+use caddis_caddyfile::{Diagnostic, File, Segment, ServerBlock};
 use caddis_config::{Apps, Config, ConfigSettings, HttpApp, Metrics, Server};
 use caddis_core::Registry;
 use caddis_core::directive::AdaptState;
@@ -80,7 +80,7 @@ pub struct Adapted {
 /// Makes a configuration out of a parsed Caddyfile.
 ///
 /// # Errors
-/// All mistakes in options and directives in the order of the file, or the first one that shows when
+/// All mistakes: those in options and directives in the order of the file, then those that show when
 /// sites are put together.
 pub fn adapt(file: &File, registry: &Registry) -> Result<Adapted, Vec<Diagnostic>> {
     run(borrowed(file), registry, AdaptState::default()).map(|(adapted, _)| adapted)
@@ -138,16 +138,52 @@ fn run(
         named.iter().map(|block| shorthand::expanded(block).into_owned()).collect();
     let key = |block: &ServerBlock| block.keys.first().map(|key| key.text.to_string());
     shared.named_routes = named.iter().filter_map(key).collect();
+    // What sites listen on and how they are ordered hangs on the options.
+    let options_fine = errors.is_empty();
     let named = named_routes::extract(&named, registry, &options, &mut shared, &mut errors);
     let mut sites = site::evaluate(sites, registry, &options, &mut shared, &mut errors);
     if !errors.is_empty() {
+        // What follows from a mistake is none of its own.
+        sites.retain(|site| options_fine && !site.pile.uncertain);
+    }
+    let mut found = Vec::new();
+    let assembled = assemble(&mut sites, &named, &options, registry, &mut shared, &mut found);
+    for error in found {
+        let error = hints::improve(at_option(error, segments), None, registry);
+        let same =
+            |other: &Diagnostic| other.message == error.message && other.labels == error.labels;
+        // A site may be in several servers.
+        if options_fine && !errors.iter().any(same) {
+            errors.push(error);
+        }
+    }
+    if !errors.is_empty() {
         return Err(errors);
     }
-    let mut adapted = assemble(&mut sites, &named, &options, registry, &mut shared)
-        .map_err(|error| vec![hints::improve(error, None, registry)])?;
+    let mut adapted = assembled;
     let servers = adapted.config.apps.http.iter().flat_map(|http| http.servers.keys());
     adapted.origins.add_options(segments, servers);
     Ok((adapted, freeze::finish(&mut shared)))
+}
+
+/// Labels the option that a mistake is about, if it has no place otherwise.
+fn at_option(error: Diagnostic, segments: &[Segment]) -> Diagnostic {
+    const SENTENCES: &[(&str, &str)] = &[
+        ("acme_dns specified without", "acme_dns"),
+        ("local_certs is confusing", "local_certs"),
+        ("applying global server options", "servers"),
+    ];
+    if !error.labels.is_empty() {
+        return error;
+    }
+    let Some((_, option)) = SENTENCES.iter().find(|(part, _)| error.message.contains(part)) else {
+        return error;
+    };
+    let mut tokens = segments.iter().rev().filter_map(Segment::name);
+    match tokens.find(|name| name.text == *option) {
+        Some(token) => error.labelled(token, "this option"),
+        None => error,
+    }
 }
 
 /// Keys that are probably directives or matchers outside of a site.
@@ -179,10 +215,11 @@ fn assemble(
     options: &Options,
     registry: &Registry,
     shared: &mut AdaptState,
-) -> Result<Adapted, Diagnostic> {
-    let mut pairings = listeners::pair(sites, options)?;
+    errors: &mut Vec<Diagnostic>,
+) -> Adapted {
+    let mut pairings = listeners::pair(sites, options, errors);
     let inputs = servers::Inputs { sites, named_routes, options, registry };
-    let (mut servers, places) = servers::build(&mut pairings, &inputs, shared)?;
+    let (mut servers, places) = servers::build(&mut pairings, &inputs, shared, errors);
     // Who wants the text alone asks for no places.
     let mut origins = if freeze::is_on(shared) {
         Origins::default()
@@ -190,7 +227,7 @@ fn assemble(
         origins::of_servers(&pairings, sites, places, &servers)
     };
     trace::collect(shared, &mut servers, &mut origins);
-    let tls = tls_app::build(&pairings, sites, options)?;
+    let tls = tls_app::build(&pairings, sites, options, errors);
     if let Some(tls) = &tls {
         origins.add_policies(&pairings, sites, tls);
     }
@@ -208,7 +245,7 @@ fn assemble(
         storage: options.values.get("storage").cloned(),
         apps,
     };
-    Ok(Adapted { config, warnings: std::mem::take(&mut shared.warnings), origins })
+    Adapted { config, warnings: std::mem::take(&mut shared.warnings), origins }
 }
 
 fn http_app(

@@ -52,13 +52,16 @@ type Map<T> = BTreeMap<String, BTreeMap<String, Vec<T>>>;
 
 /// Pairs sites with listeners.
 ///
-/// # Errors
-/// The first key that is no address, or cannot be listened on.
-pub(crate) fn pair(sites: &[Site], options: &Options) -> Result<Vec<Pairing>, Diagnostic> {
+/// Keys that are no address, or cannot be listened on, are mistakes and left out.
+pub(crate) fn pair(
+    sites: &[Site],
+    options: &Options,
+    errors: &mut Vec<Diagnostic>,
+) -> Vec<Pairing> {
     let mut map: Map<Served> = Map::new();
     let mut known = Known::new(options);
     for (at, site) in sites.iter().enumerate() {
-        for (address, by_protocol) in keys_by_listener(at, site, &mut known)? {
+        for (address, by_protocol) in keys_by_listener(at, site, &mut known, errors) {
             let here = map.entry(address).or_default();
             for (protocol, mut keys) in by_protocol {
                 keys.shrink_to_fit();
@@ -66,21 +69,33 @@ pub(crate) fn pair(sites: &[Site], options: &Options) -> Result<Vec<Pairing>, Di
             }
         }
     }
-    Ok(consolidate(map))
+    consolidate(map)
 }
 
-fn keys_by_listener(at: usize, site: &Site, known: &mut Known<'_>) -> Result<Map<Key>, Diagnostic> {
+fn keys_by_listener(
+    at: usize,
+    site: &Site,
+    known: &mut Known<'_>,
+    errors: &mut Vec<Diagnostic>,
+) -> Map<Key> {
     let mut map: Map<Key> = Map::new();
     for (number, token) in site.keys.iter().enumerate() {
-        let wrong = |message: String| Diagnostic::error(message).labelled(token, "this address");
-        let address =
-            Address::parse(&token.text).map_err(|error| wrong(format!("parsing key: {error}")))?;
-        let found = known.listeners(site, &address).map_err(|error| {
-            wrong(format!(
-                "server block {at}, key {number} ({}): determining listener address: {error}",
-                token.text
-            ))
-        })?;
+        let found = Address::parse(&token.text)
+            .map_err(|error| format!("parsing key: {error}"))
+            .and_then(|address| match known.listeners(site, &address) {
+                Ok(found) => Ok((address, found)),
+                Err(error) => Err(format!(
+                    "server block {at}, key {number} ({}): determining listener address: {error}",
+                    token.text
+                )),
+            });
+        let (address, found) = match found {
+            Ok(found) => found,
+            Err(message) => {
+                errors.push(Diagnostic::error(message).labelled(token, "this address"));
+                continue;
+            }
+        };
         let key = Key { token: token.clone(), address };
         for (listener, protocols) in &*found {
             let here = map.entry(listener.clone()).or_default();
@@ -89,7 +104,7 @@ fn keys_by_listener(at: usize, site: &Site, known: &mut Known<'_>) -> Result<Map
             }
         }
     }
-    Ok(map)
+    map
 }
 
 /// Listeners of a key with their protocols.

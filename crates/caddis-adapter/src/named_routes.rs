@@ -2,46 +2,60 @@
 
 use std::collections::BTreeMap;
 
-use caddis_caddyfile::{Diagnostic, Dispenser, Result as ParseResult, ServerBlock};
+use caddis_caddyfile::{
+    Diagnostic, Dispenser, Result as ParseResult, Segment, ServerBlock, Token, nearest,
+};
 use caddis_config::Route;
 use caddis_core::directive::AdaptState;
 use caddis_core::{Helper, Registry};
 
 use crate::options::Options;
-use crate::{block, hints, routes, trace};
+use crate::{block, hints, recover, routes, trace};
 
 /// The named routes of a file.
 #[derive(Debug, Default)]
 pub(crate) struct NamedRoutes {
     routes: BTreeMap<String, Route>,
     /// Names that a route invokes itself.
-    invokes: BTreeMap<String, Vec<String>>,
+    invokes: BTreeMap<String, Vec<Token>>,
 }
 
 impl NamedRoutes {
-    /// The routes that a server needs for the names that its sites invoke.
-    ///
-    /// # Errors
-    /// A name that was not defined.
+    /// The routes that a server needs for the names that its sites invoke. Names that were not
+    /// defined are mistakes.
     pub(crate) fn needed<'a>(
         &'a self,
-        names: impl IntoIterator<Item = &'a String>,
-    ) -> Result<BTreeMap<String, Route>, Diagnostic> {
+        names: impl IntoIterator<Item = &'a Token>,
+        errors: &mut Vec<Diagnostic>,
+    ) -> BTreeMap<String, Route> {
         let mut needed = BTreeMap::new();
-        let mut open: Vec<&String> = names.into_iter().collect();
+        let mut open: Vec<&Token> = names.into_iter().collect();
         open.reverse();
-        while let Some(name) = open.pop() {
+        while let Some(token) = open.pop() {
+            let name = token.text.as_str();
             if needed.contains_key(name) {
                 continue;
             }
             let Some(route) = self.routes.get(name) else {
-                let message = format!("cannot invoke named route '{name}', which was not defined");
-                return Err(Diagnostic::error(message).code("adapter::unknown_route"));
+                errors.push(self.unknown(token));
+                continue;
             };
-            needed.insert(name.clone(), route.clone());
+            needed.insert(name.to_owned(), route.clone());
             open.extend(self.invokes.get(name).into_iter().flatten());
         }
-        Ok(needed)
+        needed
+    }
+
+    fn unknown(&self, token: &Token) -> Diagnostic {
+        let name = &token.text;
+        let message = format!("cannot invoke named route '{name}', which was not defined");
+        let error = Diagnostic::error(message)
+            .code("adapter::unknown_route")
+            .labelled(token, "no such named route");
+        match nearest(name, self.routes.keys().map(String::as_str)) {
+            Some(near) => error.help(format!("did you mean `{near}`?")),
+            None => error.help(format!("define it at the top of the file: `&({name}) {{ … }}`")),
+        }
     }
 }
 
@@ -73,8 +87,17 @@ pub(crate) fn extract(
                 named.invokes.insert(key.text.to_string(), std::mem::take(&mut shared.invoked));
             }
             Err(error) => {
-                let segment = block.segments.first();
-                errors.push(hints::improve(error, segment, registry));
+                let whole = whole(block);
+                let warnings = shared.warnings.len();
+                let found = recover::all(&whole, error, |rest| {
+                    let next = parse_tokens(rest.0.clone(), block, registry, options, shared).err();
+                    shared.warnings.truncate(warnings);
+                    next
+                });
+                let improved = |error| hints::improve(error, Some(&whole), registry);
+                errors.extend(found.into_iter().map(improved));
+                // Its uses are no further mistakes.
+                named.routes.entry(key.text.to_string()).or_default();
             }
         }
         shared.invoked.clear();
@@ -94,7 +117,20 @@ fn parse(
     if block.segments.is_empty() {
         return Ok(None);
     }
-    let tokens = block.segments.iter().flat_map(|segment| segment.0.iter().cloned()).collect();
+    parse_tokens(whole(block).0, block, registry, options, shared).map(Some)
+}
+
+fn whole(block: &ServerBlock) -> Segment {
+    Segment(block.segments.iter().flat_map(|segment| segment.0.iter().cloned()).collect())
+}
+
+fn parse_tokens(
+    tokens: Vec<Token>,
+    block: &ServerBlock,
+    registry: &Registry,
+    options: &Options,
+    shared: &mut AdaptState,
+) -> ParseResult<Route> {
     let keys: Vec<String> = block.key_texts().map(str::to_owned).collect();
     let mut h = Helper {
         d: Dispenser::new(tokens),
@@ -110,5 +146,5 @@ fn parse(
         [only] if only.matcher_sets.is_empty() => only.handle.iter().take(1).cloned().collect(),
         _ => vec![routes::subroute(&routes)],
     };
-    Ok(Some(Route { handle, ..Route::default() }))
+    Ok(Route { handle, ..Route::default() })
 }

@@ -2,6 +2,7 @@
 //! read again, for as long as that shows further mistakes at other places.
 
 use caddis_caddyfile::{Diagnostic, Segment, Span};
+use smol_str::SmolStr;
 
 /// Most mistakes looked for in one directive.
 const LIMIT: usize = 32;
@@ -15,21 +16,74 @@ pub(crate) fn all(
     first: Diagnostic,
     mut run: impl FnMut(&Segment) -> Option<Diagnostic>,
 ) -> Vec<Diagnostic> {
+    let mut last = main_span(&first);
     let mut found = vec![first];
     let mut segment = segment.clone();
-    while found.len() < LIMIT {
-        let Some(span) = found.last().and_then(main_span) else { break };
-        if !leave_out(&mut segment, span) {
+    // Matchers whose definitions were left out: their uses are no further mistakes.
+    let mut undefined: Vec<SmolStr> = Vec::new();
+    for _ in 1..LIMIT {
+        let Some(span) = last else { break };
+        undefined.extend(defined_at(&segment, span));
+        if !match_all(&mut segment, span, &undefined) && !leave_out(&mut segment, span) {
             break;
         }
         let Some(next) = run(&segment) else { break };
         let seen = |span: Span| found.iter().any(|old| main_span(old) == Some(span));
-        match main_span(&next) {
-            Some(span) if !seen(span) && is_inside(&segment, span) => found.push(next),
+        last = main_span(&next);
+        match last {
+            Some(span) if !seen(span) && is_inside(&segment, span) => {
+                // A use of what was left out is not reported, and matches everything from now on.
+                if !undefined.iter().any(|name| is_about(&next, name)) {
+                    found.push(next);
+                }
+            }
             _ => break,
         }
     }
     found
+}
+
+/// The name of the matcher that is defined around a place.
+fn defined_at(segment: &Segment, span: Span) -> Option<SmolStr> {
+    let tokens = &segment.0;
+    let mut at = tokens.iter().position(|token| token.span == span)?;
+    loop {
+        let start = line_start(segment, at);
+        let name = &tokens[start].text;
+        if start > 0 && name.starts_with('@') {
+            return Some(name.clone());
+        }
+        // On to the line whose block this one is in.
+        let mut depth = 0_usize;
+        at = (0..start).rev().find(|before| {
+            depth += usize::from(tokens[*before].is_close_brace());
+            let opens = tokens[*before].is_open_brace();
+            if opens && depth > 0 {
+                depth -= 1;
+                return false;
+            }
+            opens
+        })?;
+    }
+}
+
+/// Puts `*` in the place of a matcher whose definition was left out. Says whether it is one.
+fn match_all(segment: &mut Segment, span: Span, undefined: &[SmolStr]) -> bool {
+    let uses: Vec<usize> = (0..segment.0.len())
+        .filter(|at| segment.0[*at].span == span && undefined.contains(&segment.0[*at].text))
+        // At the start of a line it is a definition.
+        .filter(|at| line_start(segment, *at) != *at)
+        .collect();
+    for at in &uses {
+        segment.0[*at].text = SmolStr::new_static("*");
+    }
+    !uses.is_empty()
+}
+
+/// Whether a mistake is that a matcher is not known.
+fn is_about(error: &Diagnostic, matcher: &str) -> bool {
+    let rest = error.message.rsplit_once("unrecognized matcher name: ");
+    rest.is_some_and(|(_, rest)| rest.split([',', ' ']).next() == Some(matcher))
 }
 
 fn main_span(error: &Diagnostic) -> Option<Span> {

@@ -55,20 +55,11 @@ pub(crate) fn sort(
     registry: &Registry,
     shared: &AdaptState,
 ) -> ParseResult<()> {
-    let position_of = |directive: &str| match shared.order.as_slice() {
-        [] => default_order(registry).position(|name| name == directive),
-        order => order.iter().position(|name| name == directive),
-    };
     let mut keyed = Vec::with_capacity(values.len());
     let mut places = Vec::with_capacity(values.len());
     for (at, value) in values.iter().enumerate() {
-        let Some(position) = position_of(&value.directive) else {
-            let message = format!(
-                "directive '{}' is not an ordered HTTP handler, so it cannot be used here - try placing within a route block or using the order global option",
-                value.directive
-            );
-            let error = Diagnostic::error(message).code("adapter::unordered");
-            return Err(error.label(value.at, "has no place in the order"));
+        let Some(position) = position_of(&value.directive, registry, shared) else {
+            return Err(unordered(value));
         };
         keyed.push(SortKey::of(position, value));
         places.push(at);
@@ -77,6 +68,35 @@ pub(crate) fn sort(
     let mut taken: Vec<Option<Yielded>> = values.drain(..).map(Some).collect();
     values.extend(places.into_iter().filter_map(|at| taken[at].take()));
     Ok(())
+}
+
+/// Takes out the values of directives that have no place in the order, each of them a mistake.
+pub(crate) fn take_unordered(
+    values: &mut Vec<Yielded>,
+    registry: &Registry,
+    shared: &AdaptState,
+) -> Vec<Diagnostic> {
+    let has_place = |value: &Yielded| position_of(&value.directive, registry, shared).is_some();
+    let mistakes = values.iter().filter(|value| !has_place(value)).map(unordered).collect();
+    values.retain(has_place);
+    mistakes
+}
+
+fn position_of(directive: &str, registry: &Registry, shared: &AdaptState) -> Option<usize> {
+    match shared.order.as_slice() {
+        [] => default_order(registry).position(|name| name == directive),
+        order => order.iter().position(|name| name == directive),
+    }
+}
+
+fn unordered(value: &Yielded) -> Diagnostic {
+    let message = format!(
+        "directive '{}' is not an ordered HTTP handler, so it cannot be used here - try placing within a route block or using the order global option",
+        value.directive
+    );
+    let mut error = Diagnostic::error(message).code("adapter::unordered");
+    error.imports.clone_from(&value.imports);
+    error.label(value.at, "has no place in the order")
 }
 
 /// Names of directives in the order that holds now.

@@ -54,9 +54,11 @@ pub(crate) struct Pile {
     pub(crate) key_type: Option<String>,
     pub(crate) logs: Vec<NamedLog>,
     pub(crate) cas: Vec<(String, Ca)>,
-    pub(crate) invoked: Vec<String>,
+    pub(crate) invoked: Vec<Token>,
     /// The first `tls` directive.
     pub(crate) tls_at: Option<Span>,
+    /// Whether a mistake in it may change what the site listens on and which TLS it has.
+    pub(crate) uncertain: bool,
 }
 
 impl Pile {
@@ -171,10 +173,14 @@ fn evaluate_site(
                 let found = recover::all(segment, error, |rest| {
                     let next = evaluate_directive(&mut h, rest, block.has_braces).err();
                     h.shared.warnings.truncate(warnings);
+                    if segment.directive() == "invoke" {
+                        h.shared.invoked.clear();
+                    }
                     next
                 });
                 let improved = |error| hints::improve(error, Some(segment), registry);
                 errors.extend(found.into_iter().map(improved));
+                pile.uncertain |= ["bind", "import", "tls"].contains(&segment.directive());
             }
         }
         pile.invoked.append(&mut h.shared.invoked);

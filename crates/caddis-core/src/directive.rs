@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, HashMap},
 };
 
-use caddis_caddyfile::{Diagnostic, Dispenser, Result as ParseResult};
+use caddis_caddyfile::{Diagnostic, Dispenser, Result as ParseResult, Token};
 use caddis_config::Route;
 use serde::Serialize;
 use serde_json::Value as Json;
@@ -113,8 +113,8 @@ pub struct AdaptState {
     pub order: Vec<String>,
     /// Names of named routes defined in the file.
     pub named_routes: Vec<String>,
-    /// Names of named routes invoked so far.
-    pub invoked: Vec<String>,
+    /// Names of named routes invoked so far, each where it was invoked first.
+    pub invoked: Vec<Token>,
     /// Notes of single directives for themselves (counters, certificate tags), by name.
     pub notes: BTreeMap<&'static str, Box<dyn Any>>,
 }

@@ -23,6 +23,6 @@ mod streams;
 mod worker;
 mod wrappers;
 
-pub use admin::{AdaptHook, AdminHooks, ExplainHook};
+pub use admin::{AdaptHook, AdminHooks, ExplainHook, Refusal};
 pub use generation::{Engine, EngineOptions, LoadError};
 pub use signals::{Signal, next_signal};

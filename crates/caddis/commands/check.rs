@@ -62,14 +62,22 @@ fn count(number: usize, what: &str) -> String {
 
 /// All that is wrong or odd in a config.
 pub(crate) fn findings(text: &Text, registry: &Registry, allowed: &[String]) -> Found {
-    if text.is_json() { in_json(text, registry) } else { in_caddyfile(text, registry, allowed) }
+    if text.is_json() {
+        in_json(text, registry, allowed)
+    } else {
+        in_caddyfile(text, registry, allowed)
+    }
 }
 
-fn in_json(text: &Text, registry: &Registry) -> Found {
+fn in_json(text: &Text, registry: &Registry, allowed: &[String]) -> Found {
     match source::parse_json(text) {
         Ok(json) => {
             let again = || source::parse_json(text).unwrap_or_default();
-            diagnose::in_json(text, &diagnose::mistakes(registry, json, again), registry)
+            let odd = lints::run_json(&json, allowed);
+            let mistakes = diagnose::mistakes(registry, json, again);
+            let (mut all, sources) = diagnose::in_json(text, &mistakes, odd, registry);
+            in_order(&mut all);
+            (all, sources)
         }
         Err(Failure::Diagnostics(all, sources)) => (all, sources),
         Err(Failure::Message(message)) => (vec![Diagnostic::error(message)], Arc::default()),

@@ -121,16 +121,16 @@ fn middle(old: &[&[u8]], new: &[&[u8]], line: &mut impl FnMut(&[u8], &[u8])) {
     let mut lines: Vec<(&[u8], &[u8])> = Vec::with_capacity(i + j);
     while i > 0 || j > 0 {
         let here = shared[i * width + j];
-        if j > 0 && here == shared[i * width + j - 1] {
-            j -= 1;
-            lines.push((b"+ ", new[j]));
-        } else if i > 0 && here == shared[(i - 1) * width + j] {
-            i -= 1;
-            lines.push((b"- ", old[i]));
-        } else {
+        if i > 0 && j > 0 && old[i - 1] == new[j - 1] {
             i -= 1;
             j -= 1;
             lines.push((b"  ", old[i]));
+        } else if j > 0 && (i == 0 || here == shared[i * width + j - 1]) {
+            j -= 1;
+            lines.push((b"+ ", new[j]));
+        } else {
+            i -= 1;
+            lines.push((b"- ", old[i]));
         }
     }
     lines.iter().rev().for_each(|(mark, text)| line(mark, text));
@@ -145,6 +145,10 @@ mod tests {
         let shown = difference(b"a\n b\nc", b"a\nb\nc\n");
         assert_eq!(String::from_utf8_lossy(&shown), "  a\n-  b\n+ b\n  c\n+ \n");
         assert_eq!(difference(b"a\n", b"a\n"), b"  a\n  \n");
+        // Of equal lines the last one stays, and what is removed stands before what is added.
+        let shown = difference(b"a{\nx\n}\n}\nb  {\n}", b"a {\n\tx\n}\nb {\n}");
+        let shown = String::from_utf8_lossy(&shown);
+        assert_eq!(shown, "- a{\n- x\n- }\n+ a {\n+ \tx\n  }\n- b  {\n+ b {\n  }\n");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::{io::Write, process::ExitCode, rc::Rc, time::Duration};
 
-use caddis_engine::{AdminHooks, Engine, EngineOptions, LoadError, Signal};
+use caddis_engine::{AdminHooks, Engine, EngineOptions, LoadError, Refusal, Signal};
 use serde_json::Value as Json;
 use tokio::sync::mpsc;
 
@@ -145,9 +145,9 @@ fn options(
 }
 
 /// Adapts a config for the admin API.
-fn adapt_hook(adapter: &str, text: &[u8]) -> Result<(Json, Vec<Json>), String> {
+fn adapt_hook(adapter: &str, text: &[u8]) -> Result<(Json, Vec<Json>), Refusal> {
     if adapter != "caddyfile" {
-        return Err(format!("unrecognized config adapter '{adapter}'"));
+        return Err(format!("unrecognized config adapter '{adapter}'").into());
     }
     match source::adapt_caddyfile("Caddyfile", text, &registry::standard()) {
         Ok((json, warnings, _)) => {
@@ -163,26 +163,38 @@ fn adapt_hook(adapter: &str, text: &[u8]) -> Result<(Json, Vec<Json>), String> {
                 .collect();
             Ok((json, warnings))
         }
-        Err(failure) => Err(match &failure {
-            source::Failure::Diagnostics(all, _) => {
-                all.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
-            }
-            source::Failure::Message(message) => message.clone(),
-        }),
+        // The sentence is that of the first mistake, as Caddy has it; all are beside.
+        Err(source::Failure::Diagnostics(all, sources)) => {
+            let first = all.iter().find(|one| one.is_error()).or(all.first());
+            let message = first.map(ToString::to_string).unwrap_or_default();
+            Err(Refusal { message, findings: report::findings(&all, &sources) })
+        }
+        Err(source::Failure::Message(message)) => Err(message.into()),
     }
 }
 
 /// Says why a config was refused, with its places in the Caddyfile.
-fn explain_hook(adapter: &str, text: &[u8], error: &LoadError) -> String {
-    let LoadError::Config(errors) = error else { return error.to_string() };
+fn explain_hook(adapter: &str, text: &[u8], error: &LoadError) -> Refusal {
+    let LoadError::Config(errors) = error else { return error.to_string().into() };
     let text =
         Text { name: "Caddyfile".into(), bytes: text.to_owned(), adapter: adapter.to_owned() };
-    let (all, _) = diagnose::locate_all(&text, errors, &registry::standard());
-    all.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    let (all, sources) = diagnose::locate_all(&text, errors, &registry::standard());
+    let message = all.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+    Refusal { message, findings: report::findings(&all, &sources) }
+}
+
+/// [`draw_refused`] for the first config.
+fn refused(error: &LoadError, loaded: Option<&Loaded>) -> String {
+    match error {
+        LoadError::Config(_) if loaded.is_some() => {
+            format!("loading initial config: {}", draw_refused(error, loaded))
+        }
+        _ => error.to_string(),
+    }
 }
 
 /// Draws why a config was refused, and gives the sentence for it.
-fn refused(error: &LoadError, loaded: Option<&Loaded>) -> String {
+fn draw_refused(error: &LoadError, loaded: Option<&Loaded>) -> String {
     let (LoadError::Config(errors), Some(loaded)) = (error, loaded) else {
         return error.to_string();
     };
@@ -195,7 +207,7 @@ fn refused(error: &LoadError, loaded: Option<&Loaded>) -> String {
     let (all, sources) = diagnose::locate_all(&loaded.text, &errors, &registry::standard());
     report::draw(&all, &sources);
     let texts: Vec<_> = all.iter().map(ToString::to_string).collect();
-    format!("loading initial config: {}", texts.join("; "))
+    texts.join("; ")
 }
 
 /// Waits for what is asked, and does it.
@@ -246,18 +258,22 @@ async fn reload(engine: &Rc<Engine>, watch: Option<&Watch>) {
         return;
     };
     match source::load(&watch.config, &registry::standard()) {
-        Ok(Some(loaded)) => {
+        Ok(Some(mut loaded)) => {
             note(&loaded);
-            match engine.load(loaded.json, false).await {
+            match engine.load(std::mem::take(&mut loaded.json), false).await {
                 Ok(()) => tracing::info!("config reloaded"),
                 Err(error) => {
-                    tracing::error!(%error, "reloading the config failed; nothing changed");
+                    let error = draw_refused(&error, Some(&loaded));
+                    tracing::error!(error, "reloading the config failed; nothing changed");
                 }
             }
         }
         Ok(None) => tracing::error!("the config file is gone; nothing changed"),
         Err(failure) => {
-            tracing::error!(error = %failure, "the config file is not valid; nothing changed");
+            tracing::error!(
+                error = drawn(&failure),
+                "the config file is not valid; nothing changed"
+            );
         }
     }
 }

@@ -34,8 +34,13 @@ fn severity(one: &Diagnostic) -> &'static str {
 /// `{"errors": N, "warnings": N, "findings": […]}`.
 pub(super) fn json(all: &[Diagnostic], sources: &SourceMap) -> Json {
     let errors = all.iter().filter(|one| one.is_error()).count();
-    let findings: Vec<Json> = all.iter().map(|one| finding(one, sources)).collect();
+    let findings = findings(all, sources);
     json!({ "errors": errors, "warnings": all.len() - errors, "findings": findings })
+}
+
+/// One object for each.
+pub(super) fn findings(all: &[Diagnostic], sources: &SourceMap) -> Vec<Json> {
+    all.iter().map(|one| finding(one, sources)).collect()
 }
 
 fn finding(one: &Diagnostic, sources: &SourceMap) -> Json {

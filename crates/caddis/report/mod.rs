@@ -65,6 +65,11 @@ pub(crate) fn print(format: Format, all: &[Diagnostic], sources: &SourceMap) {
     }
 }
 
+/// Diagnostics as the objects of `findings` in `caddis check --format json`.
+pub(crate) fn findings(all: &[Diagnostic], sources: &SourceMap) -> Vec<serde_json::Value> {
+    machine::findings(all, sources)
+}
+
 /// Diagnostics with the number of later ones that say the same of the same place.
 pub(crate) fn folded(all: &[Diagnostic]) -> Vec<(&Diagnostic, usize)> {
     let mut list: Vec<(&Diagnostic, usize)> = Vec::new();

@@ -17,12 +17,13 @@ fn parse(h: &mut Helper<'_>) -> ParseResult<Json> {
     if !h.d.next_arg() {
         return Err(h.d.arg_err());
     }
-    let name = h.d.val().to_owned();
+    let name = h.d.token().clone();
     if h.d.next() {
         return Err(h.d.arg_err());
     }
-    if !h.shared.invoked.contains(&name) {
-        h.shared.invoked.push(name.clone());
+    let handler = json!({ "handler": "invoke", "name": name.text.as_str() });
+    if !h.shared.invoked.iter().any(|known| known.text == name.text) {
+        h.shared.invoked.push(name);
     }
-    Ok(json!({ "handler": "invoke", "name": name }))
+    Ok(handler)
 }

@@ -15,7 +15,7 @@ than the interval suggests. Make the timeout smaller than the interval.",
     run,
 };
 
-const SECOND: i64 = 1_000_000_000;
+pub(super) const SECOND: i64 = 1_000_000_000;
 
 fn run(subject: &Subject<'_>, findings: &mut Findings) {
     subject.each_handler(&mut |handler| {

@@ -10,6 +10,7 @@ mod environment;
 mod headers;
 mod health;
 mod hosts;
+mod json;
 mod paths;
 mod placeholders;
 mod ports;
@@ -24,6 +25,8 @@ mod upstreams;
 use caddis_caddyfile::{Diagnostic, File, SourceMap, Span, Token};
 
 use crate::Adapted;
+
+pub use json::{JsonFinding, run_json};
 
 use subject::Subject;
 

@@ -38,7 +38,7 @@ fn unreachable(subject: &Subject<'_>, findings: &mut Findings) {
 }
 
 /// The path of the first handler that no request reaches, and of the one that takes them.
-fn first_cut(routes: &[Json], path: &str) -> Option<(String, String)> {
+pub(super) fn first_cut(routes: &[Json], path: &str) -> Option<(String, String)> {
     let mut taken: Option<String> = None;
     let mut closed_group: Option<(&str, String)> = None;
     for (at, route) in routes.iter().enumerate() {
@@ -74,28 +74,36 @@ fn first_cut(routes: &[Json], path: &str) -> Option<(String, String)> {
 }
 
 fn shadowed(subject: &Subject<'_>, findings: &mut Findings) {
-    /// Longer lists are those of many sites, whose hosts differ anyway.
-    const LONGEST: usize = 300;
     each_list(subject, &mut |routes, path| {
-        if routes.len() > LONGEST {
-            return;
-        }
-        for (late, route) in routes.iter().enumerate() {
-            let earlier = routes[..late].iter().enumerate().find(|(early, first)| {
-                !is_unconditional(first)
-                    && !is_unconditional(route)
-                    && takes_all(first, route)
-                    && covers(first, route)
-                    && !routes[*early..late].iter().any(changes_request)
-            });
-            let Some((early, _)) = earlier else { continue };
+        each_shadowed(routes, &mut |late, early| {
             let origins = &subject.adapted.origins;
             let place = |at: usize| origins.directive(&format!("{path}.{at}.handle.0"));
             if let (Some(dead), Some(taker)) = (place(late), place(early)) {
                 report(findings, dead, taker, "takes all of its requests before it");
             }
-        }
+        });
     });
+}
+
+/// Calls `see` with each route that gets no request, and the one before it that takes them.
+pub(super) fn each_shadowed(routes: &[Json], see: &mut dyn FnMut(usize, usize)) {
+    /// Longer lists are those of many sites, whose hosts differ anyway.
+    const LONGEST: usize = 300;
+    if routes.len() > LONGEST {
+        return;
+    }
+    for (late, route) in routes.iter().enumerate() {
+        let earlier = routes[..late].iter().enumerate().find(|(early, first)| {
+            !is_unconditional(first)
+                && !is_unconditional(route)
+                && takes_all(first, route)
+                && covers(first, route)
+                && !routes[*early..late].iter().any(changes_request)
+        });
+        if let Some((early, _)) = earlier {
+            see(late, early);
+        }
+    }
 }
 
 fn report(findings: &mut Findings, dead: &Place, taker: &Place, why: &str) {
@@ -120,7 +128,7 @@ fn each_list(subject: &Subject<'_>, see: &mut dyn FnMut(&[Json], &str)) {
     }
 }
 
-fn lists(json: &Json, is_list: bool, path: &str, see: &mut dyn FnMut(&[Json], &str)) {
+pub(super) fn lists(json: &Json, is_list: bool, path: &str, see: &mut dyn FnMut(&[Json], &str)) {
     match json {
         Json::Object(object) => {
             for (key, value) in object {

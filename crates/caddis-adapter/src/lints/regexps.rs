@@ -19,17 +19,22 @@ path pattern sees the path alone, without host and query.",
 fn run(subject: &Subject<'_>, findings: &mut Findings) {
     subject.each(&mut |statement, _| {
         let Some((pattern, is_path)) = pattern(statement) else { return };
-        let Ok(hir) = regex_syntax::Parser::new().parse(&pattern.text) else { return };
-        let label = if is_impossible(&hir) {
-            "wants something before its beginning or after its end"
-        } else if is_path && never_a_path(&hir) {
-            "paths begin with a slash"
-        } else {
-            return;
-        };
+        let Some(label) = why_impossible(&pattern.text, is_path) else { return };
         let message = format!("the pattern {} can never match", pattern.text);
         findings.add(pattern, message, label);
     });
+}
+
+/// Why a pattern can never match; none if it can, or is none.
+pub(super) fn why_impossible(pattern: &str, is_path: bool) -> Option<&'static str> {
+    let hir = regex_syntax::Parser::new().parse(pattern).ok()?;
+    if is_impossible(&hir) {
+        Some("wants something before its beginning or after its end")
+    } else if is_path && never_a_path(&hir) {
+        Some("paths begin with a slash")
+    } else {
+        None
+    }
 }
 
 /// The pattern in a statement, and whether it is for whole paths.

@@ -48,6 +48,19 @@ fn is_local(host: &str) -> bool {
         || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback() || ip.is_unspecified())
 }
 
+/// Whether an upstream is one of these addresses of the server itself.
+pub(super) fn leads_back(dial: &str, listen: &[NetworkAddress]) -> bool {
+    let Ok(upstream) = NetworkAddress::parse(dial) else { return false };
+    if upstream.is_unix() || !is_local(&upstream.host) || upstream.start_port == 0 {
+        return false;
+    }
+    listen.iter().any(|own| {
+        own.start_port <= upstream.start_port
+            && upstream.start_port <= own.end_port
+            && is_local(&own.host)
+    })
+}
+
 fn loops(subject: &Subject<'_>, findings: &mut Findings) {
     subject.each_handler(&mut |handler| {
         let Some(place) = handler.place else { return };
@@ -55,18 +68,10 @@ fn loops(subject: &Subject<'_>, findings: &mut Findings) {
             return;
         }
         for dial in dials(handler) {
-            let Ok(upstream) = NetworkAddress::parse(dial) else { continue };
-            if upstream.is_unix() || !is_local(&upstream.host) || upstream.start_port == 0 {
-                continue;
-            }
-            let listens = |text: &String| {
-                NetworkAddress::parse(text).is_ok_and(|own| {
-                    own.start_port <= upstream.start_port
-                        && upstream.start_port <= own.end_port
-                        && is_local(&own.host)
-                })
-            };
-            if !handler.server.listen.iter().any(listens) {
+            let listen = handler.server.listen.iter();
+            let listen: Vec<_> =
+                listen.filter_map(|text| NetworkAddress::parse(text).ok()).collect();
+            if !leads_back(dial, &listen) {
                 continue;
             }
             let message = format!("{dial} is the address of this very site");

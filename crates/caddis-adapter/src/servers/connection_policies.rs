@@ -130,7 +130,7 @@ impl PolicyBuilder {
     pub(super) fn finish(
         self,
         policies: Vec<ConnectionPolicy>,
-    ) -> Result<Vec<ConnectionPolicy>, String> {
+    ) -> Result<Vec<ConnectionPolicy>, Conflict> {
         let mut policies = shields::raise(policies, &self.empty);
         let names_given = !self.default_sni.is_empty() || !self.fallback_sni.is_empty();
         if self.qualifies_for_tls
@@ -145,6 +145,20 @@ impl PolicyBuilder {
         }
         consolidate(policies)
     }
+}
+
+/// Two policies that contradict each other.
+#[derive(Debug)]
+pub(super) struct Conflict {
+    /// How.
+    pub(super) message: String,
+    /// The server names that both are for; none if they are for all.
+    pub(super) names: Vec<String>,
+}
+
+fn names(matchers: &ModuleMap) -> Vec<String> {
+    let names = matchers.get("sni").and_then(Json::as_array).into_iter().flatten();
+    names.filter_map(|name| name.as_str().map(str::to_owned)).collect()
 }
 
 fn server_names(names: &[&String]) -> ModuleMap {
@@ -165,7 +179,7 @@ fn same_settings(a: &mut ConnectionPolicy, b: &mut ConnectionPolicy) -> bool {
 }
 
 /// Policies for all names last, equal ones joined.
-fn consolidate(mut policies: Vec<ConnectionPolicy>) -> Result<Vec<ConnectionPolicy>, String> {
+fn consolidate(mut policies: Vec<ConnectionPolicy>) -> Result<Vec<ConnectionPolicy>, Conflict> {
     policies.sort_by_key(|policy| policy.matchers.is_empty());
     let mut list = Joined::new(policies);
     let mut at = list.after(0);
@@ -224,7 +238,7 @@ impl Joined {
 
     /// Joins the policy at an index with one other: one with equal settings right after it, or one
     /// for the same names.
-    fn join_with_another(&mut self, at: usize) -> Result<bool, String> {
+    fn join_with_another(&mut self, at: usize) -> Result<bool, Conflict> {
         let mut policy = self.take(at);
         let next = self.after(at + 1);
         let same = self.alike.get(&fingerprint(&policy.matchers));
@@ -243,7 +257,8 @@ impl Joined {
         } else if let Some(other) = first_same {
             let other = self.take(other);
             if policy != other {
-                check_conflicts(&policy, &other)?;
+                check_conflicts(&policy, &other)
+                    .map_err(|message| Conflict { message, names: names(&policy.matchers) })?;
                 reconcile(&mut policy, other);
             }
             true
@@ -381,7 +396,8 @@ mod tests {
     #[test]
     fn conflicts_are_named() {
         let error = consolidate(vec![policy(&["a"], "h2"), policy(&["a"], "h1")]).unwrap_err();
-        assert!(error.ends_with("conflicting ALPN: [h2] vs. [h1]"), "{error}");
+        assert!(error.message.ends_with("conflicting ALPN: [h2] vs. [h1]"), "{error:?}");
+        assert_eq!(error.names, ["a"]);
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::options::Options;
 use crate::site::Site;
 use crate::{freeze, routes};
 
-use connection_policies::PolicyBuilder;
+use connection_policies::{Conflict, PolicyBuilder};
 pub(crate) use options::ServerOptions;
 pub(crate) use shields::matches_wildcard;
 pub(crate) use sites::uses_other_port;
@@ -43,13 +43,13 @@ pub(crate) type Places = Vec<(String, Span)>;
 /// Builds the servers, named `srv0`, `srv1`, … or as the `servers` option says; and for each pairing
 /// the places of its routes.
 ///
-/// # Errors
-/// Sites that cannot share a server.
+/// Sites that cannot share a server are mistakes; it goes on without them.
 pub(crate) fn build(
     pairings: &mut [Pairing],
     inputs: &Inputs<'_>,
     shared: &mut AdaptState,
-) -> Result<(BTreeMap<String, Server>, Vec<Places>), Diagnostic> {
+    errors: &mut Vec<Diagnostic>,
+) -> (BTreeMap<String, Server>, Vec<Places>) {
     let mut servers = BTreeMap::new();
     let mut places = Vec::with_capacity(pairings.len());
     let mut uses = vec![0; inputs.sites.len()];
@@ -57,13 +57,15 @@ pub(crate) fn build(
         uses[served.site] += 1;
     }
     for (number, pairing) in pairings.iter_mut().enumerate() {
-        let (server, found) = build_one(number, pairing, inputs, &mut uses, shared)?;
+        let (server, found) = build_one(number, pairing, inputs, &mut uses, shared, errors);
         servers.insert(format!("srv{number}"), server);
         places.push(found);
     }
-    let servers = options::apply(servers, &inputs.options.servers)
-        .map_err(|error| Diagnostic::error(format!("applying global server options: {error}")))?;
-    Ok((servers, places))
+    let servers = options::apply(servers, &inputs.options.servers).unwrap_or_else(|error| {
+        errors.push(Diagnostic::error(format!("applying global server options: {error}")));
+        BTreeMap::new()
+    });
+    (servers, places)
 }
 
 fn build_one(
@@ -72,8 +74,9 @@ fn build_one(
     inputs: &Inputs<'_>,
     uses: &mut [usize],
     shared: &mut AdaptState,
-) -> Result<(Server, Places), Diagnostic> {
-    sites::check_ambiguous(&pairing.sites)?;
+    errors: &mut Vec<Diagnostic>,
+) -> (Server, Places) {
+    sites::take_ambiguous(&mut pairing.sites, errors);
     sites::sort(&mut pairing.sites);
     let mut server = Server {
         listen: pairing.listen(),
@@ -86,7 +89,7 @@ fn build_one(
         server.logs = Some(ServerLogConfig::default());
     }
     let invoked = pairing.sites.iter().flat_map(|served| &pile(served).invoked);
-    server.named_routes = inputs.named_routes.needed(invoked)?;
+    server.named_routes = inputs.named_routes.needed(invoked, errors);
 
     let mut policies = PolicyBuilder::new(inputs.options, &server);
     let mut lists = RouteLists { alone: pairing.sites.len() == 1, ..RouteLists::default() };
@@ -99,22 +102,55 @@ fn build_one(
             policies.look_at(&key.address, !pile.connection_policies.is_empty(), &mut server);
         }
         uses[served.site] -= 1;
-        lists.add(served, inputs, uses[served.site] == 0, shared)?;
+        lists.add(served, inputs, uses[served.site] == 0, shared, errors);
         logs::associate(&mut server, served, &pile.logs, names.is_empty());
     }
     if let Some(logs) = &mut server.logs {
         logs.skip_hosts.sort();
     }
     server.tls_connection_policies = policies.taken();
-    schemes::check(&server, &pairing.sites, inputs.options)?;
+    if let Err(error) = schemes::check(&server, &pairing.sites, inputs.options) {
+        errors.push(error);
+        // Policies of a server that should have none would contradict each other too.
+        server.tls_connection_policies.clear();
+    }
     let taken = std::mem::take(&mut server.tls_connection_policies);
-    server.tls_connection_policies = policies.finish(taken).map_err(|error| {
-        Diagnostic::error(format!(
-            "consolidating TLS connection policies for server {number}: {error}"
-        ))
-    })?;
+    match policies.finish(taken) {
+        Ok(policies) => server.tls_connection_policies = policies,
+        Err(conflict) => errors.push(conflicting(number, &conflict, pairing, inputs)),
+    }
     let places = lists.finish(&mut server, shared);
-    Ok((server, places))
+    (server, places)
+}
+
+/// Policies that contradict each other, at the `tls` directives of the sites that they are for.
+fn conflicting(
+    number: usize,
+    conflict: &Conflict,
+    pairing: &Pairing,
+    inputs: &Inputs<'_>,
+) -> Diagnostic {
+    let message = &conflict.message;
+    let mut error = Diagnostic::error(format!(
+        "consolidating TLS connection policies for server {number}: {message}"
+    ))
+    .code("adapter::tls_conflict");
+    for served in &pairing.sites {
+        let pile = &inputs.sites[served.site].pile;
+        let hosts = served.hosts();
+        let concerned = conflict.names.iter().any(|name| hosts.contains(name))
+            || (conflict.names.is_empty() && hosts.is_empty());
+        let Some(at) = pile.tls_at.filter(|_| concerned && !pile.connection_policies.is_empty())
+        else {
+            continue;
+        };
+        if error.labels.is_empty() {
+            error.imports = served.keys.first().and_then(|key| key.token.imports().cloned());
+        }
+        let label = if error.labels.is_empty() { "this" } else { "and this contradict each other" };
+        error = error.label(at, label);
+    }
+    error.help("sites with the same names need the same settings; one `tls` of them is enough")
 }
 
 /// Protocols per address, if one of them has its own.
@@ -164,13 +200,20 @@ impl RouteLists {
         inputs: &Inputs<'_>,
         is_last: bool,
         shared: &mut AdaptState,
-    ) -> Result<(), Diagnostic> {
+        errors: &mut Vec<Diagnostic>,
+    ) {
         let pile = &inputs.sites[served.site].pile;
         let mut matchers = sites::matcher_sets(served);
         let at = served.keys.first().map_or(Span::NONE, |key| key.token.span);
         // The last server with the site need not leave its routes to another one.
         let values = if is_last { pile.routes.take() } else { pile.routes.borrow().clone() };
-        let own = routes::build_placed(values, inputs.registry, shared)?;
+        let mut values = values;
+        let found = routes::take_unordered(&mut values, inputs.registry, shared);
+        errors.extend(found);
+        let own = match routes::build_placed(values, inputs.registry, shared) {
+            Ok(own) => own,
+            Err(error) => return errors.push(error),
+        };
         let errors_too = !pile.error_routes.is_empty();
         let own_matchers =
             if errors_too { matchers.clone() } else { std::mem::take(&mut matchers) };
@@ -180,7 +223,7 @@ impl RouteLists {
             self.push(route, place, shared);
         }
         if pile.error_routes.is_empty() {
-            return Ok(());
+            return;
         }
         self.has_errors = true;
         let mut own = pile.error_routes.clone();
@@ -190,7 +233,6 @@ impl RouteLists {
         });
         let own = own.into_iter().map(|route| (route, at)).collect();
         self.errors.extend(wrapped(own, matchers, self.alone, at, is_last, shared));
-        Ok(())
     }
 
     /// Adds a route: joins it with the one before if that says the same, else the one before is

@@ -18,6 +18,7 @@ pub(super) fn check(
     let has_policies = !server.tls_connection_policies.is_empty();
     let listen = format!("[{}]", server.listen.join(" "));
     let mut speaks = "";
+    let mut first = None;
     for key in sites.iter().flat_map(|served| &served.keys) {
         let address = &key.address;
         let wants = if address.scheme == "http" || address.port == http {
@@ -33,7 +34,11 @@ pub(super) fn check(
             Diagnostic::error(message).code("adapter::mixed_schemes").labelled(&key.token, wants)
         };
         if !speaks.is_empty() && speaks != wants {
-            return Err(wrong(mixed(&listen, speaks, address)));
+            let error = wrong(mixed(&listen, speaks, address));
+            return Err(match first {
+                Some(first) => error.labelled(first, speaks),
+                None => error,
+            });
         }
         if wants == "HTTP" && has_policies {
             return Err(wrong(format!(
@@ -41,6 +46,7 @@ pub(super) fn check(
             )));
         }
         speaks = wants;
+        first.get_or_insert(&key.token);
     }
     Ok(())
 }

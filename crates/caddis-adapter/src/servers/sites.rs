@@ -67,22 +67,29 @@ pub(crate) fn uses_other_port(listen: &[String], port: &str) -> bool {
         .any(|address| port > address.end_port || port < address.start_port)
 }
 
-/// Two sites of one server must not have the same key.
-pub(super) fn check_ambiguous(sites: &[Served]) -> Result<(), Diagnostic> {
+/// Two sites of one server must not have the same key. What is defined again is a mistake and taken
+/// out, so that it brings about no further ones.
+pub(super) fn take_ambiguous(sites: &mut Vec<Served>, errors: &mut Vec<Diagnostic>) {
     let mut seen = std::collections::HashMap::new();
+    let mut again = Vec::new();
     for (at, served) in sites.iter().enumerate() {
-        for key in &served.keys {
+        for (number, key) in served.keys.iter().enumerate() {
             let (first, first_key) = seen.entry(&key.token.text).or_insert((at, key));
             if *first != at {
                 let message = format!("ambiguous site definition: {}", key.token.text);
-                return Err(Diagnostic::error(message)
+                let error = Diagnostic::error(message)
                     .code("adapter::ambiguous_site")
                     .labelled(&key.token, "defined again here")
-                    .labelled(&first_key.token, "first defined here"));
+                    .labelled(&first_key.token, "first defined here");
+                errors.push(error);
+                again.push((at, number));
             }
         }
     }
-    Ok(())
+    for (at, number) in again.into_iter().rev() {
+        sites[at].keys.remove(number);
+    }
+    sites.retain(|served| !served.keys.is_empty());
 }
 
 /// What the place of a site depends on.

@@ -49,25 +49,36 @@ impl Policies {
 
 /// Builds the app; none if it would be empty.
 ///
-/// # Errors
-/// Sites or options that contradict each other.
+/// Sites or options that contradict each other are mistakes; it goes on without them.
 pub(crate) fn build(
     pairings: &[Pairing],
     sites: &[Site],
     options: &Options,
-) -> Result<Option<TlsApp>, Diagnostic> {
+    errors: &mut Vec<Diagnostic>,
+) -> Option<TlsApp> {
     let mut app = TlsApp::default();
     let http_port = options.http_port();
     let mut policies = Policies { http_port: http_port.clone(), ..Policies::default() };
-    if let Some(policy) = defaults::base_policy(options, false).map_err(Diagnostic::error)? {
-        policies.push(policy);
-        policies.catch_all = Some(0);
+    match defaults::base_policy(options, false) {
+        Ok(Some(policy)) => {
+            policies.push(policy);
+            policies.catch_all = Some(0);
+        }
+        Ok(None) => {}
+        // The same would be said of each site.
+        Err(error) => {
+            errors.push(Diagnostic::error(error));
+            return None;
+        }
     }
     let mut forced = BTreeSet::new();
     for pairing in pairings.iter().filter(|p| uses_other_port(&p.listen(), &http_port)) {
         for served in pairing.sites.iter().filter(|served| !served.is_all_http()) {
             let pile = &sites[served.site].pile;
-            add_site(&mut policies, served, pile, options)?;
+            if let Err(error) = add_site(&mut policies, served, pile, options) {
+                errors.push(error);
+                continue;
+            }
             if pile.force_automate {
                 forced.extend(served.hosts());
             }
@@ -77,13 +88,16 @@ pub(crate) fn build(
         }
     }
     let mut automation = AutomationConfig::default();
-    set_options(&mut app, &mut automation, &mut policies, options)?;
+    if let Err(error) = set_options(&mut app, &mut automation, &mut policies, options) {
+        errors.push(error);
+        return None;
+    }
     automate(&mut app, &mut policies, shared_with_hostless(pairings, options), forced, options);
-    automation.policies = finish(policies, options)?;
+    automation.policies = finish(policies, pairings, sites, options, errors);
     if automation != AutomationConfig::default() {
         app.automation = Some(automation);
     }
-    Ok((app != TlsApp::default()).then_some(app))
+    (app != TlsApp::default()).then_some(app)
 }
 
 /// Hosts of sites that also have a key without a host: they are in no route matcher.
@@ -281,7 +295,13 @@ fn automate(
 }
 
 /// Fills in defaults, writes the issuers out, joins what is equal.
-fn finish(mut policies: Policies, options: &Options) -> Result<Vec<AutomationPolicy>, Diagnostic> {
+fn finish(
+    mut policies: Policies,
+    pairings: &[Pairing],
+    sites: &[Site],
+    options: &Options,
+    errors: &mut Vec<Diagnostic>,
+) -> Vec<AutomationPolicy> {
     if defaults::has_acme_options(options, true) {
         for at in &policies.list {
             give_default_issuers(&mut policies.all[*at], options);
@@ -290,11 +310,13 @@ fn finish(mut policies: Policies, options: &Options) -> Result<Vec<AutomationPol
     for (number, at) in policies.list.iter().enumerate() {
         let policy = &mut policies.all[*at];
         for (issuer_number, issuer) in policy.issuers.iter().enumerate() {
-            defaults::fill_in(issuer, options).map_err(|error| {
-                Diagnostic::error(format!(
+            if let Err(error) = defaults::fill_in(issuer, options) {
+                // It is the same for each issuer.
+                errors.push(Diagnostic::error(format!(
                     "filling in global issuer defaults for AP {number}, issuer {issuer_number}: {error}"
-                ))
-            })?;
+                )));
+                return Vec::new();
+            }
         }
     }
     // Issuers may be shared, so they are written out when all are filled in.
@@ -314,12 +336,34 @@ fn finish(mut policies: Policies, options: &Options) -> Result<Vec<AutomationPol
     let mut seen = BTreeSet::new();
     for name in joined.iter().flat_map(|policy| &policy.config.subjects) {
         if !seen.insert(name) {
-            return Err(Diagnostic::error(format!(
-                "hostname appears in more than one automation policy, making certificate management ambiguous: {name}"
-            )));
+            errors.push(ambiguous(name, pairings, sites));
         }
     }
-    Ok(joined.into_iter().map(|policy| policy.config).collect())
+    joined.into_iter().map(|policy| policy.config).collect()
+}
+
+/// A name in several policies, at the `tls` directives or keys of its sites.
+fn ambiguous(name: &str, pairings: &[Pairing], sites: &[Site]) -> Diagnostic {
+    let message = format!(
+        "hostname appears in more than one automation policy, making certificate management ambiguous: {name}"
+    );
+    let mut error = Diagnostic::error(message).code("adapter::ambiguous_policy");
+    let mut seen = BTreeSet::new();
+    for served in pairings.iter().flat_map(|pairing| &pairing.sites) {
+        let key = served.keys.iter().find(|key| key.address.host == name);
+        let Some(key) = key.filter(|_| seen.insert(served.site)) else { continue };
+        let label = if error.labels.is_empty() { "settings for it here" } else { "others here" };
+        error = match sites[served.site].pile.tls_at {
+            Some(at) if error.labels.is_empty() => {
+                error.imports = key.token.imports().cloned();
+                error.label(at, label)
+            }
+            // Sites may have their settings from one snippet.
+            Some(at) if !error.labels.iter().any(|(span, _)| *span == at) => error.label(at, label),
+            _ => error.labelled(&key.token, label),
+        };
+    }
+    error.help("give its sites the same `tls` settings")
 }
 
 /// Public names get the default issuers, so that global options have something to be filled into.

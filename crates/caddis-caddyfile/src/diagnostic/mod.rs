@@ -95,9 +95,13 @@ impl Diagnostic {
         self
     }
 
-    /// Labels a token without naming it as the place.
+    /// Labels a token without naming it as the place. A mistake without a place gets the imports of
+    /// the first token that is labelled, for drawing.
     #[must_use]
-    pub fn labelled(self, token: &Token, label: impl Into<String>) -> Self {
+    pub fn labelled(mut self, token: &Token, label: impl Into<String>) -> Self {
+        if self.place.is_none() && self.labels.is_empty() && self.imports.is_none() {
+            self.imports = token.imports().cloned();
+        }
         self.label(token.span, label)
     }
 

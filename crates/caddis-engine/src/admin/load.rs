@@ -31,7 +31,8 @@ fn refused(engine: &Engine, request: &ApiRequest, error: LoadError) -> ApiError 
     match essence.split_once('/') {
         Some((_, adapter)) if !adapter.ends_with("json") => {
             let why = (engine.options.hooks.explain)(adapter, &request.body, &error);
-            ApiError::bad_request(format!("loading config: {why}"))
+            let error = ApiError::bad_request(format!("loading config: {}", why.message));
+            ApiError { findings: why.findings, ..error }
         }
         _ => error.into(),
     }
@@ -70,7 +71,8 @@ fn decode(engine: &Engine, request: &ApiRequest) -> Result<(Json, Vec<Json>), Ap
             .map_err(|error| ApiError::bad_request(format!("loading config: {error}")))?;
         return Ok((config, Vec::new()));
     }
-    (engine.options.hooks.adapt)(adapter, &request.body).map_err(|error| {
-        ApiError::bad_request(format!("adapting config using {adapter} adapter: {error}"))
+    (engine.options.hooks.adapt)(adapter, &request.body).map_err(|why| {
+        let message = format!("adapting config using {adapter} adapter: {}", why.message);
+        ApiError { findings: why.findings, ..ApiError::bad_request(message) }
     })
 }

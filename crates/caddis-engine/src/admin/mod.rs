@@ -32,10 +32,26 @@ pub struct AdminHooks {
 }
 
 /// Adapter name, text, why the config was refused → a sentence.
-pub type ExplainHook = fn(&str, &[u8], &LoadError) -> String;
+pub type ExplainHook = fn(&str, &[u8], &LoadError) -> Refusal;
 
 /// Adapter name, text → JSON and warnings.
-pub type AdaptHook = fn(&str, &[u8]) -> Result<(Json, Vec<Json>), String>;
+pub type AdaptHook = fn(&str, &[u8]) -> Result<(Json, Vec<Json>), Refusal>;
+
+/// Why a config text is refused.
+#[derive(Debug, Clone, Default)]
+pub struct Refusal {
+    /// The sentence for the member `error` of the answer.
+    pub message: String,
+    /// Every mistake with its place, as `caddis check --format json` names them, for the member
+    /// `findings`; that is left away when there are none.
+    pub findings: Vec<Json>,
+}
+
+impl From<String> for Refusal {
+    fn from(message: String) -> Self {
+        Self { message, findings: Vec::new() }
+    }
+}
 
 /// Largest body the API reads.
 const MAX_BODY: usize = 100 << 20;
@@ -67,11 +83,13 @@ pub(crate) type Answer = Result<Response<Full<Bytes>>, ApiError>;
 pub(crate) struct ApiError {
     pub(crate) status: StatusCode,
     pub(crate) message: String,
+    /// Mistakes with their places, beside the sentence.
+    pub(crate) findings: Vec<Json>,
 }
 
 impl ApiError {
     pub(crate) fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into() }
+        Self { status, message: message.into(), findings: Vec::new() }
     }
 
     pub(crate) fn bad_request(message: impl Into<String>) -> Self {
@@ -226,7 +244,11 @@ fn error_response(error: &ApiError) -> Response<Full<Bytes>> {
         status_code = error.status.as_u16(),
         "request error"
     );
-    let mut response = json_response(&json!({ "error": error.message }));
+    let mut answer = json!({ "error": error.message });
+    if !error.findings.is_empty() {
+        answer["findings"] = Json::from(error.findings.clone());
+    }
+    let mut response = json_response(&answer);
     *response.status_mut() = error.status;
     response
 }
