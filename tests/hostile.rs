@@ -112,7 +112,7 @@ fn the_admin_api_names_every_mistake() {
     fs::write(&part, "encode gzpi\n").unwrap();
     let text = format!(":8080 {{\n\trespnd x\n\timport {}\n}}\n", part.display());
     let kind = [("Content-Type", "text/caddyfile")];
-    for path in ["/adapt", "/load"] {
+    for path in ["/adapt?findings", "/load?findings"] {
         let answer = request(server.admin, "POST", path, &kind, &text).unwrap();
         let body: Json = serde_json::from_str(&answer.body).unwrap();
         assert_eq!(answer.status, 400, "{body}");

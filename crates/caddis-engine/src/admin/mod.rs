@@ -184,6 +184,10 @@ async fn answer(engine: Rc<Engine>, request: Request<Incoming>) -> Response<Full
     } else {
         tracing::info!(target: "admin.api", method = %parts.method, uri = %parts.uri, "received request");
     }
+    // Asked for, since Caddy's clients may know no other field than `error`.
+    let wants_findings = parts.uri.query().is_some_and(|query| {
+        query.split('&').any(|one| one == "findings" || one.starts_with("findings="))
+    });
     let mut cors = HeaderMap::new();
     let result = match access::check(&engine, &parts, &mut cors) {
         Err(error) => Err(error),
@@ -202,7 +206,7 @@ async fn answer(engine: Rc<Engine>, request: Request<Incoming>) -> Response<Full
         },
     };
     let failed = result.is_err();
-    let mut response = result.unwrap_or_else(|error| error_response(&error));
+    let mut response = result.unwrap_or_else(|error| error_response(&error, wants_findings));
     response.headers_mut().extend(cors);
     count(&engine, &path, &parts.method, response.status(), failed);
     response
@@ -237,7 +241,7 @@ fn count(engine: &Engine, path: &str, method: &Method, status: StatusCode, faile
     }
 }
 
-fn error_response(error: &ApiError) -> Response<Full<Bytes>> {
+fn error_response(error: &ApiError, wants_findings: bool) -> Response<Full<Bytes>> {
     tracing::error!(
         target: "admin.api",
         error = error.message,
@@ -245,7 +249,7 @@ fn error_response(error: &ApiError) -> Response<Full<Bytes>> {
         "request error"
     );
     let mut answer = json!({ "error": error.message });
-    if !error.findings.is_empty() {
+    if wants_findings && !error.findings.is_empty() {
         answer["findings"] = Json::from(error.findings.clone());
     }
     let mut response = json_response(&answer);

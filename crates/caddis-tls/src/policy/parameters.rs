@@ -116,12 +116,8 @@ fn groups(
     warnings: &mut Vec<String>,
 ) -> Result<Vec<&'static dyn SupportedKxGroup>, ConfigError> {
     if names.is_empty() {
-        return Ok(vec![
-            kx_group::X25519MLKEM768,
-            kx_group::X25519,
-            kx_group::SECP256R1,
-            kx_group::SECP384R1,
-        ]);
+        // The first three of those that can be named (T008).
+        return Ok(vec![kx_group::X25519MLKEM768, kx_group::X25519, kx_group::SECP256R1]);
     }
     let mut chosen: Vec<&'static dyn SupportedKxGroup> = Vec::new();
     for name in names {
