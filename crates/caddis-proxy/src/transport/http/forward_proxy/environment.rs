@@ -15,6 +15,14 @@ use crate::upstream::Address;
 #[derive(Debug, Default)]
 pub(super) struct Known(OnceLock<Option<Arc<Environment>>>);
 
+#[cfg(test)]
+impl Known {
+    /// Stands in for the environment; false where it was read already.
+    pub(super) fn set_for_test(&self, environment: Option<Environment>) -> bool {
+        self.0.set(environment.map(Arc::new)).is_ok()
+    }
+}
+
 /// The environment's proxies; `None` where it names none.
 pub(super) fn read_once(cx: &CompileCx<'_>) -> Option<Arc<Environment>> {
     let known = cx.state.single::<Known>();

@@ -9,6 +9,8 @@
 
 mod environment;
 mod socks;
+#[cfg(test)]
+mod tests;
 mod tunnel;
 mod url;
 
