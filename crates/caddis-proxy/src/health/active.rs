@@ -271,7 +271,8 @@ impl Checker {
             host = host.rsplit_once(':').map_or(host.clone(), |(name, _)| name.to_owned());
         }
         let headers = self.headers(&mut host);
-        let pool = HostPool::detached(address.clone());
+        let way = self.transport.static_way(address)?;
+        let pool = HostPool::detached(address.clone(), way);
         let outgoing = Outgoing {
             method: &check.method,
             target,

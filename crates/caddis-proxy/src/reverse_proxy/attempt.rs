@@ -131,27 +131,28 @@ impl ReverseProxy {
         upstream: &Upstream,
     ) -> Result<Rc<HostPool>, String> {
         let keep = self.transport.keep();
-        let make =
-            |address: Address| HostPool::new(address, keep, &upstream.pool, upstream.state.clone());
-        let proxy = self.transport.proxy_header(ex);
-        match (&upstream.target, proxy) {
-            (Target::Fixed(address), None) => {
-                Ok(local.fixed(&upstream.pool, || make(address.clone())))
+        let varying = self.transport.varying_proxy(ex)?;
+        let make = |address: Address| {
+            let way = self.transport.way(&address, varying.as_ref());
+            HostPool::new(address, way, keep, &upstream.pool, upstream.state.clone())
+        };
+        let header = self.transport.proxy_header(ex);
+        let address = match &upstream.target {
+            Target::Fixed(address) if header.is_none() && varying.is_none() => {
+                return Ok(local.fixed(&upstream.pool, || make(address.clone())));
             }
-            (Target::Fixed(address), Some(proxy)) => {
-                let name = format!("{} {}", address.host_port, proxy.source);
-                Ok(local.named(&upstream.pool, name, || make(address.clone())))
-            }
-            (Target::Template(template), proxy) => {
-                let address = Address::parse(&template.render(ex))
-                    .map_err(|error| format!("making dial info: {error}"))?;
-                let mut name = address.full();
-                if let Some(proxy) = proxy {
-                    name.push_str(&format!(" {}", proxy.source));
-                }
-                Ok(local.named(&upstream.pool, name, || make(address)))
-            }
+            Target::Fixed(address) => address.clone(),
+            Target::Template(template) => Address::parse(&template.render(ex))
+                .map_err(|error| format!("making dial info: {error}"))?,
+        };
+        let mut name = address.full();
+        if let Some(header) = header {
+            name.push_str(&format!(" {}", header.source));
         }
+        if let Some(varying) = &varying {
+            name.push_str(&format!(" by {}", varying.url));
+        }
+        Ok(local.named(&upstream.pool, name, || make(address)))
     }
 
     async fn send(

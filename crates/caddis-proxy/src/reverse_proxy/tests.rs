@@ -493,7 +493,6 @@ fn what_is_not_supported_yet_is_refused() {
     for json in [
         json!({"circuit_breaker": {"type": "x"}}),
         json!({"transport": {"protocol": "http", "versions": ["3"]}}),
-        json!({"transport": {"protocol": "http", "network_proxy": {"from": "url", "url": "http://x"}}}),
     ] {
         let error = ready_in(&state, json.clone()).err().expect("refused");
         assert!(error.message.contains("not supported yet"), "{json}: {error}");
@@ -502,6 +501,11 @@ fn what_is_not_supported_yet_is_refused() {
         json!({"upstream": []}),
         json!({"upstreams": [{"dial": "127.0.0.1:1-2"}]}),
         json!({"load_balancing": {"selection_policy": {"policy": "fastest"}}}),
+        json!({"transport": {"protocol": "http", "network_proxy": {"from": "url", "url": "ftp://x"}}}),
+        json!({"transport": {"protocol": "http", "network_proxy": {"from": "url"}}}),
+        json!({"transport": {"protocol": "http", "network_proxy": {"from": "none", "url": "x"}}}),
+        json!({"transport": {"protocol": "http", "network_proxy": {"from": "nowhere"}}}),
+        json!({"transport": {"protocol": "http", "forward_proxy_url": "http://"}}),
     ] {
         assert!(ready_in(&state, json.clone()).is_err(), "{json}");
     }

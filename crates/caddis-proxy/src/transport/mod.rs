@@ -8,7 +8,9 @@ use std::{borrow::Cow, io, sync::Arc};
 use caddis_core::{BodyError, Exchange, HttpError};
 
 use fastcgi::FastCgi;
-use http::{HttpTransport, KeepAlive, ProxyHeader};
+use http::{HttpTransport, KeepAlive, ProxyHeader, VaryingProxy, Way};
+
+use crate::upstream::Address;
 
 /// A compiled transport.
 #[derive(Debug)]
@@ -58,6 +60,26 @@ impl Transport {
     pub(crate) fn server_name<'a>(&'a self, ex: &'a Exchange) -> Option<Cow<'a, str>> {
         match self {
             Self::Http(http) => http.server_name(ex),
+            Self::FastCgi(_) => None,
+        }
+    }
+
+    /// This request's forward proxy, where its URL holds placeholders.
+    pub(crate) fn varying_proxy(&self, ex: &Exchange) -> Result<Option<VaryingProxy>, String> {
+        match self {
+            Self::Http(http) => http.varying_proxy(ex),
+            Self::FastCgi(_) => Ok(None),
+        }
+    }
+
+    /// The way to an upstream that is reached through a forward proxy.
+    pub(crate) fn way(
+        &self,
+        address: &Address,
+        varying: Option<&VaryingProxy>,
+    ) -> Option<Box<Way>> {
+        match self {
+            Self::Http(http) => http.way(address, varying),
             Self::FastCgi(_) => None,
         }
     }

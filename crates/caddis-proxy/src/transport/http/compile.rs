@@ -2,12 +2,14 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use caddis_config::{ConfigError, NetworkAddress, Value};
+use caddis_config::{ConfigError, NetworkAddress};
 use caddis_core::CompileCx;
 
 use super::{
-    HttpTransport, KeepAlive, config::HttpTransportConfig, connect::DialSettings, proxy_protocol,
-    tls,
+    HttpTransport, KeepAlive,
+    config::{HttpTransportConfig, TlsConfig},
+    connect::DialSettings,
+    forward_proxy, proxy_protocol, tls,
 };
 use crate::dns::Resolver;
 
@@ -38,12 +40,20 @@ pub(crate) fn compile(
         Some(tls) => Some(tls::compile(tls, &alpn, cx).map_err(|error| error.under("tls"))?),
         None => None,
     };
+    let forward = forward_proxy::Source::compile(config, cx)?;
+    let forward_tls = if tls.is_none() && forward.may_use_tls() {
+        Some(tls::compile(&TlsConfig::default(), &["http/1.1"], cx)?)
+    } else {
+        None
+    };
     let fingerprint =
         serde_json::to_string(config).map_err(|error| ConfigError::new("", error.to_string()))?;
     Ok(HttpTransport {
         dial: dial(config)?,
         keep: keep(config),
         tls,
+        forward,
+        forward_tls,
         h2,
         h2c: has("h2c"),
         compression: config.compression != Some(false),
@@ -83,14 +93,7 @@ fn refuse_unsupported(config: &HttpTransportConfig) -> Result<(), ConfigError> {
             }
         }
     }
-    if !config.forward_proxy_url.is_empty() {
-        return not_yet("forward_proxy_url", "a forward proxy");
-    }
-    let from = config.network_proxy.get("from").and_then(Value::as_str);
-    match (&config.network_proxy, from) {
-        (Value::Null, _) | (_, Some("none")) => Ok(()),
-        _ => not_yet("network_proxy", "a forward proxy"),
-    }
+    Ok(())
 }
 
 fn dial(config: &HttpTransportConfig) -> Result<DialSettings, ConfigError> {

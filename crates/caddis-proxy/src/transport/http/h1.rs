@@ -150,7 +150,7 @@ impl State<'_> {
         let mut appended = false;
         let stream = &mut self.conn.stream;
         let written = call.local.with_head(|head| {
-            call.outgoing.write(head);
+            call.outgoing.write(head, call.pool.absolute());
             if let RequestBody::Full(bytes) = &*body
                 && bytes.len() <= SMALL_BODY
                 && holding.is_none()

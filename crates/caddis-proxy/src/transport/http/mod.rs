@@ -25,6 +25,7 @@ mod compile;
 mod config;
 mod connect;
 mod directive;
+mod forward_proxy;
 mod gzip;
 mod h1;
 mod h2;
@@ -44,11 +45,13 @@ use caddis_core::{Exchange, Template};
 use http::HeaderMap;
 
 use super::Failure;
+use crate::upstream::Address;
 
 pub(crate) use compile::compile;
 pub(crate) use config::{HttpTransportConfig, ResolverConfig};
 pub(crate) use connect::{DialSettings, dial};
 pub(crate) use directive::{parse, resolvers};
+pub(crate) use forward_proxy::{Varying as VaryingProxy, Way};
 pub(crate) use gzip::Gunzip;
 pub(crate) use h1::{Answer, AnswerBody, Informational};
 pub(crate) use outgoing::{Fields, Forwarded, Outgoing};
@@ -66,6 +69,10 @@ pub(crate) struct HttpTransport {
     /// What becomes of idle connections.
     pub(crate) keep: KeepAlive,
     tls: Option<tls::TlsSettings>,
+    /// What decides on the proxy that leads to an upstream.
+    forward: forward_proxy::Source,
+    /// TLS to a proxy, where there is none to upstreams.
+    forward_tls: Option<tls::TlsSettings>,
     h2: bool,
     h2c: bool,
     /// Whether gzip is asked for on behalf of clients that do not.
@@ -144,6 +151,25 @@ impl HttpTransport {
         })
     }
 
+    /// This request's forward proxy, where its URL holds placeholders.
+    pub(crate) fn varying_proxy(&self, ex: &Exchange) -> Result<Option<VaryingProxy>, String> {
+        self.forward.varying(ex)
+    }
+
+    /// The way to an upstream that is reached through a forward proxy.
+    pub(crate) fn way(
+        &self,
+        address: &Address,
+        varying: Option<&VaryingProxy>,
+    ) -> Option<Box<Way>> {
+        self.forward.way(address, self.uses_tls(address.port), varying)
+    }
+
+    /// The same where there is no request.
+    pub(crate) fn static_way(&self, address: &Address) -> Result<Option<Box<Way>>, String> {
+        Ok(self.way(address, self.forward.varying_global()?.as_ref()))
+    }
+
     /// Sends a request and waits for the answer's head.
     pub(crate) async fn send(
         &self,
@@ -151,7 +177,9 @@ impl HttpTransport {
         body: &mut RequestBody,
     ) -> Result<Answer, Failure> {
         let tls = self.uses_tls(sending.pool.address.port);
-        let http2 = if tls { self.h2 } else { self.h2c } && !sending.outgoing.upgrade;
+        let http2 = if tls { self.h2 } else { self.h2c }
+            && !sending.outgoing.upgrade
+            && sending.pool.absolute().is_none();
         if http2 {
             let known = sending.pool.h2.borrow().clone();
             if let Some(sender) = known
@@ -247,7 +275,14 @@ impl HttpTransport {
         http2: bool,
     ) -> Result<(Stream, bool), Failure> {
         let address = &sending.pool.address;
-        let carrier = dial(address, &self.dial, sending.proxy.as_ref()).await?;
+        let header = sending.proxy.as_ref();
+        let carrier = match &sending.pool.way {
+            None => dial(address, &self.dial, header).await?,
+            Some(way) => {
+                let tls = self.tls.as_ref().or(self.forward_tls.as_ref());
+                Box::pin(way.open(&self.dial, header, tls)).await?
+            }
+        };
         let (carrier, agreed) = match &self.tls {
             Some(settings) if tls => {
                 let config = if http2 { &settings.any } else { &settings.only_h1 };

@@ -5,6 +5,8 @@ use std::io::Write as _;
 use caddis_wire::{BodyFraming, Headers, is_hop_by_hop, write_header};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
+use super::forward_proxy::Absolute;
+
 /// A request head on its way to the upstream.
 pub(crate) struct Outgoing<'a> {
     /// The method.
@@ -50,15 +52,24 @@ pub(crate) struct Forwarded<'a> {
 }
 
 impl Outgoing<'_> {
-    /// Writes the head.
-    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+    /// Writes the head; in absolute form where a proxy reads it.
+    pub(crate) fn write(&self, out: &mut Vec<u8>, absolute: Option<&Absolute>) {
         // The codec sees to it that the target stays one.
-        caddis_wire::write_request_line(out, self.method, self.target.as_bytes());
-        line(out, b"Host: ", self.host);
+        match absolute {
+            None => {
+                caddis_wire::write_request_line(out, self.method, self.target.as_bytes());
+                line(out, b"Host: ", self.host);
+            }
+            Some(absolute) => self.write_absolute(out, absolute),
+        }
+        let authorizes = absolute.is_some_and(|absolute| absolute.authorization.is_some());
         match self.fields {
             Fields::Ready(headers) => {
                 for (name, value) in headers {
-                    if name != header::HOST && !is_framing(name) {
+                    let is_anew = name == header::HOST
+                        || is_framing(name)
+                        || authorizes && name == header::PROXY_AUTHORIZATION;
+                    if !is_anew {
                         write_header(out, name, value);
                     }
                 }
@@ -78,6 +89,17 @@ impl Outgoing<'_> {
             BodyFraming::None | BodyFraming::UntilClose => {}
         }
         out.extend_from_slice(b"\r\n");
+    }
+
+    fn write_absolute(&self, out: &mut Vec<u8>, absolute: &Absolute) {
+        // `*` has no absolute form but the one without a path.
+        let path = if self.target == "*" { "" } else { self.target };
+        let url = format!("http://{}{path}", absolute.authority);
+        caddis_wire::write_request_line(out, self.method, url.as_bytes());
+        line(out, b"Host: ", absolute.authority.as_bytes());
+        if let Some(authorization) = &absolute.authorization {
+            line(out, b"Proxy-Authorization: ", authorization.as_bytes());
+        }
     }
 }
 

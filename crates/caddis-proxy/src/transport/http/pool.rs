@@ -23,7 +23,10 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 
-use super::stream::Stream;
+use super::{
+    forward_proxy::{Absolute, Way},
+    stream::Stream,
+};
 use crate::upstream::{Address, UpstreamState};
 
 /// How often idle connections are looked through.
@@ -96,6 +99,8 @@ impl KeepAlive {
 pub(crate) struct HostPool {
     /// Where they lead.
     pub(crate) address: Address,
+    /// The forward proxy on the way there.
+    pub(crate) way: Option<Box<Way>>,
     idle: RefCell<Vec<Idle>>,
     /// Open HTTP/2 connection.
     pub(crate) h2: RefCell<Option<SendRequest<Body>>>,
@@ -113,12 +118,14 @@ impl HostPool {
     /// An empty pool.
     pub(crate) fn new(
         address: Address,
+        way: Option<Box<Way>>,
         keep: KeepAlive,
         owner: &Arc<PoolId>,
         state: Arc<UpstreamState>,
     ) -> Rc<Self> {
         Rc::new(Self {
             address,
+            way,
             idle: RefCell::default(),
             h2: RefCell::default(),
             keep,
@@ -130,9 +137,10 @@ impl HostPool {
     }
 
     /// A pool that keeps nothing, for single exchanges.
-    pub(crate) fn detached(address: Address) -> Rc<Self> {
+    pub(crate) fn detached(address: Address, way: Option<Box<Way>>) -> Rc<Self> {
         Rc::new(Self {
             address,
+            way,
             idle: RefCell::default(),
             h2: RefCell::default(),
             keep: KeepAlive::OFF,
@@ -141,6 +149,11 @@ impl HostPool {
             owner: Weak::new(),
             orphan: Cell::new(true),
         })
+    }
+
+    /// The form of requests, where a forward proxy reads them.
+    pub(crate) fn absolute(&self) -> Option<&Absolute> {
+        self.way.as_ref()?.absolute.as_ref()
     }
 
     /// The most recently used connection that is still silent: one that was closed, or on which

@@ -35,7 +35,8 @@ fn client(address: std::net::SocketAddr, config: serde_json::Value) -> Client {
     let transport = compile(&config, &cx).expect("compiles");
     let id = PoolId::lease(&state.table(), &transport.fingerprint, "x", transport.max_conns);
     let address = Address::parse(&address.to_string()).expect("an address");
-    let pool = HostPool::new(address, transport.keep, &id, Arc::<UpstreamState>::default());
+    let way = transport.static_way(&address).expect("a way");
+    let pool = HostPool::new(address, way, transport.keep, &id, Arc::<UpstreamState>::default());
     Client { transport, local: Rc::default(), pool, _id: id }
 }
 
