@@ -85,13 +85,7 @@ pub(crate) fn tell_length(parts: &mut Parts, body: &Body, head_method: bool) {
         _ if bodiless => {}
         Some(0) if head_method => {}
         Some(length) => {
-            let told = parts.headers.get(header::CONTENT_LENGTH);
-            let is_told = told.is_some_and(|told| {
-                told.to_str().ok().and_then(|text| text.parse().ok()) == Some(length)
-            });
-            if !is_told {
-                parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-            }
+            parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
         }
         None if head_method => {}
         None => drop(parts.headers.remove(header::CONTENT_LENGTH)),

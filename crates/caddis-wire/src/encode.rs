@@ -23,6 +23,11 @@ pub fn canonical_name(name: &str) -> String {
         .collect()
 }
 
+/// The length that `Content-Length` declares; `None` without one, and for one that is no number.
+pub fn declared_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
 /// Writes one field line.
 pub fn write_header(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
     let value = value.as_bytes();

@@ -194,10 +194,8 @@ fn bodiless(status: StatusCode) -> bool {
 
 /// How the end of the body is told.
 fn framing(parts: &mut Parts, body: &Body, facts: &Facts) -> BodyFraming {
-    let declared = parts
-        .headers
-        .remove(header::CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let declared = caddis_wire::declared_length(&parts.headers);
+    parts.headers.remove(header::CONTENT_LENGTH);
     if bodiless(parts.status) {
         return BodyFraming::None;
     }

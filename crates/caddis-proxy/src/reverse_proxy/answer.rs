@@ -201,8 +201,7 @@ pub(crate) fn pass(
 
 /// Whether `Content-Length` is right for the body; the front does not need it, the log shows it.
 fn tells_length(headers: &HeaderMap, body: &Body) -> bool {
-    let declared = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-    declared.and_then(|text| text.parse().ok()) == body.exact_len()
+    caddis_wire::declared_length(headers) == body.exact_len()
 }
 
 fn via(version: Version) -> HeaderValue {
