@@ -21,6 +21,7 @@ mod policies;
 mod proxy;
 mod reload;
 mod serve;
+mod splice;
 mod storage;
 mod streams;
 mod support;

@@ -2,6 +2,7 @@
 
 use std::{
     error, fmt,
+    os::fd::BorrowedFd,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -10,7 +11,60 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
 /// A body that arrives in pieces. Streams are local to one worker, so they need not be `Send`.
-pub type BodyStream = Pin<Box<dyn http_body::Body<Data = Bytes, Error = BodyError>>>;
+pub type BodyStream = Pin<Box<dyn StreamBody>>;
+
+/// A body that comes piece by piece, some of which the kernel may move from socket to socket.
+pub trait StreamBody: http_body::Body<Data = Bytes, Error = BodyError> {
+    /// How many of the next bytes are not read yet and could be moved by
+    /// [`poll_splice`](Self::poll_splice); 0 where they have to come by `poll_frame`.
+    fn spliceable(&self) -> u64 {
+        0
+    }
+
+    /// Moves up to `most` bytes of the body into an empty `pipe`; how many, never 0.
+    ///
+    /// # Errors
+    /// As `poll_frame`; `Unsupported` where [`spliceable`](Self::spliceable) is 0.
+    fn poll_splice(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pipe: BorrowedFd<'_>,
+        most: usize,
+    ) -> Poll<Result<usize, BodyError>> {
+        let _ = (cx, pipe, most);
+        Poll::Ready(Err(std::io::Error::from(std::io::ErrorKind::Unsupported).into()))
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// A body whose bytes come by `poll_frame` alone.
+    struct Frames<B> {
+        #[pin]
+        body: B,
+    }
+}
+
+impl<B: http_body::Body<Data = Bytes, Error = BodyError>> StreamBody for Frames<B> {}
+
+impl<B: http_body::Body<Data = Bytes, Error = BodyError>> http_body::Body for Frames<B> {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.project().body.poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
 
 /// The body of a request or response.
 #[derive(Default)]
@@ -27,7 +81,34 @@ pub enum Body {
 impl Body {
     /// Wraps a stream.
     pub fn stream(body: impl http_body::Body<Data = Bytes, Error = BodyError> + 'static) -> Self {
-        Self::Stream(Box::pin(body))
+        Self::Stream(Box::pin(Frames { body }))
+    }
+
+    /// How many of the next bytes [`poll_splice`](Self::poll_splice) could move; see
+    /// [`StreamBody::spliceable`].
+    pub fn spliceable(&self) -> u64 {
+        match self {
+            Self::Empty | Self::Full(_) => 0,
+            Self::Stream(stream) => stream.spliceable(),
+        }
+    }
+
+    /// Moves bytes into a pipe; see [`StreamBody::poll_splice`].
+    ///
+    /// # Errors
+    /// What the stream fails with.
+    pub fn poll_splice(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: BorrowedFd<'_>,
+        most: usize,
+    ) -> Poll<Result<usize, BodyError>> {
+        match self {
+            Self::Empty | Self::Full(_) => {
+                Poll::Ready(Err(std::io::Error::from(std::io::ErrorKind::Unsupported).into()))
+            }
+            Self::Stream(stream) => stream.as_mut().poll_splice(cx, pipe, most),
+        }
     }
 
     /// The number of bytes, where it is known beforehand.

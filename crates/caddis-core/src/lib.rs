@@ -27,7 +27,7 @@ pub mod trust;
 pub mod value;
 pub mod worker;
 
-pub use body::{Body, BodyError, BodyStream};
+pub use body::{Body, BodyError, BodyStream, StreamBody};
 pub use bytestring::ByteString;
 pub use compile::CompileCx;
 pub use directive::{ConfigValue, Directive, DirectiveKind, Helper};

@@ -4,6 +4,7 @@
 //! that size and duration are true for every front.
 
 use std::{
+    os::fd::BorrowedFd,
     pin::Pin,
     rc::Rc,
     sync::Arc,
@@ -12,7 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use caddis_core::{Body, BodyError, Exchange, HttpError, Response, exchange::Tunnel};
+use caddis_core::{Body, BodyError, Exchange, HttpError, Response, StreamBody, exchange::Tunnel};
 use caddis_wire::Headers;
 use http::{HeaderMap, Method, StatusCode};
 use http_body::{Frame, SizeHint};
@@ -102,9 +103,8 @@ impl Pending {
             record.finish(if head_method { length.unwrap_or(0) } else { 0 });
             return Response::from_parts(parts, body);
         }
-        let body =
-            Body::stream(LoggedBody { body, length, size: 0, record: Some(Box::new(record)) });
-        Response::from_parts(parts, body)
+        let body = LoggedBody { body, length, size: 0, record: Some(Box::new(record)) };
+        Response::from_parts(parts, Body::Stream(Box::pin(body)))
     }
 }
 
@@ -153,6 +153,38 @@ struct LoggedBody {
     record: Option<Box<Record>>,
 }
 
+impl LoggedBody {
+    /// The entry is written before the last bytes leave, so that entries of one client stand in the
+    /// order of its requests.
+    fn went_on(&mut self, ended: bool) {
+        if (ended || self.body.is_empty())
+            && let Some(record) = self.record.take()
+        {
+            record.finish(self.size);
+        }
+    }
+}
+
+impl StreamBody for LoggedBody {
+    fn spliceable(&self) -> u64 {
+        self.body.spliceable()
+    }
+
+    fn poll_splice(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pipe: BorrowedFd<'_>,
+        most: usize,
+    ) -> Poll<Result<usize, BodyError>> {
+        let moved = std::task::ready!(self.body.poll_splice(cx, pipe, most));
+        if let Ok(count) = &moved {
+            self.size += *count as u64;
+        }
+        self.went_on(false);
+        Poll::Ready(moved)
+    }
+}
+
 impl http_body::Body for LoggedBody {
     type Data = Bytes;
     type Error = BodyError;
@@ -167,13 +199,7 @@ impl http_body::Body for LoggedBody {
         {
             self.size += data.len() as u64;
         }
-        // The entry is written before the last bytes leave, so that entries of one client stand in
-        // the order of its requests.
-        if (frame.is_none() || self.body.is_end_stream())
-            && let Some(record) = self.record.take()
-        {
-            record.finish(self.size);
-        }
+        self.went_on(frame.is_none());
         Poll::Ready(frame)
     }
 

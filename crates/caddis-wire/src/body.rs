@@ -59,6 +59,13 @@ impl BodyDecoder {
         }
     }
 
+    /// Takes note of bytes of a body with a length that were read without this decoder.
+    pub fn skip(&mut self, count: u64) {
+        if let Kind::Length(left) = &mut self.kind {
+            *left = left.saturating_sub(count);
+        }
+    }
+
     /// Reads on. A body that is done answers `Trailers` without taking anything.
     pub fn decode(&mut self, input: &[u8]) -> Result<ChunkStep, ChunkError> {
         let end = match &mut self.kind {

@@ -4,6 +4,8 @@ mod body;
 mod conn;
 mod patience;
 mod respond;
+#[cfg(target_os = "linux")]
+mod splice;
 
 use std::{
     cell::RefCell,

@@ -3,7 +3,7 @@
 use std::{
     cell::RefCell,
     pin::Pin,
-    task::Poll,
+    task::{Context, Poll},
     time::{Duration, SystemTime},
 };
 
@@ -16,6 +16,8 @@ use caddis_wire::{BodyFraming, PassedFields};
 use http::{StatusCode, Version, header, response::Parts};
 use http_body::Frame;
 
+#[cfg(target_os = "linux")]
+use super::splice;
 use super::{
     Facts,
     conn::{BodyProgress, SharedConn},
@@ -110,7 +112,7 @@ async fn write<S: Io>(
 }
 
 /// Sends any answer.
-pub(crate) async fn send<S: Io>(
+pub(crate) async fn send<S: Io + 'static>(
     conn: &SharedConn<S>,
     (response, passed): (Response, Option<PassedFields>),
     facts: &Facts,
@@ -217,7 +219,7 @@ struct Writer<'a, S> {
     progress: &'a BodyProgress,
 }
 
-impl<S: Io> Writer<'_, S> {
+impl<S: Io + 'static> Writer<'_, S> {
     async fn write(&mut self, out: &mut Vec<u8>, data: Option<&mut Bytes>) -> Option<()> {
         write(self.conn, out, data, self.write_idle).await
     }
@@ -264,11 +266,17 @@ impl<S: Io> Writer<'_, S> {
         };
         let mut trailers = None;
         loop {
+            #[cfg(target_os = "linux")]
+            if let Some(left) = left.as_mut().filter(|left| **left >= splice::SHORTEST)
+                && body.spliceable() >= splice::SHORTEST
+            {
+                self.splice(out, body, left).await?;
+            }
             let frame = match self.next_frame(out, body).await? {
                 None => break,
                 Some(Ok(frame)) => frame,
                 Some(Err(error)) => {
-                    tracing::debug!(target: "http.log.error", %error, "aborting with incomplete response");
+                    broke(&error);
                     // What came before the break is still the client's.
                     self.write(out, None).await?;
                     return None;
@@ -295,6 +303,24 @@ impl<S: Io> Writer<'_, S> {
         self.write(out, None).await
     }
 
+    /// Moves what can be moved without being read. `None`: it is over with this connection.
+    #[cfg(target_os = "linux")]
+    async fn splice(&mut self, out: &mut Vec<u8>, body: &mut Body, left: &mut u64) -> Option<()> {
+        use splice::{Spliced, splice_body};
+        if !out.is_empty() {
+            self.write(out, None).await?;
+        }
+        let waiting = (self.write_idle, self.progress.done.get());
+        match splice_body(self.conn, body, left, waiting).await {
+            Spliced::On => Some(()),
+            Spliced::Gone => None,
+            Spliced::Broke(error) => {
+                broke(&error);
+                None
+            }
+        }
+    }
+
     /// The next frame; where it has to be waited for, what the buffer holds is sent first, and the
     /// client is watched. Outer `None`: the client is gone.
     async fn next_frame(
@@ -316,17 +342,30 @@ impl<S: Io> Writer<'_, S> {
             if let Poll::Ready(frame) = http_body::Body::poll_frame(Pin::new(&mut *body), cx) {
                 return Poll::Ready(Some(frame));
             }
-            let mut conn = self.conn.borrow_mut();
-            if self.progress.done.get() && conn.buffer.is_empty() {
-                match conn.poll_fill(cx) {
-                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(None),
-                    Poll::Ready(Ok(_)) | Poll::Pending => {}
-                }
-            }
-            Poll::Pending
+            watch_client(self.conn, self.progress.done.get(), cx).map(|()| None)
         })
         .await
     }
+}
+
+/// Ready when the client is gone. Only where its request is read: what comes then is the next one.
+pub(super) fn watch_client<S: Io>(
+    conn: &SharedConn<S>,
+    watch: bool,
+    cx: &mut Context<'_>,
+) -> Poll<()> {
+    let mut conn = conn.borrow_mut();
+    if watch && conn.buffer.is_empty() {
+        match conn.poll_fill(cx) {
+            Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
+            Poll::Ready(Ok(_)) | Poll::Pending => {}
+        }
+    }
+    Poll::Pending
+}
+
+fn broke(error: &BodyError) {
+    tracing::debug!(target: "http.log.error", %error, "aborting with incomplete response");
 }
 
 const PART: usize = 256 * 1024;

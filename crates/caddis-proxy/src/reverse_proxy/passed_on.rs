@@ -1,6 +1,7 @@
 //! A response body on its way to the client: keeps the upstream's count until it is over.
 
 use std::{
+    os::fd::BorrowedFd,
     pin::Pin,
     rc::Rc,
     sync::{Arc, atomic::Ordering},
@@ -9,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use caddis_core::{Body, BodyError};
+use caddis_core::{Body, BodyError, StreamBody};
 use http_body::{Frame, SizeHint};
 
 use super::info::Info;
@@ -60,13 +61,51 @@ pub(super) fn pass_on(
         AnswerBody::Http1(body) => Body::Stream(Box::into_pin(body)),
     };
     let inner = if gunzip { Body::stream(Gunzip::new(inner)) } else { inner };
-    PassedOn::Body(Body::stream(Counted { inner, in_flight: Some(in_flight), info: info.clone() }))
+    let counted = Counted { inner, in_flight: Some(in_flight), info: info.clone() };
+    PassedOn::Body(Body::Stream(Box::pin(counted)))
 }
 
 struct Counted {
     inner: Body,
     in_flight: Option<InFlight>,
     info: Rc<Info>,
+}
+
+impl Counted {
+    fn went_on(&mut self, ended: bool) {
+        if (ended || self.inner.is_empty()) && self.in_flight.take().is_some() {
+            self.info.finished(Instant::now());
+        }
+    }
+
+    fn broke(&mut self, error: &BodyError) {
+        self.in_flight = None;
+        tracing::warn!(
+            target: "http.handlers.reverse_proxy",
+            %error,
+            "aborting with incomplete response"
+        );
+    }
+}
+
+impl StreamBody for Counted {
+    fn spliceable(&self) -> u64 {
+        self.inner.spliceable()
+    }
+
+    fn poll_splice(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pipe: BorrowedFd<'_>,
+        most: usize,
+    ) -> Poll<Result<usize, BodyError>> {
+        let moved = ready!(self.inner.poll_splice(cx, pipe, most));
+        match &moved {
+            Ok(_) => self.went_on(false),
+            Err(error) => self.broke(error),
+        }
+        Poll::Ready(moved)
+    }
 }
 
 impl http_body::Body for Counted {
@@ -79,20 +118,9 @@ impl http_body::Body for Counted {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
         match &frame {
-            Some(Ok(_)) if !self.inner.is_end_stream() => {}
-            Some(Ok(_)) | None => {
-                if self.in_flight.take().is_some() {
-                    self.info.finished(Instant::now());
-                }
-            }
-            Some(Err(error)) => {
-                self.in_flight = None;
-                tracing::warn!(
-                    target: "http.handlers.reverse_proxy",
-                    %error,
-                    "aborting with incomplete response"
-                );
-            }
+            Some(Err(error)) => self.broke(error),
+            Some(Ok(_)) => self.went_on(false),
+            None => self.went_on(true),
         }
         Poll::Ready(frame)
     }

@@ -1,20 +1,21 @@
-//! Files as response bodies: read piece by piece where blocking is allowed, one piece ahead of
-//! what is sent.
+//! Files as response bodies: what the kernel has in memory is read or moved at once, the rest is
+//! read piece by piece where blocking is allowed, one piece ahead of what is sent.
 
 use std::{
     collections::VecDeque,
     fs::File,
     io::{self, Read, Seek, SeekFrom},
+    os::fd::{AsFd, BorrowedFd},
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
-use caddis_core::BodyError;
+use caddis_core::{BodyError, StreamBody};
 use http_body::{Frame, SizeHint};
 use tokio::task::JoinHandle;
 
-use super::conditional::Span;
+use super::{conditional::Span, disk::memory};
 
 /// Bytes read at once.
 const PIECE: u64 = 128 * 1024;
@@ -36,6 +37,8 @@ pub(super) struct FileBody {
 enum State {
     Idle(File),
     Reading(JoinHandle<(File, io::Result<Bytes>)>),
+    /// What is moved was not in memory.
+    Moving(JoinHandle<(File, io::Result<usize>)>),
     /// Nothing more is read.
     Done,
 }
@@ -53,11 +56,51 @@ impl FileBody {
         Self { segments, remaining, state: State::Idle(file) }
     }
 
-    /// Starts to read the next part of the file, if that is next.
-    fn read_ahead(&mut self) {
+    /// Gives the next part of the file, if that is next and in memory.
+    fn read_now(&mut self) -> Option<Bytes> {
+        self.skip_empty();
+        let (State::Idle(file), Some(Segment::File(span))) =
+            (&self.state, self.segments.front_mut())
+        else {
+            return None;
+        };
+        let length = usize::try_from(span.length.min(PIECE)).ok()?;
+        let bytes = memory::read(file, span.start, length).ok()?;
+        span.start += bytes.len() as u64;
+        span.length -= bytes.len() as u64;
+        self.remaining = self.remaining.saturating_sub(bytes.len() as u64);
+        Some(bytes.into())
+    }
+
+    fn skip_empty(&mut self) {
         while let Some(Segment::File(Span { length: 0, .. })) = self.segments.front() {
             self.segments.pop_front();
         }
+    }
+
+    /// Takes note of bytes that were moved.
+    #[cfg(target_os = "linux")]
+    fn moved(&mut self, moved: io::Result<usize>) -> Result<usize, BodyError> {
+        let error = match (moved, self.segments.front_mut()) {
+            // The file has become shorter than what was announced.
+            (Ok(0), _) => io::ErrorKind::UnexpectedEof.into(),
+            (Ok(count), Some(Segment::File(span))) => {
+                let moved = (count as u64).min(span.length);
+                span.start += moved;
+                span.length -= moved;
+                self.remaining = self.remaining.saturating_sub(moved);
+                return Ok(count);
+            }
+            (Ok(_), _) => io::ErrorKind::Unsupported.into(),
+            (Err(error), _) => error,
+        };
+        self.state = State::Done;
+        Err(error.into())
+    }
+
+    /// Starts to read the next part of the file, if that is next.
+    fn read_ahead(&mut self) {
+        self.skip_empty();
         let Some(Segment::File(span)) = self.segments.front_mut() else { return };
         let (start, length) = (span.start, span.length.min(PIECE));
         self.state = match std::mem::replace(&mut self.state, State::Done) {
@@ -104,6 +147,7 @@ impl http_body::Body for FileBody {
                     match result {
                         Ok(bytes) => {
                             this.state = State::Idle(file);
+                            // What follows what was not in memory is not there either.
                             this.read_ahead();
                             this.remaining = this.remaining.saturating_sub(bytes.len() as u64);
                             return Poll::Ready(Some(Ok(Frame::data(bytes))));
@@ -114,13 +158,21 @@ impl http_body::Body for FileBody {
                         }
                     }
                 }
+                State::Moving(_) => {
+                    // Only whoever gave up moving asks for frames now.
+                    this.state = State::Done;
+                    return Poll::Ready(Some(Err(BodyError::Canceled)));
+                }
                 State::Done => return Poll::Ready(None),
                 State::Idle(_) => match this.segments.front() {
                     None => {
                         this.state = State::Done;
                         return Poll::Ready(None);
                     }
-                    Some(Segment::File(_)) => this.read_ahead(),
+                    Some(Segment::File(_)) => match this.read_now() {
+                        Some(bytes) => return Poll::Ready(Some(Ok(Frame::data(bytes)))),
+                        None => this.read_ahead(),
+                    },
                     Some(Segment::Text(_)) => {
                         let Some(Segment::Text(text)) = this.segments.pop_front() else { continue };
                         this.remaining = this.remaining.saturating_sub(text.len() as u64);
@@ -137,6 +189,56 @@ impl http_body::Body for FileBody {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.remaining)
+    }
+}
+
+impl StreamBody for FileBody {
+    fn spliceable(&self) -> u64 {
+        match (&self.state, self.segments.front()) {
+            (State::Idle(_) | State::Moving(_), Some(Segment::File(span))) => span.length,
+            _ => 0,
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    fn poll_splice(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pipe: BorrowedFd<'_>,
+        most: usize,
+    ) -> Poll<Result<usize, BodyError>> {
+        let this = &mut *self;
+        loop {
+            if let State::Moving(task) = &mut this.state {
+                let Ok((file, moved)) = ready!(Pin::new(task).poll(cx)) else {
+                    this.state = State::Done;
+                    return Poll::Ready(Err(BodyError::Canceled));
+                };
+                this.state = State::Idle(file);
+                return Poll::Ready(this.moved(moved));
+            }
+            let (State::Idle(file), Some(Segment::File(span))) =
+                (&this.state, this.segments.front())
+            else {
+                return Poll::Ready(Err(io::Error::from(io::ErrorKind::Unsupported).into()));
+            };
+            let (start, count) =
+                (span.start, usize::try_from(span.length).map_or(most, |length| length.min(most)));
+            if memory::has(file, start, count) {
+                let moved = memory::splice_into(pipe, file, start, count);
+                return Poll::Ready(this.moved(moved));
+            }
+            let pipe = match pipe.try_clone_to_owned() {
+                Ok(pipe) => pipe,
+                Err(error) => return Poll::Ready(this.moved(Err(error))),
+            };
+            if let State::Idle(file) = std::mem::replace(&mut this.state, State::Done) {
+                this.state = State::Moving(tokio::task::spawn_blocking(move || {
+                    let moved = memory::splice_into(pipe.as_fd(), &file, start, count);
+                    (file, moved)
+                }));
+            }
+        }
     }
 }
 

@@ -1,16 +1,18 @@
-//! The part that touches the file system: from a request's path to an open file. Runs where
-//! blocking is allowed.
+//! The part that touches the file system: from a request's path to an open file.
 
 use std::{
-    fs::{self, File, Metadata},
-    io::{self, Read},
+    fs::{File, Metadata},
+    io,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
 
-use super::hide::Rules;
+use super::{
+    disk::{Disk, Seen},
+    hide::Rules,
+};
 use crate::path::sanitized_join;
 
 /// Files up to this size are read at once.
@@ -68,23 +70,24 @@ pub(super) enum Content {
 }
 
 impl Lookup {
-    pub(super) fn run(&self) -> Outcome {
+    /// Looks; the outcome counts unless the disk has missed something.
+    pub(super) fn run(&self, disk: &Disk) -> Outcome {
         let joined = sanitized_join(&self.root, &self.path).to_string_lossy().into_owned();
         let mut filename = match joined.strip_suffix('/') {
             Some("") | None => joined,
             Some(trimmed) => trimmed.to_owned(),
         };
-        let mut metadata = match fs::metadata(&filename) {
-            Ok(metadata) => metadata,
+        let mut seen = match disk.look(&filename) {
+            Ok(seen) => seen,
             Err(error) => return Outcome::of(error),
         };
         let mut implicit = false;
-        if metadata.is_dir()
-            && let Some((name, found)) = self.find_index(&filename)
+        if seen.metadata.is_dir()
+            && let Some((name, found)) = self.find_index(disk, &filename)
         {
-            (filename, metadata, implicit) = (name, found, true);
+            (filename, seen, implicit) = (name, found, true);
         }
-        if metadata.is_dir() {
+        if seen.metadata.is_dir() {
             return Outcome::Directory(filename);
         }
         if self.hide.hides(&filename) {
@@ -96,20 +99,21 @@ impl Lookup {
             _ => {}
         }
         // Opening a pipe would wait for its other end.
-        if !metadata.is_file() {
+        if !seen.metadata.is_file() {
             return Outcome::NotFound;
         }
         for (coding, suffix) in &self.codings {
             let name = format!("{filename}{suffix}");
-            if fs::metadata(&name).is_ok_and(|metadata| metadata.is_file())
-                && let Ok(file) = File::open(&name)
-                && let Ok(found) = self.open(file, &name, &filename, Some(coding))
+            if let Ok(seen) = disk.look(&name)
+                && seen.metadata.is_file()
+                && let Ok(open) = disk.open_seen(seen, &name)
+                && let Ok(found) = self.found(disk, open, (&name, &filename), Some(coding))
             {
                 return Outcome::File(found);
             }
         }
-        let file = match File::open(&filename) {
-            Ok(file) => file,
+        let open = match disk.open_seen(seen, &filename) {
+            Ok(open) => open,
             Err(error) => {
                 return match Outcome::of(error) {
                     Outcome::Failed(error) | Outcome::Invalid(error) => Outcome::Busy(error),
@@ -117,41 +121,38 @@ impl Lookup {
                 };
             }
         };
-        match self.open(file, &filename, &filename, None) {
+        match self.found(disk, open, (&filename, &filename), None) {
             Ok(found) => Outcome::File(found),
             Err(error) => Outcome::Failed(error),
         }
     }
 
-    fn find_index(&self, directory: &str) -> Option<(String, Metadata)> {
+    fn find_index(&self, disk: &Disk, directory: &str) -> Option<(String, Seen)> {
         self.index.iter().find_map(|index| {
             let path = sanitized_join(directory, index).to_string_lossy().into_owned();
             if self.hide.hides(&path) {
                 return None;
             }
-            let metadata = fs::metadata(&path).ok()?;
-            Some((path, metadata))
+            let seen = disk.look(&path).ok()?;
+            Some((path, seen))
         })
     }
 
     /// Everything about the file is asked of the open file, so it cannot change in between.
-    fn open(
+    fn found(
         &self,
-        mut file: File,
-        name: &str,
-        filename: &str,
+        disk: &Disk,
+        (file, metadata): (File, Metadata),
+        (name, filename): (&str, &str),
         coding: Option<&'static str>,
     ) -> io::Result<Found> {
-        let metadata = file.metadata()?;
         let size = metadata.len();
-        let etag = match self.etag_from_file(name)? {
+        let etag = match self.etag_from_file(disk, name)? {
             Some(etag) => etag,
             None => etag(&metadata),
         };
         let content = if self.read && size <= SMALL {
-            let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
-            (&mut file).take(size).read_to_end(&mut bytes)?;
-            Content::Read(bytes.into())
+            Content::Read(disk.read(&file, size)?.into())
         } else {
             Content::Open(file)
         };
@@ -163,12 +164,12 @@ impl Lookup {
         Ok(Found { filename: filename.to_owned(), coding, etag, modified, size, content })
     }
 
-    fn etag_from_file(&self, name: &str) -> io::Result<Option<String>> {
+    fn etag_from_file(&self, disk: &Disk, name: &str) -> io::Result<Option<String>> {
         for suffix in &*self.etag_extensions {
-            match File::open(format!("{name}{suffix}")) {
+            match disk.open(&format!("{name}{suffix}")) {
                 Ok(file) => {
-                    let mut text = Vec::new();
-                    file.take(MAX_ETAG).read_to_end(&mut text)?;
+                    let length = file.metadata()?.len().min(MAX_ETAG);
+                    let mut text = disk.read(&file, length)?;
                     text.retain(|byte| *byte != b'\n');
                     let text = String::from_utf8_lossy(&text).into_owned();
                     return Ok((!text.is_empty()).then_some(text));

@@ -15,13 +15,14 @@
 //! }
 //! ```
 //!
-//! JSON: [`FileServerConfig`]. The way of a request: `lookup` turns its path into an open file
-//! (where blocking is allowed), `response` and `conditional` make an answer of it, `body` sends it.
+//! JSON: [`FileServerConfig`]. The way of a request: `lookup` turns its path into an open file (at
+//! once where the kernel has all of it in memory, else where blocking is allowed), `response` and `conditional` make an answer of it, `body` sends it.
 
 mod body;
 mod browse;
 mod conditional;
 mod config;
+mod disk;
 mod hide;
 mod lookup;
 mod response;
@@ -44,6 +45,7 @@ pub use config::{BrowseConfig, FileServerConfig};
 
 use self::{
     browse::Browse,
+    disk::Disk,
     hide::Hide,
     lookup::{Lookup, Outcome},
 };
@@ -120,10 +122,12 @@ impl FileServer {
             return Err(HttpError::new(StatusCode::NOT_FOUND, "use of unregistered filesystem"));
         }
         let lookup = self.lookup(ex);
-        let outcome = match tokio::task::spawn_blocking(move || lookup.run()).await {
-            Ok(outcome) => outcome,
-            Err(error) => return Err(HttpError::internal(error)),
-        };
+        let memory = Disk::memory();
+        let mut outcome = lookup.run(&memory);
+        if memory.missed() {
+            let patient = tokio::task::spawn_blocking(move || lookup.run(&Disk::patient()));
+            outcome = patient.await.map_err(HttpError::internal)?;
+        }
         match outcome {
             Outcome::File(found) => self.respond(ex, found),
             Outcome::Directory(directory) => match &self.browse {

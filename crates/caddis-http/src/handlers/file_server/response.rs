@@ -105,7 +105,7 @@ fn content(response: &mut Response, found: Found, spans: &[Span], head: bool) {
     }
     *response.body_mut() = match found.content {
         Content::Open(_) if length(&segments) == 0 => Body::Empty,
-        Content::Open(file) => Body::stream(FileBody::new(file, segments)),
+        Content::Open(file) => Body::Stream(Box::pin(FileBody::new(file, segments))),
         Content::Read(bytes) => assemble(&bytes, segments).into(),
     };
 }

@@ -2,14 +2,15 @@
 //! as soon as the body is complete.
 
 use std::{
+    os::fd::BorrowedFd,
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Instant,
 };
 
 use bytes::Bytes;
-use caddis_core::BodyError;
+use caddis_core::{BodyError, StreamBody};
 use caddis_wire::{BodyDecoder, BodyPart, ChunkError};
 use http::HeaderMap;
 use http_body::{Frame, SizeHint};
@@ -193,5 +194,46 @@ impl http_body::Body for H1Body {
             (Some(_), Some(left)) => SizeHint::with_exact(left.saturating_add(next)),
             (Some(_), None) => SizeHint::default(),
         }
+    }
+}
+
+impl StreamBody for H1Body {
+    fn spliceable(&self) -> u64 {
+        let waits = self.upload.is_none() && self.next.is_none() && !self.failed;
+        match &self.conn {
+            Some(conn) if waits && conn.buf.is_empty() && conn.stream.is_spliceable() => {
+                self.decoder.remaining().unwrap_or(0)
+            }
+            _ => 0,
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    fn poll_splice(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pipe: BorrowedFd<'_>,
+        most: usize,
+    ) -> Poll<Result<usize, BodyError>> {
+        let this = self.get_mut();
+        let left = usize::try_from(this.spliceable()).unwrap_or(usize::MAX);
+        let moved = match &mut this.conn {
+            Some(conn) if left > 0 => conn.stream.poll_splice(cx, pipe, most.min(left)),
+            _ => Poll::Ready(Err(std::io::ErrorKind::Unsupported.into())),
+        };
+        let error = match ready!(moved) {
+            Ok(0) => BodyError::Incomplete,
+            Ok(count) => {
+                this.decoder.skip(count as u64);
+                if this.decoder.is_done() {
+                    this.finish();
+                }
+                return Poll::Ready(Ok(count));
+            }
+            Err(error) => error.into(),
+        };
+        this.conn = None;
+        this.failed = true;
+        Poll::Ready(Err(error))
     }
 }

@@ -3,8 +3,9 @@
 use std::{
     future::Future,
     io::{self, IoSlice},
+    os::fd::BorrowedFd,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -80,9 +81,55 @@ impl Stream {
         }
     }
 
+    /// Whether [`poll_splice`](Self::poll_splice) may be used: nothing stands between the socket and
+    /// the bytes.
+    pub(crate) fn is_spliceable(&self) -> bool {
+        cfg!(target_os = "linux") && matches!(self.carrier, Carrier::Tcp(_))
+    }
+
+    /// Moves up to `most` bytes into an empty pipe; 0 is the end of the stream.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn poll_splice(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: BorrowedFd<'_>,
+        most: usize,
+    ) -> Poll<io::Result<usize>> {
+        let Carrier::Tcp(stream) = &self.carrier else {
+            return Poll::Ready(Err(io::ErrorKind::Unsupported.into()));
+        };
+        let poll = poll_splice(stream, cx, pipe, most);
+        match &mut self.limits {
+            Some(limits) => limits.read.watch(cx, poll),
+            None => poll,
+        }
+    }
+
     /// Lifts the deadlines: a tunnel may be silent for long.
     pub(crate) fn unlimited(&mut self) {
         self.limits = None;
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn poll_splice(
+    stream: &TcpStream,
+    cx: &mut Context<'_>,
+    pipe: BorrowedFd<'_>,
+    most: usize,
+) -> Poll<io::Result<usize>> {
+    use rustix::pipe::{SpliceFlags, splice};
+    use tokio::io::Interest;
+
+    // The pipe is empty, so that waiting can only be for the socket.
+    let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
+    loop {
+        ready!(stream.poll_read_ready(cx))?;
+        let step = || Ok(splice(stream, None, pipe, None, most, flags)?);
+        match stream.try_io(Interest::READABLE, step) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            done => return Poll::Ready(done),
+        }
     }
 }
 
