@@ -186,6 +186,7 @@ pub(crate) fn check_fields(head: Bytes, lines: &[Line]) -> Result<(Headers, Fact
     let mut facts = Facts::new();
     let mut written = Written::new(head.clone());
     names::with(|names| {
+        let before = names.changes();
         for line in lines {
             let (place, field, colon, value) = split_field(names, &head, line.range())?;
             if !line.is_clean() {
@@ -199,7 +200,10 @@ pub(crate) fn check_fields(head: Bytes, lines: &[Line]) -> Result<(Headers, Fact
                 return Err(HeadError::TooLarge);
             }
         }
-        written.seal(names);
+        // A name that was learnt on the way may stand where an earlier one of this head stood.
+        if names.changes() == before {
+            written.seal(names);
+        }
         Ok(())
     })?;
     Ok((Headers::of(written), facts))

@@ -161,7 +161,8 @@ impl Written {
         true
     }
 
-    /// All lines are there, with the names as they are known now.
+    /// All lines are there, with the names as they are known now; not to be called where one was
+    /// learnt since the first line.
     pub(super) fn seal(&mut self, names: &Names) {
         self.changes = names.changes();
     }
@@ -300,6 +301,28 @@ mod tests {
         assert!(!written.has(FieldKind::Upgrade));
         let options: Vec<_> = written.values(FieldKind::Connection).collect();
         assert_eq!(options, [b"keep-alive, x-own"]);
+    }
+
+    #[test]
+    fn names_that_are_learnt_in_one_head_stay_apart() {
+        // A thread of its own knows no names yet; so many share places.
+        let check = || {
+            let fields: String = (0..90).map(|n| format!("X-{n}: {n}\r\n")).collect();
+            let headers = headers(&fields);
+            let mut out = Vec::new();
+            headers.written().unwrap().write_for_next_hop(&mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), fields);
+            for n in 0..90 {
+                let values: Vec<_> = headers.get_all(format!("x-{n}")).iter().collect();
+                assert_eq!(values, [&n.to_string()], "x-{n}");
+            }
+        };
+        std::thread::spawn(check).join().unwrap();
+        let pair = || {
+            let headers = headers("X-B: 1\r\nContent-Length: 0\r\n");
+            assert_eq!((&headers["x-b"], headers.len()), (&"1".parse().unwrap(), 2));
+        };
+        std::thread::spawn(pair).join().unwrap();
     }
 
     #[test]
