@@ -170,11 +170,17 @@ pub(crate) fn adapt_text<'a>(
             warnings.extend(more);
             Ok((json, warnings, sources))
         }
-        Ok(_) => Err(Failure::Diagnostics(errors, sources)),
-        Err(more) => {
+        adapted => {
             // The parser's mistakes come first; what the adapter says of a broken tree only adds.
-            errors.extend(more);
-            Err(Failure::Diagnostics(errors, sources))
+            errors.extend(adapted.err().unwrap_or_default());
+            match caddis_adapter::reword_stray_brace(&mut errors, &sources, &FsLoader, registry) {
+                Some((file, adapted)) => {
+                    let json = caddis_config::json::write::to_string(&adapted.config)
+                        .map_err(|error| Failure::Message(format!("encoding config: {error}")))?;
+                    Ok((json, adapted.warnings, Arc::new(file.sources)))
+                }
+                None => Err(Failure::Diagnostics(errors, sources)),
+            }
         }
     }
 }

@@ -43,6 +43,7 @@ mod shared_storage;
 mod shorthand;
 mod site;
 mod storage;
+mod stray;
 mod tls_app;
 mod trace;
 mod usage;
@@ -61,6 +62,7 @@ pub use block::parse_routes;
 pub use directives::DIRECTIVES;
 pub use locate::locate;
 pub use origins::{Origins, Place};
+pub use stray::reword_stray_brace;
 
 use named_routes::NamedRoutes;
 use options::Options;

@@ -43,6 +43,25 @@ impl Kind {
         self.parse(d)
     }
 
+    /// As [`Self::parse`]; a mistake gets the place of the module too.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub(crate) fn parse_wrapped(&self, d: &mut Dispenser) -> ParseResult<Json> {
+        self.parse(d).map_err(|inner| d.wrap_err(inner))
+    }
+
+    /// As [`Self::parse_next`]; a mistake in the module gets its place too.
+    ///
+    /// # Errors
+    /// As [`Self::parse_next`].
+    pub(crate) fn parse_next_wrapped(&self, d: &mut Dispenser) -> ParseResult<Json> {
+        if !d.next_arg() {
+            return Err(d.arg_err());
+        }
+        self.parse_wrapped(d)
+    }
+
     fn unknown(&self, d: &Dispenser) -> Diagnostic {
         let id = format!("{}.{}", self.namespace, d.val());
         let error = d

@@ -24,6 +24,7 @@ use std::borrow::Cow;
 pub use ast::{File, Segment, ServerBlock, SnippetNote};
 pub use diagnostic::{Diagnostic, Parts, Result, Severity, WithSources, nearest};
 pub use dispenser::{Dispenser, MATCHER_NAME, ScalarVal};
+pub use parser::STRAY_BRACE;
 pub use loader::{FsLoader, Loader, MemoryLoader};
 pub use source::{Source, SourceMap};
 pub use span::{FileId, Span};
@@ -41,7 +42,19 @@ pub fn parse<'a>(
     text: impl Into<Cow<'a, [u8]>>,
     loader: &dyn Loader,
 ) -> (File, Vec<Diagnostic>) {
-    parser::parse(name, text.into(), loader)
+    parser::parse(name, text.into(), loader, parser::Stray::Reported)
+}
+
+/// Parses a Caddyfile as Caddy does, to which a `}` where a block should begin is a site address.
+///
+/// What it says of such a file are consequences rather than the mistake, which [`parse`] tells (with
+/// the code [`STRAY_BRACE`]); but the sentence for it is found here.
+pub fn parse_literally<'a>(
+    name: &str,
+    text: impl Into<Cow<'a, [u8]>>,
+    loader: &dyn Loader,
+) -> (File, Vec<Diagnostic>) {
+    parser::parse(name, text.into(), loader, parser::Stray::Address)
 }
 
 /// Splits a text into tokens. Environment variables stay as they are written, and the spans point

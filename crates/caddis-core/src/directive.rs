@@ -175,7 +175,8 @@ impl Helper<'_> {
         if text.starts_with('@') {
             let Some(set) = self.matchers.get(text) else {
                 let message = format!("unrecognized matcher name: {text}");
-                let mut error = self.d.err(message);
+                // Caddy names no place here.
+                let mut error = Diagnostic::error(message).labelled(self.d.token(), "not defined");
                 let names = self.matchers.keys().map(String::as_str);
                 if let Some(near) = caddis_caddyfile::nearest(text, names) {
                     error = error.help(format!("did you mean `{near}`?"));

@@ -1,6 +1,6 @@
 //! Small readers shared by the directives of this crate.
 
-use caddis_caddyfile::{Dispenser, Result};
+use caddis_caddyfile::{Diagnostic, Dispenser, Result, Token};
 use caddis_config::{Duration, Size};
 
 /// The next argument, which must be there.
@@ -86,7 +86,10 @@ pub(crate) fn status_matches(code: u16, wanted: i64) -> bool {
     i64::from(code) == wanted || (wanted < 100 && i64::from(code / 100) == wanted)
 }
 
-/// The error for a module name that nobody registered.
-pub(crate) fn unknown_module(d: &Dispenser, id: &str) -> caddis_caddyfile::Diagnostic {
-    d.err(format_args!("getting module named '{id}': module not registered: {id}"))
+/// The error for a module name that nobody registered, at the name.
+pub(crate) fn unknown_module(name: &Token, namespace: &str) -> Diagnostic {
+    let id = format!("{namespace}.{}", name.text);
+    Diagnostic::error(format!("getting module named '{id}': module not registered: {id}"))
+        .at(name)
+        .code("adapter::unknown_module")
 }

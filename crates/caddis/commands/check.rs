@@ -85,18 +85,25 @@ fn in_json(text: &Text, registry: &Registry, allowed: &[String]) -> Found {
 }
 
 fn in_caddyfile(text: &Text, registry: &Registry, allowed: &[String]) -> Found {
-    let (file, mut all) = caddis_caddyfile::parse(&text.name, &text.bytes, &FsLoader);
+    let (mut file, mut all) = caddis_caddyfile::parse(&text.name, &text.bytes, &FsLoader);
     let adapted = match caddis_adapter::adapt_traced(&file, registry) {
-        Ok(adapted) => adapted,
-        Err(errors) => {
-            all.extend(errors);
-            in_order(&mut all);
-            return (all, Arc::new(file.sources));
+        Ok(adapted) if !all.iter().any(Diagnostic::is_error) => adapted,
+        adapted => {
+            all.extend(adapted.err().unwrap_or_default());
+            let sources = &file.sources;
+            match caddis_adapter::reword_stray_brace(&mut all, sources, &FsLoader, registry) {
+                Some((literal, adapted)) => {
+                    all.clear();
+                    file = literal;
+                    adapted
+                }
+                None => {
+                    in_order(&mut all);
+                    return (all, Arc::new(file.sources));
+                }
+            }
         }
     };
-    if all.iter().any(Diagnostic::is_error) {
-        return (all, Arc::new(file.sources));
-    }
     let again = || serde_json::to_value(&adapted.config).unwrap_or_default();
     let found = match serde_json::to_value(&adapted.config) {
         Ok(json) => diagnose::mistakes(registry, json, again),

@@ -31,7 +31,11 @@ fn parse(h: &mut Helper<'_>) -> ParseResult<Vec<ConfigValue>> {
     if uri.is_empty() {
         tokens.reset();
         tokens.next();
-        return Err(tokens.err("the 'uri' subdirective is required"));
+        let mut error = tokens.err("the 'uri' subdirective is required");
+        // Caddy names the place before the first token.
+        error.place = Some((Default::default(), 0));
+        error.imports = None;
+        return Err(error.help("name what is asked, such as `uri /auth`"));
     }
     let mut handler = reverse_proxy(h, tokens)?;
     add_defaults(

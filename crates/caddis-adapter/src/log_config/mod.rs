@@ -72,7 +72,7 @@ pub(crate) fn block(d: &mut Dispenser, is_option: bool) -> ParseResult<LogBlock>
             }
             "include" => log.include.extend(d.remaining_args()),
             "exclude" => log.exclude.extend(d.remaining_args()),
-            "output" => log.writer = Some(outputs::WRITERS.parse_next(d)?),
+            "output" => log.writer = Some(outputs::parse(d)?),
             "format" => log.encoder = Some(encoders::ENCODERS.parse_next(d)?),
             "core" => log.core = Some(CORES.parse_next(d)?),
             "sampling" => log.sampling = Some(sampling(&mut d.new_from_next_segment())?),

@@ -43,6 +43,19 @@ pub(super) const WRITERS: Kind = Kind {
     ],
 };
 
+/// Reads the writer whose name is the next argument.
+///
+/// # Errors
+/// There is no such writer, or its own mistake.
+pub(super) fn parse(d: &mut Dispenser) -> ParseResult<Json> {
+    let name = next_arg(d)?;
+    if ["stdout", "stderr", "discard"].contains(&name.as_str()) {
+        // Caddy stops at the name: what follows on the line is read as the next subdirective.
+        return Ok(json!({ "output": name }));
+    }
+    WRITERS.parse(d)
+}
+
 fn standard(_: &mut Dispenser) -> ParseResult<Json> {
     Ok(json!({}))
 }

@@ -16,6 +16,16 @@ impl Dispenser {
         Diagnostic::warning(message.to_string()).at(self.token())
     }
 
+    /// A mistake found further in, with the current token as one more place after its sentence, as
+    /// Caddy has it where one module reads another.
+    pub fn wrap_err(&self, inner: Diagnostic) -> Diagnostic {
+        let mut outer = Diagnostic::error(inner.to_string()).placed_at(self.token());
+        outer.code = inner.code;
+        outer.labels.clone_from(&inner.labels);
+        outer.help.clone_from(&inner.help);
+        outer
+    }
+
     /// An argument is missing after the current token, or is one too many.
     pub fn arg_err(&self) -> Diagnostic {
         if self.token().is_open_brace() {

@@ -3,8 +3,8 @@
 //! Addresses are separated by spaces; a comma at the end of one lets the list go on, also on the next
 //! line.
 
-use super::{Head, Parser};
-use crate::diagnostic::Result;
+use super::{Head, Parser, Stray};
+use crate::diagnostic::{Diagnostic, Result};
 use crate::limits::quoted;
 use crate::token::Token;
 
@@ -51,19 +51,25 @@ impl Parser<'_> {
 
     /// Reports what cannot begin or be an address, and skips it.
     fn not_an_address(&mut self, token: &Token) -> Option<Head> {
+        let is_stray = token.is_close_brace() && self.block.keys.is_empty();
         let message = if token.text.starts_with('@') {
             let name = &token.text;
             let name = quoted(name);
             format!(
                 "request matchers may not be defined globally, they must be in a site block; found {name}"
             )
-        } else if token.is_close_brace() && self.block.keys.is_empty() {
+        } else if is_stray && self.stray == Stray::Reported {
             "Unexpected '}' because no matching opening brace".to_owned()
         } else {
             return None;
         };
-        self.reports.push(self.error(message));
-        if !token.is_close_brace() {
+        let mistake = self.error(message);
+        if is_stray {
+            let mistake = mistake.code(super::STRAY_BRACE);
+            let mistake = mistake.help("remove it, or look above for a line that lacks its `{`");
+            self.reports.push(with_label(mistake, "this closes nothing"));
+        } else {
+            self.reports.push(with_label(mistake, "not inside a site block"));
             self.skip_statement();
         }
         Some(Head::Skipped)
@@ -103,4 +109,12 @@ impl Parser<'_> {
             self.block.keys.push(token.with_text(part));
         }
     }
+}
+
+/// With other words at its first label.
+fn with_label(mut mistake: Diagnostic, label: &str) -> Diagnostic {
+    if let Some((_, text)) = mistake.labels.first_mut() {
+        label.clone_into(text);
+    }
+    mistake
 }

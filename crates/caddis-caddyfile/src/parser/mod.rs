@@ -38,11 +38,24 @@ use crate::{env, source::SourceMap, text::lossy};
 
 pub(crate) use stream::Stream;
 
+/// The code of a `}` where a block should begin.
+pub const STRAY_BRACE: &str = "caddyfile::stray_brace";
+
+/// What becomes of a `}` where a block should begin.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stray {
+    /// It is a mistake, and left out.
+    Reported,
+    /// It is an address.
+    Address,
+}
+
 /// Parses a Caddyfile. See [`crate::parse`].
 pub(crate) fn parse(
     name: &str,
     text: Cow<'_, [u8]>,
     loader: &dyn Loader,
+    stray: Stray,
 ) -> (File, Vec<Diagnostic>) {
     let mut file = File::default();
     let mut reports = Reports::default();
@@ -61,6 +74,7 @@ pub(crate) fn parse(
         reports: &mut reports,
         block: ServerBlock::default(),
         blocks: Vec::new(),
+        stray,
     };
     if let Err(fatal) = parser.all() {
         parser.reports.push(fatal);
@@ -150,6 +164,7 @@ struct Parser<'a> {
     reports: &'a mut Reports,
     block: ServerBlock,
     blocks: Vec<ServerBlock>,
+    stray: Stray,
 }
 
 /// How the head of a block ended.

@@ -3,7 +3,7 @@
 //! Text: `[+-]` then numbers with units, `1h30m`, `1.5s`, `-2ms`; units `ns us µs ms s m h`, and
 //! `d` for 24 hours. JSON: integer nanoseconds, or such a text when read.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -85,7 +85,7 @@ impl From<std::time::Duration> for Duration {
 }
 
 fn parse(text: &str, days: bool) -> Result<Duration, String> {
-    let invalid = || format!("time: invalid duration {text:?}");
+    let invalid = || format!("time: invalid duration {}", quoted(text));
     let (negative, mut rest) = match text.as_bytes().first() {
         Some(b'-') => (true, &text[1..]),
         Some(b'+') => (false, &text[1..]),
@@ -103,10 +103,12 @@ fn parse(text: &str, days: bool) -> Result<Duration, String> {
         let end = after.find(|c: char| c == '.' || c.is_ascii_digit()).unwrap_or(after.len());
         let (unit, after) = after.split_at(end);
         if unit.is_empty() {
-            return Err(format!("time: missing unit in duration {text:?}"));
+            return Err(format!("time: missing unit in duration {}", quoted(text)));
         }
         let scale = unit_nanos(unit, days)
-            .ok_or_else(|| format!("time: unknown unit {unit:?} in duration {text:?}"))?;
+            .ok_or_else(|| {
+            format!("time: unknown unit {} in duration {}", quoted(unit), quoted(text))
+        })?;
         total = number.times(scale).and_then(|n| total.checked_add(n)).ok_or_else(invalid)?;
         if total > 1 << 63 {
             return Err(invalid());
@@ -116,6 +118,23 @@ fn parse(text: &str, days: bool) -> Result<Duration, String> {
     let signed = i128::try_from(total).map_err(|_| invalid())?;
     let signed = if negative { -signed } else { signed };
     i64::try_from(signed).map(Duration).map_err(|_| invalid())
+}
+
+/// In quotes as Go's `time` has them: what is not printable ASCII is written byte by byte.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for byte in text.bytes() {
+        match byte {
+            b'"' | b'\\' => quoted.extend(['\\', byte.into()]),
+            b' '..=b'~' | 0x7f => quoted.push(byte.into()),
+            _ => {
+                let _ = write!(quoted, "\\x{byte:02x}");
+            }
+        }
+    }
+    quoted.push('"');
+    quoted
 }
 
 /// A decimal number: whole part, and the digits after the point over a power of ten.
@@ -300,6 +319,7 @@ mod tests {
             ("", "time: invalid duration \"\""),
             ("-", "time: invalid duration \"-\""),
             ("s", "time: invalid duration \"s\""),
+            ("é\t", "time: invalid duration \"\\xc3\\xa9\\x09\""),
             (".s", "time: invalid duration \".s\""),
             ("5", "time: missing unit in duration \"5\""),
             ("5x", "time: unknown unit \"x\" in duration \"5x\""),

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::omit::Omit;
 
-/// Text; written as boolean or number when it reads as one.
+/// Text; written as boolean or whole number when it reads as one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct WeakString(pub String);
 
@@ -71,11 +71,8 @@ impl Serialize for WeakString {
             "false" => return serializer.serialize_bool(false),
             _ => {}
         }
-        if let Some(int) = self.as_int() {
-            return serializer.serialize_i64(int);
-        }
-        match self.as_f64() {
-            Some(number) => serializer.serialize_f64(number),
+        match self.as_int() {
+            Some(int) => serializer.serialize_i64(int),
             None => serializer.serialize_str(&self.0),
         }
     }

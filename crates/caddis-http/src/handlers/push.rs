@@ -72,11 +72,11 @@ fn parse(h: &mut Helper<'_>) -> ParseResult<Json> {
                 if d.next_arg() {
                     return Err(d.arg_err());
                 }
-                let ops = config.headers.get_or_insert_default();
                 let nesting = d.nesting();
                 while d.next_block(nesting) {
                     let field = d.val().to_owned();
                     let args = d.remaining_args();
+                    let ops = config.headers.get_or_insert_default();
                     let (value, replacement) = match args.as_slice() {
                         [] => ("", None),
                         [value] => (value.as_str(), None),

@@ -128,6 +128,8 @@ fn parse_log_skip(h: &mut Helper<'_>) -> ParseResult<Json> {
 fn parse_log_name(h: &mut Helper<'_>) -> ParseResult<Json> {
     h.d.next();
     let names = h.d.remaining_args();
+    // A list that is not there is no empty list.
+    let names = (!names.is_empty()).then_some(names);
     h.handler("vars", &json!({ LOGGER_NAMES_VAR: names }))
 }
 

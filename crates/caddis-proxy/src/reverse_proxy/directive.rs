@@ -163,10 +163,9 @@ impl Parsing {
         if !d.next_arg() {
             return Err(d.arg_err());
         }
-        if self.transport.is_some() {
-            return Err(d.err("transport already specified"));
-        }
-        let name = d.val().to_owned();
+        // As in Caddy, the last of several wins.
+        let word = d.token().clone();
+        let name = word.text.to_string();
         let mut inner = d.new_from_next_segment();
         self.transport = Some(match name.as_str() {
             "http" => Transport::Http(Box::new(parse_http(&mut inner)?)),
@@ -176,8 +175,8 @@ impl Parsing {
                 Transport::Other(name, payload)
             }
             _ => {
-                let id = format!("http.reverse_proxy.transport.{name}");
-                return Err(crate::parse::unknown_module(d, &id));
+                let namespace = "http.reverse_proxy.transport";
+                return Err(crate::parse::unknown_module(&word, namespace));
             }
         });
         Ok(())

@@ -1,6 +1,6 @@
 //! `lb_policy`.
 
-use caddis_caddyfile::{Dispenser, Result};
+use caddis_caddyfile::{Dispenser, Result, nearest};
 use caddis_config::{Duration, Value};
 
 use super::config::{
@@ -10,7 +10,8 @@ use crate::parse::{argument, no_more, parse_integer, unknown_module};
 
 /// Reads a policy whose name is the current token.
 pub(crate) fn parse(d: &mut Dispenser) -> Result<Value> {
-    let name = d.val().to_owned();
+    let word = d.token().clone();
+    let name = word.text.to_string();
     let mut inner = d.new_from_next_segment();
     inner.next();
     let parsed = match name.as_str() {
@@ -31,12 +32,15 @@ pub(crate) fn parse(d: &mut Dispenser) -> Result<Value> {
         "header" => json(&name, &header(&mut inner)?),
         "cookie" => json(&name, &cookie(&mut inner)?),
         _ => {
-            let id = format!("http.reverse_proxy.selection_policies.{name}");
             let names = crate::OTHER_IDS
                 .iter()
                 .filter(|id| id.starts_with("http.reverse_proxy.selection_policies."))
                 .filter_map(|id| id.rsplit('.').next());
-            return Err(d.did_you_mean(unknown_module(d, &id), names));
+            let error = unknown_module(&word, "http.reverse_proxy.selection_policies");
+            return Err(match nearest(&name, names) {
+                Some(near) => error.help(format!("did you mean `{near}`?")),
+                None => error,
+            });
         }
     };
     parsed.map_err(|error| d.err(error))

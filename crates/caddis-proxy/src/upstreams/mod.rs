@@ -83,7 +83,8 @@ shape! {
 
 /// Reads a source whose name is the current token; gives its JSON.
 pub(crate) fn parse(d: &mut Dispenser) -> Result<Value> {
-    let name = d.val().to_owned();
+    let word = d.token().clone();
+    let name = word.text.to_string();
     let mut inner = d.new_from_next_segment();
     inner.next();
     match name.as_str() {
@@ -97,7 +98,7 @@ pub(crate) fn parse(d: &mut Dispenser) -> Result<Value> {
             }
             object(d, &name, &config)
         }
-        _ => Err(unknown_module(d, &format!("http.reverse_proxy.upstreams.{name}"))),
+        _ => Err(unknown_module(&word, "http.reverse_proxy.upstreams")),
     }
 }
 

@@ -51,7 +51,7 @@ pub(super) fn parse(d: &mut Dispenser) -> ParseResult<ClientAuthentication> {
                 if !auth.trusted_ca_certs.is_empty() {
                     return Err(both(d));
                 }
-                auth.ca = Some(POOLS.parse_next(d)?);
+                auth.ca = Some(POOLS.parse_next_wrapped(d)?);
             }
             "verifier" => auth.verifiers.push(verifier(d)?),
             "trusted_ca_cert" | "trusted_ca_cert_file" => {
@@ -126,11 +126,11 @@ fn leaf(d: &mut Dispenser) -> ParseResult<Json> {
     d.next();
     let mut loaders = Vec::new();
     if d.count_remaining_args() > 1 {
-        loaders.push(LEAF_LOADERS.parse_next(d)?);
+        loaders.push(LEAF_LOADERS.parse_next_wrapped(d)?);
     } else {
         d.remaining_args();
         while d.next_block(0) {
-            loaders.push(LEAF_LOADERS.parse(d)?);
+            loaders.push(LEAF_LOADERS.parse_wrapped(d)?);
         }
     }
     if loaders.is_empty() {

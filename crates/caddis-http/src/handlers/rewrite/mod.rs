@@ -67,7 +67,13 @@ fn parse_rewrite(h: &mut Helper<'_>) -> ParseResult<Vec<ConfigValue>> {
 
 fn parse_method(h: &mut Helper<'_>) -> ParseResult<Json> {
     h.d.next();
-    let Some([method]) = h.d.all_args() else { return Err(h.d.arg_err()) };
+    if !h.d.next_arg() {
+        return Err(h.d.arg_err());
+    }
+    let method = h.d.val().to_owned();
+    if h.d.next_arg() {
+        return Err(h.d.arg_err());
+    }
     h.handler("rewrite", &Config { method, ..Config::default() })
 }
 

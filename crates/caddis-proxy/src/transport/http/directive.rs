@@ -131,16 +131,15 @@ fn proxy_protocol(d: &mut Dispenser, config: &mut HttpTransportConfig) -> Result
 }
 
 fn network_proxy(d: &mut Dispenser, config: &mut HttpTransportConfig) -> Result<()> {
-    let name = argument(d)?;
+    argument(d)?;
+    let word = d.token().clone();
     let mut inner = d.new_from_next_segment();
     inner.next();
-    config.network_proxy = match name.as_str() {
-        "none" => {
-            no_more(&mut inner)?;
-            json!({"from": "none"})
-        }
-        "url" => json!({"from": "url", "url": only_argument(&mut inner)?}),
-        _ => return Err(unknown_module(d, &format!("caddy.network_proxy.{name}"))),
+    config.network_proxy = match word.text.as_str() {
+        // What else is on the line is not looked at, as in Caddy.
+        "none" => json!({"from": "none"}),
+        "url" => json!({"from": "url", "url": argument(&mut inner)?}),
+        _ => return Err(unknown_module(&word, "caddy.network_proxy")),
     };
     Ok(())
 }
@@ -184,7 +183,8 @@ fn trust_pool(d: &mut Dispenser, config: &mut HttpTransportConfig) -> Result<()>
 
 /// A trust pool whose name is the current token.
 fn pool_module(d: &mut Dispenser) -> Result<serde_json::Value> {
-    let name = d.val().to_owned();
+    let word = d.token().clone();
+    let name = word.text.to_string();
     let mut inner = d.new_from_next_segment();
     inner.next();
     let payload = match name.as_str() {
@@ -195,7 +195,7 @@ fn pool_module(d: &mut Dispenser) -> Result<serde_json::Value> {
         "http" => pool_list(&mut inner, "endpoints", "endpoints")?,
         "storage" => pool_storage(&mut inner)?,
         "combined" => pool_combined(&mut inner)?,
-        _ => return Err(unknown_module(d, &format!("tls.ca_pool.source.{name}"))),
+        _ => return Err(unknown_module(&word, "tls.ca_pool.source")),
     };
     Ok(module_object(payload, "provider", &name))
 }
@@ -226,7 +226,7 @@ fn pool_list(d: &mut Dispenser, option: &str, key: &str) -> Result<serde_json::V
     if items.is_empty() {
         return Err(d.err(match key {
             "pem_files" => "no certificates specified",
-            "authority" => "no CA id specified",
+            "authority" => "no authorities specified",
             _ => "no endpoints specified",
         }));
     }
