@@ -77,7 +77,8 @@ fn one(name: &str, json: serde_json::Value) -> Result<HandshakeMatcher, ConfigEr
         }
         "sni_regexp" => {
             let config: RegexpConfig = caddis_config::decode(json)?;
-            if !config.name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+            let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+            if !config.name.is_empty() && !config.name.contains(is_word) {
                 let rule = "invalid regexp name (must contain only word characters)";
                 return Err(ConfigError::new("name", format!("{rule}: {}", config.name)));
             }
