@@ -16,6 +16,7 @@ pub mod matcher;
 pub mod metrics;
 pub mod module;
 pub mod placeholder;
+pub mod punycode;
 pub mod registry;
 pub mod response_matcher;
 pub mod route;

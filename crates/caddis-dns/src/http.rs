@@ -45,6 +45,8 @@ pub struct HttpClient {
     /// Roots other than the system's.
     roots: Option<Arc<RootCertStore>>,
     config: OnceLock<Arc<ClientConfig>>,
+    /// The name that servers are to have, where it is not the URL's host.
+    name: Option<ServerName<'static>>,
     idle: Mutex<HashMap<String, Vec<SendRequest<Full<Bytes>>>>>,
 }
 
@@ -63,7 +65,13 @@ impl Default for HttpClient {
 impl HttpClient {
     /// A client that trusts the system's roots.
     pub fn new() -> Self {
-        Self { roots: None, config: OnceLock::new(), idle: Mutex::default() }
+        Self { roots: None, config: OnceLock::new(), name: None, idle: Mutex::default() }
+    }
+
+    /// A client with its own TLS settings; `name` is what servers are to be called, where that is
+    /// not the host of the URL.
+    pub fn with_tls(config: ClientConfig, name: Option<ServerName<'static>>) -> Self {
+        Self { config: OnceLock::from(Arc::new(config)), name, ..Self::new() }
     }
 
     /// A client that trusts these roots only.
@@ -147,7 +155,10 @@ impl HttpClient {
             return handshake(TokioIo::new(tcp)).await;
         }
         let config = self.config().await?;
-        let name = ServerName::try_from(at.host.clone()).map_err(|error| fail(&at.host, error))?;
+        let name = match &self.name {
+            Some(name) => name.clone(),
+            None => ServerName::try_from(at.host.clone()).map_err(|error| fail(&at.host, error))?,
+        };
         let stream = tokio_rustls::TlsConnector::from(config)
             .connect(name, tcp)
             .await

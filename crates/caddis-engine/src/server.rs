@@ -19,8 +19,8 @@ use caddis_core::{
 use caddis_logging::{AccessLogger, AccessRecord, Logging};
 use caddis_plan::{Plan, ServerPlan};
 use caddis_tls::{
-    Asked, BindCx, CertManager, Certificate, HelloFacts, Policies, Policy, Reconcile,
-    acme_server::AcmeServers, policy::CaPool,
+    Asked, BindCx, CertManager, Certificate, HelloFacts, Missing, OnDemandError, Policies, Policy,
+    Reconcile, acme_server::AcmeServers, policy::CaPool,
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use rustls::sign::CertifiedKey;
@@ -232,17 +232,28 @@ pub(crate) async fn accept_tls<S: Io>(
             remote: connection.remote.map(|remote| remote.ip().to_canonical()),
             local: connection.local.map(|local| local.ip().to_canonical()),
         };
-        let policy = server.policy_for(&facts).ok_or_else(|| {
-            io::Error::other("no server TLS configuration available for ClientHello")
-        })?;
-        match policy.missing_certificate(&facts) {
-            // Boxed and cold: most handshakes find their certificate.
-            Some(name) => {
-                let asked = Asked::new(&name, &hello, facts.local);
-                let given = Box::pin(missing(server, asked)).await;
-                given.map_or_else(|| policy.config_for(&facts), |key| policy.config_with(key))
-            }
-            None => policy.config_for(&facts),
+        match server.policy_for(&facts) {
+            None => Err("no server TLS configuration available for ClientHello"),
+            Some(policy) => match policy.missing_certificate(&facts) {
+                // Boxed and cold: most handshakes find their certificate.
+                Some(name) => {
+                    let asked = Asked::new(&name.asked, &hello, facts.local);
+                    let given = missing(server.certificates.clone(), asked, name);
+                    match Box::pin(given).await {
+                        Ok(Some(key)) => Ok(policy.config_with(key)),
+                        Ok(None) if policy.has_certificate(&facts) => Ok(policy.config_for(&facts)),
+                        _ => Err("no certificate available for ClientHello"),
+                    }
+                }
+                None => Ok(policy.config_for(&facts)),
+            },
+        }
+    };
+    let config = match config {
+        Ok(config) => config,
+        Err(reason) => {
+            Box::pin(refuse(start, limit)).await;
+            return Err(io::Error::other(reason));
         }
     };
     let stream = within(limit, start.into_stream(config)).await?;
@@ -250,14 +261,42 @@ pub(crate) async fn accept_tls<S: Io>(
     Ok((stream, info))
 }
 
-/// A certificate for a name that none is there for: from a source outside, for this handshake
-/// alone, or (then it is with the others) made now.
-async fn missing(server: &ServerRuntime, asked: Asked) -> Option<Arc<CertifiedKey>> {
-    let given = server.certificates.ask_getters(&asked).await;
-    if given.is_none()
-        && let Err(error) = server.certificates.get_or_issue(&asked.name).await
-    {
-        tracing::debug!(target: "tls.handshake", server_name = asked.name, %error, "no certificate");
+/// Tells a client in the words of TLS that there will be no handshake: the alert internal_error,
+/// which is what Go's server sends and what people search for.
+async fn refuse<S: Io>(mut start: StartHandshake<S>, limit: Duration) {
+    // Content type, version, length, level fatal, code (RFC 8446 §5.1 and §6).
+    const ALERT: [u8; 7] = [21, 3, 3, 0, 2, 2, 80];
+    let told = async {
+        start.io.write_all(&ALERT).await?;
+        start.io.shutdown().await
+    };
+    // A client that has gone needs no word.
+    let _ = within(limit, told).await;
+}
+
+/// A certificate where there is none: from a source outside, for this handshake alone, or (then it
+/// is with the others, and the answer is `None`) made now.
+///
+/// # Errors
+/// The handshake is not to go on.
+pub(crate) async fn missing(
+    certificates: Arc<CertManager>,
+    asked: Asked,
+    missing: Missing,
+) -> Result<Option<Arc<CertifiedKey>>, OnDemandError> {
+    let given = certificates.ask_getters(&asked).await;
+    match &given {
+        Ok(None) => {
+            if let Err(error) = certificates.get_or_issue(&missing).await {
+                let name = missing.name;
+                tracing::debug!(target: "tls.handshake", server_name = name, %error, "no certificate");
+            }
+        }
+        Ok(Some(_)) => {}
+        Err(error) => {
+            let name = missing.name;
+            tracing::debug!(target: "tls.handshake", server_name = name, %error, "no certificate");
+        }
     }
     given
 }

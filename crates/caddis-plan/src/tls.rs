@@ -1,8 +1,8 @@
 //! The TLS app: loaders, automation policies resolved per name, tickets, authorities.
 
 use std::{
-    cell::RefCell,
-    collections::{BTreeMap, HashMap, HashSet},
+    cell::{OnceCell, RefCell},
+    collections::{BTreeMap, HashMap, HashSet, hash_map::Entry},
     sync::Arc,
     time::Duration,
 };
@@ -70,27 +70,40 @@ impl TlsPlan {
             }
         }
         // A wildcard that is managed is enough (spec T110).
+        let wildcards: HashSet<&str> = managed
+            .iter()
+            .filter_map(|other| other.name.strip_prefix("*."))
+            .collect();
         let covered = |name: &str| {
-            let parent = name.split_once('.').map(|(_, parent)| format!("*.{parent}"));
-            !name.starts_with("*.")
-                && parent.is_some_and(|parent| managed.iter().any(|other| other.name == parent))
+            let parent = name.split_once('.').map(|(_, parent)| parent);
+            !name.starts_with("*.") && parent.is_some_and(|parent| wildcards.contains(parent))
         };
         let names = managed.iter().map(|managed| managed.name.as_str());
         let names =
             names.filter(|name| !covered(name)).chain(loaders.automate.iter().map(String::as_str));
+        let by_name = PolicyIndex::new(&automation.policies);
+        let mut resolved: HashMap<usize, Vec<Issuer>> = HashMap::new();
+        let mut seen: HashSet<&str> = HashSet::new();
         let mut subjects: Vec<ManagedSubject> = Vec::new();
         for name in names {
-            let policy = policy_for(&automation.policies, name);
-            if policy.is_some_and(is_on_demand)
-                || subjects.iter().any(|subject| subject.name == name)
-            {
+            let policy = by_name.find(name);
+            if policy.is_some_and(|(_, policy)| is_on_demand(policy)) || !seen.insert(name) {
                 continue;
             }
-            subjects.push(subject(name, policy, &cx)?);
+            // The issuers of a policy are shared by its names.
+            let issuers = match policy {
+                None => Vec::new(),
+                Some((at, policy)) => match resolved.entry(at) {
+                    Entry::Occupied(known) => known.get().clone(),
+                    Entry::Vacant(new) => new.insert(issuers(policy, &cx)?).clone(),
+                },
+            };
+            subjects.push(subject(name, policy.map(|(_, policy)| policy), issuers, &cx)?);
         }
+        let automated: HashSet<&String> = loaders.automate.iter().collect();
         let unless_loaded = managed
             .iter()
-            .filter(|one| one.unless_loaded && !loaders.automate.contains(&one.name))
+            .filter(|one| one.unless_loaded && !automated.contains(&one.name))
             .map(|one| one.name.clone());
         let unless_loaded = unless_loaded.collect();
         let storage = storage::from_config(&config.storage)?;
@@ -168,19 +181,52 @@ fn on_demand_policy(
     })
 }
 
-fn policy_for<'a>(policies: &'a [AutomationPolicy], name: &str) -> Option<&'a AutomationPolicy> {
-    policies.iter().find(|policy| {
-        policy.subjects.is_empty()
-            || policy.subjects.iter().any(|subject| wildcard_covers(subject, name))
-    })
+/// Finds the policy of a name; with thousands of names and policies, going through all of them for
+/// each name would take most of a start.
+struct PolicyIndex<'a> {
+    policies: &'a [AutomationPolicy],
+    /// The first policy that has a subject, by the subject in lower case.
+    exact: HashMap<String, usize>,
+    /// The policies for all names or with wildcards, in order.
+    general: Vec<usize>,
+}
+
+impl<'a> PolicyIndex<'a> {
+    fn new(policies: &'a [AutomationPolicy]) -> Self {
+        let (mut exact, mut general) = (HashMap::new(), Vec::new());
+        for (at, policy) in policies.iter().enumerate() {
+            if policy.subjects.is_empty() || policy.subjects.iter().any(|one| one.contains('*')) {
+                general.push(at);
+            }
+            for subject in &policy.subjects {
+                exact.entry(subject.to_ascii_lowercase()).or_insert(at);
+            }
+        }
+        Self { policies, exact, general }
+    }
+
+    /// The first policy that matches (spec T055).
+    fn find(&self, name: &str) -> Option<(usize, &'a AutomationPolicy)> {
+        let exact = self.exact.get(&name.to_ascii_lowercase()).copied();
+        let covers = |policy: &AutomationPolicy| {
+            policy.subjects.is_empty()
+                || policy.subjects.iter().any(|subject| {
+                    subject.contains('*') && wildcard_covers(subject, name)
+                })
+        };
+        let before = self.general.iter().copied().take_while(|at| exact.is_none_or(|end| *at < end));
+        let general = before.into_iter().find(|at| self.policies.get(*at).is_some_and(covers));
+        let at = general.or(exact)?;
+        Some((at, self.policies.get(at)?))
+    }
 }
 
 fn subject(
     name: &str,
     policy: Option<&AutomationPolicy>,
+    configured: Vec<Issuer>,
     cx: &IssuerCx<'_>,
 ) -> Result<ManagedSubject, ConfigError> {
-    let configured = policy.map(|policy| issuers(policy, cx)).transpose()?.unwrap_or_default();
     let issuers = if configured.is_empty() { default_issuers(name, cx) } else { configured };
     Ok(ManagedSubject {
         name: name.to_owned(),
@@ -218,6 +264,8 @@ struct IssuerCx<'a> {
     storage: Option<&'a Json>,
     /// Storages of policies, so that policies with the same share one.
     opened: RefCell<Vec<OtherStorage>>,
+    /// Shared by all names that have no policy.
+    default_acme: OnceCell<Arc<AcmeConfig>>,
 }
 
 impl<'a> IssuerCx<'a> {
@@ -232,7 +280,7 @@ impl<'a> IssuerCx<'a> {
             http: http.map_or(defaults.http, |http| port(http.http_port, defaults.http)),
             https: http.map_or(defaults.https, |http| port(http.https_port, defaults.https)),
         };
-        Self { ports, dns, storage: config.storage.as_ref(), opened: RefCell::default() }
+        Self { ports, dns, storage: config.storage.as_ref(), opened: RefCell::default(), default_acme: OnceCell::new() }
     }
 
     /// The storage of a policy, if it has one of its own.
@@ -251,7 +299,8 @@ impl<'a> IssuerCx<'a> {
     }
 
     fn default_acme(&self) -> Issuer {
-        Issuer::Acme(Arc::new(AcmeConfig { ports: self.ports, ..AcmeConfig::default() }))
+        let make = || Arc::new(AcmeConfig { ports: self.ports, ..AcmeConfig::default() });
+        Issuer::Acme(self.default_acme.get_or_init(make).clone())
     }
 }
 
@@ -273,5 +322,37 @@ fn issuer(json: &Json, cx: &IssuerCx<'_>) -> Result<Issuer, ConfigError> {
         "acme" => Ok(Issuer::Acme(Arc::new(compile_acme(bare, cx.ports, cx.dns)?))),
         "zerossl" => Ok(Issuer::Other("zerossl".into())),
         other => Err(ConfigError::new("", format!("unknown module: tls.issuance.{other}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use caddis_config::AutomationPolicy;
+
+    use super::PolicyIndex;
+
+    #[test]
+    fn the_first_policy_that_matches_is_found() {
+        let policies: Vec<AutomationPolicy> =
+            [&["A.test", "b.test"][..], &["*.b.test"], &["x.b.test", "*.c.test"], &[], &["d.test"]]
+                .iter()
+                .map(|subjects| AutomationPolicy {
+                    subjects: subjects.iter().map(|one| (*one).to_owned()).collect(),
+                    ..AutomationPolicy::default()
+                })
+                .collect();
+        let index = PolicyIndex::new(&policies);
+        for (name, want) in [
+            ("a.TEST", 0),
+            ("b.test", 0),
+            ("x.b.test", 1),
+            ("*.b.test", 1),
+            ("x.c.test", 2),
+            ("d.test", 3),
+            ("other", 3),
+        ] {
+            assert_eq!(index.find(name).map(|(at, _)| at), Some(want), "{name}");
+        }
+        assert!(PolicyIndex::new(&policies[..3]).find("x.y.test").is_none());
     }
 }

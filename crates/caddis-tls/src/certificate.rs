@@ -35,6 +35,8 @@ pub struct Certificate {
     pub organizations: Vec<String>,
     /// The kind of public key, as `certificate_selection` names it.
     pub algorithm: PublicKeyAlgorithm,
+    /// Whether clients are to refuse it without a staple (RFC 7633).
+    pub must_staple: bool,
     /// SHA-256 of the leaf.
     pub fingerprint: [u8; 32],
 }
@@ -104,6 +106,7 @@ impl Certificate {
             serial: facts.serial,
             organizations: facts.organizations,
             algorithm: facts.algorithm,
+            must_staple: facts.must_staple,
             fingerprint,
         })
     }
@@ -155,6 +158,7 @@ pub(crate) struct Facts {
     pub(crate) serial: String,
     organizations: Vec<String>,
     algorithm: PublicKeyAlgorithm,
+    must_staple: bool,
 }
 
 impl Facts {
@@ -196,8 +200,26 @@ impl Facts {
                 "1.3.101.112" => PublicKeyAlgorithm::Ed25519,
                 _ => PublicKeyAlgorithm::Unknown,
             },
+            must_staple: x509.extensions().iter().any(|extension| {
+                extension.oid.to_id_string() == TLS_FEATURE && features(extension.value)
+            }),
         })
     }
+}
+
+/// The extension of features that a server has to show (RFC 7633 §4.1).
+const TLS_FEATURE: &str = "1.3.6.1.5.5.7.1.24";
+
+/// Whether status_request (5) is among the features: a sequence of small integers.
+fn features(value: &[u8]) -> bool {
+    let Some((0x30, mut rest, _)) = key::tlv(value) else { return false };
+    while let Some((0x02, feature, next)) = key::tlv(rest) {
+        if feature == [5] {
+            return true;
+        }
+        rest = next;
+    }
+    false
 }
 
 fn san(x509: &X509Certificate<'_>) -> Vec<String> {
@@ -252,6 +274,28 @@ mod tests {
         assert_eq!(decimal(&[0x10, 0x02]), "4098");
         assert_eq!(decimal(&[0]), "0");
         assert_eq!(decimal(&[1, 0, 0, 0, 0, 0, 0, 0, 0]), "18446744073709551616");
+    }
+
+    #[test]
+    fn staples_that_are_a_must() {
+        for (feature, want) in [
+            (Some(&[0x30, 0x03, 0x02, 0x01, 0x05][..]), true),
+            (Some(&[0x30, 0x06, 0x02, 0x01, 0x11, 0x02, 0x01, 0x05]), true),
+            (Some(&[0x30, 0x03, 0x02, 0x01, 0x11]), false),
+            (Some(&[0x30]), false),
+            (None, false),
+        ] {
+            let key = KeyType::P256.generate().unwrap();
+            let mut params = rcgen::CertificateParams::new(vec!["a.test".to_owned()]).unwrap();
+            params.custom_extensions.extend(feature.map(|content| {
+                let oid = [1, 3, 6, 1, 5, 5, 7, 1, 24];
+                rcgen::CustomExtension::from_oid_content(&oid, content.to_vec())
+            }));
+            let chain = params.self_signed(&key).unwrap().pem();
+            let certificate =
+                Certificate::from_pem(chain.as_bytes(), to_pem(&key).as_bytes(), vec![]).unwrap();
+            assert_eq!(certificate.must_staple, want, "{feature:?}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use arc_swap::ArcSwap;
+use caddis_core::punycode::to_ascii;
 use rustls::SignatureScheme;
 
 use crate::{certificate::Certificate, selection::Selection, timestamp::Timestamp};
@@ -144,8 +145,10 @@ pub(crate) fn wildcards(name: &str) -> impl Iterator<Item = String> + '_ {
     })
 }
 
+/// A name as it is in certificates and hellos: lower case, labels beyond ASCII in their encoded form
+/// (RFC 5280 §7.2).
 pub(crate) fn normalized(name: &str) -> String {
-    name.trim().to_ascii_lowercase()
+    to_ascii(name.trim())
 }
 
 /// The first that the client can use and that is in its validity; else one it can use; else any.
@@ -180,7 +183,7 @@ fn merge_tags(into: &mut Arc<Certificate>, from: &Certificate) {
 mod tests {
     use std::{net::IpAddr, sync::Arc};
 
-    use super::{CertIndex, Wanted, wildcards};
+    use super::{CertIndex, Wanted, normalized, wildcards};
     use crate::{
         certificate::Certificate,
         key::{KeyType, to_pem},
@@ -214,6 +217,7 @@ mod tests {
     fn wildcards_grow_from_the_left() {
         assert_eq!(wildcards("a.b.c").collect::<Vec<_>>(), ["*.b.c", "*.*.c", "*.*.*"]);
         assert_eq!(wildcards("a").collect::<Vec<_>>(), ["*"]);
+        assert_eq!(normalized(" *.Bücher.test"), "*.xn--bcher-kva.test");
     }
 
     #[test]

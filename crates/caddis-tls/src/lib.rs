@@ -39,7 +39,9 @@ pub use info::{CLIENT_PREFIX, ClientCertificate, ClientPlaceholders, quic_tls_in
 pub use key::KeyType;
 pub use loaders::{Loaders, compile_loaders};
 pub use permission::on_demand_permission;
-pub use policy::{BindCx, HelloFacts, Policies, Policy, PolicyPlan, ServerFacts, compile_policies};
+pub use policy::{
+    BindCx, HelloFacts, Missing, Policies, Policy, PolicyPlan, ServerFacts, compile_policies,
+};
 pub use tickets::Tickets;
 pub use timestamp::Timestamp;
 
@@ -56,6 +58,7 @@ pub static OTHER_IDS: &[&str] = &[
     "tls",
     "tls.ca_pool.source.combined",
     "tls.ca_pool.source.file",
+    "tls.ca_pool.source.http",
     "tls.ca_pool.source.inline",
     "tls.ca_pool.source.pki_intermediate",
     "tls.ca_pool.source.pki_root",

@@ -9,14 +9,11 @@ use std::{
     io::Cursor,
     net::IpAddr,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    task::{Context, Waker},
+    sync::{Arc, OnceLock},
+    task::{Context, Poll, Waker},
 };
 
-use caddis_tls::HelloFacts;
+use caddis_tls::{Asked, HelloFacts, OnDemandError};
 use quinn::{
     ConnectionId, Side, TransportErrorCode,
     crypto::{
@@ -27,7 +24,8 @@ use quinn::{
 use quinn_proto::{TransportError, transport_parameters::TransportParameters};
 use rustls::{
     quic::{KeyChange, Secrets, ServerConnection, Version},
-    server::Acceptor,
+    server::{Acceptor, ClientHello},
+    sign::CertifiedKey,
 };
 use tokio::sync::Notify;
 
@@ -91,11 +89,15 @@ struct Session {
     next: Option<Secrets>,
 }
 
+/// What the wait for a certificate ends with: one for this handshake alone, or a word that it may
+/// be with the others now.
+type Answer = Result<Option<Arc<CertifiedKey>>, OnDemandError>;
+
 enum State {
     /// The hello is not all here.
     Hello(Box<Acceptor>),
     /// A certificate is being got.
-    Waiting(Arc<AtomicBool>),
+    Waiting(Arc<OnceLock<Answer>>),
     Running(Box<ServerConnection>),
     Failed,
 }
@@ -124,12 +126,12 @@ impl Session {
             Ok(Some(accepted)) => accepted,
             Err((error, _)) => return Err(alert(DECODE_ERROR, &error.to_string())),
         };
-        self.server_name = accepted.client_hello().server_name().map(str::to_owned);
-        if let Some(wait) = self.certificate_under_way()? {
-            self.state = State::Waiting(wait);
-            return Ok(false);
+        let hello = accepted.client_hello();
+        self.server_name = hello.server_name().map(str::to_owned);
+        match self.certificate(&hello)? {
+            Poll::Ready(answer) => self.begin(answer)?,
+            Poll::Pending => return Ok(false),
         }
-        self.begin()?;
         Ok(true)
     }
 
@@ -141,41 +143,46 @@ impl Session {
         }
     }
 
-    /// Asks for the certificate where it is missing; the flag is set when the answer is there.
-    fn certificate_under_way(&self) -> Result<Option<Arc<AtomicBool>>, TransportError> {
+    /// Asks for the certificate where it is missing. What takes time goes on by itself, and is seen
+    /// in the state when it is done.
+    fn certificate(&mut self, hello: &ClientHello<'_>) -> Result<Poll<Answer>, TransportError> {
         let server = &self.chooser.binding.server;
         let facts = self.facts();
         let policy = server.policy_for(&facts).ok_or_else(no_policy)?;
-        let Some(name) = policy.missing_certificate(&facts) else { return Ok(None) };
+        let Some(missing) = policy.missing_certificate(&facts) else {
+            return Ok(Poll::Ready(Ok(None)));
+        };
+        let asked = Asked::new(&missing.asked, hello, facts.local);
         let certificates = server.certificates().clone();
-        let mut attempt = Box::pin(async move {
-            if let Err(error) = certificates.get_or_issue(&name).await {
-                tracing::debug!(target: "tls.handshake", server_name = name, %error, "no certificate");
-            }
-        });
+        let mut attempt = Box::pin(crate::server::missing(certificates, asked, missing));
         // Most names that have none may have none, which is known at once.
         let mut unwoken = Context::from_waker(Waker::noop());
-        if Future::poll(Pin::as_mut(&mut attempt), &mut unwoken).is_ready() {
-            return Ok(None);
+        if let Poll::Ready(answer) = Future::poll(Pin::as_mut(&mut attempt), &mut unwoken) {
+            return Ok(Poll::Ready(answer));
         }
-        let done = Arc::new(AtomicBool::new(false));
-        let flag = done.clone();
+        let done = Arc::new(OnceLock::new());
+        self.state = State::Waiting(done.clone());
         tokio::spawn(async move {
-            attempt.await;
-            flag.store(true, Ordering::Release);
+            // Nobody else sets it.
+            let _ = done.set(attempt.await);
         });
-        Ok(Some(done))
+        Ok(Poll::Pending)
     }
 
     /// Goes on with the configuration that is right for the hello.
-    fn begin(&mut self) -> Result<(), TransportError> {
+    fn begin(&mut self, answer: Answer) -> Result<(), TransportError> {
         self.state = State::Failed;
         let server = &self.chooser.binding.server;
         let facts = self.facts();
         let policy = server.policy_for(&facts).ok_or_else(no_policy)?;
-        let config = policy
-            .quic_config_for(&facts)
-            .ok_or_else(|| alert(HANDSHAKE_FAILURE, "TLS 1.3 is not allowed here"))?;
+        let given = answer.map_err(|error| alert(INTERNAL_ERROR, &error.to_string()))?;
+        let config = match given {
+            Some(key) => policy.quic_config_with(&facts, key),
+            None if policy.has_certificate(&facts) => policy.quic_config_for(&facts),
+            None => return Err(alert(INTERNAL_ERROR, "no certificate available for ClientHello")),
+        };
+        let config =
+            config.ok_or_else(|| alert(HANDSHAKE_FAILURE, "TLS 1.3 is not allowed here"))?;
         let parameters = std::mem::take(&mut self.parameters);
         let connection = ServerConnection::new(config, Version::V1, parameters)
             .map_err(|error| alert(INTERNAL_ERROR, &error.to_string()))?;
@@ -263,8 +270,8 @@ impl crypto::Session for Session {
 
     fn write_handshake(&mut self, out: &mut Vec<u8>) -> Option<Keys> {
         if let State::Waiting(done) = &self.state
-            && done.load(Ordering::Acquire)
-            && let Err(error) = self.begin()
+            && let Some(answer) = done.get().cloned()
+            && let Err(error) = self.begin(answer)
         {
             tracing::debug!(target: "tls.handshake", %error, "handshake failed");
             self.chooser.failed.notify_one();

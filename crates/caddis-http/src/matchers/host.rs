@@ -10,10 +10,12 @@
 use std::collections::{HashMap, HashSet};
 
 use caddis_config::ConfigError;
-use caddis_core::{CompileCx, Exchange, Matcher, MatcherModule, Result, Template};
+use caddis_core::{
+    CompileCx, Exchange, Matcher, MatcherModule, Result, Template, punycode::to_ascii,
+};
 use serde_json::Value as Json;
 
-use super::{list_of_args, punycode::to_ascii, shape};
+use super::{list_of_args, shape};
 
 /// `http.matchers.host`.
 pub static MODULE: MatcherModule =

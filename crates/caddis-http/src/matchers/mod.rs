@@ -24,7 +24,6 @@ pub mod vars;
 pub mod vars_regexp;
 
 mod fs_glob;
-mod punycode;
 mod regexp_shape;
 
 /// `http.matchers.*`.

@@ -103,8 +103,13 @@ pub(super) async fn staple(manager: Weak<CertManager>) {
     loop {
         let Some(this) = manager.upgrade() else { return };
         this.look_at_staples().await;
+        let news = this.staple_news();
         drop(this);
-        tokio::time::sleep(LOOK_AT_STAPLES).await;
+        // New certificates do not wait for their first staple.
+        if tokio::time::timeout(LOOK_AT_STAPLES, news.notified()).await.is_ok() {
+            // Several at once come in one go.
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
     }
 }
 

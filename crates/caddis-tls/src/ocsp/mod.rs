@@ -4,7 +4,7 @@
 mod message;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -73,7 +73,8 @@ impl Staples {
     pub(crate) fn retain(&self, served: &[Arc<Certificate>]) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() > served.len() {
-            known.retain(|print, _| served.iter().any(|one| one.fingerprint == *print));
+            let served: HashSet<_> = served.iter().map(|one| one.fingerprint).collect();
+            known.retain(|print, _| served.contains(print));
         }
     }
 
@@ -87,6 +88,13 @@ impl Staples {
             Staple { der: None, expires: 0, ask_at: useful.then_some(now) }
         });
         staple.ask_at.is_some_and(|at| now >= at)
+    }
+
+    /// Whether there is a staple to serve with a certificate now.
+    pub(crate) fn has(&self, certificate: &Certificate, now: Timestamp) -> bool {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let staple = known.get(&certificate.fingerprint);
+        staple.is_some_and(|staple| staple.der.is_some() && now < staple.expires)
     }
 
     /// Gets a staple from the storage or the responder.

@@ -2,7 +2,7 @@
 //!
 //! JSON, key `provider`: `inline {trusted_ca_certs}`, `file {pem_files}`,
 //! `pki_root {authority}`, `pki_intermediate {authority}`, `storage {pem_keys}`, `system {}`,
-//! `combined {sources}`. `http` is not supported yet.
+//! `combined {sources}`, `http {endpoints, tls}`.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use caddis_config::ConfigError;
@@ -11,7 +11,10 @@ use rustls_pki_types::CertificateDer;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::BindCx;
+use super::{
+    BindCx,
+    http_pool::{HttpPool, TlsConfig},
+};
 use crate::{
     certificate::parse_chain,
     error::{Context, Error, Result},
@@ -38,6 +41,8 @@ pub enum CaPool {
     System,
     /// All of these.
     Combined(Vec<Self>),
+    /// Fetched.
+    Http(HttpPool),
 }
 
 #[derive(Deserialize, Default)]
@@ -49,6 +54,8 @@ struct Fields {
     storage: Option<Value>,
     pem_keys: Option<Vec<String>>,
     sources: Option<Vec<Value>>,
+    endpoints: Option<Vec<String>>,
+    tls: Option<TlsConfig>,
 }
 
 impl CaPool {
@@ -76,6 +83,7 @@ impl CaPool {
             "storage" => &["storage", "pem_keys"],
             "system" => &[],
             "combined" => &["sources"],
+            "http" => &["endpoints", "tls"],
             _ => {
                 let message = format!("unknown module: tls.ca_pool.source.{provider}");
                 return Err(ConfigError::new("", message));
@@ -93,15 +101,27 @@ impl CaPool {
             "file" => Self::File(fields.pem_files.unwrap_or_default()),
             "pki_root" => Self::PkiRoot(fields.authority.unwrap_or_default()),
             "pki_intermediate" => Self::PkiIntermediate(fields.authority.unwrap_or_default()),
-            "storage" => Self::Storage(fields.storage, fields.pem_keys.unwrap_or_default()),
-            "combined" => Self::Combined(
-                fields
-                    .sources
-                    .unwrap_or_default()
-                    .iter()
-                    .map(|source| Self::at_depth(source, depth + 1))
-                    .collect::<std::result::Result<_, _>>()?,
-            ),
+            "storage" => match fields.pem_keys.filter(|keys| !keys.is_empty()) {
+                Some(keys) => Self::Storage(fields.storage, keys),
+                None => return Err(ConfigError::new("pem_keys", "no PEM keys specified")),
+            },
+            "combined" => match fields.sources.filter(|sources| !sources.is_empty()) {
+                Some(sources) => Self::Combined(
+                    sources
+                        .iter()
+                        .map(|source| Self::at_depth(source, depth + 1))
+                        .collect::<std::result::Result<_, _>>()?,
+                ),
+                None => {
+                    let message = "no sources specified for combined CA pool";
+                    return Err(ConfigError::new("sources", message));
+                }
+            },
+            "http" => Self::Http(HttpPool::compile(
+                fields.endpoints.unwrap_or_default(),
+                fields.tls,
+                |json| Self::at_depth(json, depth + 1),
+            )?),
             _ => Self::System,
         })
     }
@@ -150,6 +170,7 @@ impl CaPool {
                 }
             }
             Self::System => out.extend(rustls_native_certs::load_native_certs().certs),
+            Self::Http(pool) => out.extend(pool.load(cx)?),
             Self::Combined(pools) => {
                 for pool in pools {
                     out.extend(pool.load(cx)?);

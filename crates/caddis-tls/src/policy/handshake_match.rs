@@ -39,8 +39,8 @@ pub(super) enum HandshakeMatcher {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RegexpConfig {
+    /// Checked alone: nothing that runs after a handshake sees its captures, in Caddy neither.
     #[serde(default)]
-    #[expect(dead_code, reason = "accepted, captures are not offered")]
     name: String,
     #[serde(default)]
     pattern: String,
@@ -77,8 +77,16 @@ fn one(name: &str, json: serde_json::Value) -> Result<HandshakeMatcher, ConfigEr
         }
         "sni_regexp" => {
             let config: RegexpConfig = caddis_config::decode(json)?;
-            let regex = Regex::new(&config.pattern).map_err(|error| {
-                ConfigError::new("pattern", format!("compiling regexp {}: {error}", config.pattern))
+            let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+            if !config.name.is_empty() && !config.name.contains(is_word) {
+                let rule = "invalid regexp name (must contain only word characters)";
+                return Err(ConfigError::new("name", format!("{rule}: {}", config.name)));
+            }
+            // Unknown ones stay, since braces count repetitions, too.
+            let pattern = global(&config.pattern);
+            let regex = Regex::new(&pattern).map_err(|error| {
+                let message = format!("compiling matcher regexp {pattern}: {error}");
+                ConfigError::new("pattern", message)
             })?;
             HandshakeMatcher::SniRegexp(regex)
         }

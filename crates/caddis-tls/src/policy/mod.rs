@@ -9,6 +9,8 @@
 mod ca_pool;
 mod client_auth;
 mod handshake_match;
+mod http_pool;
+mod p521;
 mod parameters;
 mod secrets_log;
 
@@ -18,7 +20,7 @@ use std::{
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
-use caddis_config::{ConfigError, ConnectionPolicy};
+use caddis_config::{ConfigError, ConnectionPolicy, tls::ClientAuthentication};
 use rustls::{
     ServerConfig,
     crypto::CryptoProvider,
@@ -154,7 +156,10 @@ fn compile(
         return Err(ConfigError::new("handshake_context", "handshake contexts are not supported"));
     }
     let selection = policy.certificate_selection.as_ref().map(Selection::compile).transpose();
-    let client_auth = policy.client_authentication.as_ref().map(ClientAuthPlan::compile);
+    let client_auth = policy.client_authentication.as_ref();
+    // Without any setting it is as good as absent, as in Caddy.
+    let client_auth = client_auth.filter(|config| **config != ClientAuthentication::default());
+    let client_auth = client_auth.map(ClientAuthPlan::compile);
     Ok(PlannedPolicy {
         matchers: handshake_match::compile(&policy.matchers)
             .map_err(|error| error.under("match"))?,
@@ -335,25 +340,60 @@ impl Policy {
 
     /// The configuration for one handshake with a certificate from elsewhere.
     pub fn config_with(&self, certificate: Arc<CertifiedKey>) -> Arc<ServerConfig> {
-        let mut config = ServerConfig::clone(&self.config);
-        config.cert_resolver = Arc::new(SingleCertAndKey::from(certificate));
-        Arc::new(config)
+        given(&self.config, certificate)
     }
 
-    /// The name that a certificate is missing for: the client's, where no certificate in its
-    /// validity covers it. This is when an on-demand certificate is to be got before going on.
-    pub fn missing_certificate(&self, facts: &HelloFacts<'_>) -> Option<String> {
-        let name = normalized(facts.sni?);
-        if name.is_empty() {
-            return None;
-        }
+    /// The same for a client that speaks QUIC; see [`Self::quic_config_for`].
+    pub fn quic_config_with(
+        &self,
+        facts: &HelloFacts<'_>,
+        certificate: Arc<CertifiedKey>,
+    ) -> Option<Arc<ServerConfig>> {
+        self.quic_config_for(facts).map(|config| given(&config, certificate))
+    }
+
+    /// What a certificate is missing for: the name that the client asked for, where no certificate
+    /// in its validity covers it; without a name, the server's default name or the address that the
+    /// client connected to. This is when an on-demand certificate is to be got before going on.
+    pub fn missing_certificate(&self, facts: &HelloFacts<'_>) -> Option<Missing> {
+        let asked = normalized(facts.sni.unwrap_or_default());
         let index = self.resolver.store.look();
         let now = timestamp::now();
         let valid =
             |name: &str| index.named(name).iter().any(|certificate| !certificate.is_expired(now));
-        let covered = valid(&name) || wildcards(&name).any(|candidate| valid(&candidate));
-        (!covered).then_some(name)
+        if !asked.is_empty() {
+            let covered = valid(&asked) || wildcards(&asked).any(|candidate| valid(&candidate));
+            return (!covered).then(|| Missing { name: asked.clone(), asked });
+        }
+        let address = facts.local.map(|ip| ip.to_canonical().to_string()).unwrap_or_default();
+        let default = normalized(&self.resolver.default_sni);
+        if valid(&address) || valid(&default) {
+            return None;
+        }
+        let name = if default.is_empty() { address } else { default };
+        Some(Missing { asked, name })
     }
+
+    /// Whether there is any certificate to answer with, be it one that has expired.
+    pub fn has_certificate(&self, facts: &HelloFacts<'_>) -> bool {
+        let resolver = Resolver { local: facts.local, ..self.resolver.clone() };
+        self.resolver.store.look().choose(&resolver.wanted(facts.sni)).is_some()
+    }
+}
+
+/// A handshake's certificate that is not there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    /// The server name that the client sent, lower case; empty where it sent none.
+    pub asked: String,
+    /// What a certificate would be made for: a name or an address.
+    pub name: String,
+}
+
+fn given(base: &ServerConfig, certificate: Arc<CertifiedKey>) -> Arc<ServerConfig> {
+    let mut config = base.clone();
+    config.cert_resolver = Arc::new(SingleCertAndKey::from(certificate));
+    Arc::new(config)
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use rustls::{
     version,
 };
 
-use super::ServerFacts;
+use super::{ServerFacts, p521::P521};
 use crate::certificate::provider as default_provider;
 
 /// Suites that Go knows and rustls does not have: weak ones.
@@ -36,7 +36,7 @@ pub(super) fn provider(
     let base = default_provider();
     Ok(Arc::new(CryptoProvider {
         cipher_suites: cipher_suites(names, warnings)?,
-        kx_groups: groups(curves, warnings)?,
+        kx_groups: groups(curves)?,
         signature_verification_algorithms: base.signature_verification_algorithms,
         secure_random: base.secure_random,
         key_provider: base.key_provider,
@@ -111,10 +111,7 @@ fn cipher_suites(
     Ok(chosen)
 }
 
-fn groups(
-    names: &[String],
-    warnings: &mut Vec<String>,
-) -> Result<Vec<&'static dyn SupportedKxGroup>, ConfigError> {
+fn groups(names: &[String]) -> Result<Vec<&'static dyn SupportedKxGroup>, ConfigError> {
     if names.is_empty() {
         // The first three of those that can be named (T008).
         return Ok(vec![kx_group::X25519MLKEM768, kx_group::X25519, kx_group::SECP256R1]);
@@ -126,18 +123,12 @@ fn groups(
             "x25519" => kx_group::X25519,
             "secp256r1" => kx_group::SECP256R1,
             "secp384r1" => kx_group::SECP384R1,
-            "secp521r1" => {
-                warnings.push("curve secp521r1 is not available and left out".to_owned());
-                continue;
-            }
+            "secp521r1" => &P521,
             _ => return Err(ConfigError::new("curves", format!("unsupported curve: {name}"))),
         };
         if !chosen.iter().any(|other| other.name() == group.name()) {
             chosen.push(group);
         }
-    }
-    if chosen.is_empty() {
-        return Err(ConfigError::new("curves", "none of the curves is supported"));
     }
     Ok(chosen)
 }
@@ -216,15 +207,12 @@ mod tests {
 
     #[test]
     fn curves_keep_their_order() {
-        let mut warnings = Vec::new();
+        use rustls::NamedGroup::{X25519, X25519MLKEM768, secp384r1, secp521r1};
         let names = list(&["secp384r1", "x25519", "secp384r1", "secp521r1"]);
-        assert_eq!(groups(&names, &mut warnings).unwrap().len(), 2);
-        assert_eq!(warnings.len(), 1);
-        assert!(groups(&list(&["p1"]), &mut warnings).is_err());
-        assert_eq!(
-            groups(&[], &mut warnings).unwrap()[0].name(),
-            rustls::NamedGroup::X25519MLKEM768
-        );
+        let chosen: Vec<_> = groups(&names).unwrap().iter().map(|group| group.name()).collect();
+        assert_eq!(chosen, [secp384r1, X25519, secp521r1]);
+        assert!(groups(&list(&["p1"])).is_err());
+        assert_eq!(groups(&[]).unwrap()[0].name(), X25519MLKEM768);
     }
 
     #[test]

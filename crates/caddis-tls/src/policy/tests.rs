@@ -253,8 +253,17 @@ async fn a_client_trusts_the_internal_certificate() {
     assert!(handshake(&client, "127.0.0.1", &policy.config).is_err(), "no name, no default");
     handshake(&client, "127.0.0.1", &policy.config_for(&facts)).unwrap();
     assert_eq!(policy.missing_certificate(&sni("x.wild.test")), None);
-    assert_eq!(policy.missing_certificate(&sni("Q.test")).as_deref(), Some("q.test"));
+    let missing = policy.missing_certificate(&sni("Q.test")).unwrap();
+    assert_eq!((missing.asked.as_str(), missing.name.as_str()), ("q.test", "q.test"));
     assert_eq!(policy.missing_certificate(&facts), None);
+    let elsewhere = HelloFacts { local: "127.0.0.2".parse().ok(), ..facts };
+    let missing = policy.missing_certificate(&elsewhere).unwrap();
+    assert_eq!((missing.asked.as_str(), missing.name.as_str()), ("", "127.0.0.2"));
+    assert!(policy.has_certificate(&facts) && policy.has_certificate(&sni("x.wild.test")));
+    assert!(!policy.has_certificate(&elsewhere) && !policy.has_certificate(&sni("q.test")));
+    let policies = world.bind(json!([{"default_sni": "d.test"}]));
+    let missing = policies.choose(&elsewhere).unwrap().missing_certificate(&elsewhere).unwrap();
+    assert_eq!((missing.asked.as_str(), missing.name.as_str()), ("", "d.test"));
 }
 
 #[tokio::test]

@@ -160,6 +160,18 @@ async fn lock(cx: &JobCx, name: String) -> Result<Option<Box<dyn LockGuard>>, Fa
     }
 }
 
+/// What the storage has, where it is not due. Blocks; what is wrong with the storage is told by who
+/// then does the whole work.
+pub(super) fn stored(
+    cx: &JobCx,
+    subject: &ManagedSubject,
+    attempt: Attempt,
+    now: Timestamp,
+) -> Option<Served> {
+    let found = stored::newest(&*cx.storage, subject).ok().flatten()?;
+    attempt.is_fresh(subject, &found, now).then_some(found)
+}
+
 async fn look(cx: &JobCx, subject: &Arc<ManagedSubject>) -> Result<Option<Served>, Failure> {
     let (storage, subject) = (cx.storage.clone(), subject.clone());
     let found = blocking(move || stored::newest(&*storage, &subject)).await?;

@@ -17,6 +17,7 @@ use crate::{
     },
     getters::Asked,
     index::normalized,
+    policy::Missing,
 };
 
 /// On-demand names kept in memory (T053).
@@ -64,43 +65,67 @@ impl Recent {
 
 impl CertManager {
     /// Whether a handshake for this name could get a certificate.
-    fn demand_policy(&self, name: &str) -> Option<OnDemandPolicy> {
-        if !qualifies(name) {
+    fn demand_policy(&self, missing: &Missing) -> Option<OnDemandPolicy> {
+        if !qualifies(&missing.name) {
             return None;
         }
+        self.asked_policy(&missing.asked)
+    }
+
+    /// The policy of what the client asked for, which may be nothing: the sites of any name.
+    fn asked_policy(&self, asked: &str) -> Option<OnDemandPolicy> {
         let inner = self.lock();
-        inner.on_demand.iter().find(|policy| policy.covers(name)).cloned()
+        inner.on_demand.iter().find(|policy| policy.covers(asked)).cloned()
     }
 
     /// Asks the sources of a name's policy for a certificate for one handshake; none where there
-    /// are none, they have none, or they fail. May be called on any runtime.
-    pub async fn ask_getters(&self, asked: &Asked) -> Option<Arc<CertifiedKey>> {
-        let policy = self.demand_policy(&normalized(&asked.name))?;
-        for getter in &policy.getters {
+    /// are none or they have none. May be called on any runtime.
+    ///
+    /// # Errors
+    /// The last one failed: then no certificate is made either, as in Caddy, since nobody knows
+    /// whether there is to be one.
+    pub async fn ask_getters(
+        &self,
+        asked: &Asked,
+    ) -> Result<Option<Arc<CertifiedKey>>, OnDemandError> {
+        let name = normalized(&asked.name);
+        let policy = self.asked_policy(&name).filter(|_| name.is_empty() || qualifies(&name));
+        let mut failed = None;
+        for getter in policy.iter().flat_map(|policy| &policy.getters) {
+            failed = None;
             match getter.get(asked).await {
-                Ok(Some(key)) => return Some(key),
+                Ok(Some(key)) => return Ok(Some(key)),
                 Ok(None) => {}
-                Err(error) => tracing::error!(
-                    target: "tls.handshake",
-                    sni = asked.name,
-                    cert_manager = getter.url(),
-                    error,
-                    "external certificate manager"
-                ),
+                Err(error) => {
+                    tracing::error!(
+                        target: "tls.handshake",
+                        sni = asked.name,
+                        cert_manager = getter.url(),
+                        error,
+                        "external certificate manager"
+                    );
+                    failed = Some(error);
+                }
             }
         }
-        None
+        match failed {
+            None => Ok(None),
+            Some(error) => Err(OnDemandError::Failed(format!(
+                "external certificate manager indicated that it is unable to yield certificate: \
+                 {error}"
+            ))),
+        }
     }
 
-    /// Gets an on-demand certificate for a name that none covers (see
+    /// Gets an on-demand certificate where none covers what a client asked for (see
     /// [`crate::Policy::missing_certificate`]); handshakes for the same name share one attempt,
     /// which goes on when the client has gone. May be called on any runtime.
     ///
     /// # Errors
     /// The name may not have one, or the attempt failed.
-    pub async fn get_or_issue(self: &Arc<Self>, name: &str) -> Result<(), OnDemandError> {
-        let name = normalized(name);
-        let policy = self.demand_policy(&name).ok_or(OnDemandError::NotAllowed)?;
+    pub async fn get_or_issue(self: &Arc<Self>, missing: &Missing) -> Result<(), OnDemandError> {
+        let policy = self.demand_policy(missing).ok_or(OnDemandError::NotAllowed)?;
+        let name = missing.name.clone();
         if let Some(error) = self.recent.get(&name) {
             return Err(error);
         }

@@ -56,6 +56,8 @@ const WORKERS: usize = 8;
 const START_WAIT: Duration = Duration::from_secs(15);
 /// How often certificates are published while many are loaded.
 const PUBLISH_EVERY: Duration = Duration::from_millis(250);
+/// So many names are looked for in the storage in one go.
+const BATCH: usize = 256;
 /// With fewer names each news is published at once.
 const FEW: usize = 256;
 
@@ -89,6 +91,8 @@ pub struct CertManager {
     tickets: Tickets,
     workers: Workers,
     wake: Arc<Notify>,
+    /// There are certificates whose staples were not looked at.
+    unstapled: Arc<Notify>,
     /// Something is to be published.
     news: AtomicBool,
     /// Certificates issued, and attempts that failed, since the start.
@@ -156,6 +160,7 @@ impl CertManager {
                 renewal_info: Arc::new(Semaphore::new(2)),
             },
             wake: Arc::default(),
+            unstapled: Arc::default(),
             news: AtomicBool::default(),
             counts: Default::default(),
             inner: Mutex::new(Inner {
@@ -221,6 +226,11 @@ impl CertManager {
         drop(tokio::task::spawn_blocking(move || pki.install_roots()));
     }
 
+    /// Told when there may be certificates whose staples were not looked at.
+    pub(super) fn staple_news(&self) -> Arc<Notify> {
+        self.unstapled.clone()
+    }
+
     pub(super) fn now(&self) -> Timestamp {
         (self.clock)()
     }
@@ -243,8 +253,9 @@ impl CertManager {
         }
         self.publish();
         let mut jobs = JoinSet::new();
-        for name in fresh {
-            jobs.spawn(self.clone().work(name, Cause::Load));
+        let each = fresh.len().div_ceil(WORKERS).clamp(1, BATCH);
+        for names in fresh.chunks(each) {
+            jobs.spawn(self.clone().load(names.to_vec()));
         }
         let all = async {
             let mut ticker = tokio::time::interval(PUBLISH_EVERY);
@@ -342,12 +353,57 @@ impl CertManager {
         let index = CertIndex::new(all.map(|one| self.staples.staple(one, now)).collect());
         // Under the lock, so that an older snapshot never replaces a newer one.
         self.store.publish(index);
+        self.unstapled.notify_one();
     }
 
     /// The same where something changed since.
     pub(super) fn publish_news(&self) {
         if self.news.load(Ordering::Relaxed) {
             self.publish();
+        }
+    }
+
+    /// Looks for new names in the storage, many in one go on one thread: with thousands of names,
+    /// handing each over to another thread would cost more than reading it. Those that need more
+    /// than that are then worked on one by one.
+    async fn load(self: Arc<Self>, names: Vec<String>) {
+        let more = {
+            let Ok(_permit) = self.workers.load.clone().acquire_owned().await else { return };
+            let this = self.clone();
+            let all = names.clone();
+            let looked = tokio::task::spawn_blocking(move || {
+                all.into_iter().filter(|name| !this.look(name)).collect()
+            });
+            // Where that panicked it is told, and each name is tried by itself.
+            looked.await.unwrap_or(names)
+        };
+        let mut jobs = JoinSet::new();
+        for name in more {
+            jobs.spawn(self.clone().work(name, Cause::Load));
+        }
+        while jobs.join_next().await.is_some() {}
+    }
+
+    /// Takes a name's certificate from the storage, where it has one that is not due; else all stays
+    /// as it is. Blocks.
+    fn look(&self, name: &str) -> bool {
+        let Some((subject, cx, attempt)) = self.begin(name, Cause::Load) else { return true };
+        let found = job::stored(&cx, &subject, attempt, self.now());
+        // One that demands a staple is better served with it.
+        let found = found.filter(|found| !found.certificate.must_staple);
+        match found {
+            Some(found) => {
+                self.finish(name, &subject, Outcome::Found(found));
+                true
+            }
+            None => {
+                let mut inner = self.lock();
+                let entry = inner.entries.get_mut(name);
+                if let Some(entry) = entry.filter(|entry| Arc::ptr_eq(&entry.subject, &subject)) {
+                    entry.busy = false;
+                }
+                false
+            }
         }
     }
 
@@ -366,9 +422,13 @@ impl CertManager {
             let outcome = Outcome::Failed(Failure::new(reason), None);
             return self.finish(&name, &subject, outcome);
         }
+        let storage = cx.storage.clone();
         // In a task of its own, so that a panic is an outcome like any other.
         let job = tokio::spawn(job::run(cx, subject.clone(), attempt, self.now())).await;
         let outcome = job.unwrap_or_else(|error| Outcome::Failed(Failure::new(error), None));
+        if let Outcome::Issued(served) | Outcome::Found(served) = &outcome {
+            self.staple_first(served, storage).await;
+        }
         self.finish(&name, &subject, outcome);
     }
 

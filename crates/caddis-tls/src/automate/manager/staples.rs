@@ -1,18 +1,47 @@
 //! Looking after the staples of all certificates.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::json;
 
 use super::CertManager;
 use crate::{
-    automate::subject::{Event, step},
+    automate::{
+        job::Served,
+        subject::{Event, step},
+    },
     certificate::Certificate,
     ocsp::Looked,
     storage::Storage,
 };
 
+/// How long a certificate waits for a staple that it demands.
+const STAPLE_WAIT: Duration = Duration::from_secs(10);
+
 impl CertManager {
+    /// Gets the staple of a certificate that clients refuse without one, before it is served: a
+    /// responder has a while, and then the certificate is served as it is, as in Caddy.
+    pub(super) async fn staple_first(self: &Arc<Self>, served: &Served, storage: Arc<dyn Storage>) {
+        let certificate = &served.certificate;
+        if !certificate.must_staple {
+            return;
+        }
+        let Some(overrides) = self.lock().ocsp.clone() else { return };
+        let now = self.now();
+        if self.staples.is_due(certificate, now) {
+            let looking = self.staples.look(certificate, &storage, &overrides, now);
+            // What came of it is asked for below; the task that looks after all goes on from there.
+            let _ = tokio::time::timeout(STAPLE_WAIT, looking).await;
+        }
+        if !self.staples.has(certificate, now) {
+            tracing::warn!(
+                target: "tls",
+                identifiers = certificate.names.join(","),
+                "the certificate demands an OCSP staple, and there is none: clients may refuse it"
+            );
+        }
+    }
+
     /// Gets the staples that are due, one after the other.
     pub(in crate::automate) async fn look_at_staples(self: &Arc<Self>) {
         let (overrides, storage) = {

@@ -14,6 +14,7 @@ use crate::{
     certificate::Certificate,
     key::{KeyType, to_pem},
     loaders::{Loaders, compile_loaders},
+    policy::Missing,
     storage::{FileSystem, LockGuard, OtherStorage, Storage},
     testing::TempDir,
 };
@@ -197,15 +198,20 @@ async fn on_demand_asks_once_and_issues_once() {
     };
     let with_policy = || Reconcile { on_demand: vec![policy.clone()], ..wanted(&dir, vec![]) };
     manager.reconcile(with_policy()).await;
-    let (one_, two) =
-        tokio::join!(manager.get_or_issue("good.test"), manager.get_or_issue("GOOD.test"));
+    let missing = |name: &str| Missing { asked: name.to_owned(), name: name.to_owned() };
+    let good = missing("good.test");
+    let (one_, two) = tokio::join!(manager.get_or_issue(&good), manager.get_or_issue(&good));
     assert_eq!((one_, two, asked.load(Ordering::Relaxed)), (Ok(()), Ok(()), 1));
     assert!(one(&manager, "good.test").is_some());
-    let denied = manager.get_or_issue("bad.test").await;
+    let denied = manager.get_or_issue(&missing("bad.test")).await;
     assert_eq!(denied, Err(OnDemandError::Denied("no".to_owned())));
     for name in ["good.other", "", "*.test", "a b.test"] {
-        assert_eq!(manager.get_or_issue(name).await, Err(OnDemandError::NotAllowed), "{name}");
+        let refused = manager.get_or_issue(&missing(name)).await;
+        assert_eq!(refused, Err(OnDemandError::NotAllowed), "{name}");
     }
+    let nameless = Missing { asked: String::new(), name: "good.test".to_owned() };
+    let refused = manager.get_or_issue(&nameless).await;
+    assert_eq!(refused, Err(OnDemandError::NotAllowed), "only a policy for all names has none");
     manager.reconcile(with_policy()).await;
     assert!(one(&manager, "good.test").is_some(), "kept over a reload");
     manager.reconcile(wanted(&dir, vec![])).await;

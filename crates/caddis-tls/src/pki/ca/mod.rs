@@ -208,8 +208,7 @@ impl Ca {
     ) -> Result<Issued> {
         let end = now.saturating_add(request.lifetime.max(1));
         if request.sign_with_root {
-            let facts = Facts::parse(self.first_root()?)?;
-            let (issuer, not_after) = (self.root_issuer()?, end.min(facts.not_after));
+            let (issuer, not_after) = (self.root_issuer()?, self.within_root(end, now)?);
             let leaf = sign::leaf(&request.names, key, &issuer, (now, not_after))?;
             return Ok(issued(leaf, &self.root, not_after));
         }
@@ -403,14 +402,21 @@ impl Ca {
             return Ok(found);
         }
         let root = self.root_issuer()?;
-        let root_end = Facts::parse(self.first_root()?)?.not_after;
-        let end = now.saturating_add(self.lifetime).min(root_end);
+        let end = self.within_root(now.saturating_add(self.lifetime), now)?;
         let key = KeyType::P256.generate()?;
         let certificate = sign::intermediate(&self.intermediate_name, &key, &root, (now, end))?;
         let (chain_pem, key_pem) = (key::encode("CERTIFICATE", &certificate), key::to_pem(&key));
         self.storage.store(&self.key_of("intermediate.crt"), chain_pem.as_bytes())?;
         self.storage.store(&self.key_of("intermediate.key"), key_pem.as_bytes())?;
         self.intermediate_from(chain_pem.as_bytes(), key_pem.as_bytes())
+    }
+
+    /// The end of what the root signs: not after its own. Where that has passed it is not looked at,
+    /// as in Caddy: many clients do not ask how long what they trust is valid, and an end in the past
+    /// would shut those out, too.
+    fn within_root(&self, end: Timestamp, now: Timestamp) -> Result<Timestamp> {
+        let root_end = Facts::parse(self.first_root()?)?.not_after;
+        Ok(if root_end <= now { end } else { end.min(root_end) })
     }
 
     /// The root as a signer; its key is in memory only for the time of one signature.

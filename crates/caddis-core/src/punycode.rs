@@ -1,7 +1,7 @@
 //! Host names with letters beyond ASCII, in the form they travel (RFC 3492).
 
 /// The name in lower case, labels that are not ASCII as `xn--…`; a label that is too long stays.
-pub(super) fn to_ascii(host: &str) -> String {
+pub fn to_ascii(host: &str) -> String {
     if host.is_ascii() {
         return host.to_ascii_lowercase();
     }
