@@ -79,8 +79,8 @@ pub(crate) enum AnswerBody {
     Whole(Body),
     /// A body that is still to be read.
     Http1(Box<H1Body>),
-    /// A body of an HTTP/2 stream.
-    Http2(Body),
+    /// A body of a stream of HTTP/2 or HTTP/3.
+    Multiplexed(Body),
     /// Another protocol.
     Switched(Box<Conn>),
 }

@@ -133,7 +133,7 @@ pub(crate) async fn exchange(
         reason: None,
         version: Version::HTTP_2,
         headers: parts.headers,
-        body: AnswerBody::Http2(Body::stream(Received(body))),
+        body: AnswerBody::Multiplexed(Body::stream(Received(body))),
         at: std::time::Instant::now(),
     })
 }

@@ -1,11 +1,11 @@
-//! The http transport: HTTP/1 with an own client over per-worker pools, HTTP/2 with hyper.
+//! The http transport: HTTP/1 and HTTP/3 with own clients over per-worker pools, HTTP/2 with hyper.
 //!
 //! ```text
 //! transport http {
 //!     dial_timeout | dial_fallback_delay | response_header_timeout | expect_continue_timeout
 //!     read_timeout | write_timeout <duration>
 //!     read_buffer | write_buffer | max_response_header <size>
-//!     versions <1.1|2|h2c...>         compression off        proxy_protocol v1|v2
+//!     versions <1.1|2|h2c...>|3       compression off        proxy_protocol v1|v2
 //!     keepalive <duration>|off        keepalive_interval <duration>
 //!     keepalive_idle_conns <n>        keepalive_idle_conns_per_host <n>
 //!     max_conns_per_host <n>          local_address <ip>     resolvers <addresses...>
@@ -29,6 +29,7 @@ mod forward_proxy;
 mod gzip;
 mod h1;
 mod h2;
+mod h3;
 mod outgoing;
 mod pool;
 mod proxy_protocol;
@@ -41,8 +42,8 @@ mod upload;
 
 use std::{borrow::Cow, rc::Rc, sync::Arc, time::Duration};
 
-use caddis_core::{Exchange, Template};
-use http::HeaderMap;
+use caddis_core::{Exchange, HttpError, Template};
+use http::{HeaderMap, StatusCode};
 
 use super::Failure;
 use crate::upstream::Address;
@@ -75,6 +76,8 @@ pub(crate) struct HttpTransport {
     forward_tls: Option<tls::TlsSettings>,
     h2: bool,
     h2c: bool,
+    /// HTTP/3, and nothing else.
+    h3: bool,
     /// Whether gzip is asked for on behalf of clients that do not.
     pub(crate) compression: bool,
     proxy_protocol: Option<proxy_protocol::Version>,
@@ -139,7 +142,8 @@ impl HttpTransport {
 
     /// The PROXY header for this request's connection.
     pub(crate) fn proxy_header(&self, ex: &Exchange) -> Option<ProxyHeader> {
-        let version = self.proxy_protocol?;
+        // Over QUIC there is none, as in Caddy.
+        let version = self.proxy_protocol.filter(|_| !self.h3)?;
         let remote = ex.connection.remote?;
         let ip = ex.client_ip.unwrap_or_else(|| remote.ip());
         // The port is the peer's only if the peer is the client.
@@ -153,6 +157,9 @@ impl HttpTransport {
 
     /// This request's forward proxy, where its URL holds placeholders.
     pub(crate) fn varying_proxy(&self, ex: &Exchange) -> Result<Option<VaryingProxy>, String> {
+        if self.h3 {
+            return Ok(None);
+        }
         self.forward.varying(ex)
     }
 
@@ -162,6 +169,10 @@ impl HttpTransport {
         address: &Address,
         varying: Option<&VaryingProxy>,
     ) -> Option<Box<Way>> {
+        if self.h3 {
+            // None of these proxies passes UDP on; Caddy goes past them, too.
+            return None;
+        }
         self.forward.way(address, self.uses_tls(address.port), varying)
     }
 
@@ -177,6 +188,9 @@ impl HttpTransport {
         body: &mut RequestBody,
     ) -> Result<Answer, Failure> {
         let tls = self.uses_tls(sending.pool.address.port);
+        if self.h3 {
+            return Box::pin(self.over_h3(sending, body)).await;
+        }
         let http2 = if tls { self.h2 } else { self.h2c }
             && !sending.outgoing.upgrade
             && sending.pool.absolute().is_none();
@@ -312,6 +326,58 @@ impl HttpTransport {
                 restore(body, unsent);
                 Err(Failure::Transport(text))
             }
+        }
+    }
+
+    async fn over_h3(
+        &self,
+        sending: &Sending<'_>,
+        body: &mut RequestBody,
+    ) -> Result<Answer, Failure> {
+        let pool = sending.pool;
+        let settings = self.tls.as_ref().filter(|_| self.uses_tls(pool.address.port));
+        let Some((tls, config)) = settings.and_then(|tls| Some((tls, tls.quic.as_ref()?))) else {
+            let why = "http3: unsupported protocol scheme: http";
+            return Err(Failure::Request(HttpError::new(StatusCode::BAD_GATEWAY, why)));
+        };
+        if pool.address.is_unix() {
+            let why = "http3: unix sockets carry no QUIC";
+            return Err(Failure::Request(HttpError::new(StatusCode::BAD_GATEWAY, why)));
+        }
+        let dialing = h3::Dialing {
+            address: &pool.address,
+            settings: &self.dial,
+            tls: &config.0,
+            handshake_timeout: tls.handshake_timeout,
+            server_name: sending.server_name.as_deref().unwrap_or(&pool.address.host),
+            max_section: self.max_head,
+        };
+        let mut fresh = false;
+        loop {
+            let ready = pool.h3().ready(fresh, pool.keeps(), &dialing).await?;
+            fresh = ready.fresh;
+            let ask = h3::Ask {
+                outgoing: sending.outgoing,
+                headers: (sending.map)(),
+                max_section: self.max_head,
+                header_timeout: self.header_timeout,
+                alive_within: self.dial.timeout,
+                reused: !fresh,
+                informational: sending.informational,
+            };
+            let (failure, safe) = match h3::exchange(ready, ask, body).await {
+                Ok(answer) => return Ok(answer),
+                Err(Broken::Failed(failure)) => return Err(failure),
+                Err(Broken::Unsent(text)) => (Failure::Transport(text), true),
+                Err(Broken::Stale(text)) => {
+                    let method = sending.outgoing.method;
+                    (Failure::Transport(text), h1::is_idempotent(method, &(sending.map)()))
+                }
+            };
+            if fresh || !safe || !body.is_whole() {
+                return Err(failure);
+            }
+            fresh = true;
         }
     }
 

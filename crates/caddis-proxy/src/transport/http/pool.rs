@@ -1,7 +1,7 @@
 //! Idle connections, per worker and upstream address; nothing here is locked.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     collections::HashMap,
     hash::{BuildHasherDefault, Hasher},
     io,
@@ -25,6 +25,7 @@ use tokio::{
 
 use super::{
     forward_proxy::{Absolute, Way},
+    h3,
     stream::Stream,
 };
 use crate::upstream::{Address, UpstreamState};
@@ -104,6 +105,8 @@ pub(crate) struct HostPool {
     idle: RefCell<Vec<Idle>>,
     /// Open HTTP/2 connection.
     pub(crate) h2: RefCell<Option<SendRequest<Body>>>,
+    /// HTTP/3 connections.
+    h3: OnceCell<Box<h3::Slot>>,
     /// What is to be kept.
     pub(crate) keep: KeepAlive,
     /// The limit on connections.
@@ -128,6 +131,7 @@ impl HostPool {
             way,
             idle: RefCell::default(),
             h2: RefCell::default(),
+            h3: OnceCell::new(),
             keep,
             permits: owner.permits.clone(),
             state,
@@ -143,12 +147,18 @@ impl HostPool {
             way,
             idle: RefCell::default(),
             h2: RefCell::default(),
+            h3: OnceCell::new(),
             keep: KeepAlive::OFF,
             permits: None,
             state: Arc::default(),
             owner: Weak::new(),
             orphan: Cell::new(true),
         })
+    }
+
+    /// The HTTP/3 connections.
+    pub(crate) fn h3(&self) -> &h3::Slot {
+        self.h3.get_or_init(Box::default)
     }
 
     /// The form of requests, where a forward proxy reads them.
@@ -171,7 +181,7 @@ impl HostPool {
 
     /// Keeps a connection for the next request; it is idle from `since` on.
     pub(crate) fn put(&self, mut conn: Conn, since: Instant) {
-        if !self.keep.enabled || self.orphan.get() {
+        if !self.keeps() {
             return;
         }
         conn.stream.rest();
@@ -189,6 +199,19 @@ impl HostPool {
             now.duration_since(idle.since) < self.keep.idle_timeout
                 && is_silent(&mut idle.conn.stream)
         });
+        if let Some(slot) = self.h3.get() {
+            slot.sweep(now, self.keep.idle_timeout);
+        }
+    }
+
+    /// Whether a connection is kept.
+    fn is_empty(&self) -> bool {
+        self.idle.borrow().is_empty() && self.h3.get().is_none_or(|slot| slot.is_empty())
+    }
+
+    /// Whether connections are to be kept for later requests.
+    pub(crate) fn keeps(&self) -> bool {
+        self.keep.enabled && !self.orphan.get()
     }
 
     /// Whether a plan still uses it.
@@ -334,7 +357,7 @@ impl Local {
         };
         self.fixed.borrow_mut().retain(|_, pool| keep(pool));
         self.named.borrow_mut().retain(|_, pool| {
-            keep(pool) && (!pool.idle.borrow().is_empty() || Rc::strong_count(pool) > 1)
+            keep(pool) && (!pool.is_empty() || Rc::strong_count(pool) > 1)
         });
     }
 }
