@@ -96,6 +96,16 @@ pub(crate) enum Broken {
     Failed(Failure),
 }
 
+impl Broken {
+    /// The failure that it is where there is no other try.
+    pub(crate) fn into_failure(self) -> Failure {
+        match self {
+            Self::Unsent(text) | Self::Stale(text) => Failure::Transport(text),
+            Self::Failed(failure) => failure,
+        }
+    }
+}
+
 struct State<'a> {
     conn: Conn,
     call: &'a Call<'a>,

@@ -1,4 +1,5 @@
-//! The http transport: HTTP/1 and HTTP/3 with own clients over per-worker pools, HTTP/2 with hyper.
+//! The http transport: own clients for HTTP/1 and HTTP/3 and one over `h2`'s streams for HTTP/2, with
+//! pools per worker.
 //!
 //! ```text
 //! transport http {
@@ -33,6 +34,7 @@ mod h3;
 mod outgoing;
 mod pool;
 mod proxy_protocol;
+mod slot;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -62,6 +64,7 @@ pub(crate) use stream::{Carrier, Stream};
 pub(crate) use upload::RequestBody;
 
 use h1::{Broken, Call};
+use slot::Turn;
 
 /// A compiled http transport.
 #[derive(Debug)]
@@ -194,34 +197,27 @@ impl HttpTransport {
         let http2 = if tls { self.h2 } else { self.h2c }
             && !sending.outgoing.upgrade
             && sending.pool.absolute().is_none();
-        if http2 {
-            let known = sending.pool.h2.borrow().clone();
-            if let Some(sender) = known
-                && !sender.is_closed()
-            {
-                match Box::pin(self.over_h2(sending, sender, body)).await {
-                    Err(h2::Refused::Failed(failure)) => return Err(failure),
-                    Err(h2::Refused::Unsent(unsent, _)) => {
-                        restore(body, unsent);
-                        sending.pool.h2.take();
-                    }
-                    Ok(answer) => return Ok(answer),
-                }
+        let mut ready = None;
+        if http2 && !sending.pool.only_h1.get() {
+            match Box::pin(self.over_h2(sending, tls, body)).await? {
+                Over::Answered(answer) => return Ok(answer),
+                Over::Http1(conn) => ready = conn,
             }
         }
-        let mut fresh = sending.on_new;
+        let mut fresh = sending.on_new || ready.is_some();
         loop {
             let idle = match &sending.pool.permits {
-                None if !fresh => sending.pool.take(),
+                None if !fresh && ready.is_none() => sending.pool.take(),
                 _ => None,
             };
-            let conn = match idle {
+            let conn = match ready.take().or(idle) {
                 Some(conn) => conn,
                 // Boxed, so that a request that finds a connection does not carry the state of this.
                 None => match Box::pin(self.acquire(sending, tls, http2, &mut fresh)).await? {
                     Acquired::Http1(conn) => conn,
                     Acquired::Http2(stream) => {
-                        return Box::pin(self.first_h2(sending, stream, body)).await;
+                        let first = Box::pin(self.first_h2(sending, stream, body));
+                        return first.await.map_err(Broken::into_failure);
                     }
                 },
             };
@@ -309,24 +305,94 @@ impl HttpTransport {
         Ok((Stream::new(carrier, self.read_timeout, self.write_timeout), agreed))
     }
 
+    /// Sends a request over HTTP/2, unless it turns out that the upstream does not speak it.
+    async fn over_h2(
+        &self,
+        sending: &Sending<'_>,
+        tls: bool,
+        body: &mut RequestBody,
+    ) -> Result<Over, Failure> {
+        let pool = sending.pool;
+        let mut fresh = !pool.keeps();
+        loop {
+            let result = match pool.h2().turn(fresh).await? {
+                Turn::Go(opened) => h2::exchange(opened, self.h2_ask(sending, !fresh), body).await,
+                Turn::Dial(_) if pool.only_h1.get() => return Ok(Over::Http1(None)),
+                Turn::Dial(turn) => {
+                    let full = pool.h2().full().and_then(|sessions| sessions.first().cloned());
+                    if let Some(session) = full.filter(|_| !fresh) {
+                        drop(turn);
+                        h2::exchange(session.open(), self.h2_ask(sending, true), body).await
+                    } else {
+                        fresh = true;
+                        let permit = match &pool.permits {
+                            Some(permits) => permits.clone().acquire_owned().await.ok(),
+                            None => None,
+                        };
+                        let connected = self.connect(sending, tls, true).await;
+                        pool.h2().attempted(connected.as_ref().err());
+                        let (stream, agreed) = connected?;
+                        if !agreed {
+                            pool.only_h1.set(true);
+                            let buf = bytes::BytesMut::new();
+                            let conn = Conn { stream, buf, reused: false, permit };
+                            return Ok(Over::Http1(Some(conn)));
+                        }
+                        let session = self.h2_session(sending, stream).await?;
+                        drop(turn);
+                        h2::exchange(session.open(), self.h2_ask(sending, false), body).await
+                    }
+                }
+            };
+            let (failure, safe) = match result {
+                Ok(answer) => return Ok(Over::Answered(answer)),
+                Err(Broken::Stale(text)) => {
+                    let method = sending.outgoing.method;
+                    (Failure::Transport(text), h1::is_idempotent(method, &(sending.map)()))
+                }
+                Err(broken @ Broken::Unsent(_)) => (broken.into_failure(), true),
+                Err(broken @ Broken::Failed(_)) => (broken.into_failure(), false),
+            };
+            if fresh || !safe || !body.is_whole() {
+                return Err(failure);
+            }
+            fresh = true;
+        }
+    }
+
+    async fn h2_session(
+        &self,
+        sending: &Sending<'_>,
+        stream: Stream,
+    ) -> Result<Rc<h2::Session>, Failure> {
+        let session = h2::Session::begin(stream, self.max_head).await?;
+        if sending.pool.keeps() {
+            sending.pool.h2().push(session.clone());
+        }
+        Ok(session)
+    }
+
+    fn h2_ask<'a>(&self, sending: &'a Sending<'a>, reused: bool) -> h2::Ask<'a> {
+        h2::Ask {
+            outgoing: sending.outgoing,
+            headers: (sending.map)(),
+            tls: self.uses_tls(sending.pool.address.port),
+            header_timeout: self.header_timeout,
+            reused,
+            informational: sending.informational,
+        }
+    }
+
+    /// The first request on a connection of an upstream that spoke HTTP/1 before.
     async fn first_h2(
         &self,
         sending: &Sending<'_>,
         stream: Stream,
         body: &mut RequestBody,
-    ) -> Result<Answer, Failure> {
-        let sender = h2::open(stream).await?;
-        if self.keep.enabled {
-            *sending.pool.h2.borrow_mut() = Some(sender.clone());
-        }
-        match self.over_h2(sending, sender, body).await {
-            Ok(answer) => Ok(answer),
-            Err(h2::Refused::Failed(failure)) => Err(failure),
-            Err(h2::Refused::Unsent(unsent, text)) => {
-                restore(body, unsent);
-                Err(Failure::Transport(text))
-            }
-        }
+    ) -> Result<Answer, Broken> {
+        sending.pool.only_h1.set(false);
+        let session = self.h2_session(sending, stream).await.map_err(Broken::Failed)?;
+        h2::exchange(session.open(), self.h2_ask(sending, false), body).await
     }
 
     async fn over_h3(
@@ -354,8 +420,8 @@ impl HttpTransport {
         };
         let mut fresh = false;
         loop {
-            let ready = pool.h3().ready(fresh, pool.keeps(), &dialing).await?;
-            fresh = ready.fresh;
+            let (opened, is_new) = h3::ready(pool.h3(), fresh, pool.keeps(), &dialing).await?;
+            fresh = is_new;
             let ask = h3::Ask {
                 outgoing: sending.outgoing,
                 headers: (sending.map)(),
@@ -365,7 +431,7 @@ impl HttpTransport {
                 reused: !fresh,
                 informational: sending.informational,
             };
-            let (failure, safe) = match h3::exchange(ready, ask, body).await {
+            let (failure, safe) = match h3::exchange(opened, ask, body).await {
                 Ok(answer) => return Ok(answer),
                 Err(Broken::Failed(failure)) => return Err(failure),
                 Err(Broken::Unsent(text)) => (Failure::Transport(text), true),
@@ -380,19 +446,6 @@ impl HttpTransport {
             fresh = true;
         }
     }
-
-    async fn over_h2(
-        &self,
-        sending: &Sending<'_>,
-        mut sender: hyper::client::conn::http2::SendRequest<caddis_core::Body>,
-        body: &mut RequestBody,
-    ) -> Result<Answer, h2::Refused> {
-        let tls = self.uses_tls(sending.pool.address.port);
-        let head = h2::Head::new(sending.outgoing, (sending.map)(), tls)
-            .map_err(|error| h2::Refused::Failed(Failure::Transport(error)))?;
-        let body = body.take();
-        h2::exchange(&mut sender, &head, body, self.header_timeout).await
-    }
 }
 
 /// A connection to send a request on.
@@ -402,9 +455,9 @@ enum Acquired {
     Http2(Stream),
 }
 
-/// Gives a body back that did not leave.
-fn restore(body: &mut RequestBody, unsent: caddis_core::Body) {
-    if matches!(body, RequestBody::Gone) {
-        *body = RequestBody::Stream(unsent);
-    }
+/// What came of trying HTTP/2.
+enum Over {
+    Answered(Answer),
+    /// It is to be HTTP/1; on this new connection, where one was made.
+    Http1(Option<Conn>),
 }

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::{
     session::{self, Session},
-    socket::{Refusals, Socket},
+    socket::Socket,
 };
 use crate::{
     transport::{
@@ -68,14 +68,13 @@ impl Dialing<'_> {
     }
 
     async fn connect(&self, remote: SocketAddr) -> io::Result<Rc<Session>> {
-        let refusals = Arc::<Refusals>::default();
         let local = self.settings.local.map(|ip| SocketAddr::new(ip, 0));
-        let socket = Arc::new(Socket::open(remote, local, refusals.clone())?);
+        let socket = Arc::new(Socket::open(remote, local)?);
         let runtime = Arc::new(TokioRuntime);
         let mut config = EndpointConfig::default();
         // Version 1 and no drafts of it.
         config.supported_versions(vec![1]);
-        let endpoint = Endpoint::new_with_abstract_socket(config, None, socket, runtime)?;
+        let endpoint = Endpoint::new_with_abstract_socket(config, None, socket.clone(), runtime)?;
         let mut config = quinn::ClientConfig::new(self.tls.clone());
         config.transport_config(Arc::new(transport()));
         let name = self.server_name.trim_matches(['[', ']']);
@@ -83,9 +82,9 @@ impl Dialing<'_> {
         let quic = tokio::select! {
             connected = connecting => connected
                 .map_err(|error| io::Error::other(session::text(&error)))?,
-            _ = refusals.another() => return Err(io::ErrorKind::ConnectionRefused.into()),
+            () = socket.refused() => return Err(io::ErrorKind::ConnectionRefused.into()),
         };
-        Session::begin(quic, refusals, self.max_section)
+        Session::begin(quic, socket, self.max_section)
             .await
             .map_err(|error| io::Error::other(session::text(&error)))
     }

@@ -1,28 +1,23 @@
 //! One request and its answer.
 
-use std::{
-    pin::Pin,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use caddis_core::{Body, BodyError};
-use caddis_wire::{
-    BodyFraming,
-    http3::{self, Http3Error, Http3Response, RequestLine, code},
-};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
+use caddis_core::Body;
+use caddis_wire::http3::{self, Http3Error, Http3Response, RequestLine, code};
+use http::{HeaderMap, Method, StatusCode, Version};
 use tokio::time::sleep;
 
 use super::{
     receive::{Ended, Incoming, Received},
     session::Opened,
-    upload::{self, Uploading},
+    upload,
 };
 use crate::transport::{
     Failure,
     http::{
         h1::{Answer, AnswerBody, Broken, Informational},
-        outgoing::Outgoing,
+        outgoing::{Outgoing, fit_for_streams},
+        slot::{Uploading, maybe},
         upload::RequestBody,
     },
 };
@@ -50,7 +45,7 @@ pub(crate) struct Ask<'a> {
 }
 
 /// Sends a request and waits for the answer's head.
-pub(super) async fn exchange(
+pub(crate) async fn exchange(
     opened: Opened,
     ask: Ask<'_>,
     body: &mut RequestBody,
@@ -104,11 +99,11 @@ pub(super) async fn exchange(
                 let why = "http3: upstream is shutting down and did not take the request";
                 return Err(Broken::Unsent(why.to_owned()));
             }
-            () = maybe_sleep(timer.as_mut()) => {
+            () = maybe(timer.as_mut()) => {
                 let why = "http3: timeout awaiting response headers".to_owned();
                 return Err(Broken::Failed(Failure::Timeout(why)));
             }
-            () = maybe_sleep(silent.as_mut()) => {
+            () = maybe(silent.as_mut()) => {
                 silent = None;
                 if session.received() == received {
                     let why = "http3: upstream does not answer any more";
@@ -143,23 +138,6 @@ fn answer(
         passed: None,
         body,
         at: Instant::now(),
-    }
-}
-
-/// Waits for what may not be there.
-async fn maybe(
-    upload: Option<&mut Pin<Box<impl Future<Output = Result<(), BodyError>>>>>,
-) -> Result<(), BodyError> {
-    match upload {
-        Some(upload) => upload.as_mut().await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn maybe_sleep(timer: Option<&mut Pin<Box<tokio::time::Sleep>>>) {
-    match timer {
-        Some(timer) => timer.as_mut().await,
-        None => std::future::pending().await,
     }
 }
 
@@ -201,29 +179,7 @@ fn section(outgoing: &Outgoing<'_>, mut headers: HeaderMap) -> Result<Vec<u8>, S
     if *outgoing.method == Method::CONNECT {
         return Err("http3: CONNECT is not passed on".to_owned());
     }
-    headers.remove(header::HOST);
-    // Fields of a connection (RFC 9114 §4.2).
-    let misplaced = |name: &&HeaderName| {
-        matches!(
-            name.as_str(),
-            "connection" | "transfer-encoding" | "upgrade" | "keep-alive" | "proxy-connection"
-        )
-    };
-    while let Some(name) = headers.keys().find(misplaced).cloned() {
-        headers.remove(name);
-    }
-    if headers.get(header::TE).is_some_and(|value| value != "trailers") {
-        headers.remove(header::TE);
-    }
-    if outgoing.ask_gzip {
-        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
-    }
-    match outgoing.framing {
-        BodyFraming::Length(length) => {
-            headers.insert(header::CONTENT_LENGTH, length.into());
-        }
-        _ => drop(headers.remove(header::CONTENT_LENGTH)),
-    }
+    fit_for_streams(&mut headers, outgoing);
     let line = RequestLine {
         method: outgoing.method,
         scheme: "https",

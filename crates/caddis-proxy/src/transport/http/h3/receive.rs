@@ -12,10 +12,8 @@ use caddis_wire::http3::{self, Http3Error, Http3Response, Part, RequestFrames, c
 use http_body::{Frame, SizeHint};
 use quinn::{ConnectionError, ReadError, RecvStream};
 
-use super::{
-    session::{Active, error_code},
-    upload::Uploading,
-};
+use super::session::{Active, error_code};
+use crate::transport::http::slot::Uploading;
 
 /// As much as is taken off a stream at once.
 const MAX_CHUNK: usize = 64 * 1024;

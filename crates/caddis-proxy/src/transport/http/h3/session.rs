@@ -3,19 +3,20 @@
 use std::{
     cell::{Cell, RefCell},
     future::Future,
-    pin::pin,
+    pin::{Pin, pin},
     rc::{Rc, Weak},
     sync::Arc,
     task::{Context, Poll, Waker},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use caddis_wire::http3::{self, ControlFrames, Http3Error, code};
 use quinn::{ConnectionError, ReadError, RecvStream, SendStream, VarInt};
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Sleep};
 
-use super::socket::Refusals;
+use super::socket::Socket;
+use crate::transport::http::slot::{Multiplexed, maybe};
 
 /// Types of unidirectional streams (RFC 9114 §6.2, RFC 9204 §4.2).
 const STREAM_CONTROL: u64 = 0x00;
@@ -23,8 +24,9 @@ const STREAM_PUSH: u64 = 0x01;
 const STREAM_ENCODER: u64 = 0x02;
 const STREAM_DECODER: u64 = 0x03;
 
-/// Refusals in a row after which nobody is taken to be there any more. One alone may be false.
-const MAX_REFUSALS: u32 = 3;
+/// How long after its machine said so an upstream that stays silent is taken to be gone. The word
+/// of the machine alone may be false.
+const DOUBT: Duration = Duration::from_secs(1);
 
 /// An open connection; it closes when nothing refers to it.
 pub(crate) struct Session {
@@ -41,7 +43,7 @@ pub(crate) struct Session {
 }
 
 /// Two halves of a new request stream, and the connection that is kept open for it.
-pub(super) struct Opened {
+pub(crate) struct Opened {
     pub(super) send: SendStream,
     pub(super) recv: RecvStream,
     pub(super) active: Active,
@@ -73,7 +75,7 @@ impl Session {
     /// Begins HTTP/3 on a connection.
     pub(super) async fn begin(
         quic: quinn::Connection,
-        refusals: Arc<Refusals>,
+        socket: Arc<Socket>,
         max_section: usize,
     ) -> Result<Rc<Self>, ConnectionError> {
         let mut control = quic.open_uni().await?;
@@ -92,33 +94,12 @@ impl Session {
             since: Cell::new(Instant::now()),
         });
         let watched = Rc::downgrade(&session);
-        tokio::task::spawn_local(watch(session.quic.clone(), watched, refusals));
+        tokio::task::spawn_local(watch(session.quic.clone(), watched, socket));
         Ok(session)
     }
 
-    /// Whether it takes further requests.
-    pub(super) fn is_usable(&self) -> bool {
-        self.goaway.get().is_none()
-            && self.lost.borrow().is_none()
-            && self.quic.close_reason().is_none()
-    }
-
-    /// How many requests are on it, and since when.
-    pub(super) fn activity(&self) -> (usize, Instant) {
-        (self.active.get(), self.since.get())
-    }
-
-    /// A stream for a request if the upstream allows one more at once.
-    pub(super) fn try_open(self: &Rc<Self>) -> Option<Opened> {
-        let mut cx = Context::from_waker(Waker::noop());
-        match pin!(self.quic.open_bi()).poll(&mut cx) {
-            Poll::Ready(Ok(halves)) => Some(self.opened(halves)),
-            Poll::Ready(Err(_)) | Poll::Pending => None,
-        }
-    }
-
     /// A stream for a request, waiting until one is free.
-    pub(super) async fn open(self: &Rc<Self>) -> Result<Opened, ConnectionError> {
+    pub(crate) async fn open(self: &Rc<Self>) -> Result<Opened, ConnectionError> {
         Ok(self.opened(self.quic.open_bi().await?))
     }
 
@@ -153,7 +134,7 @@ impl Session {
     }
 
     /// Why the connection ended.
-    pub(super) fn why(&self, error: &ConnectionError) -> String {
+    pub(crate) fn why(&self, error: &ConnectionError) -> String {
         match &*self.lost.borrow() {
             Some(lost) if matches!(error, ConnectionError::LocallyClosed) => lost.clone(),
             _ => text(error),
@@ -163,6 +144,28 @@ impl Session {
     /// Datagrams received so far.
     pub(super) fn received(&self) -> u64 {
         self.quic.stats().udp_rx.datagrams
+    }
+}
+
+impl Multiplexed for Session {
+    type Opened = Opened;
+
+    fn is_usable(&self) -> bool {
+        self.goaway.get().is_none()
+            && self.lost.borrow().is_none()
+            && self.quic.close_reason().is_none()
+    }
+
+    fn activity(&self) -> (usize, Instant) {
+        (self.active.get(), self.since.get())
+    }
+
+    fn try_open(self: &Rc<Self>) -> Option<Opened> {
+        let mut cx = Context::from_waker(Waker::noop());
+        match pin!(self.quic.open_bi()).poll(&mut cx) {
+            Poll::Ready(Ok(halves)) => Some(self.opened(halves)),
+            Poll::Ready(Err(_)) | Poll::Pending => None,
+        }
     }
 }
 
@@ -186,9 +189,12 @@ pub(super) fn error_code(code: u64) -> VarInt {
 }
 
 /// Reads what comes outside of requests, until the connection ends.
-async fn watch(quic: quinn::Connection, session: Weak<Session>, refusals: Arc<Refusals>) {
+async fn watch(quic: quinn::Connection, session: Weak<Session>, socket: Arc<Socket>) {
     let seen: Rc<[Cell<bool>; 4]> = Rc::default();
+    let received = || quic.stats().udp_rx.datagrams;
+    let mut doubt: Option<(u64, Pin<Box<Sleep>>)> = None;
     loop {
+        let timer = doubt.as_mut().map(|(_, timer)| timer);
         tokio::select! {
             stream = quic.accept_uni() => {
                 let Ok(recv) = stream else { return };
@@ -202,8 +208,14 @@ async fn watch(quic: quinn::Connection, session: Weak<Session>, refusals: Arc<Re
                     }
                 });
             }
-            count = refusals.another() => {
-                if count >= MAX_REFUSALS && let Some(session) = session.upgrade() {
+            () = socket.refused(), if timer.is_none() => {
+                doubt = Some((received(), Box::pin(tokio::time::sleep(DOUBT))));
+            }
+            () = maybe(timer) => {
+                if let Some((before, _)) = doubt.take()
+                    && before == received()
+                    && let Some(session) = session.upgrade()
+                {
                     session.give_up("connection refused");
                 }
             }

@@ -7,10 +7,7 @@ use std::{
     io::{self, IoSliceMut},
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -18,43 +15,17 @@ use quinn::{
     AsyncUdpSocket, UdpPoller,
     udp::{RecvMeta, Transmit, UdpSocketState},
 };
-use tokio::{io::Interest, sync::Notify};
-
-/// How often the upstream's machine said that nobody listens there, since anything came from it.
-#[derive(Debug, Default)]
-pub(super) struct Refusals {
-    count: AtomicU32,
-    news: Notify,
-}
-
-impl Refusals {
-    /// Ready when there is one more.
-    pub(super) async fn another(&self) -> u32 {
-        self.news.notified().await;
-        self.count.load(Ordering::Relaxed)
-    }
-
-    fn note(&self) {
-        self.count.fetch_add(1, Ordering::Relaxed);
-        // Kept for whoever asks next.
-        self.news.notify_one();
-    }
-}
+use tokio::io::Interest;
 
 /// A socket for datagrams to one address.
 pub(super) struct Socket {
     io: tokio::net::UdpSocket,
     state: UdpSocketState,
-    refusals: Arc<Refusals>,
 }
 
 impl Socket {
     /// A socket from `local` (any address and port if `None`) to `remote`.
-    pub(super) fn open(
-        remote: SocketAddr,
-        local: Option<SocketAddr>,
-        refusals: Arc<Refusals>,
-    ) -> io::Result<Self> {
+    pub(super) fn open(remote: SocketAddr, local: Option<SocketAddr>) -> io::Result<Self> {
         let any: SocketAddr = match remote {
             SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
             SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
@@ -66,7 +37,25 @@ impl Socket {
         }
         socket.set_nonblocking(true)?;
         let state = UdpSocketState::new((&socket).into())?;
-        Ok(Self { io: tokio::net::UdpSocket::from_std(socket)?, state, refusals })
+        let io = tokio::net::UdpSocket::from_std(socket)?;
+        Ok(Self { io, state })
+    }
+
+    /// Ready when the upstream's machine says that nobody listens there.
+    pub(super) async fn refused(&self) {
+        loop {
+            if self.io.ready(Interest::ERROR).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            let _ = self.io.try_io(Interest::ERROR, || -> io::Result<()> {
+                Err(io::ErrorKind::WouldBlock.into())
+            });
+            // Asking takes it away.
+            let error = self.io.take_error().ok().flatten();
+            if error.is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
+                return;
+            }
+        }
     }
 }
 
@@ -97,13 +86,7 @@ impl AsyncUdpSocket for Socket {
                 .io
                 .try_io(Interest::READABLE, || self.state.recv((&self.io).into(), bufs, meta));
             match received {
-                Ok(count) => {
-                    self.refusals.count.store(0, Ordering::Relaxed);
-                    return Poll::Ready(Ok(count));
-                }
-                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                    self.refusals.note();
-                }
+                Ok(count) => return Poll::Ready(Ok(count)),
                 // Not ready after all, or an error of one datagram: QUIC sees to what is lost.
                 Err(_) => {}
             }

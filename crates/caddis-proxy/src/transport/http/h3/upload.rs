@@ -6,28 +6,8 @@ use bytes::Bytes;
 use caddis_core::{Body, BodyError};
 use caddis_wire::http3::{self, FRAME_DATA, FRAME_HEADERS, code};
 use quinn::SendStream;
-use tokio::task::AbortHandle;
 
 use super::session::error_code;
-
-/// An upload that goes on beside the answer, and ends with it.
-pub(super) struct Uploading(AbortHandle);
-
-impl Uploading {
-    pub(super) fn spawn(upload: Pin<Box<impl Future<Output = Result<(), BodyError>> + 'static>>) -> Self {
-        let task = tokio::task::spawn_local(async move {
-            // The upstream learns of it by the stream's reset.
-            let _ = upload.await;
-        });
-        Self(task.abort_handle())
-    }
-}
-
-impl Drop for Uploading {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
 
 /// A sending half that is reset unless the request went out whole.
 struct Sending {
