@@ -2,7 +2,7 @@
 //! already run, and the health gauges.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicI64, Ordering},
@@ -25,6 +25,8 @@ pub(crate) struct Generation {
     /// Cancelled when the generation ends.
     pub(crate) ended: CancellationToken,
     checks: Mutex<HashSet<String>>,
+    /// How many handlers there are so far by what tells their connections apart.
+    places: Mutex<HashMap<u64, u32>>,
     gauges: Mutex<Vec<Watched>>,
 }
 
@@ -69,6 +71,15 @@ impl Generation {
     /// Whether this check (definition and address) is not run by another handler yet.
     pub(crate) fn claim_check(&self, key: &str) -> bool {
         self.checks.lock().unwrap_or_else(PoisonError::into_inner).insert(key.to_owned())
+    }
+
+    /// The place of a handler among those so far that agree with it in this.
+    pub(crate) fn place(&self, of: &str) -> u32 {
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        // Two that collide get different places, which is no harm.
+        let next = places.entry(xxhash_rust::xxh64::xxh64(of.as_bytes(), 0)).or_default();
+        *next += 1;
+        *next - 1
     }
 
     /// Shows the health of these upstreams in the metrics.

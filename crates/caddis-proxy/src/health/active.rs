@@ -370,7 +370,7 @@ async fn read(answer: Answer, limit: usize) -> Result<Bytes, String> {
         .get(header::CONTENT_ENCODING)
         .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"gzip"));
     let body = match answer.body {
-        AnswerBody::Whole(body) | AnswerBody::Http2(body) => body,
+        AnswerBody::Whole(body) | AnswerBody::Multiplexed(body) => body,
         AnswerBody::Http1(body) => Body::Stream(Box::into_pin(body)),
         AnswerBody::Switched(_) => return Err("unexpected protocol switch".to_owned()),
     };

@@ -231,7 +231,7 @@ fn is_gzip(headers: &HeaderMap) -> bool {
 fn has_body(body: &AnswerBody) -> bool {
     match body {
         AnswerBody::Whole(body) => !body.is_empty(),
-        AnswerBody::Http1(_) | AnswerBody::Http2(_) => true,
+        AnswerBody::Http1(_) | AnswerBody::Multiplexed(_) => true,
         AnswerBody::Switched(_) => false,
     }
 }

@@ -20,7 +20,7 @@ use crate::{
         http::{HttpTransportConfig, compile as compile_http},
     },
     upstream::{ActiveState, Upstream},
-    upstreams::{Dynamic, Maker},
+    upstreams::{Dynamic, Maker, Place},
 };
 
 /// Compiles the handler.
@@ -34,13 +34,17 @@ pub(super) fn compile(json: &Value, cx: &mut CompileCx<'_>) -> Result<Handler, C
     }
     let generation = Generation::of(cx);
     let transport = transport(&config.transport, cx)?;
-    let upstreams = upstreams(&config, &transport, cx)?;
+    let upstreams = upstreams(&config, &transport, &generation, cx)?;
     let dynamic = match &config.dynamic_upstreams {
         Value::Null => None,
-        json => Some(
-            Dynamic::compile(json, maker(&config, &transport, cx), cx)
-                .map_err(|error| error.under("dynamic_upstreams"))?,
-        ),
+        json => {
+            let own = format!("{} {json}", transport.fingerprint());
+            let place = Place::Handler(format!("{json} {}", generation.place(&own)));
+            Some(
+                Dynamic::compile(json, maker(&config, &transport, place, cx), cx)
+                    .map_err(|error| error.under("dynamic_upstreams"))?,
+            )
+        }
     };
     generation.watch(cx, &upstreams);
     start_checks(&config, &upstreams, &transport, &generation, cx)?;
@@ -114,7 +118,7 @@ fn transport(json: &Value, cx: &CompileCx<'_>) -> Result<Transport, ConfigError>
 }
 
 /// What all upstreams of the handler have in common.
-fn maker(config: &Config, transport: &Transport, cx: &CompileCx<'_>) -> Maker {
+fn maker(config: &Config, transport: &Transport, place: Place, cx: &CompileCx<'_>) -> Maker {
     let passive = config.health_checks.as_ref().and_then(|checks| checks.passive.as_ref());
     // Connections that carry streams are kept apart: whoever sends one may not be ready for the next
     // request as soon as it has ended.
@@ -123,6 +127,7 @@ fn maker(config: &Config, transport: &Transport, cx: &CompileCx<'_>) -> Maker {
         states: cx.state.table(),
         pools: cx.state.table(),
         fingerprint: format!("{}{streams}", transport.fingerprint()),
+        place,
         max_conns: transport.max_conns(),
         max_requests: passive.map_or(0, |passive| passive.unhealthy_request_count),
         max_fails: passive.map(|passive| passive.max_fails.max(1)),
@@ -132,11 +137,12 @@ fn maker(config: &Config, transport: &Transport, cx: &CompileCx<'_>) -> Maker {
 fn upstreams(
     config: &Config,
     transport: &Transport,
+    generation: &Arc<Generation>,
     cx: &CompileCx<'_>,
 ) -> Result<Arc<[Upstream]>, ConfigError> {
     let checks = config.health_checks.as_ref();
     let active = checks.and_then(|checks| checks.active.as_ref()).filter(|a| active::is_on(a));
-    let maker = maker(config, transport, cx);
+    let maker = maker(config, transport, Place::PerAddress(generation.clone()), cx);
     let mut all = Vec::with_capacity(config.upstreams.len());
     for (at, upstream) in config.upstreams.iter().enumerate() {
         let dial = &upstream.dial;

@@ -57,7 +57,7 @@ pub(super) fn pass_on(
             info.finished(at);
             return PassedOn::Body(body);
         }
-        AnswerBody::Whole(body) | AnswerBody::Http2(body) => body,
+        AnswerBody::Whole(body) | AnswerBody::Multiplexed(body) => body,
         AnswerBody::Http1(body) => Body::Stream(Box::into_pin(body)),
     };
     let inner = if gunzip { Body::stream(Gunzip::new(inner)) } else { inner };

@@ -13,6 +13,7 @@ use caddis_core::{CompileCx, Exchange, Table, Template};
 use super::{AConfig, MultiConfig, SrvConfig};
 use crate::{
     dns::Resolver,
+    generation::Generation,
     transport::http::{PoolId, ResolverConfig},
     upstream::{Address, Target, Upstream, UpstreamState},
 };
@@ -32,6 +33,8 @@ pub(crate) struct Maker {
     pub(crate) pools: Arc<Table<String, PoolId>>,
     /// The transport.
     pub(crate) fingerprint: String,
+    /// The handler's place among its likes.
+    pub(crate) place: Place,
     /// Most connections to one address.
     pub(crate) max_conns: usize,
     /// Requests at which an upstream is full.
@@ -40,7 +43,24 @@ pub(crate) struct Maker {
     pub(crate) max_fails: Option<i64>,
 }
 
+/// What tells the connections of handlers apart that have the same transport.
+pub(crate) enum Place {
+    /// Counted for each address, so that other addresses may come and go.
+    PerAddress(Arc<Generation>),
+    /// The same for all addresses, which are found later.
+    Handler(String),
+}
+
 impl Maker {
+    fn place(&self, dial: &str) -> String {
+        match &self.place {
+            Place::PerAddress(generation) => {
+                generation.place(&format!("{} {dial}", self.fingerprint)).to_string()
+            }
+            Place::Handler(place) => place.clone(),
+        }
+    }
+
     /// An upstream at an address; placeholders in it are filled in per request.
     pub(crate) fn make(&self, dial: &str, max_requests: i64) -> Result<Upstream, String> {
         let template = Template::parse(dial);
@@ -54,7 +74,10 @@ impl Maker {
             active: None,
             max_requests: if max_requests == 0 { self.max_requests } else { max_requests },
             max_fails: self.max_fails,
-            pool: PoolId::lease(&self.pools, &self.fingerprint, dial, self.max_conns),
+            pool: {
+                let handler = format!("{} {}", self.fingerprint, self.place(dial));
+                PoolId::lease(&self.pools, &handler, dial, self.max_conns)
+            },
             dial: dial.to_owned(),
         })
     }

@@ -18,7 +18,7 @@ use caddis_caddyfile::{Diagnostic, Dispenser, Result};
 use caddis_config::{Duration, Value, module_object};
 use serde::Serialize;
 
-pub(crate) use dynamic::{Dynamic, Maker};
+pub(crate) use dynamic::{Dynamic, Maker, Place};
 
 use crate::{
     parse::{argument, duration, no_more, unknown_module},

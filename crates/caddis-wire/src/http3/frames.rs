@@ -66,7 +66,7 @@ pub enum Part {
     Data(Bytes),
 }
 
-/// Reads the frames of a request stream.
+/// Reads the frames of a request stream, whoever sends them.
 #[derive(Debug)]
 pub struct RequestFrames {
     head: FrameHead,
@@ -142,12 +142,17 @@ impl RequestFrames {
     /// A frame broke off, or there was no head.
     pub fn end(&self) -> Result<(), Http3Error> {
         if self.phase == Phase::Start {
-            return Err(Http3Error::Stream(code::REQUEST_INCOMPLETE, "stream without a request"));
+            return Err(Http3Error::Stream(code::REQUEST_INCOMPLETE, "stream without a message"));
         }
         match self.state {
             State::Head | State::Data(0) | State::Skip(0) if self.head.is_empty() => Ok(()),
             _ => Err(Http3Error::Connection(code::FRAME_ERROR, "frame broke off")),
         }
+    }
+
+    /// Says that the head was that of an informational answer: another one follows it.
+    pub fn was_informational(&mut self) {
+        self.phase = Phase::Start;
     }
 
     fn begin(&mut self, kind: u64, length: u64) -> Result<State, Http3Error> {
@@ -181,7 +186,8 @@ fn at_most(available: usize, left: u64) -> usize {
     usize::try_from(left).map_or(available, |left| left.min(available))
 }
 
-/// Reads and checks the frames of a client's control stream; none of them asks for anything.
+/// Reads and checks the frames of the peer's control stream. None of a client's asks for anything;
+/// of a server's, GOAWAY does.
 #[derive(Debug, Default)]
 pub struct ControlFrames {
     head: FrameHead,
@@ -190,9 +196,21 @@ pub struct ControlFrames {
     /// Type, bytes to come, payload.
     payload: Option<(u64, usize, Vec<u8>)>,
     max_push_id: u64,
+    of_server: bool,
+    goaway: Option<u64>,
 }
 
 impl ControlFrames {
+    /// For the control stream of a server.
+    pub fn of_server() -> Self {
+        Self { of_server: true, ..Self::default() }
+    }
+
+    /// The first stream whose request a server does not answer any more (RFC 9114 §5.2).
+    pub fn goaway(&self) -> Option<u64> {
+        self.goaway
+    }
+
     /// Reads all of the input.
     ///
     /// # Errors
@@ -233,6 +251,7 @@ impl ControlFrames {
         }
         match kind {
             FRAME_DATA | FRAME_HEADERS | FRAME_PUSH_PROMISE => Err(UNEXPECTED),
+            FRAME_MAX_PUSH_ID if self.of_server => Err(UNEXPECTED),
             kind if FRAMES_OF_HTTP2.contains(&kind) => Err(UNEXPECTED),
             FRAME_SETTINGS if self.settings => Err(UNEXPECTED),
             FRAME_SETTINGS | FRAME_GOAWAY | FRAME_MAX_PUSH_ID | FRAME_CANCEL_PUSH => {
@@ -256,6 +275,16 @@ impl ControlFrames {
         }
         match varint::read(payload) {
             Some((id, used)) if used == payload.len() => {
+                if kind == FRAME_GOAWAY && self.of_server {
+                    // Streams of requests are those whose ids end in two zero bits.
+                    if id % 4 != 0 || self.goaway.is_some_and(|before| before < id) {
+                        return Err(Http3Error::Connection(code::ID_ERROR, "GOAWAY grows"));
+                    }
+                    self.goaway = Some(id);
+                }
+                if kind == FRAME_CANCEL_PUSH && self.of_server {
+                    return Err(Http3Error::Connection(code::ID_ERROR, "nothing was to be pushed"));
+                }
                 if kind == FRAME_MAX_PUSH_ID {
                     if id < self.max_push_id {
                         return Err(Http3Error::Connection(code::ID_ERROR, "MAX_PUSH_ID shrinks"));
@@ -305,10 +334,18 @@ pub fn write_frame_head(out: &mut Vec<u8>, kind: u64, length: u64) {
 
 /// Writes the beginning of a control stream: its type, and a server's settings.
 pub fn write_settings(out: &mut Vec<u8>, max_field_section: u64) {
+    let connect = (SETTING_ENABLE_CONNECT_PROTOCOL, 1);
+    write_all(out, &[(SETTING_MAX_FIELD_SECTION_SIZE, max_field_section), connect]);
+}
+
+/// Writes the beginning of a control stream: its type, and a client's settings.
+pub fn write_client_settings(out: &mut Vec<u8>, max_field_section: u64) {
+    write_all(out, &[(SETTING_MAX_FIELD_SECTION_SIZE, max_field_section)]);
+}
+
+fn write_all(out: &mut Vec<u8>, settings: &[(u64, u64)]) {
     let mut payload = Vec::with_capacity(16);
-    for (id, value) in
-        [(SETTING_MAX_FIELD_SECTION_SIZE, max_field_section), (SETTING_ENABLE_CONNECT_PROTOCOL, 1)]
-    {
+    for &(id, value) in settings {
         varint::write(&mut payload, id);
         varint::write(&mut payload, value);
     }

@@ -1,11 +1,12 @@
 //! HTTP/3 without sockets (RFC 9114): frames of a stream, field sections, the head of a request.
 //!
-//! - [`RequestFrames`]: what a client sends on a request stream, piece by piece, without copying.
-//! - [`ControlFrames`]: what it sends on its control stream.
-//! - [`Http3Request`]: a request's head out of a field section, checked as RFC 9114 §4.3 wants.
-//! - [`write_response_section`], [`write_frame_head`]...: the way out.
+//! - [`RequestFrames`]: what comes on a request stream, piece by piece, without copying.
+//! - [`ControlFrames`]: what comes on the peer's control stream.
+//! - [`Http3Request`], [`Http3Response`]: a head out of a field section, checked as RFC 9114 §4.3
+//!   wants.
+//! - [`write_request_section`], [`write_response_section`], [`write_frame_head`]...: the way out.
 //!
-//! There is no dynamic table of QPACK: a server that announces none may neither be sent nor need
+//! There is no dynamic table of QPACK: who announces none may neither be sent nor need
 //! any reference into it (RFC 9204 §3.2.3), so no request can hold up another one, and a
 //! connection holds no state for its fields.
 
@@ -13,13 +14,17 @@ mod frames;
 mod huffman;
 mod qpack;
 mod request;
+mod response;
 mod static_table;
 mod varint;
 
 pub use frames::{ControlFrames, Part, RequestFrames, stream_type, write_frame_head, write_goaway};
-pub use frames::{FRAME_DATA, FRAME_HEADERS, write_settings};
-pub use qpack::{write_response_section, write_trailer_section};
+pub use frames::{FRAME_DATA, FRAME_HEADERS, write_client_settings, write_settings};
+pub use qpack::{
+    RequestLine, write_request_section, write_response_section, write_trailer_section,
+};
 pub use request::{Http3Request, trailers};
+pub use response::Http3Response;
 
 /// Why a stream or a connection cannot go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

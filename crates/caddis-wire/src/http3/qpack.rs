@@ -1,7 +1,7 @@
 //! Field sections (RFC 9204 §4.5), without a dynamic table.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::{
     Http3Error, code, huffman,
@@ -127,6 +127,29 @@ impl Cursor<'_> {
 pub fn write_response_section(out: &mut Vec<u8>, status: StatusCode, headers: &HeaderMap) {
     out.extend_from_slice(&[0, 0]);
     write_field(out, ":status", status.as_str().as_bytes(), false);
+    write_fields(out, headers);
+}
+
+/// The pseudo-header fields of a request (RFC 9114 §4.3.1).
+#[derive(Debug, Clone, Copy)]
+pub struct RequestLine<'a> {
+    /// `:method`; not `CONNECT`.
+    pub method: &'a Method,
+    /// `:scheme`.
+    pub scheme: &'a str,
+    /// `:authority`.
+    pub authority: &'a [u8],
+    /// `:path`.
+    pub path: &'a str,
+}
+
+/// Writes the field section of a request's head.
+pub fn write_request_section(out: &mut Vec<u8>, line: RequestLine<'_>, headers: &HeaderMap) {
+    out.extend_from_slice(&[0, 0]);
+    write_field(out, ":method", line.method.as_str().as_bytes(), false);
+    write_field(out, ":scheme", line.scheme.as_bytes(), false);
+    write_field(out, ":authority", line.authority, false);
+    write_field(out, ":path", line.path.as_bytes(), false);
     write_fields(out, headers);
 }
 

@@ -28,7 +28,7 @@ pub struct Http3Request {
     pub content_length: Option<u64>,
 }
 
-const fn malformed(reason: &'static str) -> Http3Error {
+pub(super) const fn malformed(reason: &'static str) -> Http3Error {
     Http3Error::Stream(code::MESSAGE_ERROR, reason)
 }
 
@@ -164,7 +164,7 @@ pub fn trailers(block: &Bytes, max_size: usize) -> Result<HeaderMap, Http3Error>
 }
 
 /// A field that is no pseudo-header field.
-fn field(name: &Name, value: Bytes) -> Result<(HeaderName, HeaderValue), Http3Error> {
+pub(super) fn field(name: &Name, value: Bytes) -> Result<(HeaderName, HeaderValue), Http3Error> {
     // Upper case is malformed, too (RFC 9114 §4.2); so are pseudo-header fields in trailers.
     let name = HeaderName::from_lowercase(name.as_bytes()).map_err(|_| malformed("bad name"))?;
     let value = HeaderValue::from_maybe_shared(value).map_err(|_| malformed("bad value"))?;
@@ -190,7 +190,7 @@ fn join_cookies(mut crumbs: Vec<Bytes>) -> Result<Option<HeaderValue>, Http3Erro
     HeaderValue::from_maybe_shared(joined).map(Some).map_err(|_| malformed("bad value"))
 }
 
-fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Http3Error> {
+pub(super) fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Http3Error> {
     let mut length = None;
     for value in headers.get_all(header::CONTENT_LENGTH) {
         let bad = || malformed("bad Content-Length");

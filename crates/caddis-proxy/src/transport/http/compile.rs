@@ -25,11 +25,14 @@ pub(crate) fn compile(
     config: &HttpTransportConfig,
     cx: &CompileCx<'_>,
 ) -> Result<HttpTransport, ConfigError> {
-    refuse_unsupported(config)?;
+    check_versions(config)?;
     let has = |version: &str| config.versions.iter().any(|known| known == version);
     let standard = config.versions.is_empty();
-    let (h1, h2) = (standard || has("1.1"), standard || has("2"));
+    let (h1, h2, h3) = (standard || has("1.1"), standard || has("2"), has("3"));
     let mut alpn = Vec::new();
+    if h3 {
+        alpn.push("h3");
+    }
     if h2 {
         alpn.push("h2");
     }
@@ -56,6 +59,7 @@ pub(crate) fn compile(
         forward_tls,
         h2,
         h2c: has("h2c"),
+        h3,
         compression: config.compression != Some(false),
         proxy_protocol: match config.proxy_protocol.as_str() {
             "" => None,
@@ -79,19 +83,19 @@ pub(crate) fn compile(
     })
 }
 
-fn refuse_unsupported(config: &HttpTransportConfig) -> Result<(), ConfigError> {
-    let not_yet = |path: &str, what: &str| {
-        Err(ConfigError::new(path, format!("{what} is not supported yet")))
-    };
+fn check_versions(config: &HttpTransportConfig) -> Result<(), ConfigError> {
+    let wrong = |why: String| Err(ConfigError::new("versions", why));
     for version in &config.versions {
-        match version.as_str() {
-            "1.1" | "2" | "h2c" => {}
-            "3" => return not_yet("versions", "HTTP/3 to upstreams"),
-            other => {
-                let why = format!("unsupported HTTP version: {other}");
-                return Err(ConfigError::new("versions", why));
-            }
+        if !matches!(version.as_str(), "1.1" | "2" | "h2c" | "3") {
+            return wrong(format!(
+                "unsupported HTTP version: {version}, supported version: 1.1, 2, h2c, 3"
+            ));
         }
+    }
+    if config.versions.len() > 1 && config.versions.iter().any(|version| version == "3") {
+        return wrong(
+            "if HTTP/3 is enabled to the upstream, no other HTTP versions are supported".to_owned(),
+        );
     }
     Ok(())
 }

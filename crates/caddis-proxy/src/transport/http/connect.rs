@@ -64,25 +64,11 @@ async fn connect(address: &Address, settings: &DialSettings) -> io::Result<Carri
         }
         return UnixStream::connect(Path::new(&address.host)).await.map(Carrier::Unix);
     }
-    let family = match address.network.as_str() {
-        "tcp" => None,
-        "tcp4" => Some(false),
-        "tcp6" => Some(true),
-        other => return Err(unsupported(other)),
-    };
-    let stream = match address.ip {
-        Some(ip) => connect_to(SocketAddr::new(ip, address.port), settings).await?,
-        None => {
-            let mut found = match &settings.resolver {
-                Some(resolver) => ask(resolver, &address.host, address.port).await?,
-                None => resolve(&address.host, address.port).await?,
-            };
-            if let Some(six) = family {
-                found.retain(|address| address.is_ipv6() == six);
-            }
-            connect_any(found, settings).await?
-        }
-    };
+    let found = addresses(address, settings).await?;
+    let stream = connect_any(found, settings.fallback_delay, async |address| {
+        connect_to(address, settings).await
+    })
+    .await?;
     stream.set_nodelay(true)?;
     if let Some(interval) = settings.probe_interval {
         let keepalive = socket2::TcpKeepalive::new().with_time(interval).with_interval(interval);
@@ -90,6 +76,33 @@ async fn connect(address: &Address, settings: &DialSettings) -> io::Result<Carri
         let _ = socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive);
     }
     Ok(Carrier::Tcp(stream))
+}
+
+/// The socket addresses that an address stands for, never none.
+pub(super) async fn addresses(
+    address: &Address,
+    settings: &DialSettings,
+) -> io::Result<Vec<SocketAddr>> {
+    let family = match address.network.as_str() {
+        "tcp" => None,
+        "tcp4" => Some(false),
+        "tcp6" => Some(true),
+        other => return Err(unsupported(other)),
+    };
+    if let Some(ip) = address.ip {
+        return Ok(vec![SocketAddr::new(ip, address.port)]);
+    }
+    let mut found = match &settings.resolver {
+        Some(resolver) => ask(resolver, &address.host, address.port).await?,
+        None => resolve(&address.host, address.port).await?,
+    };
+    if let Some(six) = family {
+        found.retain(|address| address.is_ipv6() == six);
+    }
+    if found.is_empty() {
+        return Err(io::Error::other(format!("lookup {}: no suitable address", address.host)));
+    }
+    Ok(found)
 }
 
 fn unsupported(network: &str) -> io::Error {
@@ -124,41 +137,48 @@ async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
 }
 
 /// Tries the addresses of the first one's family in turn; after a delay the other family's beside.
-async fn connect_any(found: Vec<SocketAddr>, settings: &DialSettings) -> io::Result<TcpStream> {
+pub(super) async fn connect_any<T>(
+    found: Vec<SocketAddr>,
+    fallback_delay: Option<Duration>,
+    attempt: impl AsyncFn(SocketAddr) -> io::Result<T>,
+) -> io::Result<T> {
     let six = found.first().is_some_and(SocketAddr::is_ipv6);
     let (first, second): (Vec<_>, Vec<_>) =
         found.into_iter().partition(|address| address.is_ipv6() == six);
-    let Some(delay) = settings.fallback_delay.filter(|_| !second.is_empty()) else {
+    let Some(delay) = fallback_delay.filter(|_| !second.is_empty()) else {
         let all: Vec<_> = first.into_iter().chain(second).collect();
-        return connect_each(&all, settings).await;
+        return connect_each(&all, &attempt).await;
     };
-    let primary = pin!(connect_each(&first, settings));
+    let primary = pin!(connect_each(&first, &attempt));
     let primary = match select(primary, pin!(tokio::time::sleep(delay))).await {
-        Either::Left((Ok(stream), _)) => return Ok(stream),
-        Either::Left((Err(_), _)) => return connect_each(&second, settings).await,
+        Either::Left((Ok(made), _)) => return Ok(made),
+        Either::Left((Err(_), _)) => return connect_each(&second, &attempt).await,
         Either::Right(((), primary)) => primary,
     };
-    either(primary, pin!(connect_each(&second, settings))).await
+    either(primary, pin!(connect_each(&second, &attempt))).await
 }
 
 /// The first that succeeds, else the last error.
-async fn either<A, B>(one: A, other: B) -> io::Result<TcpStream>
+async fn either<T, A, B>(one: A, other: B) -> io::Result<T>
 where
-    A: Future<Output = io::Result<TcpStream>> + Unpin,
-    B: Future<Output = io::Result<TcpStream>> + Unpin,
+    A: Future<Output = io::Result<T>> + Unpin,
+    B: Future<Output = io::Result<T>> + Unpin,
 {
     match select(one, other).await {
-        Either::Left((Ok(stream), _)) | Either::Right((Ok(stream), _)) => Ok(stream),
+        Either::Left((Ok(made), _)) | Either::Right((Ok(made), _)) => Ok(made),
         Either::Left((Err(_), other)) => other.await,
         Either::Right((Err(_), one)) => one.await,
     }
 }
 
-async fn connect_each(all: &[SocketAddr], settings: &DialSettings) -> io::Result<TcpStream> {
+async fn connect_each<T>(
+    all: &[SocketAddr],
+    attempt: &impl AsyncFn(SocketAddr) -> io::Result<T>,
+) -> io::Result<T> {
     let mut failed = io::Error::other("no addresses");
     for address in all {
-        match connect_to(*address, settings).await {
-            Ok(stream) => return Ok(stream),
+        match attempt(*address).await {
+            Ok(made) => return Ok(made),
             Err(error) => failed = error,
         }
     }

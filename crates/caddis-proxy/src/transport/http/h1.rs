@@ -79,8 +79,8 @@ pub(crate) enum AnswerBody {
     Whole(Body),
     /// A body that is still to be read.
     Http1(Box<H1Body>),
-    /// A body of an HTTP/2 stream.
-    Http2(Body),
+    /// A body of a stream of HTTP/2 or HTTP/3.
+    Multiplexed(Body),
     /// Another protocol.
     Switched(Box<Conn>),
 }
@@ -94,6 +94,16 @@ pub(crate) enum Broken {
     Stale(String),
     /// Anything else.
     Failed(Failure),
+}
+
+impl Broken {
+    /// The failure that it is where there is no other try.
+    pub(crate) fn into_failure(self) -> Failure {
+        match self {
+            Self::Unsent(text) | Self::Stale(text) => Failure::Transport(text),
+            Self::Failed(failure) => failure,
+        }
+    }
 }
 
 struct State<'a> {

@@ -1,186 +1,357 @@
-//! One exchange over an HTTP/2 connection.
+//! HTTP/2 to upstreams: connections and exchanges, over the `h2` crate's streams.
 
 use std::{
-    future::Future,
-    pin::Pin,
-    task::{Context, Poll, ready},
+    cell::Cell,
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    rc::Rc,
+    task::{Context, Poll, Waker, ready},
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use caddis_core::{Body, BodyError};
-use http::{HeaderMap, Method, Request, Uri, Version, header, uri::Scheme};
-use http_body::{Frame, SizeHint};
-use hyper::{
-    body::Incoming,
-    client::conn::http2::{Builder, SendRequest},
+use h2::{
+    Reason, RecvStream, SendStream,
+    client::{Builder, ResponseFuture, SendRequest},
 };
-use hyper_util::rt::{TokioIo, TokioTimer};
+use http::{HeaderMap, Method, Request, StatusCode, Uri, Version, uri::Scheme};
+use http_body::{Frame, SizeHint};
+use tokio::time::sleep;
 
 use super::{
-    h1::{Answer, AnswerBody},
+    h1::{Answer, AnswerBody, Broken, Informational},
     outgoing::Outgoing,
+    slot::{Multiplexed, Uploading, maybe},
     stream::Stream,
+    upload::RequestBody,
 };
 use crate::transport::Failure;
 
-/// Runs the tasks of connections on this worker.
-#[derive(Clone, Copy)]
-struct LocalExec;
+/// Bytes of one answer, and of all on a connection, that may wait to be read.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 4 << 20;
+/// Informational responses in a row before the upstream is given up.
+const MAX_INFORMATIONAL: usize = 100;
 
-impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExec {
-    fn execute(&self, task: F) {
-        tokio::task::spawn_local(async move {
-            task.await;
-        });
+/// An open connection; it closes when nothing refers to it.
+pub(crate) struct Session {
+    sender: SendRequest<Bytes>,
+    active: Cell<usize>,
+    since: Cell<Instant>,
+}
+
+/// A place for one request, and the connection that is kept open for it.
+pub(crate) struct Opened(Active);
+
+/// Counts a request on its connection for as long as it lives.
+struct Active(Rc<Session>);
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.0.active.set(self.0.active.get() - 1);
+        self.0.since.set(Instant::now());
     }
 }
 
-/// Starts HTTP/2 on a connection.
-pub(crate) async fn open(stream: Stream) -> Result<SendRequest<Body>, Failure> {
-    let (sender, connection) = Builder::new(LocalExec)
-        .timer(TokioTimer::new())
-        .initial_stream_window_size(1 << 20)
-        .initial_connection_window_size(4 << 20)
-        .max_header_list_size(10 << 20)
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| Failure::Dial(text(&error)))?;
-    tokio::task::spawn_local(async move {
-        // Its end shows on the requests that it carried.
-        let _ = connection.await;
-    });
-    Ok(sender)
+impl Session {
+    /// Starts HTTP/2 on a connection.
+    pub(crate) async fn begin(stream: Stream, max_head: usize) -> Result<Rc<Self>, Failure> {
+        let (sender, connection) = Builder::new()
+            .initial_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_header_list_size(u32::try_from(max_head).unwrap_or(u32::MAX))
+            .enable_push(false)
+            .handshake(stream)
+            .await
+            .map_err(|error| Failure::Dial(format!("http2: {error}")))?;
+        tokio::task::spawn_local(async move {
+            // Its end shows on the requests that it carried.
+            let _ = connection.await;
+        });
+        Ok(Rc::new(Self { sender, active: Cell::new(0), since: Cell::new(Instant::now()) }))
+    }
+
+    /// A place for a request, which may have to wait for another one's end.
+    pub(crate) fn open(self: &Rc<Self>) -> Opened {
+        self.active.set(self.active.get() + 1);
+        Opened(Active(self.clone()))
+    }
+}
+
+impl Multiplexed for Session {
+    type Opened = Opened;
+
+    fn is_usable(&self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        // An error where the upstream said GOAWAY, or the connection ended.
+        matches!(self.sender.clone().poll_ready(&mut cx), Poll::Ready(Ok(())))
+    }
+
+    fn activity(&self) -> (usize, Instant) {
+        (self.active.get(), self.since.get())
+    }
+
+    fn try_open(self: &Rc<Self>) -> Option<Opened> {
+        (self.active.get() < self.sender.current_max_send_streams()).then(|| self.open())
+    }
+}
+
+/// What an exchange needs besides place and body.
+pub(crate) struct Ask<'a> {
+    /// The request's line and fields.
+    pub(crate) outgoing: &'a Outgoing<'a>,
+    /// Its fields as a map.
+    pub(crate) headers: HeaderMap,
+    /// Whether the connection is encrypted.
+    pub(crate) tls: bool,
+    /// Time to wait for the answer's head.
+    pub(crate) header_timeout: Option<Duration>,
+    /// Whether the connection carried requests before.
+    pub(crate) reused: bool,
+    /// Takes 1xx.
+    pub(crate) informational: Informational<'a>,
 }
 
 /// The request's head, as HTTP/2 wants it.
-pub(crate) struct Head {
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-}
-
-impl Head {
-    /// Takes over the fields of a request.
-    pub(crate) fn new(
-        outgoing: &Outgoing<'_>,
-        mut headers: HeaderMap,
-        tls: bool,
-    ) -> Result<Self, String> {
-        let authority = std::str::from_utf8(outgoing.host).map_err(|error| error.to_string())?;
-        let uri = Uri::builder()
-            .scheme(if tls { Scheme::HTTPS } else { Scheme::HTTP })
-            .authority(authority)
-            .path_and_query(outgoing.target)
-            .build()
-            .map_err(|error| error.to_string())?;
-        headers.remove(header::HOST);
-        headers.remove(header::CONNECTION);
-        headers.remove(header::UPGRADE);
-        headers.remove(header::TRANSFER_ENCODING);
-        if outgoing.ask_gzip {
-            headers.insert(header::ACCEPT_ENCODING, http::HeaderValue::from_static("gzip"));
-        }
-        match outgoing.framing {
-            caddis_wire::BodyFraming::Length(length) => {
-                headers.insert(header::CONTENT_LENGTH, length.into());
-            }
-            _ => drop(headers.remove(header::CONTENT_LENGTH)),
-        }
-        Ok(Self { method: outgoing.method.clone(), uri, headers })
-    }
-
-    fn request(&self, body: Body) -> Request<Body> {
-        let mut request = Request::new(body);
-        *request.method_mut() = self.method.clone();
-        *request.uri_mut() = self.uri.clone();
-        *request.version_mut() = Version::HTTP_2;
-        *request.headers_mut() = self.headers.clone();
-        request
-    }
-}
-
-/// Why an exchange failed.
-pub(crate) enum Refused {
-    /// The request did not leave; here is its body.
-    Unsent(Body, String),
-    /// Anything else.
-    Failed(Failure),
+fn head(
+    outgoing: &Outgoing<'_>,
+    mut headers: HeaderMap,
+    tls: bool,
+) -> Result<Request<()>, String> {
+    let authority = std::str::from_utf8(outgoing.host).map_err(|error| error.to_string())?;
+    let uri = Uri::builder()
+        .scheme(if tls { Scheme::HTTPS } else { Scheme::HTTP })
+        .authority(authority)
+        .path_and_query(outgoing.target)
+        .build()
+        .map_err(|error| error.to_string())?;
+    super::outgoing::fit_for_streams(&mut headers, outgoing);
+    let mut request = Request::new(());
+    *request.method_mut() = outgoing.method.clone();
+    *request.uri_mut() = uri;
+    *request.version_mut() = Version::HTTP_2;
+    *request.headers_mut() = headers;
+    Ok(request)
 }
 
 /// Sends a request and waits for the answer's head.
 pub(crate) async fn exchange(
-    sender: &mut SendRequest<Body>,
-    head: &Head,
-    body: Body,
-    header_timeout: Option<std::time::Duration>,
-) -> Result<Answer, Refused> {
-    let exchange = sender.try_send_request(head.request(body));
-    let result = match header_timeout {
-        Some(limit) => tokio::time::timeout(limit, exchange).await.map_err(|_| {
-            let text = "http2: timeout awaiting response headers".to_owned();
-            Refused::Failed(Failure::Timeout(text))
-        })?,
-        None => exchange.await,
+    Opened(active): Opened,
+    ask: Ask<'_>,
+    body: &mut RequestBody,
+) -> Result<Answer, Broken> {
+    let failed = |why| Broken::Failed(Failure::Transport(why));
+    let request = head(ask.outgoing, ask.headers, ask.tls).map_err(failed)?;
+    let unsent = |error: h2::Error| Broken::Unsent(text(&error));
+    let mut sender = active.0.sender.clone().ready().await.map_err(unsent)?;
+    let bodiless = matches!(body, RequestBody::None);
+    let (mut response, stream) = sender.send_request(request, bodiless).map_err(unsent)?;
+    drop(sender);
+    let mut upload = (!bodiless).then(|| Box::pin(send(stream, body.take())));
+    let mut timer = None;
+    let mut informational = 0;
+    let head = loop {
+        if let Some(limit) = ask.header_timeout.filter(|_| upload.is_none())
+            && timer.is_none()
+        {
+            timer = Some(Box::pin(sleep(limit)));
+        }
+        let head = tokio::select! {
+            biased;
+            uploaded = maybe(upload.as_mut()) => match uploaded {
+                Ok(()) => {
+                    upload = None;
+                    continue;
+                }
+                Err(error) => return Err(Broken::Failed(Failure::RequestBody(error))),
+            },
+            head = poll_fn(|cx| poll_head(&mut response, cx)) => head,
+            () = maybe(timer.as_mut()) => {
+                let why = "http2: timeout awaiting response headers".to_owned();
+                return Err(Broken::Failed(Failure::Timeout(why)));
+            }
+        };
+        match head {
+            Ok(Head::Final(head)) => break head,
+            Ok(Head::Informational(head)) => {
+                informational += 1;
+                if informational > MAX_INFORMATIONAL {
+                    return Err(failed("http2: too many 1xx informational responses".to_owned()));
+                }
+                if head.status() != StatusCode::CONTINUE
+                    && let Some(pass) = ask.informational
+                {
+                    pass(head.status(), head.headers().clone());
+                }
+            }
+            Err(error) => return Err(broken(&error, ask.reused && informational == 0)),
+        }
     };
-    let response = result.map_err(|mut error| match error.take_message() {
-        Some(request) => Refused::Unsent(request.into_body(), text(error.error())),
-        None => Refused::Failed(failure(error.error())),
-    })?;
-    let (parts, body) = response.into_parts();
+    let (parts, recv) = head.into_parts();
+    let body = if recv.is_end_stream() {
+        AnswerBody::Whole(Body::Empty)
+    } else {
+        let bodiless = *ask.outgoing.method == Method::HEAD
+            || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        AnswerBody::Multiplexed(Body::stream(Received {
+            recv,
+            left: if bodiless { Some(0) } else { caddis_wire::declared_length(&parts.headers) },
+            state: State::Data,
+            _upload: upload.map(Uploading::spawn),
+            _active: active,
+        }))
+    };
     Ok(Answer {
         passed: None,
         status: parts.status,
         reason: None,
         version: Version::HTTP_2,
         headers: parts.headers,
-        body: AnswerBody::Http2(Body::stream(Received(body))),
-        at: std::time::Instant::now(),
+        body,
+        at: Instant::now(),
     })
 }
 
-fn failure(error: &hyper::Error) -> Failure {
-    let mut source = std::error::Error::source(error);
-    while let Some(inner) = source {
-        if let Some(body) = inner.downcast_ref::<BodyError>() {
-            return Failure::RequestBody(match body {
-                BodyError::TooLarge => BodyError::TooLarge,
-                BodyError::Timeout => BodyError::Timeout,
-                BodyError::Malformed(why) => BodyError::Malformed(why.clone()),
-                _ => BodyError::Canceled,
-            });
+enum Head {
+    Informational(http::Response<()>),
+    Final(http::Response<RecvStream>),
+}
+
+fn poll_head(response: &mut ResponseFuture, cx: &mut Context<'_>) -> Poll<Result<Head, h2::Error>> {
+    if let Poll::Ready(Some(head)) = response.poll_informational(cx) {
+        return Poll::Ready(head.map(Head::Informational));
+    }
+    pin!(response).poll(cx).map_ok(Head::Final)
+}
+
+/// What the end of a stream without a head means for the request.
+fn broken(error: &h2::Error, stale: bool) -> Broken {
+    let refused = error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM);
+    // A connection that ends well tells the streams alone that it did not take.
+    let left_out = error.is_go_away() && error.reason() == Some(Reason::NO_ERROR);
+    if error.is_remote() && (refused || left_out) {
+        // Nothing was done with it (RFC 9113 §8.7).
+        return Broken::Unsent(text(error));
+    }
+    if error.is_io() && stale {
+        return Broken::Stale(format!("http2: server closed idle connection: {error}"));
+    }
+    Broken::Failed(Failure::Transport(text(error)))
+}
+
+fn text(error: &h2::Error) -> String {
+    format!("http2: {error}")
+}
+
+/// Sends a body as fast as the upstream takes it. An upstream that takes no more of it has its
+/// reasons, which its answer tells.
+async fn send(mut stream: SendStream<Bytes>, mut body: Body) -> Result<(), BodyError> {
+    while let Some(next) =
+        poll_fn(|cx| http_body::Body::poll_frame(Pin::new(&mut body), cx)).await
+    {
+        let frame = match next {
+            Ok(frame) => frame,
+            Err(error) => {
+                stream.send_reset(Reason::CANCEL);
+                return Err(error);
+            }
+        };
+        match frame.into_data() {
+            Ok(data) => {
+                if write(&mut stream, data).await.is_none() {
+                    return Ok(());
+                }
+            }
+            Err(frame) => {
+                if let Ok(trailers) = frame.into_trailers() {
+                    // Gone already: its answer says why.
+                    let _ = stream.send_trailers(trailers);
+                    return Ok(());
+                }
+            }
         }
-        source = inner.source();
     }
-    Failure::Transport(text(error))
+    let _ = stream.send_data(Bytes::new(), true);
+    Ok(())
 }
 
-fn text(error: &hyper::Error) -> String {
-    match std::error::Error::source(error) {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
+/// Writes all of it; `None` where the stream takes no more.
+async fn write(stream: &mut SendStream<Bytes>, mut data: Bytes) -> Option<()> {
+    while !data.is_empty() {
+        stream.reserve_capacity(data.len());
+        let capacity = poll_fn(|cx| stream.poll_capacity(cx)).await?.ok()?;
+        let piece = data.split_to(capacity.min(data.len()));
+        if !piece.is_empty() {
+            stream.send_data(piece, false).ok()?;
+        }
     }
+    Some(())
 }
 
-/// The body of an HTTP/2 response.
-struct Received(Incoming);
+/// The body of a response; the request's may still be going out.
+struct Received {
+    recv: RecvStream,
+    /// What is to come, where the upstream said so.
+    left: Option<u64>,
+    state: State,
+    _upload: Option<Uploading>,
+    _active: Active,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Data,
+    Trailers,
+    Over,
+    Failed,
+}
 
 impl http_body::Body for Received {
     type Data = Bytes;
     type Error = BodyError;
 
     fn poll_frame(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = ready!(Pin::new(&mut self.0).poll_frame(cx));
-        Poll::Ready(frame.map(|frame| frame.map_err(|_| BodyError::Incomplete)))
+        let this = self.get_mut();
+        loop {
+            match this.state {
+                State::Data => match ready!(this.recv.poll_data(cx)) {
+                    Some(Ok(data)) => {
+                        let length = data.len();
+                        // The upstream may send as much again; gone already otherwise.
+                        let _ = this.recv.flow_control().release_capacity(length);
+                        if let Some(left) = &mut this.left {
+                            *left = left.saturating_sub(length as u64);
+                        }
+                        if length > 0 {
+                            return Poll::Ready(Some(Ok(Frame::data(data))));
+                        }
+                    }
+                    Some(Err(_)) => this.state = State::Failed,
+                    None => this.state = State::Trailers,
+                },
+                State::Trailers => match ready!(this.recv.poll_trailers(cx)) {
+                    Ok(trailers) => {
+                        this.state = State::Over;
+                        return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
+                    }
+                    Err(_) => this.state = State::Failed,
+                },
+                State::Over => return Poll::Ready(None),
+                // Whoever asks again must not take it for the end.
+                State::Failed => return Poll::Ready(Some(Err(BodyError::Incomplete))),
+            }
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.is_end_stream()
+        self.state == State::Over || self.state == State::Data && self.recv.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0.size_hint()
+        self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }

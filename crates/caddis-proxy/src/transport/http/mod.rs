@@ -1,11 +1,12 @@
-//! The http transport: HTTP/1 with an own client over per-worker pools, HTTP/2 with hyper.
+//! The http transport: own clients for HTTP/1 and HTTP/3 and one over `h2`'s streams for HTTP/2, with
+//! pools per worker.
 //!
 //! ```text
 //! transport http {
 //!     dial_timeout | dial_fallback_delay | response_header_timeout | expect_continue_timeout
 //!     read_timeout | write_timeout <duration>
 //!     read_buffer | write_buffer | max_response_header <size>
-//!     versions <1.1|2|h2c...>         compression off        proxy_protocol v1|v2
+//!     versions <1.1|2|h2c...>|3       compression off        proxy_protocol v1|v2
 //!     keepalive <duration>|off        keepalive_interval <duration>
 //!     keepalive_idle_conns <n>        keepalive_idle_conns_per_host <n>
 //!     max_conns_per_host <n>          local_address <ip>     resolvers <addresses...>
@@ -29,9 +30,11 @@ mod forward_proxy;
 mod gzip;
 mod h1;
 mod h2;
+mod h3;
 mod outgoing;
 mod pool;
 mod proxy_protocol;
+mod slot;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -41,8 +44,8 @@ mod upload;
 
 use std::{borrow::Cow, rc::Rc, sync::Arc, time::Duration};
 
-use caddis_core::{Exchange, Template};
-use http::HeaderMap;
+use caddis_core::{Exchange, HttpError, Template};
+use http::{HeaderMap, StatusCode};
 
 use super::Failure;
 use crate::upstream::Address;
@@ -61,6 +64,7 @@ pub(crate) use stream::{Carrier, Stream};
 pub(crate) use upload::RequestBody;
 
 use h1::{Broken, Call};
+use slot::Turn;
 
 /// A compiled http transport.
 #[derive(Debug)]
@@ -75,6 +79,8 @@ pub(crate) struct HttpTransport {
     forward_tls: Option<tls::TlsSettings>,
     h2: bool,
     h2c: bool,
+    /// HTTP/3, and nothing else.
+    h3: bool,
     /// Whether gzip is asked for on behalf of clients that do not.
     pub(crate) compression: bool,
     proxy_protocol: Option<proxy_protocol::Version>,
@@ -139,7 +145,8 @@ impl HttpTransport {
 
     /// The PROXY header for this request's connection.
     pub(crate) fn proxy_header(&self, ex: &Exchange) -> Option<ProxyHeader> {
-        let version = self.proxy_protocol?;
+        // Over QUIC there is none, as in Caddy.
+        let version = self.proxy_protocol.filter(|_| !self.h3)?;
         let remote = ex.connection.remote?;
         let ip = ex.client_ip.unwrap_or_else(|| remote.ip());
         // The port is the peer's only if the peer is the client.
@@ -153,6 +160,9 @@ impl HttpTransport {
 
     /// This request's forward proxy, where its URL holds placeholders.
     pub(crate) fn varying_proxy(&self, ex: &Exchange) -> Result<Option<VaryingProxy>, String> {
+        if self.h3 {
+            return Ok(None);
+        }
         self.forward.varying(ex)
     }
 
@@ -162,6 +172,10 @@ impl HttpTransport {
         address: &Address,
         varying: Option<&VaryingProxy>,
     ) -> Option<Box<Way>> {
+        if self.h3 {
+            // None of these proxies passes UDP on; Caddy goes past them, too.
+            return None;
+        }
         self.forward.way(address, self.uses_tls(address.port), varying)
     }
 
@@ -177,37 +191,33 @@ impl HttpTransport {
         body: &mut RequestBody,
     ) -> Result<Answer, Failure> {
         let tls = self.uses_tls(sending.pool.address.port);
+        if self.h3 {
+            return Box::pin(self.over_h3(sending, body)).await;
+        }
         let http2 = if tls { self.h2 } else { self.h2c }
             && !sending.outgoing.upgrade
             && sending.pool.absolute().is_none();
-        if http2 {
-            let known = sending.pool.h2.borrow().clone();
-            if let Some(sender) = known
-                && !sender.is_closed()
-            {
-                match Box::pin(self.over_h2(sending, sender, body)).await {
-                    Err(h2::Refused::Failed(failure)) => return Err(failure),
-                    Err(h2::Refused::Unsent(unsent, _)) => {
-                        restore(body, unsent);
-                        sending.pool.h2.take();
-                    }
-                    Ok(answer) => return Ok(answer),
-                }
+        let mut ready = None;
+        if http2 && !sending.pool.only_h1.get() {
+            match Box::pin(self.over_h2(sending, tls, body)).await? {
+                Over::Answered(answer) => return Ok(answer),
+                Over::Http1(conn) => ready = conn,
             }
         }
-        let mut fresh = sending.on_new;
+        let mut fresh = sending.on_new || ready.is_some();
         loop {
             let idle = match &sending.pool.permits {
-                None if !fresh => sending.pool.take(),
+                None if !fresh && ready.is_none() => sending.pool.take(),
                 _ => None,
             };
-            let conn = match idle {
+            let conn = match ready.take().or(idle) {
                 Some(conn) => conn,
                 // Boxed, so that a request that finds a connection does not carry the state of this.
                 None => match Box::pin(self.acquire(sending, tls, http2, &mut fresh)).await? {
                     Acquired::Http1(conn) => conn,
                     Acquired::Http2(stream) => {
-                        return Box::pin(self.first_h2(sending, stream, body)).await;
+                        let first = Box::pin(self.first_h2(sending, stream, body));
+                        return first.await.map_err(Broken::into_failure);
                     }
                 },
             };
@@ -295,37 +305,146 @@ impl HttpTransport {
         Ok((Stream::new(carrier, self.read_timeout, self.write_timeout), agreed))
     }
 
+    /// Sends a request over HTTP/2, unless it turns out that the upstream does not speak it.
+    async fn over_h2(
+        &self,
+        sending: &Sending<'_>,
+        tls: bool,
+        body: &mut RequestBody,
+    ) -> Result<Over, Failure> {
+        let pool = sending.pool;
+        let mut fresh = !pool.keeps();
+        loop {
+            let result = match pool.h2().turn(fresh).await? {
+                Turn::Go(opened) => h2::exchange(opened, self.h2_ask(sending, !fresh), body).await,
+                Turn::Dial(_) if pool.only_h1.get() => return Ok(Over::Http1(None)),
+                Turn::Dial(turn) => {
+                    let full = pool.h2().full().and_then(|sessions| sessions.first().cloned());
+                    if let Some(session) = full.filter(|_| !fresh) {
+                        drop(turn);
+                        h2::exchange(session.open(), self.h2_ask(sending, true), body).await
+                    } else {
+                        fresh = true;
+                        let permit = match &pool.permits {
+                            Some(permits) => permits.clone().acquire_owned().await.ok(),
+                            None => None,
+                        };
+                        let connected = self.connect(sending, tls, true).await;
+                        pool.h2().attempted(connected.as_ref().err());
+                        let (stream, agreed) = connected?;
+                        if !agreed {
+                            pool.only_h1.set(true);
+                            let buf = bytes::BytesMut::new();
+                            let conn = Conn { stream, buf, reused: false, permit };
+                            return Ok(Over::Http1(Some(conn)));
+                        }
+                        let session = self.h2_session(sending, stream).await?;
+                        drop(turn);
+                        h2::exchange(session.open(), self.h2_ask(sending, false), body).await
+                    }
+                }
+            };
+            let (failure, safe) = match result {
+                Ok(answer) => return Ok(Over::Answered(answer)),
+                Err(Broken::Stale(text)) => {
+                    let method = sending.outgoing.method;
+                    (Failure::Transport(text), h1::is_idempotent(method, &(sending.map)()))
+                }
+                Err(broken @ Broken::Unsent(_)) => (broken.into_failure(), true),
+                Err(broken @ Broken::Failed(_)) => (broken.into_failure(), false),
+            };
+            if fresh || !safe || !body.is_whole() {
+                return Err(failure);
+            }
+            fresh = true;
+        }
+    }
+
+    async fn h2_session(
+        &self,
+        sending: &Sending<'_>,
+        stream: Stream,
+    ) -> Result<Rc<h2::Session>, Failure> {
+        let session = h2::Session::begin(stream, self.max_head).await?;
+        if sending.pool.keeps() {
+            sending.pool.h2().push(session.clone());
+        }
+        Ok(session)
+    }
+
+    fn h2_ask<'a>(&self, sending: &'a Sending<'a>, reused: bool) -> h2::Ask<'a> {
+        h2::Ask {
+            outgoing: sending.outgoing,
+            headers: (sending.map)(),
+            tls: self.uses_tls(sending.pool.address.port),
+            header_timeout: self.header_timeout,
+            reused,
+            informational: sending.informational,
+        }
+    }
+
+    /// The first request on a connection of an upstream that spoke HTTP/1 before.
     async fn first_h2(
         &self,
         sending: &Sending<'_>,
         stream: Stream,
         body: &mut RequestBody,
-    ) -> Result<Answer, Failure> {
-        let sender = h2::open(stream).await?;
-        if self.keep.enabled {
-            *sending.pool.h2.borrow_mut() = Some(sender.clone());
-        }
-        match self.over_h2(sending, sender, body).await {
-            Ok(answer) => Ok(answer),
-            Err(h2::Refused::Failed(failure)) => Err(failure),
-            Err(h2::Refused::Unsent(unsent, text)) => {
-                restore(body, unsent);
-                Err(Failure::Transport(text))
-            }
-        }
+    ) -> Result<Answer, Broken> {
+        sending.pool.only_h1.set(false);
+        let session = self.h2_session(sending, stream).await.map_err(Broken::Failed)?;
+        h2::exchange(session.open(), self.h2_ask(sending, false), body).await
     }
 
-    async fn over_h2(
+    async fn over_h3(
         &self,
         sending: &Sending<'_>,
-        mut sender: hyper::client::conn::http2::SendRequest<caddis_core::Body>,
         body: &mut RequestBody,
-    ) -> Result<Answer, h2::Refused> {
-        let tls = self.uses_tls(sending.pool.address.port);
-        let head = h2::Head::new(sending.outgoing, (sending.map)(), tls)
-            .map_err(|error| h2::Refused::Failed(Failure::Transport(error)))?;
-        let body = body.take();
-        h2::exchange(&mut sender, &head, body, self.header_timeout).await
+    ) -> Result<Answer, Failure> {
+        let pool = sending.pool;
+        let settings = self.tls.as_ref().filter(|_| self.uses_tls(pool.address.port));
+        let Some((tls, config)) = settings.and_then(|tls| Some((tls, tls.quic.as_ref()?))) else {
+            let why = "http3: unsupported protocol scheme: http";
+            return Err(Failure::Request(HttpError::new(StatusCode::BAD_GATEWAY, why)));
+        };
+        if pool.address.is_unix() {
+            let why = "http3: unix sockets carry no QUIC";
+            return Err(Failure::Request(HttpError::new(StatusCode::BAD_GATEWAY, why)));
+        }
+        let dialing = h3::Dialing {
+            address: &pool.address,
+            settings: &self.dial,
+            tls: &config.0,
+            handshake_timeout: tls.handshake_timeout,
+            server_name: sending.server_name.as_deref().unwrap_or(&pool.address.host),
+            max_section: self.max_head,
+        };
+        let mut fresh = false;
+        loop {
+            let (opened, is_new) = h3::ready(pool.h3(), fresh, pool.keeps(), &dialing).await?;
+            fresh = is_new;
+            let ask = h3::Ask {
+                outgoing: sending.outgoing,
+                headers: (sending.map)(),
+                max_section: self.max_head,
+                header_timeout: self.header_timeout,
+                alive_within: self.dial.timeout,
+                reused: !fresh,
+                informational: sending.informational,
+            };
+            let (failure, safe) = match h3::exchange(opened, ask, body).await {
+                Ok(answer) => return Ok(answer),
+                Err(Broken::Failed(failure)) => return Err(failure),
+                Err(Broken::Unsent(text)) => (Failure::Transport(text), true),
+                Err(Broken::Stale(text)) => {
+                    let method = sending.outgoing.method;
+                    (Failure::Transport(text), h1::is_idempotent(method, &(sending.map)()))
+                }
+            };
+            if fresh || !safe || !body.is_whole() {
+                return Err(failure);
+            }
+            fresh = true;
+        }
     }
 }
 
@@ -336,9 +455,9 @@ enum Acquired {
     Http2(Stream),
 }
 
-/// Gives a body back that did not leave.
-fn restore(body: &mut RequestBody, unsent: caddis_core::Body) {
-    if matches!(body, RequestBody::Gone) {
-        *body = RequestBody::Stream(unsent);
-    }
+/// What came of trying HTTP/2.
+enum Over {
+    Answered(Answer),
+    /// It is to be HTTP/1; on this new connection, where one was made.
+    Http1(Option<Conn>),
 }

@@ -125,6 +125,33 @@ impl Forwarded<'_> {
     }
 }
 
+/// Makes fields fit for HTTP/2 and HTTP/3, which have none of a connection (RFC 9113 §8.2.2, RFC
+/// 9114 §4.2).
+pub(crate) fn fit_for_streams(headers: &mut HeaderMap, outgoing: &Outgoing<'_>) {
+    headers.remove(header::HOST);
+    let misplaced = |name: &&HeaderName| {
+        matches!(
+            name.as_str(),
+            "connection" | "transfer-encoding" | "upgrade" | "keep-alive" | "proxy-connection"
+        )
+    };
+    while let Some(name) = headers.keys().find(misplaced).cloned() {
+        headers.remove(name);
+    }
+    if headers.get(header::TE).is_some_and(|value| value != "trailers") {
+        headers.remove(header::TE);
+    }
+    if outgoing.ask_gzip {
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    match outgoing.framing {
+        BodyFraming::Length(length) => {
+            headers.insert(header::CONTENT_LENGTH, length.into());
+        }
+        _ => drop(headers.remove(header::CONTENT_LENGTH)),
+    }
+}
+
 fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(name);
     out.extend_from_slice(value);

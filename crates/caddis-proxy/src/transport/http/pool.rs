@@ -1,7 +1,7 @@
 //! Idle connections, per worker and upstream address; nothing here is locked.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     collections::HashMap,
     hash::{BuildHasherDefault, Hasher},
     io,
@@ -16,8 +16,7 @@ use std::{
 };
 
 use bytes::BytesMut;
-use caddis_core::{Body, Table};
-use hyper::client::conn::http2::SendRequest;
+use caddis_core::Table;
 use tokio::{
     io::{AsyncRead, ReadBuf},
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -25,6 +24,8 @@ use tokio::{
 
 use super::{
     forward_proxy::{Absolute, Way},
+    h2, h3,
+    slot::Slot,
     stream::Stream,
 };
 use crate::upstream::{Address, UpstreamState};
@@ -36,7 +37,9 @@ const SCRATCH: usize = 32 * 1024;
 /// Pools of addresses made per request that a worker keeps.
 const MAX_NAMED: usize = 1024;
 
-/// Names a pool across workers and plans: same transport settings and same address, same pool.
+/// Names a pool across workers and plans: same transport settings, same address and the same place
+/// among those of a plan that agree in both, same pool. So a handler shares no connection with
+/// another one, and finds its own again after a reload.
 #[derive(Debug)]
 pub(crate) struct PoolId {
     /// Unique in this process.
@@ -46,7 +49,7 @@ pub(crate) struct PoolId {
 }
 
 impl PoolId {
-    /// The id of a transport (by fingerprint) and an address.
+    /// The id of a transport (by fingerprint, with the handler's place) and an address.
     pub(crate) fn lease(
         table: &Table<String, Self>,
         fingerprint: &str,
@@ -102,8 +105,10 @@ pub(crate) struct HostPool {
     /// The forward proxy on the way there.
     pub(crate) way: Option<Box<Way>>,
     idle: RefCell<Vec<Idle>>,
-    /// Open HTTP/2 connection.
-    pub(crate) h2: RefCell<Option<SendRequest<Body>>>,
+    h2: OnceCell<Box<Slot<h2::Session>>>,
+    h3: OnceCell<Box<Slot<h3::Session>>>,
+    /// The upstream was asked for HTTP/2 over TLS and chose HTTP/1.
+    pub(crate) only_h1: Cell<bool>,
     /// What is to be kept.
     pub(crate) keep: KeepAlive,
     /// The limit on connections.
@@ -127,7 +132,9 @@ impl HostPool {
             address,
             way,
             idle: RefCell::default(),
-            h2: RefCell::default(),
+            h2: OnceCell::new(),
+            h3: OnceCell::new(),
+            only_h1: Cell::new(false),
             keep,
             permits: owner.permits.clone(),
             state,
@@ -142,13 +149,25 @@ impl HostPool {
             address,
             way,
             idle: RefCell::default(),
-            h2: RefCell::default(),
+            h2: OnceCell::new(),
+            h3: OnceCell::new(),
+            only_h1: Cell::new(false),
             keep: KeepAlive::OFF,
             permits: None,
             state: Arc::default(),
             owner: Weak::new(),
             orphan: Cell::new(true),
         })
+    }
+
+    /// The HTTP/2 connections.
+    pub(crate) fn h2(&self) -> &Slot<h2::Session> {
+        self.h2.get_or_init(Box::default)
+    }
+
+    /// The HTTP/3 connections.
+    pub(crate) fn h3(&self) -> &Slot<h3::Session> {
+        self.h3.get_or_init(Box::default)
     }
 
     /// The form of requests, where a forward proxy reads them.
@@ -171,7 +190,7 @@ impl HostPool {
 
     /// Keeps a connection for the next request; it is idle from `since` on.
     pub(crate) fn put(&self, mut conn: Conn, since: Instant) {
-        if !self.keep.enabled || self.orphan.get() {
+        if !self.keeps() {
             return;
         }
         conn.stream.rest();
@@ -189,6 +208,24 @@ impl HostPool {
             now.duration_since(idle.since) < self.keep.idle_timeout
                 && is_silent(&mut idle.conn.stream)
         });
+        if let Some(slot) = self.h2.get() {
+            slot.sweep(now, self.keep.idle_timeout);
+        }
+        if let Some(slot) = self.h3.get() {
+            slot.sweep(now, self.keep.idle_timeout);
+        }
+    }
+
+    /// Whether a connection is kept.
+    fn is_empty(&self) -> bool {
+        self.idle.borrow().is_empty()
+            && self.h2.get().is_none_or(|slot| slot.is_empty())
+            && self.h3.get().is_none_or(|slot| slot.is_empty())
+    }
+
+    /// Whether connections are to be kept for later requests.
+    pub(crate) fn keeps(&self) -> bool {
+        self.keep.enabled && !self.orphan.get()
     }
 
     /// Whether a plan still uses it.
@@ -204,6 +241,11 @@ impl HostPool {
     pub(crate) fn idle_count(&self) -> usize {
         self.idle.borrow().len()
     }
+}
+
+/// Whether a request is using it.
+fn is_shared(pool: &Rc<HostPool>) -> bool {
+    Rc::strong_count(pool) > 1
 }
 
 /// Whether nothing arrived, not even the end. No system call where no event was seen.
@@ -332,9 +374,10 @@ impl Local {
             pool.sweep(now);
             pool.is_used()
         };
+        // One that keeps nothing is made anew when it is needed, so thousands of handlers cost no
+        // more than those that have connections.
+        let keep = |pool: &Rc<HostPool>| keep(pool) && (!pool.is_empty() || is_shared(pool));
         self.fixed.borrow_mut().retain(|_, pool| keep(pool));
-        self.named.borrow_mut().retain(|_, pool| {
-            keep(pool) && (!pool.idle.borrow().is_empty() || Rc::strong_count(pool) > 1)
-        });
+        self.named.borrow_mut().retain(|_, pool| keep(pool));
     }
 }

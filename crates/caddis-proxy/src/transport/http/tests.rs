@@ -90,7 +90,7 @@ impl Client {
 
 async fn text(body: AnswerBody) -> Result<String, BodyError> {
     let body = match body {
-        AnswerBody::Whole(body) | AnswerBody::Http2(body) => body,
+        AnswerBody::Whole(body) | AnswerBody::Multiplexed(body) => body,
         AnswerBody::Http1(body) => Body::Stream(Box::into_pin(body)),
         AnswerBody::Switched(_) => panic!("switched"),
     };

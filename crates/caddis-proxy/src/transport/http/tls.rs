@@ -8,6 +8,7 @@ use std::{
 use base64::Engine as _;
 use caddis_config::{ConfigError, Value};
 use caddis_core::{CompileCx, Template, trust::TrustPools};
+use quinn::crypto::rustls::QuicClientConfig;
 use rustls::{
     ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
     client::{
@@ -29,12 +30,24 @@ pub(crate) struct TlsSettings {
     pub(crate) any: Arc<ClientConfig>,
     /// With ALPN for HTTP/1.1 alone.
     pub(crate) only_h1: Arc<ClientConfig>,
+    /// For QUIC, where the transport speaks HTTP/3.
+    pub(crate) quic: Option<Quic>,
     /// Name to ask for; the upstream's host if `None`.
     pub(crate) server_name: Option<Template>,
     /// Ports without TLS.
     pub(crate) except_ports: Vec<String>,
     /// Time for the handshake.
     pub(crate) handshake_timeout: Option<std::time::Duration>,
+}
+
+/// The same for QUIC.
+#[derive(Clone)]
+pub(crate) struct Quic(pub(crate) Arc<QuicClientConfig>);
+
+impl std::fmt::Debug for Quic {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Quic").finish_non_exhaustive()
+    }
 }
 
 /// The certificates that the system trusts, read once.
@@ -70,16 +83,27 @@ pub(crate) fn compile(
             .map_err(|error| ConfigError::new("client_certificate_file", error.to_string()))?,
         None => builder.with_no_client_auth(),
     };
+    let quic = if alpn.contains(&"h3") { Some(quic(&any)?) } else { None };
     any.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
     let mut only_h1 = any.clone();
     only_h1.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(TlsSettings {
         any: Arc::new(any),
         only_h1: Arc::new(only_h1),
+        quic,
         server_name: (!config.server_name.is_empty()).then(|| Template::parse(&config.server_name)),
         except_ports: config.except_ports.clone(),
         handshake_timeout: config.handshake_timeout.positive(),
     })
+}
+
+/// The same for QUIC, which knows TLS 1.3 alone.
+fn quic(config: &ClientConfig) -> Result<Quic, ConfigError> {
+    let mut config = config.clone();
+    config.alpn_protocols = vec![b"h3".to_vec()];
+    QuicClientConfig::try_from(config)
+        .map(|config| Quic(Arc::new(config)))
+        .map_err(|error| ConfigError::new("", error.to_string()))
 }
 
 fn provider(config: &TlsConfig) -> Result<CryptoProvider, ConfigError> {

@@ -1,0 +1,302 @@
+//! One connection to an upstream, and its streams that belong to no request (RFC 9114 §6.2).
+
+use std::{
+    cell::{Cell, RefCell},
+    future::Future,
+    pin::{Pin, pin},
+    rc::{Rc, Weak},
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use caddis_wire::http3::{self, ControlFrames, Http3Error, code};
+use quinn::{ConnectionError, ReadError, RecvStream, SendStream, VarInt};
+use tokio::{sync::Notify, time::Sleep};
+
+use super::socket::Socket;
+use crate::transport::http::slot::{Multiplexed, maybe};
+
+/// Types of unidirectional streams (RFC 9114 §6.2, RFC 9204 §4.2).
+const STREAM_CONTROL: u64 = 0x00;
+const STREAM_PUSH: u64 = 0x01;
+const STREAM_ENCODER: u64 = 0x02;
+const STREAM_DECODER: u64 = 0x03;
+
+/// How long after its machine said so an upstream that stays silent is taken to be gone. The word
+/// of the machine alone may be false.
+const DOUBT: Duration = Duration::from_secs(1);
+
+/// An open connection; it closes when nothing refers to it.
+pub(crate) struct Session {
+    pub(super) quic: quinn::Connection,
+    /// Must stay open as long as the connection.
+    _control: SendStream,
+    goaway: Cell<Option<u64>>,
+    /// Told when `goaway` changes.
+    told: Notify,
+    /// Why it is not to be used any more, where this side found out.
+    lost: RefCell<Option<String>>,
+    active: Cell<usize>,
+    since: Cell<Instant>,
+}
+
+/// Two halves of a new request stream, and the connection that is kept open for it.
+pub(crate) struct Opened {
+    pub(super) send: SendStream,
+    pub(super) recv: RecvStream,
+    pub(super) active: Active,
+}
+
+/// Counts a request on its connection for as long as it lives.
+pub(super) struct Active(Rc<Session>);
+
+impl Active {
+    pub(super) fn session(&self) -> &Rc<Session> {
+        &self.0
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.0.active.set(self.0.active.get() - 1);
+        self.0.since.set(Instant::now());
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.quic.close(error_code(code::NO_ERROR), b"");
+    }
+}
+
+impl Session {
+    /// Begins HTTP/3 on a connection.
+    pub(super) async fn begin(
+        quic: quinn::Connection,
+        socket: Arc<Socket>,
+        max_section: usize,
+    ) -> Result<Rc<Self>, ConnectionError> {
+        let mut control = quic.open_uni().await?;
+        let mut out = Vec::new();
+        http3::write_client_settings(&mut out, max_section as u64);
+        if control.write_all(&out).await.is_err() {
+            return Err(quic.close_reason().unwrap_or(ConnectionError::LocallyClosed));
+        }
+        let session = Rc::new(Self {
+            quic,
+            _control: control,
+            goaway: Cell::new(None),
+            told: Notify::new(),
+            lost: RefCell::default(),
+            active: Cell::new(0),
+            since: Cell::new(Instant::now()),
+        });
+        let watched = Rc::downgrade(&session);
+        tokio::task::spawn_local(watch(session.quic.clone(), watched, socket));
+        Ok(session)
+    }
+
+    /// A stream for a request, waiting until one is free.
+    pub(crate) async fn open(self: &Rc<Self>) -> Result<Opened, ConnectionError> {
+        Ok(self.opened(self.quic.open_bi().await?))
+    }
+
+    fn opened(self: &Rc<Self>, (send, recv): (SendStream, RecvStream)) -> Opened {
+        self.active.set(self.active.get() + 1);
+        Opened { send, recv, active: Active(self.clone()) }
+    }
+
+    /// Ready when the upstream said that it does not answer this request.
+    pub(super) async fn turned_away(&self, id: u64) {
+        loop {
+            let told = self.told.notified();
+            if self.goaway.get().is_some_and(|first| first <= id) {
+                return;
+            }
+            told.await;
+        }
+    }
+
+    /// No further request goes here; those that wait learn it with the connection's end.
+    pub(super) fn give_up(&self, why: &str) {
+        self.lost.borrow_mut().get_or_insert_with(|| why.to_owned());
+        self.quic.close(error_code(code::NO_ERROR), b"");
+    }
+
+    /// Closes the connection because of what the upstream did.
+    pub(super) fn fail(&self, code: u64, reason: &str) {
+        self.lost
+            .borrow_mut()
+            .get_or_insert_with(|| Http3Error::Connection(code, "").to_string() + reason);
+        self.quic.close(error_code(code), reason.as_bytes());
+    }
+
+    /// Why the connection ended.
+    pub(crate) fn why(&self, error: &ConnectionError) -> String {
+        match &*self.lost.borrow() {
+            Some(lost) if matches!(error, ConnectionError::LocallyClosed) => lost.clone(),
+            _ => text(error),
+        }
+    }
+
+    /// Datagrams received so far.
+    pub(super) fn received(&self) -> u64 {
+        self.quic.stats().udp_rx.datagrams
+    }
+}
+
+impl Multiplexed for Session {
+    type Opened = Opened;
+
+    fn is_usable(&self) -> bool {
+        self.goaway.get().is_none()
+            && self.lost.borrow().is_none()
+            && self.quic.close_reason().is_none()
+    }
+
+    fn activity(&self) -> (usize, Instant) {
+        (self.active.get(), self.since.get())
+    }
+
+    fn try_open(self: &Rc<Self>) -> Option<Opened> {
+        let mut cx = Context::from_waker(Waker::noop());
+        match pin!(self.quic.open_bi()).poll(&mut cx) {
+            Poll::Ready(Ok(halves)) => Some(self.opened(halves)),
+            Poll::Ready(Err(_)) | Poll::Pending => None,
+        }
+    }
+}
+
+/// The end of a connection, in words.
+pub(super) fn text(error: &ConnectionError) -> String {
+    match error {
+        ConnectionError::TimedOut => "timeout: no recent network activity".to_owned(),
+        ConnectionError::ApplicationClosed(close) => {
+            let reason = String::from_utf8_lossy(&close.reason);
+            let code = close.error_code.into_inner();
+            format!("upstream closed the connection (HTTP/3 error {code:#x}) {reason}")
+                .trim_end()
+                .to_owned()
+        }
+        error => error.to_string(),
+    }
+}
+
+pub(super) fn error_code(code: u64) -> VarInt {
+    VarInt::from_u64(code).unwrap_or(VarInt::MAX)
+}
+
+/// Reads what comes outside of requests, until the connection ends.
+async fn watch(quic: quinn::Connection, session: Weak<Session>, socket: Arc<Socket>) {
+    let seen: Rc<[Cell<bool>; 4]> = Rc::default();
+    let received = || quic.stats().udp_rx.datagrams;
+    let mut doubt: Option<(u64, Pin<Box<Sleep>>)> = None;
+    loop {
+        let timer = doubt.as_mut().map(|(_, timer)| timer);
+        tokio::select! {
+            stream = quic.accept_uni() => {
+                let Ok(recv) = stream else { return };
+                let (session, seen) = (session.clone(), seen.clone());
+                tokio::task::spawn_local(async move {
+                    if let Some(Http3Error::Connection(code, reason)) =
+                        read_unidirectional(recv, &session, &seen).await
+                        && let Some(session) = session.upgrade()
+                    {
+                        session.fail(code, reason);
+                    }
+                });
+            }
+            () = socket.refused(), if timer.is_none() => {
+                doubt = Some((received(), Box::pin(tokio::time::sleep(DOUBT))));
+            }
+            () = maybe(timer) => {
+                if let Some((before, _)) = doubt.take()
+                    && before == received()
+                    && let Some(session) = session.upgrade()
+                {
+                    session.give_up("connection refused");
+                }
+            }
+        }
+    }
+}
+
+/// Reads a stream that the upstream opened, and says what was wrong with it.
+async fn read_unidirectional(
+    mut recv: RecvStream,
+    session: &Weak<Session>,
+    seen: &[Cell<bool>; 4],
+) -> Option<Http3Error> {
+    // It may end before it says what it is (RFC 9114 §6.2).
+    let (kind, rest) = stream_type(&mut recv).await.ok()??;
+    let slot = usize::try_from(kind).ok().and_then(|kind| seen.get(kind));
+    let repeated = slot.is_some_and(|seen| seen.replace(true));
+    match kind {
+        STREAM_CONTROL | STREAM_ENCODER | STREAM_DECODER if repeated => {
+            Some(Http3Error::Connection(code::STREAM_CREATION_ERROR, "stream is repeated"))
+        }
+        // None was allowed (RFC 9114 §4.6).
+        STREAM_PUSH => Some(Http3Error::Connection(code::ID_ERROR, "nothing was to be pushed")),
+        STREAM_CONTROL | STREAM_ENCODER | STREAM_DECODER => {
+            read_critical(&mut recv, kind, rest, session).await
+        }
+        _ => {
+            let _ = recv.stop(error_code(code::STREAM_CREATION_ERROR));
+            None
+        }
+    }
+}
+
+/// The type of a stream, and what came behind it.
+async fn stream_type(recv: &mut RecvStream) -> Result<Option<(u64, Bytes)>, ReadError> {
+    let mut begin = Vec::new();
+    loop {
+        // One byte at a time is enough for a type, which is one byte long where it is known.
+        let Some(chunk) = recv.read_chunk(1, true).await? else { return Ok(None) };
+        begin.extend_from_slice(&chunk.bytes);
+        if let Some((kind, used)) = http3::stream_type(&begin) {
+            return Ok(Some((kind, Bytes::copy_from_slice(&begin[used..]))));
+        }
+    }
+}
+
+/// Reads a stream that lasts as long as the connection, and says what was wrong with it.
+async fn read_critical(
+    recv: &mut RecvStream,
+    kind: u64,
+    mut data: Bytes,
+    session: &Weak<Session>,
+) -> Option<Http3Error> {
+    let mut control = ControlFrames::of_server();
+    loop {
+        match kind {
+            STREAM_CONTROL => {
+                if let Err(error) = control.read(data) {
+                    return Some(error);
+                }
+                if let Some(first) = control.goaway() {
+                    let session = session.upgrade()?;
+                    session.goaway.set(Some(first));
+                    session.told.notify_waiters();
+                }
+            }
+            // All there is to say about a table of size zero is that its size is zero.
+            STREAM_ENCODER if data.iter().any(|byte| *byte != 0x20) => {
+                let code = code::QPACK_ENCODER_STREAM_ERROR;
+                return Some(Http3Error::Connection(code, "there is no dynamic table"));
+            }
+            // Acknowledgements of nothing.
+            _ => {}
+        }
+        data = match recv.read_chunk(usize::MAX, true).await {
+            Ok(Some(chunk)) => chunk.bytes,
+            Ok(None) | Err(ReadError::Reset(_)) => {
+                let code = code::CLOSED_CRITICAL_STREAM;
+                return Some(Http3Error::Connection(code, "stream is needed"));
+            }
+            Err(_) => return None,
+        };
+    }
+}
