@@ -4,7 +4,7 @@ use std::{io, rc::Rc, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use caddis_core::{
-    Connection, Exchange, Request, TlsInfo, Worker,
+    Connection, Exchange, LocalBoxFuture, Request, TlsInfo, Worker,
     exchange::{Io, PlaceholderSource},
 };
 use caddis_tls::{CLIENT_PREFIX, ClientPlaceholders};
@@ -53,6 +53,9 @@ impl ConnCx {
 }
 
 /// Serves a connection to its end.
+///
+/// What lasts for long is boxed apart from what only begins a connection: a future has room for the
+/// largest of what it awaits, and thousands of idle connections would carry it.
 pub(crate) async fn serve<S: Io + 'static>(
     io: S,
     mut connection: Connection,
@@ -67,7 +70,7 @@ pub(crate) async fn serve<S: Io + 'static>(
     }
     let wrappers = &binding.server.plan.wrappers;
     if wrappers.is_empty() {
-        return serve_as(io, connection, binding, listener, worker).await;
+        return begin(io, connection, binding, listener, worker).await;
     }
     // Without TLS there is nothing between the two lists.
     let tls = binding.tls;
@@ -75,51 +78,58 @@ pub(crate) async fn serve<S: Io + 'static>(
     let steps = before.chain(wrappers.after_tls.iter().filter(|_| !tls));
     let wrapped = Box::pin(wrappers::run(steps, Box::new(io), &mut connection));
     let Some(io) = wrapped.await else { return };
-    // Boxed and cold: servers without wrappers pay nothing for them.
-    Box::pin(serve_as(io, connection, binding, listener, worker)).await;
+    begin(io, connection, binding, listener, worker).await;
 }
 
-async fn serve_as<S: Io + 'static>(
+fn begin<S: Io + 'static>(
+    io: S,
+    connection: Connection,
+    binding: Arc<Binding>,
+    listener: Arc<Listener>,
+    worker: Rc<Worker>,
+) -> LocalBoxFuture<'static, ()> {
+    if binding.tls {
+        return Box::pin(serve_tls(io, connection, binding, listener, worker));
+    }
+    let (connection, drain) = (Rc::new(connection), binding.drain.clone());
+    let cx = ConnCx { listener, connection, worker, drain, client: None };
+    if binding.protocols.h2c {
+        Box::pin(serve_plain(io, binding.server.plan.timeouts.header, cx))
+    } else {
+        Box::pin(h1::serve_connection(h1::Conn::new(io, BytesMut::new()), cx))
+    }
+}
+
+async fn serve_tls<S: Io + 'static>(
     io: S,
     mut connection: Connection,
     binding: Arc<Binding>,
     listener: Arc<Listener>,
     worker: Rc<Worker>,
 ) {
+    let limit = binding.server.plan.timeouts.header.unwrap_or(HANDSHAKE);
+    let handshake = Box::pin(async {
+        let io = h1::within(Some(limit), plain_http(io)).await;
+        let io = io.ok_or(io::ErrorKind::TimedOut)??;
+        crate::server::accept_tls(&binding, io, &connection, limit).await
+    });
+    let Ok((stream, tls)) = handshake.await else { return };
+    let h2 = tls.alpn == "h2";
+    let client = ClientPlaceholders::of(&tls);
+    connection.tls = Some(tls);
     let drain = binding.drain.clone();
-    if binding.tls {
-        let limit = binding.server.plan.timeouts.header.unwrap_or(HANDSHAKE);
-        let handshake = async {
-            let io = h1::within(Some(limit), plain_http(io)).await;
-            let io = io.ok_or(io::ErrorKind::TimedOut)??;
-            crate::server::accept_tls(&binding, io, &connection, limit).await
-        };
-        let Ok((stream, tls)) = handshake.await else { return };
-        let h2 = tls.alpn == "h2";
-        let client = ClientPlaceholders::of(&tls);
-        connection.tls = Some(tls);
-        let after = &binding.server.plan.wrappers.after_tls;
-        if !after.is_empty() {
-            let wrapped = Box::pin(wrappers::run(after.iter(), Box::new(stream), &mut connection));
-            let Some(stream) = wrapped.await else { return };
-            let connection = Rc::new(connection);
-            let cx = ConnCx { listener, connection, worker, drain, client };
-            return Box::pin(serve_decrypted(stream, h2, cx)).await;
-        }
-        let connection = Rc::new(connection);
-        let cx = ConnCx { listener, connection, worker, drain, client };
-        drop(binding);
-        serve_decrypted(stream, h2, cx).await;
-        return;
-    }
-    let connection = Rc::new(connection);
-    let cx = ConnCx { listener, connection, worker, drain, client: None };
-    if binding.protocols.h2c {
-        serve_plain(io, binding, cx).await;
+    let after = &binding.server.plan.wrappers.after_tls;
+    let serving = if after.is_empty() {
+        let cx = ConnCx { listener, connection: Rc::new(connection), worker, drain, client };
+        serve_decrypted(stream, h2, cx)
     } else {
-        drop(binding);
-        h1::serve_connection(io, BytesMut::new(), cx).await;
-    }
+        let wrapped = Box::pin(wrappers::run(after.iter(), Box::new(stream), &mut connection));
+        let Some(stream) = wrapped.await else { return };
+        let cx = ConnCx { listener, connection: Rc::new(connection), worker, drain, client };
+        serve_decrypted(stream, h2, cx)
+    };
+    drop(binding);
+    serving.await;
 }
 
 /// Serves a QUIC connection to its end.
@@ -151,11 +161,15 @@ pub(crate) async fn serve_quic(begun: Begun, worker: Rc<Worker>) {
     h3::serve_connection(quic, cx).await;
 }
 
-async fn serve_decrypted<S: Io + 'static>(stream: S, h2: bool, cx: ConnCx) {
+fn serve_decrypted<S: Io + 'static>(
+    stream: S,
+    h2: bool,
+    cx: ConnCx,
+) -> LocalBoxFuture<'static, ()> {
     if h2 {
-        h2::serve_connection(stream, cx).await;
+        Box::pin(h2::serve_connection(stream, cx))
     } else {
-        h1::serve_connection(stream, BytesMut::new(), cx).await;
+        Box::pin(h1::serve_connection(h1::Conn::new(stream, BytesMut::new()), cx))
     }
 }
 
@@ -186,10 +200,8 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const LATE_HANDSHAKE: Duration = Duration::from_secs(3);
 
 /// HTTP/2 in clear text begins with its preface; anything else is HTTP/1.
-async fn serve_plain<S: Io + 'static>(mut io: S, binding: Arc<Binding>, cx: ConnCx) {
+async fn serve_plain<S: Io + 'static>(mut io: S, limit: Option<Duration>, cx: ConnCx) {
     let mut before = BytesMut::with_capacity(64);
-    let limit = binding.server.plan.timeouts.header;
-    drop(binding);
     let preface = async {
         loop {
             match caddis_wire::http2_preface(&before) {
@@ -203,8 +215,10 @@ async fn serve_plain<S: Io + 'static>(mut io: S, binding: Arc<Binding>, cx: Conn
         }
     };
     match h1::within(limit, preface).await {
-        Some(Some(true)) => h2::serve_connection(h1::Rewind { before, io }, cx).await,
-        Some(Some(false)) => h1::serve_connection(io, before, cx).await,
+        Some(Some(true)) => {
+            Box::pin(h2::serve_connection(h1::Rewind { before, io }, cx)).await;
+        }
+        Some(Some(false)) => h1::serve_connection(h1::Conn::new(io, before), cx).await,
         _ => {}
     }
 }

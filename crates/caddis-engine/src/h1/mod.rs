@@ -31,12 +31,12 @@ use tokio::time::Instant;
 
 use self::{
     body::RequestBody,
-    conn::{BodyProgress, Conn, SharedConn, fill, into_io, write_all},
+    conn::{BodyProgress, SharedConn, fill, into_io, write_all},
     patience::Patience,
     respond::{Sent, send},
 };
 pub(crate) use self::{
-    conn::Rewind,
+    conn::{Conn, Rewind},
     respond::{date, give_buffer, take_buffer},
 };
 use crate::{
@@ -55,8 +55,7 @@ const DRAIN_TIME: Duration = Duration::from_secs(5);
 const LINGER: Duration = Duration::from_millis(500);
 
 /// Serves a connection until it closes, is upgraded, or is told to drain.
-pub(crate) async fn serve_connection<S: Io + 'static>(io: S, before: BytesMut, cx: ConnCx) {
-    let conn = Conn::new(io, before);
+pub(crate) async fn serve_connection<S: Io + 'static>(conn: SharedConn<S>, cx: ConnCx) {
     let mut front = Front::default();
     loop {
         let head = match front.next_head(&conn, &cx).await {
