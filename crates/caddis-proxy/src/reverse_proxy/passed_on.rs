@@ -69,6 +69,36 @@ struct Counted {
     info: Rc<Info>,
 }
 
+impl Counted {
+    /// Tells of one read.
+    fn tell(&self, frame: Option<&Result<Frame<Bytes>, BodyError>>) {
+        let (upstream, duration) = self.info.shown();
+        match frame {
+            Some(Ok(frame)) => tracing::debug!(
+                target: "http.handlers.reverse_proxy",
+                upstream,
+                duration,
+                read = frame.data_ref().map_or(0, Bytes::len),
+                trailers = frame.is_trailers(),
+                "read from upstream"
+            ),
+            Some(Err(error)) => tracing::debug!(
+                target: "http.handlers.reverse_proxy",
+                upstream,
+                duration,
+                %error,
+                "read from upstream"
+            ),
+            None => tracing::debug!(
+                target: "http.handlers.reverse_proxy",
+                upstream,
+                duration,
+                "closed response body from upstream"
+            ),
+        }
+    }
+}
+
 impl http_body::Body for Counted {
     type Data = Bytes;
     type Error = BodyError;
@@ -78,6 +108,9 @@ impl http_body::Body for Counted {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
+        if self.info.verbose {
+            self.tell(frame.as_ref());
+        }
         match &frame {
             Some(Ok(_)) if !self.inner.is_end_stream() => {}
             Some(Ok(_)) | None => {
@@ -87,9 +120,12 @@ impl http_body::Body for Counted {
             }
             Some(Err(error)) => {
                 self.in_flight = None;
+                let (upstream, duration) = self.info.shown();
                 tracing::warn!(
                     target: "http.handlers.reverse_proxy",
-                    %error,
+                    upstream,
+                    duration,
+                    error = format!("reading: {error}"),
                     "aborting with incomplete response"
                 );
             }
