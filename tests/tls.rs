@@ -228,19 +228,19 @@ fn a_managed_certificate_is_shown_to_upstreams() {
 \tskip_install_trust
 }}
 http://localhost {{
-\treverse_proxy /with https://up.localhost:{tls} {{
+\treverse_proxy /with https://localhost:{tls} {{
 \t\ttransport http {{
 \t\t\ttls_trust_pool pki_root local
 \t\t\ttls_client_auth client.localhost
 \t\t}}
 \t}}
-\treverse_proxy /without https://up.localhost:{tls} {{
+\treverse_proxy /without https://localhost:{tls} {{
 \t\ttransport http {{
 \t\t\ttls_trust_pool pki_root local
 \t\t}}
 \t}}
 }}
-up.localhost {{
+localhost {{
 \ttls {{
 \t\tclient_auth {{
 \t\t\tmode require_and_verify

@@ -94,6 +94,10 @@ pub(crate) fn compile(config: &ActiveConfig) -> Result<Check, ConfigError> {
         })?),
     };
     let target = if config.uri.is_empty() { &config.path } else { &config.uri };
+    if Target::parse(target.as_str().into()).is_none() {
+        let path = if config.uri.is_empty() { "path" } else { "uri" };
+        return Err(wrong(path, format!("parse {target:?}: invalid URL escape")));
+    }
     let slash = if target.starts_with('/') { "" } else { "/" };
     let threshold = |count: i64| u32::try_from(count).unwrap_or(1).max(1);
     Ok(Check {

@@ -26,11 +26,8 @@ use crate::{
 /// Compiles the handler.
 pub(super) fn compile(json: &Value, cx: &mut CompileCx<'_>) -> Result<Handler, ConfigError> {
     let config: Config = cx.decode(json, "handler")?;
-    let not_yet = |path: &str, what: &str| {
-        Err(ConfigError::new(path, format!("{what} is not supported yet")))
-    };
     if !config.circuit_breaker.is_null() {
-        return not_yet("circuit_breaker", "a circuit breaker");
+        return Err(circuit_breaker(&config.circuit_breaker));
     }
     let generation = Generation::of(cx);
     let transport = transport(&config.transport, cx)?;
@@ -87,6 +84,17 @@ pub(super) fn compile(json: &Value, cx: &mut CompileCx<'_>) -> Result<Handler, C
         passes_fields: !keeps_headers && config.response_buffers == 0,
         transport,
     }))
+}
+
+/// Circuit breakers are modules that others add; there is none here, as in Caddy itself.
+fn circuit_breaker(json: &Value) -> ConfigError {
+    match json.get("type").and_then(Value::as_str) {
+        Some(name) if !name.is_empty() => {
+            let namespace = "http.reverse_proxy.circuit_breakers";
+            caddis_core::compile::unknown_module(namespace, name, "type").under("circuit_breaker")
+        }
+        _ => ConfigError::new("circuit_breaker", "module name not specified with key 'type'"),
+    }
 }
 
 fn transport(json: &Value, cx: &CompileCx<'_>) -> Result<Transport, ConfigError> {
