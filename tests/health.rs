@@ -467,3 +467,31 @@ fn a_backend_stopped_under_load_costs_no_request() {
         assert_eq!(client.join().unwrap().len(), 2);
     }
 }
+
+#[test]
+fn programs_hear_when_an_upstream_goes_and_comes() {
+    let (upstream, checked) = checked("1");
+    let server = Server::start(&format!(
+        "{{
+	admin off
+	events {{
+		on unhealthy exec touch down-{{event.data.host}}
+		on healthy exec touch up-{{event.data.host}}
+	}}
+}}
+http://localhost:{{port}} {{
+	reverse_proxy {} {{
+		health_uri /health
+		health_interval 50ms
+	}}
+}}
+",
+        upstream.address()
+    ));
+    let file = |what: &str| server.folder.join(format!("{what}-{}", upstream.address()));
+    checked.answers("HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n");
+    eventually("the program was run for an upstream that is down", || file("down").exists());
+    assert!(!file("up").exists());
+    checked.answers(&ok("fine"));
+    eventually("the program was run for an upstream that is up", || file("up").exists());
+}

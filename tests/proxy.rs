@@ -1,8 +1,15 @@
 //! Load balancing, health, retries, as a user meets them.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
-use crate::support::{Server, Upstream, eventually, free_port, get, request};
+use crate::support::{Scripted, Server, Upstream, eventually, free_port, get, request};
 
 fn names(port: u16, target: &str, count: usize) -> Vec<String> {
     (0..count).map(|_| get(port, target).body).collect()
@@ -239,4 +246,150 @@ fn requests_are_prepared() {
     for line in ["x-gone", "x-hop", "6.6.6.6"] {
         assert!(!head.contains(line), "{line} in {head}");
     }
+}
+
+/// Waits for a line of the log, and gives its JSON.
+fn logged(server: &Server, wanted: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
+    let mut found = None;
+    eventually("the line is in the log", || {
+        let log = server.log();
+        found = log.lines().filter_map(|line| serde_json::from_str(line).ok()).find(|l| wanted(l));
+        found.is_some()
+    });
+    found.unwrap()
+}
+
+#[test]
+fn debug_logs_tell_what_went_to_the_upstream() {
+    let one = Upstream::start("1");
+    let nobody = free_port();
+    let server = Server::start(&format!(
+        "{{
+\tadmin off
+\tdebug
+}}
+http://localhost:{{port}} {{
+\treverse_proxy 127.0.0.1:{nobody} {} {{
+\t\tlb_policy first
+\t\tlb_retries 1
+\t\tverbose_logs
+\t\theader_up X-Added yes
+\t}}
+}}
+",
+        one.address()
+    ));
+    let answer = request(server.port, "GET", "/x", &[("Authorization", "Basic abc")], "").unwrap();
+    assert_eq!((answer.status, answer.body.as_str()), (200, "1"));
+    let says = |message: &'static str| move |line: &serde_json::Value| line["msg"] == message;
+    let chosen = logged(&server, says("selected upstream"));
+    assert_eq!(chosen["dial"], format!("127.0.0.1:{nobody}"));
+    assert_eq!(chosen["total_upstreams"], 2);
+    let failed = logged(&server, says("upstream roundtrip"));
+    assert_eq!(failed["upstream"], format!("127.0.0.1:{nobody}"));
+    assert!(failed["error"].as_str().unwrap().contains("connection refused"), "{failed}");
+    assert!(logged(&server, says("retrying"))["error"].is_string());
+    let told = logged(&server, |line| line["msg"] == "upstream roundtrip" && line["status"] == 200);
+    assert_eq!(told["upstream"], one.address());
+    assert_eq!(told["request"]["uri"], "/x");
+    let headers = &told["request"]["headers"];
+    assert_eq!(headers["X-Added"], serde_json::json!(["yes"]));
+    assert_eq!(headers["Authorization"], serde_json::json!(["REDACTED"]));
+    assert!(told["headers"]["Content-Length"].is_array(), "{told}");
+}
+
+#[test]
+fn paths_are_escaped_for_upstreams() {
+    let one = Upstream::start("1");
+    let server = Server::start(&format!(
+        "http://localhost:{{port}} {{\n\treverse_proxy {}\n}}\n",
+        one.address()
+    ));
+    assert_eq!(get(server.port, "/a|b%2Fc\"?q=|").status, 200);
+    assert_eq!(get(server.port, "/a%2Fb?q=|").status, 200);
+    let lines: Vec<String> =
+        one.heads().iter().filter_map(|head| head.lines().next().map(str::to_owned)).collect();
+    assert_eq!(lines, ["GET /a%7Cb/c%22?q=| HTTP/1.1", "GET /a%2Fb?q=| HTTP/1.1"]);
+}
+
+#[test]
+fn clients_that_leave_early_are_in_the_log_and_in_the_metrics() {
+    let asked = Arc::new(AtomicBool::new(false));
+    let seen = asked.clone();
+    let silent = Scripted::start(move |wire| {
+        if wire.request().is_some() {
+            seen.store(true, Ordering::SeqCst);
+            // Until the proxy lets go.
+            let _ = wire.request();
+        }
+    });
+    let server = Server::start(&format!(
+        "{{
+\tadmin 127.0.0.1:{{admin}}
+\tmetrics
+}}
+http://localhost:{{port}} {{
+\tlog
+\treverse_proxy {}
+}}
+",
+        silent.address()
+    ));
+    let mut client = std::net::TcpStream::connect(("127.0.0.1", server.port)).unwrap();
+    std::io::Write::write_all(&mut client, b"GET /left HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .unwrap();
+    eventually("the request is at the upstream", || asked.load(Ordering::SeqCst));
+    drop(client);
+    let entry = logged(&server, |line| line["request"]["uri"] == "/left");
+    assert_eq!((&entry["msg"], &entry["level"]), (&"handled request".into(), &"info".into()));
+    assert_eq!(entry["status"], 499);
+    let metrics = get(server.admin, "/metrics").body;
+    let open: Vec<_> =
+        metrics.lines().filter(|l| l.starts_with("caddy_http_requests_in_flight{")).collect();
+    assert!(!open.is_empty() && open.iter().all(|line| line.ends_with(" 0")), "{open:?}");
+}
+
+/// A DNS server whose service has the first port in the first answer, then the other one.
+fn services(ports: [u16; 2]) -> u16 {
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let own = socket.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        let (mut buffer, mut asked) = ([0; 512], 0);
+        while let Ok((length, peer)) = socket.recv_from(&mut buffer) {
+            let Some(name) = buffer[12..length].iter().position(|byte| *byte == 0) else { return };
+            let end = 12 + name + 5;
+            let mut answer = buffer[..end].to_vec();
+            answer[2..4].copy_from_slice(&[0x81, 0x80]);
+            answer[6..12].fill(0);
+            answer[7] = 1;
+            // Name, type SRV, class, time to live, length; priority, weight, port, target.
+            answer.extend([0xc0, 12, 0, 33, 0, 1, 0, 0, 0, 60, 0, 17, 0, 1, 0, 1]);
+            answer.extend(ports[asked.min(1)].to_be_bytes());
+            answer.extend(b"\x09localhost\0");
+            asked += 1;
+            if socket.send_to(&answer, peer).is_err() {
+                return;
+            }
+        }
+    });
+    own
+}
+
+#[test]
+fn services_are_looked_up_anew_for_another_try() {
+    let alive = Upstream::start("alive");
+    let dns = services([free_port(), alive.port]);
+    let server = Server::start(&format!(
+        "http://localhost:{{port}} {{
+	reverse_proxy {{
+		lb_retries 1
+		dynamic srv _http._tcp.app.test {{
+			resolvers 127.0.0.1:{dns}
+		}}
+	}}
+}}
+"
+    ));
+    let answer = get(server.port, "/");
+    assert_eq!((answer.status, answer.body.as_str()), (200, "alive"));
 }

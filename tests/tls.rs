@@ -216,3 +216,48 @@ fn programs_hear_of_certificates() {
     }
     eventually("it is told", || server.log().contains("events.handlers.exec"));
 }
+
+#[test]
+fn a_managed_certificate_is_shown_to_upstreams() {
+    let tls = free_port();
+    let server = Server::start(&format!(
+        "{{
+\tadmin off
+\thttp_port {{port}}
+\thttps_port {tls}
+\tskip_install_trust
+}}
+http://localhost {{
+\treverse_proxy /with https://localhost:{tls} {{
+\t\ttransport http {{
+\t\t\ttls_trust_pool pki_root local
+\t\t\ttls_client_auth client.localhost
+\t\t}}
+\t}}
+\treverse_proxy /without https://localhost:{tls} {{
+\t\ttransport http {{
+\t\t\ttls_trust_pool pki_root local
+\t\t}}
+\t}}
+}}
+localhost {{
+\ttls {{
+\t\tclient_auth {{
+\t\t\tmode require_and_verify
+\t\t\ttrust_pool pki_root local
+\t\t}}
+\t}}
+\trespond {{http.request.tls.client.san.dns_names.0}}
+}}
+"
+    ));
+    let mut answer = get(server.port, "/with");
+    eventually("the certificate is there", || {
+        answer = get(server.port, "/with");
+        answer.status == 200
+    });
+    assert_eq!(answer.body, "client.localhost");
+    assert_eq!(get(server.port, "/without").status, 502);
+    let kept = "data/caddy/certificates/local/client.localhost/client.localhost.crt";
+    assert!(server.folder.join(kept).exists(), "it is managed as any other");
+}

@@ -2,7 +2,8 @@
 //! routes, leases of shared state, tasks. Nothing here opens, spawns or reads a clock.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, OnceLock},
 };
 
@@ -27,6 +28,7 @@ pub struct CompileCx<'a> {
     pub tasks: Vec<Task>,
     /// Things worth a word in the log, though the config is valid.
     pub warnings: Vec<String>,
+    certificates: RefCell<BTreeSet<String>>,
     /// Named routes of the server being compiled, filled when all are compiled.
     pub named_routes: HashMap<String, Arc<OnceLock<RouteList>>>,
     /// The name of the server being compiled (`srv0`).
@@ -48,12 +50,24 @@ impl<'a> CompileCx<'a> {
             metrics,
             tasks: Vec::new(),
             warnings: Vec::new(),
+            certificates: RefCell::default(),
             named_routes: HashMap::new(),
             server: String::new(),
             groups: HashMap::new(),
             next_group: 0,
             depth: 0,
         }
+    }
+
+    /// Asks for a certificate of this name to be had and kept; it is found in
+    /// [`ClientCertificates`](crate::client_certificates::ClientCertificates).
+    pub fn manage_certificate(&self, name: &str) {
+        self.certificates.borrow_mut().insert(name.to_owned());
+    }
+
+    /// The names that were asked for.
+    pub fn take_certificates(&self) -> BTreeSet<String> {
+        self.certificates.take()
     }
 
     /// Decodes a module's JSON strictly, its inline key (`handler`, `policy`, …) taken off.

@@ -5,6 +5,7 @@
 //! `directive`. Nothing here does I/O, and no single handler, matcher or directive is known here.
 
 pub mod body;
+pub mod client_certificates;
 pub mod compile;
 pub mod directive;
 pub mod error;

@@ -52,6 +52,19 @@ impl Target {
         self.raw.clone()
     }
 
+    /// Path and query for another server: where the path holds bytes that have no place there (`"`,
+    /// `|`, letters beyond ASCII, …), it is escaped anew, as Go does; some servers refuse such
+    /// requests otherwise.
+    pub fn forwarded(&self) -> ByteString {
+        let path = self.escaped_path();
+        if path.bytes().all(|byte| PATH_BYTES[usize::from(byte)]) {
+            return self.raw.clone();
+        }
+        let mut out = escape(&decode_bytes(path).unwrap_or_else(|| path.into()), is_path_byte);
+        out.push_str(&self.raw[path.len()..]);
+        out.into()
+    }
+
     /// Sets the path, given decoded; it is escaped as Go does.
     pub fn set_path(&mut self, path: &str) {
         let query = self.query().map(str::to_owned);
@@ -90,8 +103,37 @@ impl Target {
     }
 }
 
+/// What a path that travels may consist of.
+static PATH_BYTES: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut at = 0;
+    let others = b"-_.~$&+,/:;=@!'()*[]%";
+    while at < 128 {
+        table[at] = (at as u8).is_ascii_alphanumeric();
+        at += 1;
+    }
+    let mut at = 0;
+    while at < others.len() {
+        table[others[at] as usize] = true;
+        at += 1;
+    }
+    table
+};
+
+/// What is not escaped in a path.
+fn is_path_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-_.~$&+,/:;=@".contains(&byte)
+}
+
 /// Decodes percent escapes of a path; `+` stays. `None` where an escape is malformed.
 pub fn decode(text: &str) -> Option<String> {
+    Some(match String::from_utf8(decode_bytes(text)?) {
+        Ok(text) => text,
+        Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
+    })
+}
+
+fn decode_bytes(text: &str) -> Option<Vec<u8>> {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;
@@ -106,10 +148,7 @@ pub fn decode(text: &str) -> Option<String> {
             at += 1;
         }
     }
-    Some(match String::from_utf8(out) {
-        Ok(text) => text,
-        Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
-    })
+    Some(out)
 }
 
 /// Decodes a query component: `+` is a space. Malformed escapes give `None`.
@@ -119,17 +158,18 @@ pub fn decode_query(text: &str) -> Option<String> {
 
 /// Escapes a path as Go's `URL.EscapedPath` does.
 pub fn encode_path(path: &str) -> String {
-    escape(path, |byte| byte.is_ascii_alphanumeric() || b"-_.~$&+,/:;=@".contains(&byte))
+    escape(path.as_bytes(), is_path_byte)
 }
 
 /// Escapes a query component as Go's `url.QueryEscape` does (space becomes `+`).
 pub fn encode_query(text: &str) -> String {
-    escape(text, |byte| byte.is_ascii_alphanumeric() || b"-_.~ ".contains(&byte)).replace(' ', "+")
+    let keep = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~ ".contains(&byte);
+    escape(text.as_bytes(), keep).replace(' ', "+")
 }
 
-fn escape(text: &str, keep: impl Fn(u8) -> bool) -> String {
+fn escape(text: &[u8], keep: impl Fn(u8) -> bool) -> String {
     let mut out = String::with_capacity(text.len() + 8);
-    for byte in text.bytes() {
+    for &byte in text {
         if keep(byte) {
             out.push(char::from(byte));
         } else {
@@ -167,6 +207,21 @@ mod tests {
         assert_eq!(target.query(), Some("x=1&y"));
         assert!(Target::parse("/%zz".into()).is_none());
         assert!(Target::parse("/%".into()).is_none());
+    }
+
+    #[test]
+    fn what_has_no_place_in_a_path_is_escaped_on_its_way() {
+        for (from, to) in [
+            ("/a%2Fb'()*![x]?q=\"|", "/a%2Fb'()*![x]?q=\"|"),
+            ("/a\"b|c", "/a%22b%7Cc"),
+            ("/a^`{}\\<>", "/a%5E%60%7B%7D%5C%3C%3E"),
+            ("/ü%FF?ü", "/%C3%BC%FF?ü"),
+            ("*", "*"),
+        ] {
+            let target = Target::parse(from.into()).expect("valid");
+            assert_eq!(target.forwarded(), to, "{from}");
+            assert_eq!(target.as_str(), from);
+        }
     }
 
     #[test]

@@ -72,6 +72,21 @@ impl Pending {
         tunnel
     }
 
+    /// The client left before there was an answer (status 499, spec R241).
+    fn canceled(self, server: &Arc<ServerRuntime>, ex: Box<Exchange>) {
+        let logged = self.headers.is_some() && !ex.log.skip;
+        let record = Record {
+            server: server.clone(),
+            status: HttpError::canceled().status,
+            headers: HeaderMap::new(),
+            pending: self,
+            logged,
+            handled: ex.start.elapsed(),
+            ex,
+        };
+        record.finish(0);
+    }
+
     /// Joins the bookkeeping to the response's body, where there is any.
     pub(crate) fn attach(
         self,
@@ -105,6 +120,37 @@ impl Pending {
         }
         let body = LoggedBody { body, length, size: 0, record: Some(Box::new(record)) };
         Response::from_parts(parts, Body::Stream(Box::pin(body)))
+    }
+}
+
+/// A request that is being answered. Who drops it before its end has lost the client, which then is
+/// told to the log and the metrics.
+pub(crate) struct Open<'a> {
+    server: &'a Arc<ServerRuntime>,
+    parts: Option<(Box<Exchange>, Pending)>,
+}
+
+impl<'a> Open<'a> {
+    pub(crate) fn new(server: &'a Arc<ServerRuntime>, ex: Box<Exchange>, pending: Pending) -> Self {
+        Self { server, parts: Some((ex, pending)) }
+    }
+
+    /// The request and its bookkeeping; there until [`Self::close`].
+    pub(crate) fn parts(&mut self) -> Option<(&mut Exchange, &mut Pending)> {
+        self.parts.as_mut().map(|(ex, pending)| (&mut **ex, pending))
+    }
+
+    /// The request is answered.
+    pub(crate) fn close(mut self) -> Option<(Box<Exchange>, Pending)> {
+        self.parts.take()
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        if let Some((ex, pending)) = self.parts.take() {
+            pending.canceled(self.server, ex);
+        }
     }
 }
 

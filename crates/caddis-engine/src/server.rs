@@ -12,6 +12,8 @@ use std::{
 
 use caddis_core::{
     Connection, Exchange, HttpError, State, TlsInfo,
+    client_certificates::ClientCertificates,
+    event::Events,
     exchange::Io,
     metrics::{DURATION_BUCKETS, Histogram, Metrics, SIZE_BUCKETS},
     trust::TrustPools,
@@ -55,6 +57,8 @@ pub(crate) struct BoundShared {
     certificates: Arc<CertManager>,
     tickets: caddis_tls::Tickets,
     storage: Arc<dyn caddis_tls::storage::Storage>,
+    /// Those of the handlers.
+    events: Arc<Events>,
 }
 
 impl Shared {
@@ -81,8 +85,11 @@ impl Shared {
         let tickets = certificates.tickets().with_config(plan.tls.tickets.as_ref(), &storage)?;
         certificates.configure_pki(storage.clone(), plan.tls.authorities.clone());
         let logging = Arc::new(logging);
-        let bound = BoundShared { logging, certificates, tickets, storage };
+        let events = state.single();
+        let bound = BoundShared { logging, certificates, tickets, storage, events };
         bound.fill_trust_pools(state)?;
+        let store = bound.certificates.store().clone();
+        state.single::<ClientCertificates>().look_in(move |name| store.for_client(name));
         AcmeServers::bind(state, bound.certificates.pki(), &plan.tls.resolvers)
             .map_err(|error| LoadError::Activate(format!("loading http app module: {error}")))?;
         Ok((bound, loaded))
@@ -139,7 +146,9 @@ impl BoundShared {
             loaders: plan.tls.loaders.clone(),
             storage: self.storage.clone(),
         };
-        self.certificates.events().set(crate::events::subscriptions(&plan.events));
+        let subscriptions = crate::events::subscriptions(&plan.events);
+        self.events.set(subscriptions.clone());
+        self.certificates.events().set(subscriptions);
         self.certificates.reconcile(wanted).await;
         self.certificates.install_roots();
     }

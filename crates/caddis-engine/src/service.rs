@@ -8,7 +8,11 @@ use caddis_core::{
 use caddis_wire::PassedFields;
 use http::{HeaderValue, Method, StatusCode, header};
 
-use crate::{log_body::Pending, server::ServerRuntime, sniff};
+use crate::{
+    log_body::{Open, Pending},
+    server::ServerRuntime,
+    sniff,
+};
 
 /// Longest method that is routed (spec D186).
 const MAX_METHOD: usize = 32;
@@ -56,17 +60,19 @@ pub(crate) async fn serve(
 ) -> Served {
     let plan = &server.plan;
     plan.trust.apply(&mut ex);
-    let mut pending = Pending::begin(server, &ex, bytes_read);
+    let pending = Pending::begin(server, &ex, bytes_read);
     ex.may_pass &= !pending.is_logged();
-    let mut result = match check(server, &ex) {
+    let mut open = Open::new(server, ex, pending);
+    let Some((ex, pending)) = open.parts() else { return Served::empty() };
+    let mut result = match check(server, ex) {
         Err(error) => Err(error),
-        Ok(()) if is_challenge(&ex) => Box::pin(challenge(server, &mut ex)).await,
-        Ok(()) => plan.routes.run(&mut ex).await,
+        Ok(()) if is_challenge(ex) => Box::pin(challenge(server, ex)).await,
+        Ok(()) => plan.routes.run(ex).await,
     };
     let mut abort = false;
     if let Err(error) = result {
         abort = error.kind == ErrorKind::Abort;
-        result = handle_error(server, &mut ex, error, &mut pending).await;
+        result = handle_error(server, ex, error, pending).await;
     }
     if let Err(error) = &result {
         // Only an abort is left over.
@@ -74,7 +80,7 @@ pub(crate) async fn serve(
     }
     let mut response = result.unwrap_or_else(|_| Response::new(Body::Empty));
     while let Some(filter) = ex.response_filters.pop() {
-        filter.apply(&mut ex, &mut response);
+        filter.apply(ex, &mut response);
     }
     let tunnel = ex.upgrade.take().and_then(|upgrade| upgrade.run);
     let tunnel = tunnel.map(|tunnel| pending.watch_tunnel(tunnel));
@@ -89,6 +95,7 @@ pub(crate) async fn serve(
         response.headers_mut().remove(header::CONTENT_TYPE);
         response.headers_mut().remove(header::CONTENT_LENGTH);
     }
+    let Some((ex, pending)) = open.close() else { return Served::empty() };
     let response = pending.attach(server, ex, response, abort);
     Served { response, passed, abort, close, tunnel }
 }

@@ -224,12 +224,24 @@ enum Owned {
     Uint(u64),
     Float(f64),
     Text(String),
+    Json(serde_json::Value),
 }
+
+/// Fields whose name begins so hold JSON as text: events of `tracing` cannot nest.
+const JSON: &str = "json.";
 
 impl Collected {
     fn add(&mut self, key: &Key, field: Owned) {
         let name = key.name();
-        self.fields.push((name.strip_prefix("r#").unwrap_or(name), field));
+        let name = name.strip_prefix("r#").unwrap_or(name);
+        let (name, field) = match (name.strip_prefix(JSON), field) {
+            (Some(name), Owned::Text(text)) => {
+                let json = serde_json::from_str(&text);
+                (name, json.map_or(Owned::Text(text), Owned::Json))
+            }
+            (_, field) => (name, field),
+        };
+        self.fields.push((name, field));
     }
 }
 
@@ -242,8 +254,33 @@ impl Object for Collected {
                 Owned::Uint(value) => Field::Uint(*value),
                 Owned::Float(value) => Field::Float(*value),
                 Owned::Text(text) => Field::str(text),
+                Owned::Json(serde_json::Value::Object(map)) => {
+                    out(key, Field::Object(&JsonObject(map)));
+                    continue;
+                }
+                Owned::Json(value) => Field::Json(value),
             };
             out(key, field);
+        }
+    }
+}
+
+/// An object of JSON, so that filters find what is in it.
+struct JsonObject<'a>(&'a serde_json::Map<String, serde_json::Value>);
+
+impl Object for JsonObject<'_> {
+    fn fields(&self, out: &mut FieldSink<'_>) {
+        for (key, value) in self.0 {
+            match value {
+                serde_json::Value::Object(map) => out(key, Field::Object(&JsonObject(map))),
+                serde_json::Value::String(text) => out(key, Field::str(text)),
+                serde_json::Value::Array(items) if items.iter().all(|item| item.is_string()) => {
+                    let texts: Vec<Cow<'_, str>> =
+                        items.iter().filter_map(|item| item.as_str()).map(Cow::Borrowed).collect();
+                    out(key, Field::Strings(&texts));
+                }
+                other => out(key, Field::Json(other)),
+            }
         }
     }
 }
@@ -315,13 +352,17 @@ mod tests {
             tracing::warn!(target: "tls.obtain", n = 3, f = 1.5, name = "x\"y", d = ?Some(1), "after {}", 1);
             tracing::debug!(target: "http", "too low");
             tracing::error!(target: "admin.api", "excluded");
+            let json = json!({"a": {"b": ["c"], "n": 1}, "t": "x"});
+            tracing::info!(target: "http", n = 1, json.request = %json, "nested");
         });
         assert!(handle.flush(Duration::from_secs(30)));
         assert_eq!(
             std::fs::read_to_string(&path).unwrap(),
             "{\"level\":\"info\",\"logger\":\"http\",\"msg\":\"before\",\"early\":true}\n\
              {\"level\":\"warn\",\"logger\":\"tls.obtain\",\"msg\":\"after 1\",\"n\":3,\"f\":1.5,\
-             \"name\":\"x\\\"y\",\"d\":\"Some(1)\"}\n"
+             \"name\":\"x\\\"y\",\"d\":\"Some(1)\"}\n\
+             {\"level\":\"info\",\"logger\":\"http\",\"msg\":\"nested\",\"n\":1,\
+             \"request\":{\"a\":{\"b\":[\"c\"],\"n\":1},\"t\":\"x\"}}\n"
         );
         std::fs::remove_dir_all(directory).unwrap();
     }

@@ -70,7 +70,6 @@ pub fn compile(
     let mut cx = CompileCx::new(registry, state, metrics.clone());
     let mut servers = Vec::new();
     let mut listeners = Vec::new();
-    let tls = TlsPlan::compile(&config, &managed);
     let logging = caddis_logging::compile(&config.logging);
     let mut app = config.apps.http.take().unwrap_or_default();
     for (name, mut server) in std::mem::take(&mut app.servers) {
@@ -85,6 +84,11 @@ pub fn compile(
             Err(error) => errors.push(error.under(&path)),
         }
     }
+    let (grace_period, shutdown_delay) =
+        (app.grace_period.positive(), app.shutdown_delay.positive());
+    // Only now is it known of which names handlers want certificates.
+    config.apps.http = Some(app);
+    let tls = TlsPlan::compile(&config, &managed, &cx.take_certificates());
     errors.extend(clashes(&listeners, &servers));
     for name in config.apps.other.keys() {
         let message = format!("unknown module: {name}");
@@ -110,8 +114,8 @@ pub fn compile(
         admin,
         tasks: cx.tasks,
         warnings: cx.warnings,
-        grace_period: app.grace_period.positive(),
-        shutdown_delay: app.shutdown_delay.positive(),
+        grace_period,
+        shutdown_delay,
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     cell::{OnceCell, RefCell},
-    collections::{BTreeMap, HashMap, HashSet, hash_map::Entry},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, hash_map::Entry},
     sync::Arc,
     time::Duration,
 };
@@ -48,11 +48,16 @@ pub struct TlsPlan {
 }
 
 impl TlsPlan {
-    /// Resolves the TLS and PKI apps, given the names that automatic HTTPS found.
+    /// Resolves the TLS and PKI apps, given the names that automatic HTTPS found and those of which
+    /// handlers want certificates for connections of their own.
     ///
     /// # Errors
     /// Unknown modules, settings that cannot be.
-    pub fn compile(config: &Config, managed: &[ManagedName]) -> Result<Self, ConfigError> {
+    pub fn compile(
+        config: &Config,
+        managed: &[ManagedName],
+        own: &BTreeSet<String>,
+    ) -> Result<Self, ConfigError> {
         let app = config.apps.tls.clone().unwrap_or_default();
         let loaders = compile_loaders(&app.certificates)
             .map_err(|error| error.under("certificates").under("apps.tls"))?;
@@ -77,8 +82,9 @@ impl TlsPlan {
             !name.starts_with("*.") && parent.is_some_and(|parent| wildcards.contains(parent))
         };
         let names = managed.iter().map(|managed| managed.name.as_str());
-        let names =
-            names.filter(|name| !covered(name)).chain(loaders.automate.iter().map(String::as_str));
+        let names = names
+            .filter(|name| !covered(name))
+            .chain(loaders.automate.iter().chain(own).map(String::as_str));
         let by_name = PolicyIndex::new(&automation.policies);
         let mut resolved: HashMap<usize, Vec<Issuer>> = HashMap::new();
         let mut seen: HashSet<&str> = HashSet::new();
@@ -101,7 +107,8 @@ impl TlsPlan {
         let automated: HashSet<&String> = loaders.automate.iter().collect();
         let unless_loaded = managed
             .iter()
-            .filter(|one| one.unless_loaded && !automated.contains(&one.name))
+            .filter(|one| one.unless_loaded)
+            .filter(|one| !automated.contains(&one.name) && !own.contains(&one.name))
             .map(|one| one.name.clone());
         let unless_loaded = unless_loaded.collect();
         let storage = storage::from_config(&config.storage)?;

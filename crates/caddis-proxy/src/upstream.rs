@@ -107,6 +107,11 @@ impl Address {
         self.network.starts_with("unix")
     }
 
+    /// `host:port`, with the network where it is not TCP: for logs.
+    pub(crate) fn shown(&self) -> String {
+        if self.network == "tcp" { self.host_port.clone() } else { self.full() }
+    }
+
     /// `network/host:port`.
     pub(crate) fn full(&self) -> String {
         format!("{}/{}", self.network, self.host_port)

@@ -3,8 +3,9 @@
 use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use arc_swap::ArcSwap;
-use caddis_core::punycode::to_ascii;
+use caddis_core::{client_certificates::ClientCertificate, punycode::to_ascii};
 use rustls::SignatureScheme;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::{certificate::Certificate, selection::Selection, timestamp::Timestamp};
 
@@ -47,6 +48,20 @@ impl CertStore {
     /// The current snapshot for a short look; cores do not fight over its count.
     pub(crate) fn look(&self) -> arc_swap::Guard<Arc<CertIndex>> {
         self.0.load()
+    }
+
+    /// What can be shown for a name to a server that asks for a certificate: all that hold the name,
+    /// then those whose wildcards cover it.
+    pub fn for_client(&self, name: &str) -> Vec<ClientCertificate> {
+        let (index, name) = (self.look(), normalized(name));
+        let all = index.named(&name).iter().cloned();
+        let wide = wildcards(&name).flat_map(|candidate| index.named(&candidate).to_vec());
+        all.chain(wide)
+            .map(|certificate| ClientCertificate {
+                issuers: certificate.key.cert.iter().filter_map(|der| issuer(der)).collect(),
+                key: certificate.key.clone(),
+            })
+            .collect()
     }
 
     /// Puts a new snapshot in place.
@@ -127,6 +142,12 @@ impl CertIndex {
             }
         }
     }
+}
+
+/// The name of who signed a certificate, DER.
+fn issuer(der: &[u8]) -> Option<Vec<u8>> {
+    let (_, x509) = X509Certificate::from_der(der).ok()?;
+    Some(x509.issuer().as_raw().to_vec())
 }
 
 /// The names of certificates that would cover a name: labels become `*` from the left, one more

@@ -2,6 +2,7 @@
 
 use std::{
     borrow::Cow,
+    fmt,
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
@@ -9,16 +10,20 @@ use std::{
 
 use bytes::Bytes;
 use caddis_config::ConfigError;
-use caddis_core::{Body, TaskCx, Template, template::Unknown};
+use caddis_core::{
+    Body, Connection, Exchange, Request, Target, TaskCx, Template, Worker, event::Events,
+    template::Unknown,
+};
 use caddis_wire::BodyFraming;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
 use regex::bytes::Regex;
+use serde_json::json;
 
 use crate::{
     parse::status_matches,
     reverse_proxy::config::ActiveConfig,
     transport::{
-        Failure,
+        Failure, Transport, fastcgi,
         http::{
             Answer, AnswerBody, Fields, Gunzip, HostPool, HttpTransport, Local, Outgoing,
             RequestBody, Sending,
@@ -89,6 +94,10 @@ pub(crate) fn compile(config: &ActiveConfig) -> Result<Check, ConfigError> {
         })?),
     };
     let target = if config.uri.is_empty() { &config.path } else { &config.uri };
+    if Target::parse(target.as_str().into()).is_none() {
+        let path = if config.uri.is_empty() { "path" } else { "uri" };
+        return Err(wrong(path, format!("parse {target:?}: invalid URL escape")));
+    }
     let slash = if target.starts_with('/') { "" } else { "/" };
     let threshold = |count: i64| u32::try_from(count).unwrap_or(1).max(1);
     Ok(Check {
@@ -114,17 +123,19 @@ pub(crate) struct Checker {
     /// What to do.
     pub(crate) check: Arc<Check>,
     /// Over what.
-    pub(crate) transport: Arc<HttpTransport>,
+    pub(crate) transport: Transport,
     /// The upstream's address as configured.
     pub(crate) dial: String,
     /// Where the outcome goes.
     pub(crate) state: Arc<ActiveState>,
+    /// Whom to tell when it changes.
+    pub(crate) events: Arc<Events>,
 }
 
 impl Checker {
     /// The task; the first check is made at once.
     pub(crate) async fn run(self, task: TaskCx) {
-        let local = task.worker.local::<Local>();
+        let worker = task.worker;
         let Some(address) = self.address() else { return };
         let mut clock = tokio::time::interval(self.check.interval);
         clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -135,7 +146,7 @@ impl Checker {
             }
             tokio::select! {
                 () = task.cancel.cancelled() => return,
-                () = self.once(&local, &address) => {}
+                () = self.once(&worker, &address) => {}
             }
         }
     }
@@ -164,34 +175,36 @@ impl Checker {
         Address::parse(&text).map_err(|error| failed("bad network address", &error)).ok()
     }
 
-    async fn once(&self, local: &Rc<Local>, own: &Address) {
+    async fn once(&self, worker: &Rc<Worker>, own: &Address) {
         let start = Instant::now();
-        let outcome = match tokio::time::timeout(self.check.timeout, self.probe(local, own)).await {
+        let outcome = match tokio::time::timeout(self.check.timeout, self.probe(worker, own)).await
+        {
             Ok(outcome) => outcome,
-            Err(_) => Err("HTTP request failed: context deadline exceeded".to_owned()),
+            Err(_) => Err(Failed::request("context deadline exceeded".to_owned())),
         };
         let host = self.host(own);
-        if let Err(error) = &outcome {
+        if let Err(failed) = &outcome {
             tracing::info!(
                 target: "http.handlers.reverse_proxy.health_checker.active",
                 %host,
-                %error,
-                "health check failed"
+                error = failed.error.as_deref(),
+                status_code = failed.status,
+                "{}",
+                failed.what
             );
         }
-        match self.state.note(outcome, start.elapsed(), self.check.thresholds) {
-            Some(true) => tracing::info!(
-                target: "http.handlers.reverse_proxy.health_checker.active",
-                %host,
-                "host is up"
-            ),
-            Some(false) => tracing::info!(
-                target: "http.handlers.reverse_proxy.health_checker.active",
-                %host,
-                "host is down"
-            ),
-            None => {}
-        }
+        let outcome = outcome.map_err(|failed| failed.to_string());
+        let Some(up) = self.state.note(outcome, start.elapsed(), self.check.thresholds) else {
+            return;
+        };
+        let (event, message) =
+            if up { ("healthy", "host is up") } else { ("unhealthy", "host is down") };
+        tracing::info!(
+            target: "http.handlers.reverse_proxy.health_checker.active",
+            %host,
+            "{message}"
+        );
+        self.events.emit(event, "http.handlers.reverse_proxy", json!({ "host": host }));
     }
 
     /// The URL host of the check.
@@ -223,47 +236,50 @@ impl Checker {
         address
     }
 
-    async fn probe(&self, local: &Rc<Local>, own: &Address) -> Result<(), String> {
+    async fn probe(&self, worker: &Rc<Worker>, own: &Address) -> Result<(), Failed> {
         let check = &self.check;
         let address = self.destination(own);
         let mut target = check.target.clone();
-        let mut answer = self.request(local, &address, own, &target).await?;
+        let mut answer = self.request(worker, &address, own, &target).await?;
         let mut hops = 0;
         while check.follow_redirects && answer.status.is_redirection() {
             let Some(next) = redirect(&answer.headers, &target) else { break };
             hops += 1;
             if hops >= MAX_REDIRECTS {
-                return Err(format!("stopped after {MAX_REDIRECTS} redirects"));
+                return Err(Failed::request(format!("stopped after {MAX_REDIRECTS} redirects")));
             }
             target = next;
-            answer = self.request(local, &address, own, &target).await?;
+            answer = self.request(worker, &address, own, &target).await?;
         }
         let code = answer.status.as_u16();
         if check.expect_status > 0 {
             if !status_matches(code, check.expect_status) {
-                return Err(format!("unexpected status code: {code}"));
+                return Err(Failed::status("unexpected status code", code));
             }
         } else if !answer.status.is_success() {
-            return Err(format!("status code out of tolerances: {code}"));
+            return Err(Failed::status("status code out of tolerances", code));
         }
         let Some(expected) = &check.expect_body else { return Ok(()) };
         let body = read(answer, check.max_body).await?;
         if expected.is_match(&body) {
             Ok(())
         } else {
-            Err("response body failed expectations".to_owned())
+            Err(Failed { what: "response body failed expectations", error: None, status: None })
         }
     }
 
     async fn request(
         &self,
-        local: &Rc<Local>,
+        worker: &Rc<Worker>,
         address: &Address,
         own: &Address,
         target: &str,
-    ) -> Result<Answer, String> {
-        let check = &self.check;
-        let body = Template::render_global(&check.body, Unknown::Empty);
+    ) -> Result<Answer, Failed> {
+        let text = Template::render_global(&self.check.body, Unknown::Empty);
+        let (framing, body) = match text.len() {
+            0 => (BodyFraming::None, RequestBody::None),
+            length => (BodyFraming::Length(length as u64), RequestBody::Full(Bytes::from(text))),
+        };
         let mut host = self.host(own);
         if address.port == 80 && !self.transport.uses_tls(80)
             || address.port == 443 && self.transport.uses_tls(443)
@@ -271,26 +287,40 @@ impl Checker {
             host = host.rsplit_once(':').map_or(host.clone(), |(name, _)| name.to_owned());
         }
         let headers = self.headers(&mut host);
-        let way = self.transport.static_way(address)?;
+        let message = Message { target, host, headers, framing };
+        let sent = match &self.transport {
+            Transport::Http(http) => self.over_http(http, worker, address, &message, body).await,
+            Transport::FastCgi(fastcgi) => {
+                self.over_fastcgi(fastcgi, worker, address, message, body).await
+            }
+        };
+        sent.map_err(|failure| Failed::request(failure.text()))
+    }
+
+    async fn over_http(
+        &self,
+        transport: &HttpTransport,
+        worker: &Rc<Worker>,
+        address: &Address,
+        message: &Message<'_>,
+        mut body: RequestBody,
+    ) -> Result<Answer, Failure> {
+        let Message { target, host, headers, framing } = message;
+        let way = transport.static_way(address).map_err(Failure::Transport)?;
         let pool = HostPool::detached(address.clone(), way);
+        let local = &worker.local::<Local>();
+        let method = &self.check.method;
         let outgoing = Outgoing {
-            method: &check.method,
+            method,
             target,
             host: host.as_bytes(),
-            fields: Fields::Ready(&headers),
-            framing: match body.len() {
-                0 => BodyFraming::None,
-                length => BodyFraming::Length(length as u64),
-            },
+            fields: Fields::Ready(headers),
+            framing: *framing,
             close: false,
-            ask_gzip: self.transport.compression
-                && check.method != Method::HEAD
+            ask_gzip: transport.compression
+                && *method != Method::HEAD
                 && !headers.contains_key(header::ACCEPT_ENCODING),
             upgrade: false,
-        };
-        let mut body = match body.len() {
-            0 => RequestBody::None,
-            _ => RequestBody::Full(Bytes::from(body)),
         };
         let map = || headers.clone();
         let sending = Sending {
@@ -300,25 +330,55 @@ impl Checker {
             map: &map,
             pool: &pool,
             local,
-            server_name: self.transport.static_server_name(),
+            server_name: transport.static_server_name(),
             proxy: None,
             informational: None,
         };
-        self.transport.send(&sending, &mut body).await.map_err(|failure| {
-            let text = match failure {
-                Failure::Dial(text) | Failure::Transport(text) | Failure::Timeout(text) => text,
-                Failure::RequestBody(error) => error.to_string(),
-                Failure::Request(error) => error.to_string(),
-            };
-            format!("HTTP request failed: {text}")
-        })
+        transport.send(&sending, &mut body).await
+    }
+
+    /// What a client's request would tell is empty: there is no client, and no connection of one.
+    async fn over_fastcgi(
+        &self,
+        transport: &fastcgi::FastCgi,
+        worker: &Rc<Worker>,
+        address: &Address,
+        message: Message<'_>,
+        mut body: RequestBody,
+    ) -> Result<Answer, Failure> {
+        let Message { target, host, headers, framing } = message;
+        let connection = Connection {
+            remote: None,
+            remote_ip: Default::default(),
+            local: None,
+            local_name: Default::default(),
+            tls: None,
+        };
+        let request = Request {
+            method: self.check.method.clone(),
+            target: Target::parse(target.to_owned().into()).unwrap_or_default(),
+            version: Version::HTTP_11,
+            host: host.into(),
+            ..Request::default()
+        };
+        let ex = Exchange::new(request, Rc::new(connection), worker.clone());
+        let head = fastcgi::Head {
+            method: &self.check.method,
+            uri: target,
+            host: &ex.request.host,
+            headers: &headers,
+        };
+        let pool = HostPool::detached(address.clone(), None);
+        transport.send(&ex, &head, &pool, framing, &mut body).await
     }
 
     /// The configured fields; `Host` goes to its own place.
     fn headers(&self, host: &mut String) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        let agent = HeaderValue::from_static("caddis health check");
-        headers.insert(header::USER_AGENT, agent);
+        if matches!(self.transport, Transport::Http(_)) {
+            let agent = HeaderValue::from_static("caddis health check");
+            headers.insert(header::USER_AGENT, agent);
+        }
         let fill = |text: &str| -> String {
             let text: Cow<'_, str> = if text.contains(TARGET_UPSTREAM) {
                 Cow::Owned(text.replace(TARGET_UPSTREAM, &self.dial))
@@ -348,6 +408,45 @@ impl Checker {
     }
 }
 
+/// A check's request, over whatever transport.
+struct Message<'a> {
+    target: &'a str,
+    host: String,
+    headers: HeaderMap,
+    framing: BodyFraming,
+}
+
+/// Why a check failed, in the words of Caddy's log.
+#[derive(Debug)]
+struct Failed {
+    what: &'static str,
+    error: Option<String>,
+    status: Option<u16>,
+}
+
+impl Failed {
+    fn request(error: String) -> Self {
+        Self { what: "HTTP request failed", error: Some(error), status: None }
+    }
+
+    fn status(what: &'static str, status: u16) -> Self {
+        Self { what, error: None, status: Some(status) }
+    }
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.what)?;
+        if let Some(error) = &self.error {
+            write!(f, ": {error}")?;
+        }
+        if let Some(status) = self.status {
+            write!(f, ": {status}")?;
+        }
+        Ok(())
+    }
+}
+
 /// The path and query a redirect leads to, on the same host.
 fn redirect(headers: &HeaderMap, from: &str) -> Option<String> {
     let location = headers.get(header::LOCATION)?.to_str().ok()?;
@@ -364,7 +463,12 @@ fn redirect(headers: &HeaderMap, from: &str) -> Option<String> {
     Some(format!("{folder}{location}"))
 }
 
-async fn read(answer: Answer, limit: usize) -> Result<Bytes, String> {
+async fn read(answer: Answer, limit: usize) -> Result<Bytes, Failed> {
+    let failed = |error: String| Failed {
+        what: "failed to read response body",
+        error: Some(error),
+        status: None,
+    };
     let gzip = answer
         .headers
         .get(header::CONTENT_ENCODING)
@@ -372,12 +476,12 @@ async fn read(answer: Answer, limit: usize) -> Result<Bytes, String> {
     let body = match answer.body {
         AnswerBody::Whole(body) | AnswerBody::Multiplexed(body) => body,
         AnswerBody::Http1(body) => Body::Stream(Box::into_pin(body)),
-        AnswerBody::Switched(_) => return Err("unexpected protocol switch".to_owned()),
+        AnswerBody::Switched(_) => return Err(failed("unexpected protocol switch".to_owned())),
     };
     let mut body = if gzip { Body::stream(Gunzip::new(body)) } else { body };
     let mut all = Vec::new();
     while let Some(data) = body.next_data().await {
-        let data = data.map_err(|error| format!("failed to read response body: {error}"))?;
+        let data = data.map_err(|error| failed(error.to_string()))?;
         let room = limit - all.len();
         all.extend_from_slice(&data[..data.len().min(room)]);
         if all.len() == limit {

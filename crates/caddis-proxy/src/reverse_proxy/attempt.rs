@@ -8,6 +8,7 @@ use http::{HeaderMap, StatusCode, header};
 
 use super::{
     answer::Responded,
+    debug_log::{self, Sent},
     forwarded,
     handler::{Prepared, ReverseProxy, Run},
     passed_on::InFlight,
@@ -36,11 +37,21 @@ pub(super) enum Problem {
 }
 
 impl Problem {
+    /// What happened, for logs.
+    pub(super) fn text(&self) -> String {
+        match self {
+            Self::NoUpstream => "no upstreams available".to_owned(),
+            Self::Failed(failure) => failure.text(),
+            Self::Unwanted(status) => {
+                format!("upstream response matched retry_match (status {})", status.as_u16())
+            }
+            Self::Final(error) => error.to_string(),
+        }
+    }
+
     pub(super) fn into_error(self) -> HttpError {
         match self {
-            Self::NoUpstream => {
-                HttpError::new(StatusCode::SERVICE_UNAVAILABLE, "no upstreams available")
-            }
+            Self::NoUpstream => HttpError::new(StatusCode::SERVICE_UNAVAILABLE, self.text()),
             Self::Failed(Failure::Dial(text) | Failure::Transport(text)) => {
                 HttpError::new(StatusCode::BAD_GATEWAY, text)
             }
@@ -49,10 +60,7 @@ impl Problem {
             }
             Self::Failed(Failure::RequestBody(error)) => error.into(),
             Self::Failed(Failure::Request(error)) => error,
-            Self::Unwanted(status) => HttpError::new(
-                status,
-                format_args!("upstream response matched retry_match (status {})", status.as_u16()),
-            ),
+            Self::Unwanted(status) => HttpError::new(status, self.text()),
             Self::Final(error) => error,
         }
     }
@@ -68,7 +76,7 @@ impl ReverseProxy {
     ) -> Result<Response, Problem> {
         let found = match &self.dynamic {
             None => None,
-            Some(dynamic) => Box::pin(dynamic.upstreams(ex))
+            Some(dynamic) => Box::pin(dynamic.upstreams(ex, run.again))
                 .await
                 .map_err(|error| {
                     tracing::error!(
@@ -83,6 +91,12 @@ impl ReverseProxy {
         let at = self.choose(upstreams, ex, run).ok_or(Problem::NoUpstream)?;
         run.tried.push(at);
         let upstream = &upstreams[at];
+        tracing::debug!(
+            target: "http.handlers.reverse_proxy",
+            dial = upstream.dial,
+            total_upstreams = upstreams.len(),
+            "selected upstream"
+        );
         let pool = self
             .pool(ex, &run.local, upstream)
             .map_err(|error| Problem::Final(HttpError::new(StatusCode::BAD_GATEWAY, error)))?;
@@ -200,12 +214,21 @@ impl ReverseProxy {
                 .cloned()
                 .unwrap_or_else(|| forwarded::prepare(ex, *trusted, None, trailer.as_ref()))
         };
+        let debug = debug_log::is_on().then(Instant::now);
+        let tell = |outcome: &Result<Answer, Failure>| {
+            let Some(start) = debug else { return };
+            let (address, headers) = (&pool.address, &map());
+            let sent = Sent { ex, address, method, uri, host: &host, headers };
+            debug_log::roundtrip(&sent, start.elapsed(), outcome);
+        };
         let transport = match &self.transport {
             Transport::Http(http) => http,
             Transport::FastCgi(fastcgi) => {
                 let headers = map();
                 let head = fastcgi::Head { method, uri, host: &host, headers: &headers };
-                return Box::pin(fastcgi.send(ex, &head, pool, *framing, body)).await;
+                let outcome = Box::pin(fastcgi.send(ex, &head, pool, *framing, body)).await;
+                tell(&outcome);
+                return outcome;
             }
         };
         let outgoing = Outgoing {
@@ -220,6 +243,7 @@ impl ReverseProxy {
         };
         let pass = self.passes_fields
             && ex.may_pass
+            && debug.is_none()
             && !ask_gzip
             && upgrade.is_none()
             && run.cookies.is_none()
@@ -242,7 +266,9 @@ impl ReverseProxy {
             proxy: self.transport.proxy_header(ex),
             informational: ex.informational.as_deref(),
         };
-        transport.send(&sending, body).await
+        let outcome = transport.send(&sending, body).await;
+        tell(&outcome);
+        outcome
     }
 
     fn count_failure(&self, upstream: &Upstream, failure: &Failure) {

@@ -26,11 +26,8 @@ use crate::{
 /// Compiles the handler.
 pub(super) fn compile(json: &Value, cx: &mut CompileCx<'_>) -> Result<Handler, ConfigError> {
     let config: Config = cx.decode(json, "handler")?;
-    let not_yet = |path: &str, what: &str| {
-        Err(ConfigError::new(path, format!("{what} is not supported yet")))
-    };
     if !config.circuit_breaker.is_null() {
-        return not_yet("circuit_breaker", "a circuit breaker");
+        return Err(circuit_breaker(&config.circuit_breaker));
     }
     let generation = Generation::of(cx);
     let transport = transport(&config.transport, cx)?;
@@ -85,11 +82,23 @@ pub(super) fn compile(json: &Value, cx: &mut CompileCx<'_>) -> Result<Handler, C
             close_delay: config.stream_close_delay.as_std().unwrap_or_default(),
         },
         generation,
+        verbose_logs: config.verbose_logs,
         needs_map,
         keeps_headers,
         passes_fields: !keeps_headers && config.response_buffers == 0,
         transport,
     }))
+}
+
+/// Circuit breakers are modules that others add; there is none here, as in Caddy itself.
+fn circuit_breaker(json: &Value) -> ConfigError {
+    match json.get("type").and_then(Value::as_str) {
+        Some(name) if !name.is_empty() => {
+            let namespace = "http.reverse_proxy.circuit_breakers";
+            caddis_core::compile::unknown_module(namespace, name, "type").under("circuit_breaker")
+        }
+        _ => ConfigError::new("circuit_breaker", "module name not specified with key 'type'"),
+    }
 }
 
 fn transport(json: &Value, cx: &CompileCx<'_>) -> Result<Transport, ConfigError> {
@@ -107,7 +116,7 @@ fn transport(json: &Value, cx: &CompileCx<'_>) -> Result<Transport, ConfigError>
         "fastcgi" => {
             let config = cx.decode(json, "protocol").map_err(|error| error.under("transport"))?;
             let fastcgi = fastcgi::compile(&config).map_err(|error| error.under("transport"))?;
-            Ok(Transport::FastCgi(Box::new(fastcgi)))
+            Ok(Transport::FastCgi(Arc::new(fastcgi)))
         }
         _ => Err(caddis_core::compile::unknown_module(
             "http.reverse_proxy.transport",
@@ -168,10 +177,6 @@ fn start_checks(
 ) -> Result<(), ConfigError> {
     let checks = config.health_checks.as_ref().and_then(|checks| checks.active.as_ref());
     let Some(check) = checks.filter(|check| active::is_on(check)) else { return Ok(()) };
-    let Transport::Http(transport) = transport else {
-        let why = "active health checks over FastCGI are not supported yet";
-        return Err(ConfigError::new("health_checks.active", why));
-    };
     let check = active::compile(check).map_err(|error| error.under("health_checks.active"))?;
     let check = Arc::new(check);
     for upstream in upstreams.iter() {
@@ -184,6 +189,7 @@ fn start_checks(
             transport: transport.clone(),
             dial: upstream.dial.clone(),
             state,
+            events: cx.state.single(),
         };
         let name = format!("active health check of {}", upstream.dial);
         cx.tasks.push(Task::new(name, move |task| checker.run(task)));

@@ -48,6 +48,8 @@ pub(crate) struct ReverseProxy {
     pub(super) response_buffers: i64,
     pub(super) streams: Streams,
     pub(super) generation: Arc<Generation>,
+    /// Each read from an upstream is told where debug logs are on.
+    pub(super) verbose_logs: bool,
     /// Something looks at the prepared fields.
     pub(super) needs_map: bool,
     /// Something may ask for the answer's fields by placeholder.
@@ -90,6 +92,8 @@ pub(super) struct Run {
     pub(super) prepared: Prepared,
     pub(super) tried: Tried,
     pub(super) cookies: Cookies,
+    /// It is not the first try.
+    pub(super) again: bool,
 }
 
 /// Request line and body, before the body's framing is chosen.
@@ -130,7 +134,7 @@ impl Middleware for ReverseProxy {
 impl ReverseProxy {
     async fn serve(&self, ex: &mut Exchange, next: Next<'_>) -> Result {
         let start = Instant::now();
-        let info = Info::new(start);
+        let info = Info::new(start, self.verbose_logs);
         ex.add_source(PREFIX, info.clone());
         let mut line = self.take_line(ex);
         if self.request_buffers != 0 {
@@ -143,6 +147,7 @@ impl ReverseProxy {
             prepared: self.prepare(ex, line),
             tried: Tried::new(),
             cookies: None,
+            again: false,
         };
         let mut retries = 0;
         let mut earlier = None;
@@ -157,7 +162,16 @@ impl ReverseProxy {
             if !Box::pin(self.may_try_again(ex, &mut run, &problem, retries)).await {
                 break Err(problem.into_error());
             }
+            if self.verbose_logs {
+                tracing::debug!(
+                    target: "http.handlers.reverse_proxy",
+                    error = problem.text(),
+                    after = self.lb.try_interval.as_secs_f64(),
+                    "retrying"
+                );
+            }
             earlier = Some(problem);
+            run.again = true;
             retries += 1;
         };
         run.info.ended(retries);
@@ -168,7 +182,7 @@ impl ReverseProxy {
     fn take_line(&self, ex: &mut Exchange) -> Line {
         let (method, uri, body) = match &self.rewrite {
             None => {
-                let uri = ex.request.target.to_byte_string();
+                let uri = ex.request.target.forwarded();
                 (ex.request.method.clone(), uri, ex.request.body.take())
             }
             Some(rewrite) => {
@@ -179,7 +193,7 @@ impl ReverseProxy {
                 let drop_body = changed && matches!(method, Method::GET | Method::HEAD);
                 // A body that the upstream does not get stays for the handlers after this one.
                 let body = if drop_body { Body::Empty } else { ex.request.body.take() };
-                (method, target.to_byte_string(), body)
+                (method, target.forwarded(), body)
             }
         };
         let chunked =

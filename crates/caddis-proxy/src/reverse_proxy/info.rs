@@ -22,6 +22,8 @@ pub(crate) const PREFIX: &str = "http.reverse_proxy.";
 /// What is known about one proxied request.
 pub(crate) struct Info {
     start: Instant,
+    /// Each read is to be told.
+    pub(super) verbose: bool,
     retries: Cell<u32>,
     attempt: RefCell<Option<Attempt>>,
     end: Cell<Option<Duration>>,
@@ -42,9 +44,10 @@ struct Attempt {
 
 impl Info {
     /// Nothing is known yet.
-    pub(crate) fn new(start: Instant) -> Rc<Self> {
+    pub(crate) fn new(start: Instant, verbose: bool) -> Rc<Self> {
         Rc::new(Self {
             start,
+            verbose,
             retries: Cell::new(0),
             attempt: RefCell::default(),
             end: Cell::default(),
@@ -95,6 +98,14 @@ impl Info {
         if self.end.get().is_none() {
             self.end.set(Some(self.start.elapsed()));
         }
+    }
+
+    /// The upstream of the last try, and how long its head took, in seconds: for logs.
+    pub(super) fn shown(&self) -> (String, f64) {
+        let attempt = self.attempt.borrow();
+        attempt.as_ref().map_or_else(Default::default, |attempt| {
+            (attempt.pool.address.shown(), attempt.latency.unwrap_or_default().as_secs_f64())
+        })
     }
 
     /// Whether a failure without an answer is being looked at.

@@ -47,6 +47,7 @@ mod buffer;
 mod compile;
 pub(crate) mod config;
 pub(crate) mod copy_response;
+mod debug_log;
 mod directive;
 #[cfg(test)]
 mod directive_tests;

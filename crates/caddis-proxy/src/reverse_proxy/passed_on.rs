@@ -80,17 +80,49 @@ impl Counted {
 
     fn broke(&mut self, error: &BodyError) {
         self.in_flight = None;
+        let (upstream, duration) = self.info.shown();
         tracing::warn!(
             target: "http.handlers.reverse_proxy",
-            %error,
+            upstream,
+            duration,
+            error = format!("reading: {error}"),
             "aborting with incomplete response"
         );
+    }
+
+    /// Tells of one read.
+    fn tell(&self, frame: Option<&Result<Frame<Bytes>, BodyError>>) {
+        let (upstream, duration) = self.info.shown();
+        match frame {
+            Some(Ok(frame)) => tracing::debug!(
+                target: "http.handlers.reverse_proxy",
+                upstream,
+                duration,
+                read = frame.data_ref().map_or(0, Bytes::len),
+                trailers = frame.is_trailers(),
+                "read from upstream"
+            ),
+            Some(Err(error)) => tracing::debug!(
+                target: "http.handlers.reverse_proxy",
+                upstream,
+                duration,
+                %error,
+                "read from upstream"
+            ),
+            None => tracing::debug!(
+                target: "http.handlers.reverse_proxy",
+                upstream,
+                duration,
+                "closed response body from upstream"
+            ),
+        }
     }
 }
 
 impl StreamBody for Counted {
     fn spliceable(&self) -> u64 {
-        self.inner.spliceable()
+        // Each read is told of where that was asked for.
+        if self.info.verbose { 0 } else { self.inner.spliceable() }
     }
 
     fn poll_splice(
@@ -117,6 +149,9 @@ impl http_body::Body for Counted {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
+        if self.info.verbose {
+            self.tell(frame.as_ref());
+        }
         match &frame {
             Some(Err(error)) => self.broke(error),
             Some(Ok(_)) => self.went_on(false),

@@ -490,13 +490,15 @@ fn addresses_of_a_name() {
 #[test]
 fn what_is_not_supported_yet_is_refused() {
     let state: Arc<State> = Arc::default();
-    for json in [
-        json!({"circuit_breaker": {"type": "x"}}),
-        json!({"transport": {"protocol": "http", "versions": ["3"]}}),
-    ] {
+    for json in [json!({"transport": {"protocol": "http", "versions": ["3"]}})] {
         let error = ready_in(&state, json.clone()).err().expect("refused");
         assert!(error.message.contains("not supported yet"), "{json}: {error}");
     }
+    let error = ready_in(&state, json!({"circuit_breaker": {"type": "x"}})).err().expect("refused");
+    assert_eq!(error.message, "unknown module: http.reverse_proxy.circuit_breakers.x");
+    let check = json!({"health_checks": {"active": {"uri": "/%zz"}}});
+    let error = ready_in(&state, check).err().expect("refused");
+    assert_eq!(error.message, "parse \"/%zz\": invalid URL escape");
     for json in [
         json!({"upstream": []}),
         json!({"upstreams": [{"dial": "127.0.0.1:1-2"}]}),

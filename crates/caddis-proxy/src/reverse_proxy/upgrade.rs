@@ -7,7 +7,7 @@ use std::{
     rc::Rc,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use caddis_core::{Body, Exchange, Response, exchange::Io};
@@ -55,10 +55,25 @@ impl ReverseProxy {
         let websocket = wanted.as_bytes().eq_ignore_ascii_case(b"websocket");
         let (local, generation, streams) =
             (run.local.clone(), self.generation.clone(), self.streams);
+        let (upstream, duration) = run.info.shown();
+        tracing::debug!(
+            target: "http.handlers.reverse_proxy",
+            upstream,
+            duration,
+            protocol = %String::from_utf8_lossy(wanted.as_bytes()),
+            "upgrading connection"
+        );
         upgrade.run = Some(Box::new(move |client| {
             Box::pin(async move {
+                let start = Instant::now();
                 let tunnel = Tunnel::new(client, *conn, local);
                 tunnel.run(streams, &generation, websocket).await;
+                tracing::debug!(
+                    target: "http.handlers.reverse_proxy",
+                    upstream,
+                    duration = start.elapsed().as_secs_f64(),
+                    "connection closed"
+                );
                 drop(in_flight);
             })
         }));

@@ -13,12 +13,12 @@ use http::{HttpTransport, KeepAlive, ProxyHeader, VaryingProxy, Way};
 use crate::upstream::Address;
 
 /// A compiled transport.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Transport {
     /// HTTP.
     Http(Arc<HttpTransport>),
     /// FastCGI: a connection for each request.
-    FastCgi(Box<FastCgi>),
+    FastCgi(Arc<FastCgi>),
 }
 
 impl Transport {
@@ -47,7 +47,7 @@ impl Transport {
     pub(crate) fn fingerprint(&self) -> &str {
         match self {
             Self::Http(http) => &http.fingerprint,
-            Self::FastCgi(_) => "fastcgi",
+            Self::FastCgi(fastcgi) => &fastcgi.fingerprint,
         }
     }
 
@@ -109,6 +109,15 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    /// What happened, in Go's words.
+    pub(crate) fn text(&self) -> String {
+        match self {
+            Self::Dial(text) | Self::Transport(text) | Self::Timeout(text) => text.clone(),
+            Self::RequestBody(error) => error.to_string(),
+            Self::Request(error) => error.to_string(),
+        }
+    }
+
     /// A failed connection attempt, worded as Go does.
     pub(crate) fn dial(address: &str, error: &io::Error) -> Self {
         Self::Dial(format!("dial {address}: {}", io_text(error, "connect")))

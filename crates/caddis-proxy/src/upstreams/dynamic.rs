@@ -136,16 +136,21 @@ impl Dynamic {
         Ok(Self { lookups, maker, cache: Mutex::default() })
     }
 
-    /// The upstreams for a request. Where one of several sources fails, it is left out.
-    pub(crate) async fn upstreams(&self, ex: &Exchange) -> Result<Arc<[Upstream]>, String> {
+    /// The upstreams for a request. Where one of several sources fails, it is left out. For `again`,
+    /// a further try, services are looked up anew: what was known led nowhere.
+    pub(crate) async fn upstreams(
+        &self,
+        ex: &Exchange,
+        again: bool,
+    ) -> Result<Arc<[Upstream]>, String> {
         if let [single] = &*self.lookups {
-            return self.look_up(single, ex).await;
+            return self.look_up(single, ex, again).await;
         }
         let mut all = Vec::new();
         for lookup in &self.lookups {
-            match self.look_up(lookup, ex).await {
+            match self.look_up(lookup, ex, again).await {
                 Ok(upstreams) => all.extend(upstreams.iter().cloned()),
-                Err(error) => tracing::warn!(
+                Err(error) => tracing::error!(
                     target: "http.reverse_proxy.upstreams.multi",
                     %error,
                     "upstream source returned error"
@@ -155,10 +160,17 @@ impl Dynamic {
         Ok(all.into())
     }
 
-    async fn look_up(&self, lookup: &Lookup, ex: &Exchange) -> Result<Arc<[Upstream]>, String> {
+    async fn look_up(
+        &self,
+        lookup: &Lookup,
+        ex: &Exchange,
+        again: bool,
+    ) -> Result<Arc<[Upstream]>, String> {
         let name = lookup.name.render(ex);
         let key = format!("{name} {}", lookup.kind.key(ex));
-        if let Some(cached) = self.cache().get(&key)
+        let anew = again && matches!(lookup.kind, Kind::Srv { .. });
+        if !anew
+            && let Some(cached) = self.cache().get(&key)
             && cached.until > Instant::now()
         {
             return Ok(cached.upstreams.clone());
@@ -222,7 +234,7 @@ impl Dynamic {
         match self.cache().get_mut(key).filter(|_| !grace.is_zero()) {
             None => Err(error),
             Some(cached) => {
-                tracing::warn!(
+                tracing::error!(
                     target: "http.reverse_proxy.upstreams.srv",
                     %error,
                     "SRV lookup failed; using previously cached"

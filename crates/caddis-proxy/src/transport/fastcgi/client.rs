@@ -1,6 +1,7 @@
 //! One request over one FastCGI connection.
 
 use std::{
+    borrow::Cow,
     future::Future,
     io,
     pin::Pin,
@@ -48,6 +49,8 @@ pub(crate) struct FastCgi {
     read_timeout: Option<Duration>,
     write_timeout: Option<Duration>,
     capture_stderr: bool,
+    /// Equal for equal settings.
+    pub(crate) fingerprint: String,
 }
 
 /// Compiles the transport.
@@ -56,6 +59,8 @@ pub(crate) fn compile(config: &FastCgiConfig) -> Result<FastCgi, ConfigError> {
         let why = format!("split path contains non-ASCII characters: {text}");
         return Err(ConfigError::new("split_path", why));
     }
+    let fingerprint =
+        serde_json::to_string(config).map_err(|error| ConfigError::new("", error.to_string()))?;
     let root = if config.root.is_empty() { "{http.vars.root}" } else { &config.root };
     Ok(FastCgi {
         settings: Settings {
@@ -80,6 +85,7 @@ pub(crate) fn compile(config: &FastCgiConfig) -> Result<FastCgi, ConfigError> {
         read_timeout: config.read_timeout.positive(),
         write_timeout: config.write_timeout.positive(),
         capture_stderr: config.capture_stderr,
+        fingerprint: format!("fastcgi {fingerprint}"),
     })
 }
 
@@ -257,6 +263,7 @@ impl Reader {
             }
             match self.data().await? {
                 Some(data) => read.extend_from_slice(&data),
+                None if read.is_empty() => return Err(Failure::Transport("EOF".to_owned())),
                 None => break (read.len(), read.len()),
             }
         };
@@ -303,6 +310,12 @@ impl Reader {
 
 /// Where the head ends: the end of its last line, and the beginning of the body.
 fn head_end(read: &[u8]) -> Option<(usize, usize)> {
+    // No field at all.
+    match read {
+        [b'\n', ..] => return Some((0, 1)),
+        [b'\r', b'\n', ..] => return Some((0, 2)),
+        _ => {}
+    }
     let mut from = 0;
     while let Some(at) = read[from..].iter().position(|byte| *byte == b'\n') {
         let next = from + at + 1;
@@ -312,30 +325,41 @@ fn head_end(read: &[u8]) -> Option<(usize, usize)> {
             _ => from = next,
         }
     }
-    // No field at all.
-    match read {
-        [b'\n', ..] => Some((0, 1)),
-        [b'\r', b'\n', ..] => Some((0, 2)),
-        _ => None,
-    }
+    None
 }
 
 type ParsedHead = (StatusCode, Option<Bytes>, HeaderMap);
 
-fn parse_head(head: &[u8]) -> Result<ParsedHead, String> {
-    let mut headers = HeaderMap::new();
+/// The lines of a head; one that begins with a blank goes on with the one before (RFC 3875 §6.3.4).
+fn unfold(head: &[u8]) -> Vec<Cow<'_, [u8]>> {
+    let mut lines: Vec<Cow<'_, [u8]>> = Vec::new();
     for line in head.split(|byte| *byte == b'\n') {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
-        if line.is_empty() {
-            continue;
+        match (line, lines.last_mut()) {
+            ([], _) => {}
+            ([b' ' | b'\t', ..], Some(last)) => {
+                let last = last.to_mut();
+                last.push(b' ');
+                last.extend_from_slice(line.trim_ascii());
+            }
+            _ => lines.push(Cow::Borrowed(line)),
         }
+    }
+    lines
+}
+
+fn parse_head(head: &[u8]) -> Result<ParsedHead, String> {
+    let mut headers = HeaderMap::new();
+    for line in unfold(head) {
+        let line = &*line;
         let wrong = || format!("malformed MIME header line: {}", String::from_utf8_lossy(line));
         let colon = line.iter().position(|byte| *byte == b':').ok_or_else(wrong)?;
         let name = HeaderName::from_bytes(line[..colon].trim_ascii_end()).map_err(|_| wrong())?;
         let value = HeaderValue::from_bytes(line[colon + 1..].trim_ascii()).map_err(|_| wrong())?;
         headers.try_append(name, value).map_err(|error| error.to_string())?;
     }
-    let Some(status) = headers.remove("status") else {
+    // It stays among the fields, as in Caddy.
+    let Some(status) = headers.get("status") else {
         return Ok((StatusCode::OK, None, headers));
     };
     let text = String::from_utf8_lossy(status.as_bytes()).into_owned();

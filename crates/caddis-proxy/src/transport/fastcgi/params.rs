@@ -83,7 +83,8 @@ impl Settings {
         let remainder = self.remainder.render(ex);
         let info = if info.is_empty() { &*remainder } else { info };
         let root_text = root.to_string_lossy();
-        let file = sanitized_join(&root_text, script);
+        // The root itself goes without a slash at its end.
+        let file = sanitized_join(&root_text, if script == "/" { "" } else { script });
         let slash = if script.is_empty() || script.starts_with('/') { "" } else { "/" };
         let mut put = |name: &str, value: &str| pair(out, name, value);
         put("AUTH_TYPE", "");
@@ -101,7 +102,9 @@ impl Settings {
         put("REQUEST_URI", ex.original.target.as_str());
         put("SCRIPT_FILENAME", &file.to_string_lossy());
         put("SCRIPT_NAME", &format!("{slash}{script}"));
-        put("CONTENT_LENGTH", &length.to_string());
+        let length = length.to_string();
+        put("CONTENT_LENGTH", &length);
+        put("HTTP_CONTENT_LENGTH", &length);
         put("CONTENT_TYPE", &content_type(head));
         put("REQUEST_METHOD", &head.method.as_str().to_uppercase());
         connection(&mut put, ex, head);
@@ -123,7 +126,12 @@ fn content_type(head: &Head<'_>) -> String {
 
 fn connection(put: &mut impl FnMut(&str, &str), ex: &Exchange, head: &Head<'_>) {
     let remote = ex.connection.remote;
-    let ip = remote.map_or_else(|| "@".to_owned(), |peer| peer.ip().to_canonical().to_string());
+    let ip = match remote {
+        Some(peer) => peer.ip().to_canonical().to_string(),
+        // A health check comes from nobody.
+        None if ex.connection.local_name.is_empty() => String::new(),
+        None => "@".to_owned(),
+    };
     put("REMOTE_ADDR", &ip);
     put("REMOTE_HOST", &ip);
     put("REMOTE_PORT", &remote.map_or_else(String::new, |peer| peer.port().to_string()));
@@ -156,7 +164,7 @@ fn connection(put: &mut impl FnMut(&str, &str), ex: &Exchange, head: &Head<'_>) 
 /// Header fields as `HTTP_*`. `Proxy` would become the address of a proxy in many programs.
 fn fields(put: &mut impl FnMut(&str, &str), headers: &HeaderMap) {
     for name in headers.keys() {
-        if matches!(name.as_str(), "proxy" | "host" | "content-length" | "content-type") {
+        if matches!(name.as_str(), "proxy" | "host" | "content-length") {
             continue;
         }
         let values: Vec<_> = headers

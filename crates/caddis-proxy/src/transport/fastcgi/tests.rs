@@ -3,7 +3,7 @@
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
 
 use bytes::BytesMut;
-use caddis_core::{Body, Worker};
+use caddis_core::{Body, TaskCx, Worker};
 use http::{HeaderValue, Method};
 use serde_json::json;
 use tokio::{
@@ -12,7 +12,10 @@ use tokio::{
 };
 
 use super::record;
-use crate::testing::{exchange, outcome, ready, run};
+use crate::{
+    testing::{exchange, outcome, ready, run},
+    upstream::upstream_status,
+};
 
 #[derive(Default)]
 struct Seen {
@@ -114,6 +117,7 @@ fn variables_and_body() {
             ("REMOTE_ADDR", "127.0.0.1"),
             ("HTTP_X_MULTI", "a, b"),
             ("HTTP_HOST", "example.com"),
+            ("HTTP_CONTENT_LENGTH", "3"),
             ("APP", "POST"),
         ] {
             assert_eq!(seen.params.get(name).map(String::as_str), Some(value), "{name}");
@@ -129,6 +133,8 @@ fn answers() {
         for (answer, ends, want) in [
             ("Content-type: text/plain\n\nunix", true, (200, "unix".to_owned())),
             ("\r\nno fields", true, (200, "no fields".to_owned())),
+            ("\r\n\r\nbody", true, (200, "\r\nbody".to_owned())),
+            ("", true, (502, "EOF".to_owned())),
             ("X-Only: head\r\n", true, (200, String::new())),
             (
                 "Status: abc\r\n\r\n",
@@ -166,5 +172,76 @@ fn requests_that_cannot_be_sent() {
         ));
         ex.request.body = Body::stream(large);
         assert_eq!(outcome(proxy.serve(&mut ex).await).await.0, 411);
+    });
+}
+
+#[test]
+fn checks_of_health() {
+    run(async {
+        let (address, seen) = server("Status: 500 No\r\n\r\n", true).await;
+        let mut proxy = ready(json!({
+            "upstreams": [{"dial": address.to_string()}],
+            "transport": {"protocol": "fastcgi", "root": "/srv/www", "split_path": [".php"]},
+            "health_checks": {"active": {
+                "uri": "/up.php/info?q=1", "interval": "10ms", "method": "POST", "body": "hello",
+                "headers": {"Host": ["check.test"], "X-A": ["1"]}
+            }}
+        }));
+        let cancel = tokio_util::sync::CancellationToken::new();
+        for task in std::mem::take(&mut proxy.tasks) {
+            let cx = TaskCx { cancel: cancel.clone(), worker: Worker::new(0) };
+            tokio::task::spawn_local((task.run)(cx));
+        }
+        let healthy = || upstream_status(&proxy.state)[0].healthy;
+        for _ in 0..500 {
+            if healthy() == Some(false) {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+        cancel.cancel();
+        assert_eq!(healthy(), Some(false));
+        assert_eq!(proxy.get(&Worker::new(1)).await.0, 503);
+        let seen = seen.borrow();
+        assert_eq!(seen.stdin, b"hello");
+        for (name, value) in [
+            ("SCRIPT_FILENAME", "/srv/www/up.php"),
+            ("PATH_INFO", "/info"),
+            ("QUERY_STRING", "q=1"),
+            ("REQUEST_URI", "/up.php/info?q=1"),
+            ("REQUEST_METHOD", "POST"),
+            ("CONTENT_LENGTH", "5"),
+            ("HTTP_HOST", "check.test"),
+            ("SERVER_NAME", "check.test"),
+            ("SERVER_PORT", "80"),
+            ("HTTP_X_A", "1"),
+            ("REMOTE_ADDR", ""),
+            ("REMOTE_PORT", ""),
+        ] {
+            assert_eq!(seen.params.get(name).map(String::as_str), Some(value), "{name}");
+        }
+        assert!(!seen.params.contains_key("SERVER_ADDR"));
+        assert!(!seen.params.contains_key("HTTP_USER_AGENT"));
+    });
+}
+
+#[test]
+fn fields_of_an_answer() {
+    run(async {
+        let (address, seen) = server("Status: 404 No\r\nX-Folded: a\r\n  b\r\n\r\n", true).await;
+        let proxy = ready(json!({
+            "upstreams": [{"dial": address.to_string()}],
+            "transport": {"protocol": "fastcgi", "root": "/srv/www"}
+        }));
+        let mut ex = exchange(&Worker::new(1), "/");
+        ex.request.headers.insert("content-type", HeaderValue::from_static("a/b"));
+        let response = proxy.serve(&mut ex).await.expect("an answer");
+        assert_eq!(response.status().as_u16(), 404);
+        assert_eq!(response.headers()["x-folded"], "a b");
+        assert_eq!(response.headers()["status"], "404 No");
+        let seen = seen.borrow();
+        let param = |name: &str| seen.params.get(name).map(String::as_str);
+        assert_eq!(param("SCRIPT_FILENAME"), Some("/srv/www"));
+        assert_eq!(param("HTTP_CONTENT_TYPE"), Some("a/b"));
     });
 }

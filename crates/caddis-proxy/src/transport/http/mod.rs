@@ -22,6 +22,7 @@
 //! JSON: `{"protocol": "http", …}`, see `config`.
 
 mod body;
+mod client_auth;
 mod compile;
 mod config;
 mod connect;

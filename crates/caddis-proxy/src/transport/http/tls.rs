@@ -20,7 +20,7 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject};
 use tokio_rustls::TlsConnector;
 
-use super::{config::TlsConfig, stream::Carrier, trust};
+use super::{client_auth, config::TlsConfig, stream::Carrier, trust};
 use crate::transport::Failure;
 
 /// Compiled TLS settings of a transport.
@@ -77,11 +77,18 @@ pub(crate) fn compile(
             .map_err(|error| ConfigError::new("ca", error.to_string()))?;
         builder.dangerous().with_custom_certificate_verifier(verifier)
     };
-    let mut any = match client_certificate(config)? {
-        Some((chain, key)) => builder
+    let given = client_certificate(config)?;
+    let mut any = match (&config.client_certificate_automate, given) {
+        (name, _) if !name.is_empty() => {
+            cx.manage_certificate(name);
+            let certificates = cx.state.single();
+            let managed = client_auth::Managed { name: name.clone(), certificates };
+            builder.with_client_cert_resolver(Arc::new(managed))
+        }
+        (_, Some((chain, key))) => builder
             .with_client_auth_cert(chain, key)
             .map_err(|error| ConfigError::new("client_certificate_file", error.to_string()))?,
-        None => builder.with_no_client_auth(),
+        (_, None) => builder.with_no_client_auth(),
     };
     let quic = if alpn.contains(&"h3") { Some(quic(&any)?) } else { None };
     any.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
@@ -127,10 +134,6 @@ fn provider(config: &TlsConfig) -> Result<CryptoProvider, ConfigError> {
 fn client_certificate(
     config: &TlsConfig,
 ) -> Result<Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>, ConfigError> {
-    if !config.client_certificate_automate.is_empty() {
-        let why = "managed client certificates are not supported yet";
-        return Err(ConfigError::new("client_certificate_automate", why));
-    }
     let (certificate, key) = (&config.client_certificate_file, &config.client_certificate_key_file);
     if certificate.is_empty() && key.is_empty() {
         return Ok(None);
