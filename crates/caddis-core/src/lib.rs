@@ -19,6 +19,7 @@ pub mod placeholder;
 pub mod registry;
 pub mod response_matcher;
 pub mod route;
+pub mod shutdown;
 pub mod state;
 pub mod target;
 pub mod task;

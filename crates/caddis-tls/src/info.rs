@@ -137,7 +137,9 @@ impl ClientCertificate {
         if index.is_empty() {
             return Some(Value::List(names.clone()));
         }
-        names.get(index.parse::<usize>().ok()?).map(|name| Value::string(name.as_str()))
+        // A place behind the last is known and empty.
+        let index = index.parse::<usize>().ok()?;
+        Some(names.get(index).map_or(Value::Null, |name| Value::string(name.as_str())))
     }
 }
 
@@ -192,7 +194,8 @@ mod tests {
             ("certificate_der_base64", Some(ALICE)),
             ("san.dns_names", Some("[alice.users.test]")),
             ("san.dns_names.0", Some("alice.users.test")),
-            ("san.dns_names.1", None),
+            ("san.dns_names.1", Some("")),
+            ("san.dns_names.x", None),
             ("san.emails", Some("[alice@users.test]")),
             ("san.uris", Some("[]")),
             ("san.x", None),
