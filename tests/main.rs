@@ -17,6 +17,7 @@ mod hostile;
 mod http2;
 mod http3;
 mod ocsp;
+mod operation;
 mod policies;
 mod proxy;
 mod reload;
