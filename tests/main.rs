@@ -22,6 +22,7 @@ mod policies;
 mod proxy;
 mod reload;
 mod serve;
+mod soak;
 mod storage;
 mod streams;
 mod support;
