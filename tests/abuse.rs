@@ -500,6 +500,52 @@ fn endless() -> (Scripted, Arc<AtomicUsize>) {
 }
 
 #[test]
+fn an_upstream_without_end_is_cut_off() {
+    const LIMIT: usize = 64 << 20;
+    let ok = "HTTP/1.1 200 OK\r\n";
+    let chunked = format!("{ok}Transfer-Encoding: chunked\r\n\r\n");
+    let cases = [
+        ("status line", "HTTP/1.1 200 ".to_owned(), vec![b'x'; 65536]),
+        ("header", format!("{ok}X: "), vec![b'x'; 65536]),
+        ("headers", ok.to_owned(), b"X: y\r\n".repeat(10_000)),
+        (
+            "early hints",
+            String::new(),
+            b"HTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\n".repeat(1000),
+        ),
+        ("chunk size", format!("{chunked}0"), vec![b'0'; 65536]),
+        ("chunk extension", format!("{chunked}1;a="), vec![b'x'; 65536]),
+        (
+            "extensions",
+            chunked.clone(),
+            [b"1;", &[b'x'; 2000][..], b"\r\na\r\n"].concat().repeat(30),
+        ),
+        ("trailer", format!("{chunked}0\r\nX: "), vec![b'x'; 65536]),
+        ("trailers", format!("{chunked}0\r\n"), b"X: y\r\n".repeat(10_000)),
+    ];
+    for (what, start, piece) in cases {
+        let taken = Arc::new(AtomicUsize::new(0));
+        let count = taken.clone();
+        let upstream = Scripted::start(move |wire| {
+            wire.request();
+            let mut open = wire.send(&start);
+            while open && count.fetch_add(piece.len(), Ordering::SeqCst) < LIMIT {
+                open = wire.send(&piece);
+            }
+        });
+        let mut server = proxy_without_limits(&upstream);
+        let answer =
+            send_raw(server.port, b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        // Whatever the client saw, it saw no whole answer.
+        let answer = String::from_utf8_lossy(&answer.unwrap()).into_owned();
+        let status = Answer::parse(answer.rsplit("HTTP/1.1 103").next().unwrap().as_bytes()).status;
+        assert!(status == 502 || !answer.ends_with("\r\n0\r\n\r\n"), "{what}: {answer:.300}");
+        assert!(taken.load(Ordering::SeqCst) < LIMIT, "{what}: all was taken");
+        alive(&mut server);
+    }
+}
+
+#[test]
 fn an_upload_nobody_reads_is_held_back() {
     let release = Arc::new(AtomicBool::new(false));
     let released = release.clone();

@@ -14,7 +14,7 @@ use bytes::{Buf, Bytes};
 use http::{Method, Request};
 
 use crate::support::{
-    Scripted, Server, eventually, free_port,
+    Scripted, Server, Upstream, eventually, free_port,
     quic::{Got, Options, Quic, answer, dial},
 };
 
@@ -454,6 +454,28 @@ fn connections_that_are_to_end_lose_nothing() {
         let (asked, connections) = client.join().unwrap();
         assert!(asked > 20 && connections > 3, "{asked} requests on {connections} connections");
     }
+}
+
+#[test]
+fn a_client_that_vanished_does_not_hold_up_the_stop() {
+    let slow = Upstream::start("late");
+    slow.set_delay(Duration::from_millis(400));
+    let mut site = Site::start(&format!("\treverse_proxy {}\n", slow.address()));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let client = runtime.block_on(async {
+        let mut client = site.connect().await;
+        let request = Request::get(site.uri("/")).body(()).unwrap();
+        let mut stream = client.open(request).await.unwrap();
+        stream.finish().await.unwrap();
+        // Long enough to send it all, and over before there is an answer.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        (client, stream)
+    });
+    // Nobody drives the client from here on: it neither reads nor acknowledges.
+    eventually("the upstream answered", || slow.hits() == 1);
+    site.server.signal("TERM");
+    eventually("the server stops", || matches!(site.server.child.try_wait(), Ok(Some(_))));
+    drop(client);
 }
 
 #[test]

@@ -1,12 +1,6 @@
 //! Reload and stop: nothing is lost.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-    time::{Duration, Instant},
-};
+use std::time::Duration;
 
 use crate::support::{Server, Upstream, eventually, get, send_raw};
 
@@ -69,90 +63,4 @@ fn sigterm_finishes_what_is_under_way() {
     eventually("the process ends", || matches!(server.child.try_wait(), Ok(Some(_))));
     assert!(server.child.wait().unwrap().success());
     assert!(send_raw(port, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").is_err());
-}
-
-/// Reloads and backends going up and down under load: no GET is lost.
-fn soak(length: Duration) {
-    let (one, two) = (Upstream::start("1"), Upstream::start("2"));
-    let text = |generation: usize| {
-        format!(
-            "http://localhost:{{port}} {{
-	header X-Generation {generation}
-	reverse_proxy {} {} {{
-		lb_policy round_robin
-		lb_try_duration 5s
-		lb_try_interval 10ms
-		health_uri /health
-		health_interval 50ms
-	}}
-}}
-",
-            one.address(),
-            two.address()
-        )
-    };
-    let server = Server::start(&text(0));
-    let stop = Arc::new(AtomicBool::new(false));
-    let asked = Arc::new(AtomicUsize::new(0));
-    let clients: Vec<_> = (0..4)
-        .map(|_| {
-            let (stop, asked, port) = (stop.clone(), asked.clone(), server.port);
-            std::thread::spawn(move || {
-                while !stop.load(Ordering::Relaxed) {
-                    let answer = get(port, "/");
-                    assert_eq!(answer.status, 200, "{answer:?}");
-                    asked.fetch_add(1, Ordering::Relaxed);
-                }
-            })
-        })
-        .collect();
-    let end = Instant::now() + length;
-    let (port, address) = (two.port, two.address());
-    let mut two = Some(two);
-    for generation in 1.. {
-        if Instant::now() > end {
-            break;
-        }
-        let text = format!(
-            "http://localhost:{{port}} {{
-	header X-Generation {generation}
-	reverse_proxy {} {address} {{
-		lb_policy round_robin
-		lb_try_duration 5s
-		lb_try_interval 10ms
-		health_uri /health
-		health_interval 50ms
-	}}
-}}
-",
-            one.address(),
-        );
-        let (ok, said) = server.reload(&text);
-        assert!(ok, "{said}");
-        two = match two {
-            Some(running) => {
-                drop(running);
-                None
-            }
-            None => Some(Upstream::start_on("2", port)),
-        };
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    stop.store(true, Ordering::Relaxed);
-    for client in clients {
-        client.join().unwrap();
-    }
-    assert!(asked.load(Ordering::Relaxed) > 100);
-}
-
-#[test]
-fn no_request_is_lost_while_everything_changes() {
-    soak(Duration::from_secs(5));
-}
-
-/// `cargo test --workspace -- --ignored a_minute` (run by `.ci/run`).
-#[test]
-#[ignore = "takes a minute; .ci/run runs it"]
-fn no_request_is_lost_in_a_minute_of_changes() {
-    soak(Duration::from_secs(60));
 }

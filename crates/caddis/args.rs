@@ -8,10 +8,23 @@ use crate::report::Format;
 
 /// A web server and reverse proxy that runs the Caddyfile people already have.
 #[derive(Debug, Parser)]
-#[command(name = "caddis", version = version(), disable_help_subcommand = false)]
+#[command(
+    name = "caddis",
+    version = version(),
+    disable_help_subcommand = false,
+    disable_version_flag = true
+)]
 pub(crate) struct Arguments {
+    /// Print the version
+    #[arg(short, long, exclusive = true)]
+    pub(crate) version: bool,
     #[command(subcommand)]
-    pub(crate) command: Command,
+    pub(crate) command: Option<Command>,
+}
+
+/// The command line as data, for help, manual pages and completions.
+pub(crate) fn command() -> clap::Command {
+    <Arguments as clap::CommandFactory>::command()
 }
 
 pub(crate) fn version() -> &'static str {
@@ -62,6 +75,33 @@ pub(crate) enum Command {
     ReverseProxy(ReverseProxy),
     /// Answers every request with the same response
     Respond(Respond),
+    /// Writes the manual pages
+    Manpage(Manpage),
+    /// Prints a completion script
+    Completion(Completion),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Manpage {
+    /// Folder for the pages; made where it is missing
+    #[arg(short = 'o', long)]
+    pub(crate) directory: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Completion {
+    /// The shell
+    #[arg(value_enum)]
+    pub(crate) shell: Shell,
+}
+
+/// A shell that there are completions for.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub(crate) enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+    Powershell,
 }
 
 #[derive(Debug, Args, Clone, Default)]
@@ -72,8 +112,8 @@ pub(crate) struct Config {
     /// Name of the config adapter
     #[arg(short, long)]
     pub(crate) adapter: Option<String>,
-    /// Environment file to load
-    #[arg(long)]
+    /// Environment file to load; may be given several times
+    #[arg(long, value_delimiter = ',')]
     pub(crate) envfile: Vec<PathBuf>,
 }
 
@@ -273,8 +313,8 @@ pub(crate) struct Fmt {
 
 #[derive(Debug, Args)]
 pub(crate) struct Environ {
-    /// Environment file to load
-    #[arg(long)]
+    /// Environment file to load; may be given several times
+    #[arg(long, value_delimiter = ',')]
     pub(crate) envfile: Vec<PathBuf>,
 }
 
@@ -345,6 +385,9 @@ pub(crate) struct FileServer {
     /// Most files of a listing
     #[arg(short, long, default_value_t = 10000)]
     pub(crate) file_limit: u32,
+    /// Run templates in files
+    #[arg(short, long)]
+    pub(crate) templates: bool,
     /// Do not compress
     #[arg(long)]
     pub(crate) no_compress: bool,

@@ -36,7 +36,16 @@ pub fn run() -> ExitCode {
             return ExitCode::from(code);
         }
     };
-    match commands::execute(arguments.command) {
+    let Some(command) = arguments.command else {
+        if arguments.version {
+            println!("{}", args::version());
+        } else {
+            // Without a command there is nothing to do but to tell what there is.
+            let _ = args::command().print_help();
+        }
+        return ExitCode::SUCCESS;
+    };
+    match commands::execute(command) {
         Ok(code) => code,
         Err(failure) => {
             eprintln!("Error: {failure}");

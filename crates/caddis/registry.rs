@@ -88,6 +88,11 @@ pub(crate) fn upstreams(state: &State) -> String {
     caddis_config::json::write::to_line(&all).unwrap_or_else(|_| "[]\n".into())
 }
 
+/// All metrics and those of the process, for the admin API.
+pub(crate) fn metrics(metrics: &caddis_core::metrics::Metrics) -> String {
+    caddis_http::handlers::metrics::expose(metrics, false)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

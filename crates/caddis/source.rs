@@ -167,6 +167,7 @@ pub(crate) fn adapt_text<'a>(
     let sources = Arc::new(file.sources);
     match adapted {
         Ok((json, more)) if errors.is_empty() => {
+            warnings.extend(unformatted(name, &sources));
             warnings.extend(more);
             Ok((json, warnings, sources))
         }
@@ -183,6 +184,17 @@ pub(crate) fn adapt_text<'a>(
             }
         }
     }
+}
+
+/// What is said of a text that `caddis fmt` would change (spec L214).
+fn unformatted(name: &str, sources: &SourceMap) -> Option<Diagnostic> {
+    let (_, source) = sources.iter().find(|(_, source)| source.name == name)?;
+    let line = crate::commands::first_unformatted_line(source.text.as_bytes())?;
+    let message =
+        "Caddyfile input is not formatted; run 'caddis fmt --overwrite' to fix inconsistencies";
+    let mut warning = Diagnostic::warning(message).code("caddyfile::unformatted");
+    warning.place = Some((name.into(), u32::try_from(line).unwrap_or(u32::MAX)));
+    Some(warning)
 }
 
 /// The variables of environment files (spec A095) that are not set already.

@@ -76,6 +76,15 @@ impl Server {
         Self::start_by(command, folder, caddyfile)
     }
 
+    /// The same, with a word on the command before it runs.
+    pub fn start_with(caddyfile: &str, change: impl FnOnce(&mut Command, &Path)) -> Self {
+        let folder = scratch();
+        let mut command = caddis(&folder);
+        command.args(["run", "--config", "Caddyfile"]);
+        change(&mut command, &folder);
+        Self::start_by(command, folder, caddyfile)
+    }
+
     /// The same, so that a limit on the size of files is an error for it and not its end.
     /// [`Self::limit`] sets one; the log is written by another process.
     pub fn start_limitable(caddyfile: &str) -> Self {
@@ -94,6 +103,18 @@ impl Server {
         let mut command = Command::new("prlimit");
         command.arg("--pid").arg(self.child.id().to_string()).arg(format!("--fsize={bytes}:"));
         assert!(command.status().unwrap().success());
+    }
+
+    /// Sets the most descriptors that may be open.
+    pub fn limit_descriptors(&self, most: usize) {
+        let mut command = Command::new("prlimit");
+        command.arg("--pid").arg(self.child.id().to_string()).arg(format!("--nofile={most}:"));
+        assert!(command.status().unwrap().success());
+    }
+
+    /// Descriptors that are open.
+    pub fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
     }
 
     fn start_by(mut command: Command, folder: PathBuf, caddyfile: &str) -> Self {

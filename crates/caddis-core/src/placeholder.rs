@@ -11,6 +11,7 @@ use crate::{
     Exchange, Target, Value,
     error::status_text,
     exchange::split_host_port,
+    shutdown,
     target::{encode_query, query_pairs},
 };
 
@@ -322,7 +323,7 @@ fn request_field(field: RequestField, ex: &Exchange) -> Option<Value<'_>> {
         }
         F::HostPort => Value::str(&request.host),
         F::Local => match ex.connection.local {
-            Some(local) => Value::string(local.to_string()),
+            Some(local) => Value::string(address_text(local)),
             None => Value::str(&ex.connection.local_name),
         },
         F::LocalHost => match ex.connection.local {
@@ -364,17 +365,22 @@ fn request_field(field: RequestField, ex: &Exchange) -> Option<Value<'_>> {
             None => Value::Str("".into()),
         },
         F::TrustedProxy => Value::Bool(ex.trusted_proxy),
-        F::ShuttingDown => Value::Bool(false),
-        F::TimeUntilShutdown => Value::Str("".into()),
+        F::ShuttingDown => Value::Bool(shutdown::time_left().is_some()),
+        F::TimeUntilShutdown => match shutdown::time_left() {
+            Some(left) => Value::string(go_duration(left)),
+            None => Value::Str("".into()),
+        },
     })
 }
 
 /// The peer as `address:port`, or `@` for a unix socket.
 pub fn remote_text(ex: &Exchange) -> String {
-    ex.connection.remote.map_or_else(
-        || "@".to_owned(),
-        |remote| std::net::SocketAddr::new(remote.ip().to_canonical(), remote.port()).to_string(),
-    )
+    ex.connection.remote.map_or_else(|| "@".to_owned(), address_text)
+}
+
+/// An address and port; IPv4 as such, also where a socket for both families gave it.
+fn address_text(address: std::net::SocketAddr) -> String {
+    std::net::SocketAddr::new(address.ip().to_canonical(), address.port()).to_string()
 }
 
 fn prefixed(query: Option<&str>) -> Value<'static> {
@@ -388,7 +394,8 @@ fn split_path(path: &str) -> (&str, &str) {
     path.split_at(path.rfind('/').map_or(0, |at| at + 1))
 }
 
-/// Go's `path.Base` and its extension.
+/// Go's `path.Base` without `path.Ext`, and the latter. A path that ends with a slash has no
+/// extension.
 fn split_extension(path: &str) -> (&str, &str) {
     let trimmed = path.trim_end_matches('/');
     let file = match (path.is_empty(), trimmed.is_empty()) {
@@ -396,6 +403,9 @@ fn split_extension(path: &str) -> (&str, &str) {
         (false, true) => return ("/", ""),
         _ => split_path(trimmed).1,
     };
+    if trimmed.len() < path.len() {
+        return (file, "");
+    }
     file.rfind('.').map_or((file, ""), |at| file.split_at(at))
 }
 
@@ -432,7 +442,7 @@ fn tls_field(field: &str, ex: &Exchange) -> Option<Value<'static>> {
 fn error_field(field: &str, ex: &Exchange) -> Option<Value<'static>> {
     let error = ex.error.as_ref()?;
     Some(match field {
-        "" => Value::string(error.message.clone()),
+        "" => Value::string(error_text(error)),
         "status_code" => Value::Int(error.status.as_u16().into()),
         "status_text" => Value::str(status_text(error.status)),
         // A handler may have said that its message is empty on purpose.
@@ -443,6 +453,12 @@ fn error_field(field: &str, ex: &Exchange) -> Option<Value<'static>> {
         "id" => Value::string(error.id.clone()),
         _ => return None,
     })
+}
+
+/// The whole of an error in one line, as Caddy writes it (it adds a place in its source).
+fn error_text(error: &crate::exchange::ErrorInfo) -> String {
+    let text = format!("{{id={}}}: HTTP {}", error.id, error.status.as_u16());
+    if error.message.is_empty() { text } else { format!("{text}: {}", error.message) }
 }
 
 fn dynamic(key: &str, ex: &Exchange) -> Option<Value<'static>> {
@@ -472,7 +488,13 @@ fn file_content(path: &str) -> String {
 fn time_field(key: &str) -> Option<Value<'static>> {
     let now = OffsetDateTime::from(SystemTime::now());
     Some(match key {
-        "time.now" => Value::string(now.to_string()),
+        // As Go writes a time.
+        "time.now" => Value::string(
+            now.format(format_description!(
+                "[year]-[month]-[day] [hour]:[minute]:[second].[subsecond] +0000 UTC"
+            ))
+            .ok()?,
+        ),
         "time.now.http" => {
             let date = now.format(&Rfc2822).ok()?;
             Value::string(date.replace("+0000", "GMT"))

@@ -113,7 +113,10 @@ async fn serve_tls<S: Io + 'static>(
         let io = io.ok_or(io::ErrorKind::TimedOut)??;
         crate::server::accept_tls(&binding, io, &connection, limit).await
     });
-    let Ok((stream, tls)) = handshake.await else { return };
+    let (stream, tls) = match handshake.await {
+        Ok(done) => done,
+        Err(error) => return handshake_failed(&connection, &error),
+    };
     let h2 = tls.alpn == "h2";
     let client = ClientPlaceholders::of(&tls);
     connection.tls = Some(tls);
@@ -130,6 +133,18 @@ async fn serve_tls<S: Io + 'static>(
     };
     drop(binding);
     serving.await;
+}
+
+/// Tells of a handshake that came to nothing, in the words that Caddy's users search for (O088).
+fn handshake_failed(connection: &Connection, error: &io::Error) {
+    tracing::debug!(
+        target: "http.stdlib",
+        "http: TLS handshake error from {}: {error}",
+        connection.remote.map_or_else(
+            || "@".to_owned(),
+            |remote| std::net::SocketAddr::new(remote.ip().to_canonical(), remote.port()).to_string()
+        )
+    );
 }
 
 /// Serves a QUIC connection to its end.
@@ -190,7 +205,7 @@ async fn plain_http<S: Io>(mut io: S) -> io::Result<h1::Rewind<S>> {
     if wrappers::looks_like_http(&before) {
         io.write_all(ANSWER).await?;
         io.shutdown().await?;
-        return Err(io::ErrorKind::InvalidData.into());
+        return Err(io::Error::other("client sent an HTTP request to an HTTPS server"));
     }
     Ok(h1::Rewind { before, io })
 }

@@ -22,6 +22,7 @@ use crate::{
     admin::AdminServer,
     autosave,
     listen::{self, Binding, BoundSocket, Listener},
+    notify,
     quic::{self, Hold, QuicSlot},
     server::{self, ServerRuntime, Shared},
     signals::Signal,
@@ -57,7 +58,18 @@ pub struct Engine {
     quic: RefCell<HashMap<String, Arc<QuicSlot>>>,
     /// One load at a time.
     loading: Mutex<()>,
+    /// The file that the running config came from.
+    source: RefCell<Option<ConfigSource>>,
     worker: Rc<Worker>,
+}
+
+/// Where a config was read from: what SIGUSR1 reads again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigSource {
+    /// The file's name, as it was given.
+    pub file: String,
+    /// The name of the adapter; empty for JSON.
+    pub adapter: String,
 }
 
 /// One config in force.
@@ -148,6 +160,7 @@ impl Engine {
             admin: RefCell::default(),
             quic: RefCell::default(),
             loading: Mutex::default(),
+            source: RefCell::default(),
             worker: Worker::new(0),
         }))
     }
@@ -196,7 +209,18 @@ impl Engine {
             tracing::info!(target: "admin.api", "config is unchanged");
             return Ok(());
         }
+        // At the start the service manager waits already.
+        let first = self.current.borrow().is_none();
+        if !first {
+            notify::reloading();
+        }
         let result = self.activate(raw).await;
+        match &result {
+            Ok(()) => notify::ready(),
+            Err(error) if !first => notify::failed(error),
+            // The program ends, which says enough.
+            Err(_) => {}
+        }
         self.note_reload(result.is_ok());
         result
     }
@@ -432,6 +456,17 @@ impl Engine {
         }
     }
 
+    /// Notes the file that the running config came from.
+    pub fn set_source(&self, source: Option<ConfigSource>) {
+        *self.source.borrow_mut() = source;
+    }
+
+    /// The file that the running config came from; `None` where there is none, or where the admin
+    /// API changed the config since (spec A082).
+    pub fn source(&self) -> Option<ConfigSource> {
+        self.source.borrow().clone()
+    }
+
     /// The running config as it was given.
     pub(crate) fn raw_config(&self) -> Option<Json> {
         let raw = self.current.borrow().as_ref().map(|generation| generation.raw.clone());
@@ -458,11 +493,18 @@ impl Engine {
 
     /// Stops: no new connections, open requests go on within the grace period, then all ends.
     pub async fn stop(&self) {
+        notify::stopping();
         let Some(running) = self.current.take() else {
             self.workers.borrow_mut().stop();
             return;
         };
         if let Some(delay) = running.shutdown_delay {
+            tracing::info!(
+                target: "http",
+                "shutdown scheduled: still serving for {}",
+                caddis_core::placeholder::go_duration(delay)
+            );
+            caddis_core::shutdown::announce(delay);
             tokio::time::sleep(delay).await;
         }
         running.cancel.cancel();

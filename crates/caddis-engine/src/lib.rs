@@ -14,6 +14,7 @@ mod h2;
 mod h3;
 mod listen;
 mod log_body;
+mod notify;
 mod quic;
 mod server;
 mod service;
@@ -24,5 +25,5 @@ mod worker;
 mod wrappers;
 
 pub use admin::{AdaptHook, AdminHooks, ExplainHook, Refusal};
-pub use generation::{Engine, EngineOptions, LoadError};
+pub use generation::{ConfigSource, Engine, EngineOptions, LoadError};
 pub use signals::{Signal, next_signal};

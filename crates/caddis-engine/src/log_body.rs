@@ -18,7 +18,10 @@ use caddis_wire::Headers;
 use http::{HeaderMap, Method, StatusCode};
 use http_body::{Frame, SizeHint};
 
-use crate::{server::ServerRuntime, service::BytesRead};
+use crate::{
+    server::{Counted, InFlight, ServerRuntime},
+    service::BytesRead,
+};
 
 /// The bookkeeping of one request.
 pub(crate) struct Pending {
@@ -26,7 +29,7 @@ pub(crate) struct Pending {
     bytes_read: Rc<dyn BytesRead>,
     /// The request's headers as they came; only where an entry will be written.
     headers: Option<Headers>,
-    counted: bool,
+    counted: Option<InFlight>,
     error: Option<StatusCode>,
 }
 
@@ -37,10 +40,7 @@ impl Pending {
         bytes_read: Rc<dyn BytesRead>,
     ) -> Self {
         let wants = server.access_log.wants(ex.host());
-        let counted = server.metrics.is_some();
-        if let Some(metrics) = &server.metrics {
-            metrics.begin();
-        }
+        let counted = server.metrics.as_ref().map(|metrics| metrics.begin(&server.plan.routes, ex));
         Self {
             start: ex.start,
             bytes_read,
@@ -78,6 +78,7 @@ impl Pending {
         let record = Record {
             server: server.clone(),
             status: HttpError::canceled().status,
+            aborted: false,
             headers: HeaderMap::new(),
             pending: self,
             logged,
@@ -96,7 +97,7 @@ impl Pending {
         abort: bool,
     ) -> Response {
         let logged = self.headers.is_some() && !ex.log.skip;
-        if !logged && !self.counted {
+        if !logged && self.counted.is_none() {
             // The exchange ends here, but what the response needs of it lives in its body.
             std::mem::take(&mut ex.request.headers).recycle();
             return response;
@@ -105,6 +106,7 @@ impl Pending {
         let record = Record {
             server: server.clone(),
             status: if abort { StatusCode::OK } else { parts.status },
+            aborted: abort,
             headers: if logged { parts.headers.clone() } else { HeaderMap::new() },
             pending: self,
             logged,
@@ -162,23 +164,28 @@ pub(crate) struct Record {
     pub(crate) ex: Box<Exchange>,
     pending: Pending,
     logged: bool,
+    /// The connection is closed without an answer.
+    aborted: bool,
     handled: Duration,
 }
 
 impl Record {
     fn finish(self, size: u64) {
         let duration = self.ex.start.elapsed();
-        if let (Some(metrics), true) = (&self.server.metrics, self.pending.counted) {
-            metrics.end(
-                (self.server.plan.routes.handler_of(&self.ex), &self.ex),
-                (self.status, self.pending.error.is_some()),
-                (self.handled, duration),
-                (self.pending.bytes_read.bytes_read(), size),
-            );
+        if let (Some(metrics), Some(_)) = (&self.server.metrics, &self.pending.counted) {
+            metrics.end(&Counted {
+                ex: &self.ex,
+                routes: &self.server.plan.routes,
+                status: self.status,
+                failed: self.pending.error.is_some(),
+                first_byte: self.handled,
+                duration,
+                size,
+            });
         }
         if let (true, Some(request_headers)) = (self.logged, &self.pending.headers) {
             // Where nobody answered, the entry says so by status 0.
-            let status = if self.ex.nop { 0 } else { self.status.as_u16() };
+            let status = if self.ex.nop || self.aborted { 0 } else { self.status.as_u16() };
             crate::server::access_entry(
                 &self.server,
                 &self.ex,

@@ -1,6 +1,7 @@
 //! A server plan with what binding added: TLS configurations, loggers, counters.
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     io,
     sync::{
@@ -19,7 +20,7 @@ use caddis_core::{
     trust::TrustPools,
 };
 use caddis_logging::{AccessLogger, AccessRecord, Logging};
-use caddis_plan::{Plan, ServerPlan};
+use caddis_plan::{MetricsPlan, Plan, ServerPlan, SiteRoutes};
 use caddis_tls::{
     Asked, BindCx, CertManager, Certificate, HelloFacts, Missing, OnDemandError, Policies, Policy,
     Reconcile, acme_server::AcmeServers, policy::CaPool,
@@ -190,7 +191,7 @@ impl ServerRuntime {
             tls,
             certificates,
             access_log: AccessLogger::new(plan.logs.as_ref(), &bound.logging),
-            metrics: plan.metrics.then(|| ServerMetrics::new(&plan.name, metrics.clone())),
+            metrics: plan.metrics.map(|how| ServerMetrics::new(&plan.name, how, metrics.clone())),
             connection_fingerprint,
             alt_svc: OnceLock::new(),
             plan,
@@ -364,14 +365,16 @@ pub(crate) fn access_entry(
 /// Counters of a server's requests (spec O090–O096).
 pub(crate) struct ServerMetrics {
     server: String,
+    plan: MetricsPlan,
     metrics: Arc<Metrics>,
-    in_flight: Arc<AtomicI64>,
-    /// By handler, code and method.
+    /// By handler and host.
+    in_flight: Mutex<HashMap<(Box<str>, Box<str>), Arc<AtomicI64>>>,
+    /// By handler, host, code and method.
     series: Mutex<HashMap<SeriesKey, Arc<Series>>>,
 }
 
-/// Handler, code, method.
-type SeriesKey = (Box<str>, u16, &'static str);
+/// Handler, host (empty without a label for it), code, method.
+type SeriesKey = (Box<str>, Box<str>, u16, &'static str);
 
 struct Series {
     total: Arc<AtomicU64>,
@@ -382,57 +385,115 @@ struct Series {
     response_size: Arc<Histogram>,
 }
 
+/// What the counters are told of one request at its end.
+pub(crate) struct Counted<'a> {
+    pub(crate) ex: &'a Exchange,
+    pub(crate) routes: &'a SiteRoutes,
+    pub(crate) status: StatusCode,
+    pub(crate) failed: bool,
+    /// Until the handlers were through.
+    pub(crate) first_byte: Duration,
+    /// Until the last byte was written.
+    pub(crate) duration: Duration,
+    /// Bytes of the answer's body.
+    pub(crate) size: u64,
+}
+
 impl ServerMetrics {
-    fn new(server: &str, metrics: Arc<Metrics>) -> Self {
+    fn new(server: &str, plan: MetricsPlan, metrics: Arc<Metrics>) -> Self {
         Self {
-            in_flight: metrics.gauge(
-                "caddy_http_requests_in_flight",
-                "Number of requests currently handled by this server.",
-                &[("server", server), ("handler", "subroute")],
-            ),
-            series: Mutex::default(),
             server: server.to_owned(),
+            plan,
             metrics,
+            in_flight: Mutex::default(),
+            series: Mutex::default(),
         }
     }
 
-    pub(crate) fn begin(&self) {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
+    /// Counts a request as under way, until the guard goes.
+    pub(crate) fn begin(&self, routes: &SiteRoutes, ex: &Exchange) -> InFlight {
+        let host = self.host(routes, ex);
+        let handler = routes.handler_for(ex.host());
+        let mut all = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
+        let gauge = all.entry((handler.into(), host.as_ref().into())).or_insert_with(|| {
+            let mut labels = vec![("server", self.server.as_str()), ("handler", handler)];
+            if self.plan.per_host {
+                labels.push(("host", &host));
+            }
+            self.metrics.gauge(
+                "caddy_http_requests_in_flight",
+                "Number of requests currently handled by this server.",
+                &labels,
+            )
+        });
+        gauge.fetch_add(1, Ordering::Relaxed);
+        InFlight(gauge.clone())
     }
 
     /// Counts a request: its handler, times to the first and last byte, bytes in and out.
-    pub(crate) fn end(
-        &self,
-        (handler, ex): (&str, &Exchange),
-        (status, failed): (StatusCode, bool),
-        times: (Duration, Duration),
-        bytes: (u64, u64),
-    ) {
-        self.in_flight.fetch_sub(1, Ordering::Relaxed);
-        let series = self.series(handler, status.as_u16(), method_label(&ex.original.method));
+    pub(crate) fn end(&self, counted: &Counted<'_>) {
+        let Counted { ex, routes, .. } = counted;
+        let host = self.host(routes, ex);
+        let key = (
+            routes.handler_of(ex).into(),
+            host.into(),
+            counted.status.as_u16(),
+            method_label(&ex.original.method),
+        );
+        let series = self.series(key);
         series.total.fetch_add(1, Ordering::Relaxed);
-        if failed {
+        if counted.failed {
             series.errors.fetch_add(1, Ordering::Relaxed);
         }
-        series.first_byte.observe(times.0.as_secs_f64());
-        series.duration.observe(times.1.as_secs_f64());
+        series.first_byte.observe(counted.first_byte.as_secs_f64());
+        series.duration.observe(counted.duration.as_secs_f64());
         #[expect(clippy::cast_precision_loss, reason = "sizes are put in coarse buckets")]
         {
-            series.request_size.observe(bytes.0 as f64);
-            series.response_size.observe(bytes.1 as f64);
+            series.request_size.observe(request_size(ex) as f64);
+            series.response_size.observe(counted.size as f64);
         }
     }
 
-    fn series(&self, handler: &str, code: u16, method: &'static str) -> Arc<Series> {
-        let mut all = self.series.lock().unwrap_or_else(PoisonError::into_inner);
-        let make = || Arc::new(self.make_series(handler, code, method));
-        all.entry((handler.into(), code, method)).or_insert_with(make).clone()
+    /// The label of a request's host. Clients choose what stands in `Host`, and each value is a set
+    /// of series for ever: over plain HTTP only hosts that routes name count as themselves, and
+    /// over TLS those for which there is a certificate.
+    fn host<'a>(&self, routes: &SiteRoutes, ex: &'a Exchange) -> Cow<'a, str> {
+        if !self.plan.per_host {
+            return Cow::Borrowed("");
+        }
+        let host = ex.host();
+        let counts = routes.names_host(host)
+            || self.plan.observe_catchall_hosts
+            || ex.connection.tls.as_ref().is_some_and(|tls| {
+                !tls.server_name.is_empty() && tls.server_name.eq_ignore_ascii_case(host)
+            });
+        match counts {
+            false => Cow::Borrowed("_other"),
+            true if host.bytes().any(|byte| byte.is_ascii_uppercase()) => {
+                Cow::Owned(host.to_ascii_lowercase())
+            }
+            true => Cow::Borrowed(host),
+        }
     }
 
-    fn make_series(&self, handler: &str, code: u16, method: &str) -> Series {
+    fn series(&self, key: SeriesKey) -> Arc<Series> {
+        let mut all = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(series) = all.get(&key) {
+            return series.clone();
+        }
+        let series = Arc::new(self.make_series(&key));
+        all.insert(key, series.clone());
+        series
+    }
+
+    fn make_series(&self, (handler, host, code, method): &SeriesKey) -> Series {
         let code = code.to_string();
-        let short = [("server", self.server.as_str()), ("handler", handler)];
-        let labels = [short[0], short[1], ("code", code.as_str()), ("method", method)];
+        let mut short = vec![("server", self.server.as_str()), ("handler", handler)];
+        if self.plan.per_host {
+            short.push(("host", host));
+        }
+        let mut labels = short.clone();
+        labels.extend([("code", code.as_str()), ("method", method)]);
         let counter = |name, help| self.metrics.counter(name, help, &short);
         let histogram = |name, help, bounds| self.metrics.histogram(name, help, &labels, bounds);
         Series {
@@ -463,6 +524,31 @@ impl ServerMetrics {
             ),
         }
     }
+}
+
+/// A request that is under way.
+pub(crate) struct InFlight(Arc<AtomicI64>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The approximate size of a request: line, fields, and the body as declared.
+fn request_size(ex: &Exchange) -> u64 {
+    let request = &ex.original;
+    let fields = &ex.request.headers;
+    let length = fields
+        .get(http::header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok())
+        .unwrap_or(0);
+    let fields: usize = fields.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    let line = request.method.as_str().len()
+        + request.target.as_str().len()
+        + "HTTP/1.1".len()
+        + ex.request.host.len();
+    (line as u64).saturating_add(fields as u64).saturating_add(length)
 }
 
 fn method_label(method: &Method) -> &'static str {

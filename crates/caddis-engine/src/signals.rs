@@ -13,6 +13,8 @@ pub enum Signal {
     Quit,
     /// SIGUSR1: load the config file again.
     Reload,
+    /// The watched config file changed.
+    Changed,
     /// `POST /stop`.
     Stop,
 }

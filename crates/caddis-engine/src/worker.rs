@@ -324,7 +324,27 @@ async fn now<T>(future: impl Future<Output = T>) -> Option<T> {
 /// After a failed accept: out of descriptors gets better only with time.
 async fn pause(error: &io::Error) {
     if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM)) {
-        tracing::error!(target: "http", %error, "accepting a connection failed");
+        if is_told() {
+            tracing::error!(
+                target: "http",
+                %error,
+                "accepting a connection failed; connections wait until others end"
+            );
+        }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// Whether a failed accept is told: once a second and thread, since it fails again and again.
+fn is_told() -> bool {
+    thread_local! {
+        static LAST: std::cell::Cell<Option<std::time::Instant>> = const { std::cell::Cell::new(None) };
+    }
+    let now = std::time::Instant::now();
+    let silent = |last: std::time::Instant| now.duration_since(last) < Duration::from_secs(1);
+    if LAST.get().is_some_and(silent) {
+        return false;
+    }
+    LAST.set(Some(now));
+    true
 }

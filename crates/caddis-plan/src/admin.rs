@@ -33,11 +33,17 @@ impl AdminPlan {
         let empty = AdminConfig::default();
         let config = config.unwrap_or(&empty);
         let persist = config.config.as_ref().and_then(|settings| settings.persist).unwrap_or(true);
+        let unsupported = |path: &str, what: &str| {
+            Err(ConfigError::new(path, format!("{what} is not supported yet")))
+        };
         if config.remote.is_some() {
-            return Err(ConfigError::new(
-                "admin.remote",
-                "remote administration is not supported yet",
-            ));
+            return unsupported("admin.remote", "remote administration");
+        }
+        if config.identity.is_some() {
+            return unsupported("admin.identity", "an identity of the server");
+        }
+        if config.config.as_ref().is_some_and(|settings| settings.load.is_some()) {
+            return unsupported("admin.config.load", "loading the config from elsewhere");
         }
         if config.disabled {
             let origins = Vec::new();

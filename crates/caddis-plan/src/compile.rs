@@ -74,7 +74,7 @@ pub fn compile(
     let mut app = config.apps.http.take().unwrap_or_default();
     for (name, mut server) in std::mem::take(&mut app.servers) {
         let path = format!("apps.http.servers.{name}");
-        let metrics = app.metrics.is_some();
+        let metrics = app.metrics.as_ref();
         let compiled = ServerPlan::compile(&name, &mut server, metrics, &mut cx).and_then(|plan| {
             listeners.extend(server_listeners(&server, servers.len(), &plan, app.http_port)?);
             Ok(plan)

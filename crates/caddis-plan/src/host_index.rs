@@ -15,6 +15,8 @@ pub struct SiteRoutes {
     list: RouteList,
     exact: HashMap<Box<str>, Hosted>,
     any: Box<[u32]>,
+    /// Hosts of routes that are no candidate by host alone, for metrics.
+    others: HashSet<Box<str>>,
     /// The first handler of each route, for metrics.
     handlers: Box<[Arc<str>]>,
 }
@@ -30,6 +32,7 @@ impl SiteRoutes {
     ) -> Result<Self, ConfigError> {
         let mut exact: HashMap<Box<str>, Hosted> = HashMap::new();
         let mut any = Vec::new();
+        let mut others = HashSet::new();
         // Few names for many routes.
         let mut names: HashSet<Arc<str>> = HashSet::new();
         let mut handlers = Vec::with_capacity(routes.len());
@@ -41,7 +44,10 @@ impl SiteRoutes {
                         exact.entry(host.to_lowercase().into()).or_default().push(at);
                     }
                 }
-                None => any.push(at),
+                None => {
+                    others.extend(named_hosts(route));
+                    any.push(at);
+                }
             }
             let first = route.handle.first();
             let name = first.and_then(|handler| handler.get("handler")?.as_str());
@@ -55,7 +61,7 @@ impl SiteRoutes {
             at += 1;
         })?;
         exact.shrink_to_fit();
-        Ok(Self { list, exact, any: any.into(), handlers: handlers.into() })
+        Ok(Self { list, exact, any: any.into(), others, handlers: handlers.into() })
     }
 
     /// Runs the chain for a request.
@@ -85,10 +91,28 @@ impl SiteRoutes {
         found.map_or(&[], Hosted::as_slice)
     }
 
+    /// The name of the first handler of the first route that a host can reach; empty where there is
+    /// none. What becomes of a request is not known before it is routed.
+    pub fn handler_for(&self, host: &str) -> &str {
+        let mut merged = Merge { left: self.for_host(host), right: &self.any };
+        let place = merged.pop().and_then(|at| self.handlers.get(at as usize));
+        place.map_or("", |name| name)
+    }
+
     /// The name of the first handler of the route that a request took; empty where it took none.
     pub fn handler_of(&self, ex: &Exchange) -> &str {
         let place = ex.top_route.and_then(|at| self.handlers.get(at as usize));
         place.map_or("", |name| name)
+    }
+
+    /// Whether a top-level route names this host, literally or with a wildcard for its first label.
+    pub fn names_host(&self, host: &str) -> bool {
+        let host = host.to_ascii_lowercase();
+        let wildcard = || host.split_once('.').map(|(_, rest)| format!("*.{rest}"));
+        self.exact.contains_key(host.as_str())
+            || (!self.others.is_empty()
+                && (self.others.contains(host.as_str())
+                    || wildcard().is_some_and(|name| self.others.contains(name.as_str()))))
     }
 
     /// The number of top-level routes.
@@ -149,6 +173,13 @@ impl Merge<'_> {
         *side = rest;
         Some(*first)
     }
+}
+
+/// The hosts that a route names, whatever else it asks for.
+fn named_hosts(route: &caddis_config::Route) -> impl Iterator<Item = Box<str>> {
+    let sets = route.matcher_sets.iter();
+    let lists = sets.filter_map(|set| set.get("host")?.as_array());
+    lists.flatten().filter_map(|host| host.as_str()).map(|host| host.to_lowercase().into())
 }
 
 /// The hosts of a route, where every set has a host matcher with literal names only.

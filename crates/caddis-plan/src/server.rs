@@ -35,10 +35,19 @@ pub struct ServerPlan {
     pub tls_policies: Option<PolicyPlan>,
     /// Access log settings.
     pub logs: Option<ServerLogConfig>,
-    /// Whether requests are counted.
-    pub metrics: bool,
+    /// How requests are counted, if they are.
+    pub metrics: Option<MetricsPlan>,
     /// TCP keep-alive: idle time and interval; `None` switches it off.
     pub tcp_keepalive: Option<(Duration, Duration)>,
+}
+
+/// How requests are counted (spec O106–O110).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct MetricsPlan {
+    /// With the host as a label: one that a route names, any other over HTTPS, else `_other`.
+    pub per_host: bool,
+    /// Hosts that no route names have their own series over plain HTTP, too.
+    pub observe_catchall_hosts: bool,
 }
 
 /// Time limits of a server; `None` is no limit.
@@ -138,7 +147,7 @@ impl ServerPlan {
     pub fn compile(
         name: &str,
         server: &mut Server,
-        metrics: bool,
+        metrics: Option<&caddis_config::Metrics>,
         cx: &mut CompileCx<'_>,
     ) -> Result<Self, ConfigError> {
         cx.begin_server(name);
@@ -195,7 +204,10 @@ impl ServerPlan {
             },
             tls_policies,
             logs: server.logs.take(),
-            metrics: metrics || server.metrics.is_some(),
+            metrics: metrics.or(server.metrics.as_ref()).map(|metrics| MetricsPlan {
+                per_host: metrics.per_host,
+                observe_catchall_hosts: metrics.observe_catchall_hosts,
+            }),
             tcp_keepalive: tcp_keepalive(server),
         })
     }

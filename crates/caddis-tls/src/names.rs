@@ -8,12 +8,12 @@ use x509_parser::{asn1_rs::ToDer, x509::X509Name};
 const KNOWN: &[(&str, &str)] = &[
     ("2.5.4.5", "SERIALNUMBER"),
     ("2.5.4.3", "CN"),
-    ("2.5.4.17", "POSTALCODE"),
-    ("2.5.4.9", "STREET"),
-    ("2.5.4.8", "ST"),
-    ("2.5.4.7", "L"),
     ("2.5.4.11", "OU"),
     ("2.5.4.10", "O"),
+    ("2.5.4.17", "POSTALCODE"),
+    ("2.5.4.9", "STREET"),
+    ("2.5.4.7", "L"),
+    ("2.5.4.8", "ST"),
     ("2.5.4.6", "C"),
 ];
 
@@ -28,7 +28,10 @@ pub(crate) fn distinguished_name(name: &X509Name<'_>) -> String {
             (Some(at), Ok(text)) => known[at].push(escape(text)),
             (Some(_), Err(_)) => {}
             (None, _) => {
-                let der = attribute.attr_value().to_der_vec().unwrap_or_default();
+                let der = match attribute.as_str() {
+                    Ok(text) => string_der(text),
+                    Err(_) => attribute.attr_value().to_der_vec().unwrap_or_default(),
+                };
                 let hex: String = der.iter().map(|byte| format!("{byte:02x}")).collect();
                 others.push(format!("{oid}=#{hex}"));
             }
@@ -56,6 +59,25 @@ pub(crate) fn distinguished_name(name: &X509Name<'_>) -> String {
     parts.join(",")
 }
 
+/// The DER of a string as Go encodes it, whatever kind of string it came as: a PrintableString
+/// (X.680 §41.4) where it can be one, else an UTF8String.
+fn string_der(text: &str) -> Vec<u8> {
+    let printable = |byte: u8| byte.is_ascii_alphanumeric() || b" '()+,-./:=?".contains(&byte);
+    let tag = if text.bytes().all(printable) { 0x13 } else { 0x0c };
+    let length = text.len().to_be_bytes();
+    let digits = &length[length.iter().take_while(|byte| **byte == 0).count()..];
+    let mut der = vec![tag];
+    match (text.len(), u8::try_from(text.len())) {
+        (..0x80, Ok(short)) => der.push(short),
+        _ => {
+            der.push(0x80 | u8::try_from(digits.len()).unwrap_or(8));
+            der.extend_from_slice(digits);
+        }
+    }
+    der.extend_from_slice(text.as_bytes());
+    der
+}
+
 fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let last = text.chars().count().saturating_sub(1);
@@ -76,7 +98,15 @@ fn escape(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{distinguished_name, escape};
+    use super::{distinguished_name, escape, string_der};
+
+    #[test]
+    fn strings_of_unnamed_attributes() {
+        assert_eq!(string_der("ex"), b"\x13\x02ex");
+        assert_eq!(string_der("a@b"), b"\x0c\x03a@b");
+        assert_eq!(string_der(&"a".repeat(200))[..3], *b"\x13\x81\xc8");
+        assert_eq!(string_der(&"a".repeat(300))[..4], *b"\x13\x82\x01\x2c");
+    }
 
     #[test]
     fn special_characters_are_escaped() {
@@ -91,11 +121,13 @@ mod tests {
         let key = rcgen::KeyPair::generate().unwrap();
         let mut params = rcgen::CertificateParams::default();
         params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(DnType::CustomDnType(vec![1, 2, 3]), "a@b");
         params.distinguished_name.push(DnType::CountryName, "DE");
+        params.distinguished_name.push(DnType::StateOrProvinceName, "s");
         params.distinguished_name.push(DnType::CommonName, "x");
         params.distinguished_name.push(DnType::OrganizationName, "o");
         let der = params.self_signed(&key).unwrap();
         let (_, x509) = X509Certificate::from_der(der.der()).unwrap();
-        assert_eq!(distinguished_name(x509.subject()), "CN=x,O=o,C=DE");
+        assert_eq!(distinguished_name(x509.subject()), "CN=x,O=o,ST=s,C=DE,1.2.3=#0c03614062");
     }
 }

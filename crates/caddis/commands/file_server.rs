@@ -15,6 +15,9 @@ pub(crate) fn file_server(flags: &FileServer) -> Outcome {
             "prefer": ["zstd", "gzip"],
         }));
     }
+    if flags.templates {
+        handlers.push(json!({ "handler": "templates" }));
+    }
     let mut files = json!({ "handler": "file_server" });
     if let Some(root) = &flags.root {
         files["root"] = json!(root);

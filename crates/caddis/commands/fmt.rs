@@ -64,7 +64,7 @@ fn plain(error: &std::io::Error) -> String {
 }
 
 /// The line of the first byte that formatting changes; line ends of Windows make no difference.
-fn first_difference(text: &[u8]) -> Option<usize> {
+pub(crate) fn first_difference(text: &[u8]) -> Option<usize> {
     let text: Vec<u8> = text
         .iter()
         .enumerate()

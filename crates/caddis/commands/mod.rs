@@ -14,10 +14,13 @@ mod reload;
 mod respond;
 mod reverse_proxy;
 mod run;
+mod shell;
 mod start;
 mod stop;
 mod storage;
 mod trust;
+
+pub(crate) use self::fmt::first_difference as first_unformatted_line;
 
 use std::{os::unix::process::CommandExt, path::PathBuf, process::ExitCode};
 
@@ -64,6 +67,8 @@ pub(crate) fn execute(command: Command) -> Outcome {
         Command::FileServer(flags) => file_server::file_server(&flags),
         Command::ReverseProxy(flags) => reverse_proxy::reverse_proxy(&flags),
         Command::Respond(flags) => respond::respond(&flags),
+        Command::Manpage(flags) => shell::manpage(&flags),
+        Command::Completion(flags) => shell::completion(&flags),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{io::Write, process::ExitCode, rc::Rc, time::Duration};
 
-use caddis_engine::{AdminHooks, Engine, EngineOptions, LoadError, Refusal, Signal};
+use caddis_engine::{AdminHooks, ConfigSource, Engine, EngineOptions, LoadError, Refusal, Signal};
 use serde_json::Value as Json;
 use tokio::sync::mpsc;
 
@@ -95,11 +95,21 @@ pub(crate) fn serve(
         tokio::task::spawn_local(signals);
         let engine = Engine::start(options(logging.clone(), sender.clone()))
             .map_err(|error| error.to_string())?;
+        // A resumed config is no file's; there is nothing to watch then.
+        let watched = watch
+            .as_ref()
+            .filter(|watch| watch.watch && watch.from_file.is_some())
+            .map(|watch| (watch.config.clone(), Watched::Config(config.to_string())));
         if let Err(error) = engine.load(config, true).await {
             logging.flush(FLUSH);
             return Err(refused(&error, watch.as_ref().and_then(|one| one.from_file.as_ref())));
         }
         tracing::info!("serving initial configuration");
+        engine.set_source(watch.as_ref().and_then(|watch| {
+            let loaded = watch.from_file.as_ref()?;
+            let file = loaded.file.clone()?;
+            Some(ConfigSource { file, adapter: loaded.adapter.clone() })
+        }));
         if let Some(loaded) = watch.as_mut().and_then(|watch| watch.from_file.as_mut()) {
             // Texts are only needed to say what is wrong with them.
             (loaded.text, loaded.sources) = Default::default();
@@ -108,10 +118,8 @@ pub(crate) fn serve(
         if let Some(address) = pingback {
             ping_back(address)?;
         }
-        if let Some(watch) = &watch
-            && watch.watch
-        {
-            tokio::task::spawn_local(watch_file(watch.config.clone(), sender.clone()));
+        if let Some((config, loaded)) = watched {
+            tokio::task::spawn_local(watch_file(config, loaded, sender.clone()));
         }
         let code = obey(&engine, &mut asked, watch.as_ref()).await;
         logging.flush(FLUSH);
@@ -133,6 +141,7 @@ fn options(
             adapt: adapt_hook,
             explain: explain_hook,
             upstreams: registry::upstreams,
+            metrics: registry::metrics,
         },
         logging,
         default_admin: std::env::var("CADDY_ADMIN")
@@ -219,6 +228,16 @@ async fn obey(
     while let Some(signal) = asked.recv().await {
         match signal {
             Signal::Reload => reload(engine, watch).await,
+            Signal::Changed => {
+                if let Some(watch) = watch {
+                    tracing::info!("config file changed; reloading");
+                    let file = source::name_of(&watch.config);
+                    let adapter = watch.from_file.as_ref().map(|one| one.adapter.clone());
+                    let source = file.zip(adapter);
+                    let source = source.map(|(file, adapter)| ConfigSource { file, adapter });
+                    reload_file(engine, &watch.config, source).await;
+                }
+            }
             Signal::Quit => {
                 tracing::info!(signal = "SIGQUIT", "quitting process immediately");
                 return ExitCode::from(FORCED);
@@ -249,19 +268,31 @@ async fn obey(
     ExitCode::SUCCESS
 }
 
-/// SIGUSR1: the file again.
+/// SIGUSR1: the file again, unless the config came from elsewhere or was changed since (spec A082).
 async fn reload(engine: &Rc<Engine>, watch: Option<&Watch>) {
-    let Some(watch) =
-        watch.filter(|watch| watch.from_file.as_ref().is_some_and(|loaded| loaded.file.is_some()))
-    else {
-        tracing::warn!(signal = "SIGUSR1", "no config file to reload from");
+    let (Some(watch), Some(source)) = (watch, engine.source()) else {
+        tracing::info!(signal = "SIGUSR1", "last config unknown, ignored SIGUSR1");
         return;
     };
-    match source::load(&watch.config, &registry::standard()) {
+    tracing::info!(
+        signal = "SIGUSR1",
+        file = source.file,
+        adapter = source.adapter,
+        "reloading config from last-known source"
+    );
+    reload_file(engine, &watch.config, Some(source)).await;
+}
+
+/// Loads what the file says now.
+async fn reload_file(engine: &Rc<Engine>, config: &Config, source: Option<ConfigSource>) {
+    match source::load(config, &registry::standard()) {
         Ok(Some(mut loaded)) => {
             note(&loaded);
             match engine.load(std::mem::take(&mut loaded.json), false).await {
-                Ok(()) => tracing::info!("config reloaded"),
+                Ok(()) => {
+                    engine.set_source(source);
+                    tracing::info!("successfully reloaded config from file");
+                }
                 Err(error) => {
                     let error = draw_refused(&error, Some(&loaded));
                     tracing::error!(error, "reloading the config failed; nothing changed");
@@ -278,33 +309,61 @@ async fn reload(engine: &Rc<Engine>, watch: Option<&Watch>) {
     }
 }
 
-/// Asks for a reload when the file's content changes.
-async fn watch_file(config: Config, sender: mpsc::UnboundedSender<Signal>) {
-    let name = config.config.clone().unwrap_or_else(|| "Caddyfile".into());
-    let read = || {
-        let name = name.clone();
-        async move { tokio::task::spawn_blocking(move || std::fs::read(name)).await }
-    };
-    let Ok(Ok(mut last)) = read().await else { return };
+/// How often the file is looked at.
+const WATCH: Duration = Duration::from_secs(1);
+/// Adapting again and again takes at most one part in so many of a core.
+const WATCH_SHARE: u32 = 20;
+
+/// Asks for a reload when what the file adapts to changes: its own text, a file that it imports, or
+/// one that an import matches now.
+async fn watch_file(config: Config, mut last: Watched, sender: mpsc::UnboundedSender<Signal>) {
+    let mut pause = WATCH;
     loop {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        match read().await {
-            Ok(Ok(text)) if text != last => {
-                last = text;
-                if sender.send(Signal::Reload).is_err() {
+        tokio::time::sleep(pause).await;
+        let begin = std::time::Instant::now();
+        let now = watched(&config).await;
+        pause = WATCH.max(begin.elapsed() * WATCH_SHARE);
+        match now {
+            Ok(now) if now != last => {
+                last = now;
+                if sender.send(Signal::Changed).is_err() {
                     return;
                 }
             }
-            Ok(Ok(_)) => {}
-            _ => {
-                tracing::error!(
-                    file = name,
-                    "the config file cannot be read; no longer watching it"
-                );
+            Ok(_) => {}
+            Err(error) => {
+                tracing::error!(error, "unable to load latest config; no longer watching it");
                 return;
             }
         }
     }
+}
+
+/// What a watched file is now.
+#[derive(PartialEq)]
+enum Watched {
+    /// It adapts to this JSON.
+    Config(String),
+    /// It has mistakes; this is its text.
+    Bad(Vec<u8>),
+}
+
+/// Reads and adapts the file. `Err`: it cannot be read.
+async fn watched(config: &Config) -> Result<Watched, String> {
+    let config = config.clone();
+    let read = move || {
+        let registry = registry::standard();
+        let text = match source::read_text(&config) {
+            Ok(Some(text)) => text,
+            Ok(None) => return Err("the config file is gone".to_owned()),
+            Err(failure) => return Err(failure.to_string()),
+        };
+        Ok(match source::json_of(&text, &registry) {
+            Some(json) => Watched::Config(json.to_string()),
+            None => Watched::Bad(text.bytes),
+        })
+    };
+    tokio::task::spawn_blocking(read).await.map_err(|error| error.to_string())?
 }
 
 /// Tells `caddis start` that the server runs: the confirmation bytes it gave on standard input.

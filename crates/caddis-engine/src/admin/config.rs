@@ -31,6 +31,8 @@ pub(crate) async fn config(engine: &Rc<Engine>, request: &ApiRequest, path: &str
             Ok(json_path::edit(config, edit, path, body)?)
         })
         .await?;
+    // The file no longer says what runs.
+    engine.set_source(None);
     Ok(http::Response::default())
 }
 

@@ -17,6 +17,17 @@ pub(crate) async fn load(engine: &Rc<Engine>, request: &ApiRequest) -> Answer {
     if let Err(error) = engine.load(config, must_revalidate(&request.headers)).await {
         return Err(refused(engine, request, error));
     }
+    // `caddis reload` of the same file is a config of that file still.
+    let header = |name: &str| {
+        request.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    };
+    let same = engine.source().is_some_and(|source| {
+        source.file == header("caddy-config-source-file")
+            && source.adapter == header("caddy-config-source-adapter")
+    });
+    if !same {
+        engine.set_source(None);
+    }
     tracing::info!(target: "admin.api", "load complete");
     if warnings.is_empty() {
         return Ok(http::Response::default());

@@ -6,12 +6,12 @@ mod config;
 mod load;
 pub(crate) mod pki;
 
-use std::{convert::Infallible, rc::Rc, sync::atomic::Ordering};
+use std::{convert::Infallible, net::SocketAddr, rc::Rc, sync::atomic::Ordering};
 
 use bytes::Bytes;
 use caddis_config::NetworkAddress;
-use caddis_core::State;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use caddis_core::{State, metrics::Metrics};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -29,6 +29,8 @@ pub struct AdminHooks {
     pub explain: ExplainHook,
     /// What `GET /reverse_proxy/upstreams` answers: JSON text with its newline.
     pub upstreams: fn(&State) -> String,
+    /// All metrics and those of the process, as Prometheus' text. Reads files.
+    pub metrics: fn(&Metrics) -> String,
 }
 
 /// Adapter name, text, why the config was refused → a sentence.
@@ -116,11 +118,14 @@ impl AdminServer {
         let started = match socket {
             BoundSocket::Tcp(sockets, _) => sockets.into_iter().try_for_each(|socket| {
                 let socket = tokio::net::TcpListener::from_std(socket)?;
-                accept(engine, &closed, async move || Ok(socket.accept().await?.0));
+                accept(engine, &closed, async move || {
+                    let (stream, remote) = socket.accept().await?;
+                    Ok((stream, Some(remote)))
+                });
                 Ok(())
             }),
             BoundSocket::Unix(socket) => tokio::net::UnixListener::from_std(socket).map(|socket| {
-                accept(engine, &closed, async move || Ok(socket.accept().await?.0));
+                accept(engine, &closed, async move || Ok((socket.accept().await?.0, None)));
             }),
         };
         match started {
@@ -138,14 +143,14 @@ impl AdminServer {
 fn accept<S: caddis_core::exchange::Io + 'static>(
     engine: &Rc<Engine>,
     closed: &CancellationToken,
-    next: impl AsyncFn() -> std::io::Result<S> + 'static,
+    next: impl AsyncFn() -> std::io::Result<(S, Option<SocketAddr>)> + 'static,
 ) {
     let (engine, closed) = (engine.clone(), closed.clone());
     tokio::task::spawn_local(async move {
         while let Some(accepted) = closed.run_until_cancelled(next()).await {
             match accepted {
-                Ok(stream) => {
-                    tokio::task::spawn_local(serve(engine.clone(), stream));
+                Ok((stream, remote)) => {
+                    tokio::task::spawn_local(serve(engine.clone(), stream, remote));
                 }
                 // Out of descriptors, most likely; time helps.
                 Err(_) => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
@@ -154,10 +159,14 @@ fn accept<S: caddis_core::exchange::Io + 'static>(
     });
 }
 
-async fn serve(engine: Rc<Engine>, stream: impl caddis_core::exchange::Io + 'static) {
+async fn serve(
+    engine: Rc<Engine>,
+    stream: impl caddis_core::exchange::Io + 'static,
+    remote: Option<SocketAddr>,
+) {
     let service = service_fn(move |request| {
         let engine = engine.clone();
-        async move { Ok::<_, Infallible>(answer(engine, request).await) }
+        async move { Ok::<_, Infallible>(answer(engine, request, remote).await) }
     });
     // A client that breaks the protocol or goes away is no event here.
     let _ = hyper::server::conn::http1::Builder::new()
@@ -176,14 +185,14 @@ pub(crate) struct ApiRequest {
     pub(crate) body: Bytes,
 }
 
-async fn answer(engine: Rc<Engine>, request: Request<Incoming>) -> Response<Full<Bytes>> {
+async fn answer(
+    engine: Rc<Engine>,
+    request: Request<Incoming>,
+    remote: Option<SocketAddr>,
+) -> Response<Full<Bytes>> {
     let (parts, body) = request.into_parts();
     let path = parts.uri.path().to_owned();
-    if path == "/metrics" {
-        tracing::debug!(target: "admin.api", method = %parts.method, uri = %parts.uri, "received request");
-    } else {
-        tracing::info!(target: "admin.api", method = %parts.method, uri = %parts.uri, "received request");
-    }
+    note(&parts, remote);
     // Asked for, since Caddy's clients may know no other field than `error`.
     let wants_findings = parts.uri.query().is_some_and(|query| {
         query.split('&').any(|one| one == "findings" || one.starts_with("findings="))
@@ -212,6 +221,34 @@ async fn answer(engine: Rc<Engine>, request: Request<Incoming>) -> Response<Full
     response
 }
 
+/// Tells the log who asks for what (spec A010).
+fn note(parts: &Parts, remote: Option<SocketAddr>) {
+    let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let host = host.unwrap_or_default();
+    let remote_ip =
+        remote.map_or_else(String::new, |remote| remote.ip().to_canonical().to_string());
+    let remote_port = remote.map_or_else(String::new, |remote| remote.port().to_string());
+    macro_rules! note {
+        ($level:ident) => {
+            tracing::$level!(
+                target: "admin.api",
+                method = %parts.method,
+                host,
+                uri = %parts.uri,
+                remote_ip,
+                remote_port,
+                "received request"
+            )
+        };
+    }
+    // Scraped again and again, which nobody needs to read.
+    if parts.uri.path() == "/metrics" {
+        note!(debug);
+    } else {
+        note!(info);
+    }
+}
+
 fn count(engine: &Engine, path: &str, method: &Method, status: StatusCode, failed: bool) {
     let known = ["/load", "/stop", "/adapt", "/metrics", "/reverse_proxy/upstreams"];
     let path = known
@@ -219,6 +256,7 @@ fn count(engine: &Engine, path: &str, method: &Method, status: StatusCode, faile
         .find(|known| *known == path)
         .or_else(|| path.starts_with("/config/").then_some("/config/"))
         .or_else(|| path.starts_with("/id/").then_some("/id/"))
+        .or_else(|| path.starts_with("/pki/").then_some("/pki/"))
         .unwrap_or("other");
     let labels = [
         ("handler", "admin"),
@@ -280,7 +318,7 @@ async fn route(engine: &Rc<Engine>, request: &ApiRequest) -> Answer {
         "/load" => load::load(engine, request).await,
         "/adapt" => load::adapt(engine, request),
         "/stop" => stop(engine, request),
-        "/metrics" => metrics(engine, request),
+        "/metrics" => metrics(engine, request).await,
         "/reverse_proxy/upstreams" => {
             if request.method != Method::GET {
                 return Err(method_not_allowed());
@@ -295,10 +333,18 @@ async fn route(engine: &Rc<Engine>, request: &ApiRequest) -> Answer {
             config::config(engine, request, &expanded).await
         }
         "/tls/certificates" => engine.shared.certificates_endpoint(&request.method),
-        _ if path.starts_with("/pki/ca/") => engine.shared.pki_endpoint(path, &request.method),
+        _ if path.starts_with("/pki/") => engine.shared.pki_endpoint(path, &request.method),
+        _ if path == "/debug" || path.starts_with("/debug/") => Err(ApiError::new(
+            StatusCode::NOT_FOUND,
+            "there is no runtime of Go to look into; see /metrics, or profile the process with perf",
+        )),
         _ => {
             let mut response = Response::new(Full::from("404 page not found\n"));
             *response.status_mut() = StatusCode::NOT_FOUND;
+            let headers = response.headers_mut();
+            let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+            headers.insert(header::CONTENT_TYPE, plain);
+            headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
             Ok(response)
         }
     }
@@ -316,12 +362,15 @@ fn stop(engine: &Engine, request: &ApiRequest) -> Answer {
     Ok(response)
 }
 
-fn metrics(engine: &Engine, request: &ApiRequest) -> Answer {
+async fn metrics(engine: &Engine, request: &ApiRequest) -> Answer {
     if !matches!(request.method, Method::GET | Method::HEAD) {
         return Err(method_not_allowed());
     }
-    let mut response =
-        Response::new(Full::from(engine.metrics.expose() + &engine.shared.certificate_metrics()));
+    let (expose, metrics) = (engine.options.hooks.metrics, engine.metrics.clone());
+    let text = tokio::task::spawn_blocking(move || expose(&metrics)).await.map_err(|error| {
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("reading metrics: {error}"))
+    })?;
+    let mut response = Response::new(Full::from(text + &engine.shared.certificate_metrics()));
     response.headers_mut().insert(
         header::CONTENT_TYPE,
         HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"),

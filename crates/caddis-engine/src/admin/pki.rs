@@ -11,15 +11,13 @@ pub(crate) fn answer(manager: Option<&CertManager>, path: &str, method: &Method)
     if method != Method::GET {
         return Err(method_not_allowed());
     }
-    let rest = path.trim_start_matches("/pki/ca/");
-    let (id, certificates) = match rest.split_once('/') {
-        None => (rest, false),
-        Some((id, "certificates")) => (id, true),
-        Some(_) => {
-            return Err(ApiError::new(
-                StatusCode::NOT_FOUND,
-                format!("resource not found: {path}"),
-            ));
+    let rest = path.strip_prefix("/pki/ca/").unwrap_or_default();
+    let (id, certificates) = match rest.split_once('/').unwrap_or((rest, "")) {
+        (id, "") if !id.is_empty() && !rest.ends_with('/') => (id, false),
+        (id, "certificates") if !id.is_empty() => (id, true),
+        _ => {
+            let message = format!("resource not found: {path}");
+            return Err(ApiError::new(StatusCode::NOT_FOUND, message));
         }
     };
     let missing = || {

@@ -39,6 +39,9 @@ const FOREVER: Duration = Duration::from_secs(86400 * 365);
 /// How long the last bytes of an answer may take to be acknowledged.
 const LINGER: Duration = Duration::from_secs(60);
 
+/// After so long without a datagram, while an answer is not acknowledged, the client is gone.
+const SILENCE: Duration = Duration::from_secs(4);
+
 /// Types of unidirectional streams (RFC 9114 §6.2, RFC 9204 §4.2).
 const STREAM_CONTROL: u64 = 0x00;
 const STREAM_PUSH: u64 = 0x01;
@@ -244,13 +247,26 @@ impl Stream {
             Ok(Answered::Whole) => {
                 drop(server);
                 // The connection is not to be closed before the client has it all.
-                let _ = within(Some(LINGER), self.send.stopped()).await;
+                let _ = within(Some(LINGER), self.acknowledged()).await;
             }
             Err(code) => {
                 let _ = self.send.reset(error_code(code));
             }
         }
         drop(guard);
+    }
+
+    /// Waits until the client has the whole answer, or is gone: it is probed for what it does not
+    /// acknowledge (RFC 9002 §6.2), so one that is there is heard from.
+    async fn acknowledged(&mut self) {
+        let mut heard = self.quic.stats().udp_rx.datagrams;
+        while within(Some(SILENCE), self.send.stopped()).await.is_none() {
+            let now = self.quic.stats().udp_rx.datagrams;
+            if now == heard {
+                return;
+            }
+            heard = now;
+        }
     }
 
     /// Answers the request; `Err` is the code to reset the stream with.

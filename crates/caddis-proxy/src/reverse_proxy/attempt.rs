@@ -23,6 +23,9 @@ use crate::{
     upstream::{Address, Target, Upstream},
 };
 
+/// The name that logs choose these entries by.
+const LOGGER: &str = "http.handlers.reverse_proxy";
+
 /// Why a try gave no response.
 #[derive(Debug)]
 pub(super) enum Problem {
@@ -100,6 +103,12 @@ impl ReverseProxy {
         let pool = self
             .pool(ex, &run.local, upstream)
             .map_err(|error| Problem::Final(HttpError::new(StatusCode::BAD_GATEWAY, error)))?;
+        tracing::debug!(
+            target: LOGGER,
+            dial = pool.address.host_port.as_str(),
+            total_upstreams = upstreams.len(),
+            "selected upstream"
+        );
         let counts = (
             upstream.requests(),
             upstream.max_requests,
@@ -113,11 +122,29 @@ impl ReverseProxy {
         let answer = match self.send(ex, run, &pool).await {
             Ok(answer) => answer,
             Err(failure) => {
+                tracing::debug!(
+                    target: LOGGER,
+                    upstream = pool.address.host_port.as_str(),
+                    duration = started.elapsed().as_secs_f64(),
+                    method = %run.prepared.method,
+                    uri = &*run.prepared.uri,
+                    error = %failure,
+                    "upstream roundtrip"
+                );
                 self.count_failure(upstream, &failure);
                 return Err(Problem::Failed(failure));
             }
         };
         let latency = answer.at.saturating_duration_since(started);
+        tracing::debug!(
+            target: LOGGER,
+            upstream = pool.address.host_port.as_str(),
+            duration = latency.as_secs_f64(),
+            method = %run.prepared.method,
+            uri = &*run.prepared.uri,
+            status = answer.status.as_u16(),
+            "upstream roundtrip"
+        );
         run.info.answered(latency, answer.status, answer.reason.as_ref());
         self.judge(upstream, answer.status, latency);
         match self.respond(ex, run, answer, in_flight, next) {

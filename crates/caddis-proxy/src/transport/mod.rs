@@ -124,6 +124,16 @@ impl Failure {
     }
 }
 
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Dial(text) | Self::Transport(text) | Self::Timeout(text) => f.write_str(text),
+            Self::RequestBody(error) => write!(f, "reading the request's body: {error}"),
+            Self::Request(error) => error.fmt(f),
+        }
+    }
+}
+
 /// An I/O error in Go's words.
 pub(crate) fn io_text(error: &io::Error, operation: &str) -> String {
     match error.kind() {

@@ -1,0 +1,358 @@
+//! How the program is operated: service managers, signals, watched files, and what logs, metrics
+//! and placeholders tell; and that neither a full disk nor spent descriptors stop it.
+
+use std::{
+    fs,
+    net::TcpStream,
+    os::unix::net::UnixDatagram,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value as Json;
+
+use crate::support::{
+    Scripted, Server, Wire, caddis, eventually, get, ok, request, scratch, site_with,
+};
+
+const JSON: [(&str, &str); 1] = [("Content-Type", "application/json")];
+
+fn site(text: &str) -> String {
+    format!("http://localhost:{{port}} {{\n\trespond {text}\n}}\n")
+}
+
+/// A message of the service manager's protocol, its lines.
+fn told(socket: &UnixDatagram) -> Vec<String> {
+    let mut buffer = [0; 4096];
+    let read = socket.recv(&mut buffer).unwrap();
+    String::from_utf8_lossy(&buffer[..read]).lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_service_manager_is_told() {
+    let folder = scratch();
+    let path = folder.join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(15))).unwrap();
+    let mut server = Server::start_with(&site("one"), |command, _| {
+        command.env("NOTIFY_SOCKET", &path);
+    });
+    assert_eq!(told(&socket)[0], "READY=1");
+    assert!(server.reload(&site("two")).0);
+    let reloading = told(&socket);
+    assert_eq!(reloading[0], "RELOADING=1");
+    let at = reloading[1].strip_prefix("MONOTONIC_USEC=").unwrap().parse::<u64>().unwrap();
+    assert!(at > 0);
+    assert_eq!(told(&socket)[0], "READY=1");
+    // A config that is refused ends the reload, too.
+    let refused = request(server.admin, "POST", "/load", &JSON, "{\"apps\":{\"x\":{}}}").unwrap();
+    assert_eq!(refused.status, 400);
+    assert_eq!(told(&socket)[0], "RELOADING=1");
+    let failed = told(&socket);
+    assert_eq!(failed[0], "READY=1");
+    assert!(failed[1].contains("the last reload failed: apps.x"), "{failed:?}");
+    server.signal("TERM");
+    assert_eq!(told(&socket)[0], "STOPPING=1");
+    assert!(server.child.wait().unwrap().success());
+}
+
+#[test]
+fn a_watched_file_is_loaded_when_what_it_imports_changes() {
+    let text = "http://localhost:{port} {\n\timport *.conf\n}\n";
+    let server = Server::start_with(text, |command, folder| {
+        fs::write(folder.join("a.conf"), "header X-A 1\nrespond one\n").unwrap();
+        command.arg("--watch");
+    });
+    assert_eq!(get(server.port, "/").body, "one");
+    fs::write(server.folder.join("a.conf"), "respond two\n").unwrap();
+    eventually("the import's new text is served", || get(server.port, "/").body == "two");
+    fs::write(server.folder.join("b.conf"), "header X-B 1\n").unwrap();
+    eventually("a new import counts", || get(server.port, "/").header("x-b") == Some("1"));
+    // A mistake changes nothing, and the watch goes on.
+    fs::write(server.folder.join("a.conf"), "respnd three\n").unwrap();
+    eventually("it is told", || server.log().contains("unrecognized directive: respnd"));
+    assert_eq!(get(server.port, "/").body, "two");
+    fs::write(server.folder.join("a.conf"), "respond three\n").unwrap();
+    eventually("the mended text is served", || get(server.port, "/").body == "three");
+}
+
+#[test]
+fn sigusr1_leaves_a_config_alone_that_the_api_changed() {
+    let server = Server::start(&site("one"));
+    // The same file by `caddis reload` stays the file.
+    assert!(server.reload(&site("two")).0);
+    server.rewrite(&site("three"));
+    server.signal("USR1");
+    eventually("the file is read", || get(server.port, "/").body == "three");
+    let path = "/config/apps/http/servers/srv0/idle_timeout";
+    assert_eq!(request(server.admin, "POST", path, &JSON, "\"10s\"").unwrap().status, 200);
+    server.rewrite(&site("four"));
+    server.signal("USR1");
+    eventually("it is told", || server.log().contains("last config unknown, ignored SIGUSR1"));
+    assert_eq!(get(server.port, "/").body, "three");
+    assert_eq!(get(server.admin, path).body, "\"10s\"\n");
+    // A config from elsewhere is none of the file's, either.
+    let config = get(server.admin, "/config/").body.replace("three", "five");
+    assert!(server.reload(&site("four")).0);
+    assert_eq!(request(server.admin, "POST", "/load", &JSON, &config).unwrap().status, 200);
+    let before = server.log().matches("ignored SIGUSR1").count();
+    server.signal("USR1");
+    eventually("it is told", || server.log().matches("ignored SIGUSR1").count() > before);
+    assert_eq!(get(server.port, "/").body, "five");
+}
+
+#[test]
+fn placeholders_tell_when_the_end_is_near() {
+    let mut server = Server::start(
+        "{\n\tadmin off\n\tshutdown_delay 2s\n}\nhttp://localhost:{port} {\n\trespond \"{http.shutting_down} {http.time_until_shutdown}\"\n}\n",
+    );
+    assert_eq!(get(server.port, "/").body, "false ");
+    server.signal("TERM");
+    eventually("it is told", || get(server.port, "/").body.starts_with("true 1."));
+    assert!(server.child.wait().unwrap().success());
+}
+
+#[test]
+fn placeholders_of_connections_times_and_errors() {
+    let server = Server::start(&site_with(
+        "\troute {\n\trespond /local {http.request.local}\n\trespond /time {time.now}\n\trespond /a.b/c.d/ \"{http.request.uri.path.file.base} {http.request.uri.path.file.ext}\"\n\terror \"broken\" 503\n\t}\n\thandle_errors {\n\t\trespond {http.error}\n\t}\n",
+    ));
+    let body = |path: &str| get(server.port, path).body;
+    // The listener is one of both families, and the connection one of IPv4.
+    assert_eq!(body("/local"), format!("127.0.0.1:{}", server.port));
+    let time = body("/time");
+    let parts: Vec<_> = time.split(' ').collect();
+    assert_eq!((parts.len(), parts[2], parts[3]), (4, "+0000", "UTC"), "{time}");
+    assert_eq!(parts[0].len(), "2026-01-02".len(), "{time}");
+    assert_eq!(parts[1].find(':'), Some(2), "{time}");
+    assert_eq!(body("/a.b/c.d/"), "c.d ");
+    let error = body("/x");
+    assert!(error.starts_with("{id=") && error.ends_with("}: HTTP 503: broken"), "{error}");
+}
+
+#[test]
+fn metrics_tell_hosts_sizes_and_the_process() {
+    let upstream = Scripted::fixed(ok("up"));
+    let server = Server::start(&format!(
+        "{{\n\tadmin 127.0.0.1:{{admin}}\n\tmetrics {{\n\t\tper_host\n\t}}\n}}\nhttp://localhost:{{port}}, http://*.localhost:{{port}} {{\n\treverse_proxy {}\n}}\nhttp://:{{port}} {{\n\trespond any\n}}\n",
+        upstream.address()
+    ));
+    let ask = |host: &str| {
+        request(server.port, "POST", "/p", &[("Host", host)], &"x".repeat(1000)).unwrap().status
+    };
+    for host in ["LocalHost", "a.localhost", "nobody.test", "nobody2.test:99"] {
+        assert_eq!(ask(host), 200, "{host}");
+    }
+    let text = get(server.admin, "/metrics").body;
+    let line = |start: &str| {
+        let line = text.lines().find(|line| line.starts_with(start));
+        line.and_then(|line| line.rsplit(' ').next()).unwrap_or_default().to_owned()
+    };
+    for (host, handler, count) in [
+        ("localhost", "subroute", "1"),
+        ("a.localhost", "subroute", "1"),
+        ("_other", "subroute", "2"),
+    ] {
+        let labels = format!("{{handler=\"{handler}\",host=\"{host}\",server=\"srv0\"}}");
+        assert_eq!(line(&format!("caddy_http_requests_total{labels}")), count, "{host}\n{text}");
+    }
+    let in_flight = "caddy_http_requests_in_flight{handler=\"subroute\",host=\"localhost\"";
+    assert_eq!(line(in_flight), "0", "{text}");
+    assert!(!text.contains("nobody"), "{text}");
+    // Line, fields and body.
+    let sum = line(
+        "caddy_http_request_size_bytes_sum{code=\"200\",handler=\"subroute\",host=\"localhost\"",
+    );
+    let sum: f64 = sum.parse().unwrap();
+    assert!(sum > 1000.0 && sum < 1200.0, "{sum}");
+    for name in ["process_open_fds", "process_resident_memory_bytes", "process_start_time_seconds"]
+    {
+        assert!(line(name).parse::<f64>().unwrap() > 0.0, "{name}");
+    }
+}
+
+#[test]
+fn logs_tell_of_aborts_proxying_handshakes_and_the_admin_api() {
+    let upstream = Scripted::fixed(ok("up"));
+    let server = Server::start(
+        "{\n\tadmin 127.0.0.1:{admin}\n\tdebug\n\tskip_install_trust\n\tauto_https disable_redirects\n\thttps_port {port}\n}\nhttps://localhost:{port} {\n\ttls internal\n}\n",
+    );
+    let answer = get(server.port, "/");
+    assert_eq!(answer.body, "Client sent an HTTP request to an HTTPS server.\n");
+    eventually("the handshake is told", || {
+        server.log().contains("http: TLS handshake error from 127.0.0.1:")
+            && server.log().contains("client sent an HTTP request to an HTTPS server")
+    });
+    let entry = |text: &str, logger: &str, message: &str| -> Option<Json> {
+        let entries = text.lines().filter_map(|line| serde_json::from_str::<Json>(line).ok());
+        entries.into_iter().find(|entry| entry["logger"] == logger && entry["msg"] == message)
+    };
+    get(server.admin, "/config/");
+    let asked = entry(&server.log(), "admin.api", "received request").unwrap();
+    assert_eq!((&asked["uri"], &asked["remote_ip"]), (&"/config/".into(), &"127.0.0.1".into()));
+    assert_eq!(asked["host"], format!("localhost:{}", server.admin));
+    let server = Server::start(&format!(
+        "{{\n\tadmin off\n\tdebug\n}}\nhttp://localhost:{{port}} {{\n\tlog\n\tabort /abort\n\treverse_proxy {}\n}}\n",
+        upstream.address()
+    ));
+    assert_eq!(get(server.port, "/abort").status, 0);
+    eventually("the abort is told", || {
+        entry(&server.log(), "http.log.access", "handled request")
+            .is_some_and(|entry| entry["status"] == 0 && entry["size"] == 0)
+    });
+    assert_eq!(get(server.port, "/x?y").body, "up");
+    eventually("the upstream is told", || {
+        let log = server.log();
+        let chosen = entry(&log, "http.handlers.reverse_proxy", "selected upstream");
+        let sent = entry(&log, "http.handlers.reverse_proxy", "upstream roundtrip");
+        chosen.is_some_and(|entry| entry["dial"] == upstream.address())
+            && sent.is_some_and(|entry| entry["status"] == 200 && entry["uri"] == "/x?y")
+    });
+}
+
+#[test]
+fn the_admin_api_knows_its_places() {
+    let server = Server::start(&site("one"));
+    for path in ["/pki/", "/pki/ca/", "/pki/ca/local/x", "/pki/ca/local/", "/pki/ca//"] {
+        let answer = get(server.admin, path);
+        assert_eq!(answer.status, 404, "{path}");
+        assert_eq!(answer.body, format!("{{\"error\":\"resource not found: {path}\"}}\n"));
+    }
+    assert_eq!(get(server.admin, "/pki/ca/local").status, 200);
+    assert_eq!(get(server.admin, "/debug/pprof/").status, 404);
+    let nowhere = get(server.admin, "/nowhere");
+    assert_eq!(nowhere.header("content-type"), Some("text/plain; charset=utf-8"));
+}
+
+#[test]
+fn commands_for_shells_and_servers() {
+    let folder = scratch();
+    let run = |arguments: &[&str]| {
+        let output = caddis(&folder).args(arguments).output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
+    };
+    for flag in ["-v", "--version"] {
+        let (code, version, _) = run(&[flag]);
+        assert!(code == 0 && version.starts_with('v') && version.len() < 20, "{version}");
+    }
+    for (shell, part) in
+        [("bash", "complete -F"), ("zsh", "#compdef caddis"), ("fish", "complete -c caddis")]
+    {
+        let (code, script, said) = run(&["completion", shell]);
+        assert!(code == 0 && script.contains(part), "{shell}: {said}");
+    }
+    assert_eq!(run(&["completion", "tcsh"]).0, 1);
+    assert_eq!(run(&["manpage"]).0, 1);
+    assert_eq!(run(&["manpage", "-o", "man/pages"]).0, 0);
+    let page = fs::read_to_string(folder.join("man/pages/caddis-reverse-proxy.1")).unwrap();
+    assert!(page.contains("header\\-up"), "{page}");
+    fs::write(folder.join("a.env"), "A=1\n").unwrap();
+    fs::write(folder.join("b.env"), "B=2\n").unwrap();
+    let (code, said, _) = run(&["environ", "--envfile", "a.env,b.env"]);
+    assert!(code == 0 && said.contains("\nA=1\n") && said.contains("\nB=2\n"), "{said}");
+    // A text that `fmt` would change is told, and used all the same.
+    fs::write(folder.join("Caddyfile"), ":80 {\n\tvars a b\n  respond hi\n}\n").unwrap();
+    let (code, json, said) = run(&["adapt"]);
+    assert!(code == 0 && json.contains("\"body\":\"hi\""), "{json}");
+    assert!(said.contains("Caddyfile input is not formatted"), "{said}");
+    fs::write(folder.join("Caddyfile"), ":80 {\n\trespond hi\n}\n").unwrap();
+    assert_eq!(run(&["adapt"]).2, "");
+}
+
+#[test]
+fn what_the_admin_api_cannot_do_is_refused() {
+    let server = Server::start(&site("one"));
+    for (part, path) in [
+        ("{\"remote\":{}}", "admin.remote"),
+        ("{\"identity\":{\"identifiers\":[\"a.test\"]}}", "admin.identity"),
+        ("{\"config\":{\"load\":{\"module\":\"http\",\"url\":\"http://a\"}}}", "admin.config.load"),
+    ] {
+        let body = format!("{{\"admin\":{part}}}");
+        let answer = request(server.admin, "POST", "/load", &JSON, &body).unwrap();
+        assert_eq!(answer.status, 400, "{path}");
+        assert!(answer.body.contains(&format!("{path}: ")), "{}", answer.body);
+    }
+    assert_eq!(get(server.port, "/").body, "one");
+}
+
+#[test]
+fn the_admin_api_warns_of_unformatted_texts() {
+    let server = Server::start(&site("one"));
+    let kind = [("Content-Type", "text/caddyfile")];
+    let answer = request(server.admin, "POST", "/adapt", &kind, ":80 {\n respond hi\n}\n").unwrap();
+    let body: Json = serde_json::from_str(&answer.body).unwrap();
+    let warning = &body["warnings"][0];
+    assert_eq!((&warning["file"], &warning["line"]), (&"Caddyfile".into(), &2.into()), "{body}");
+}
+
+#[test]
+fn a_file_server_can_run_templates() {
+    let folder = scratch();
+    fs::write(folder.join("page.html"), "{{1 | add 2}}").unwrap();
+    let port = crate::support::free_port();
+    let mut child = caddis(&folder)
+        .args(["file-server", "--templates", "--listen", &format!("127.0.0.1:{port}")])
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    eventually("the template runs", || get(port, "/page.html").body == "3");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn a_tls_hello_on_a_plain_port_is_refused_at_once() {
+    let server = Server::start(&site("one"));
+    // The start of a hello, with and without a byte that could end a line.
+    for random in [0x0a, 0x55] {
+        let mut hello = vec![0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3];
+        hello.extend([random; 32]);
+        let begin = Instant::now();
+        let mut wire = Wire::connect(server.port);
+        wire.send(&hello);
+        assert!(wire.head().starts_with("HTTP/1.1 400 "), "{random}");
+        assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
+    }
+}
+
+#[test]
+fn spent_descriptors_come_back() {
+    let mut server = Server::start(&site("one"));
+    assert_eq!(get(server.port, "/").body, "one");
+    server.limit_descriptors(server.descriptors() + 20);
+    let open: Vec<_> =
+        (0..60).map(|_| TcpStream::connect(("127.0.0.1", server.port)).unwrap()).collect();
+    eventually("it is told", || server.log().contains("accepting a connection failed"));
+    // Told again and again, but not for each try.
+    std::thread::sleep(Duration::from_millis(1500));
+    let told = server.log().matches("accepting a connection failed").count();
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    assert!(told <= 4 * threads, "{told} times");
+    drop(open);
+    eventually("it serves again", || get(server.port, "/").body == "one");
+    assert!(matches!(server.child.try_wait(), Ok(None)));
+}
+
+#[test]
+fn logs_that_nobody_takes_hold_nothing_up() {
+    let folder = scratch();
+    let pipe = folder.join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    // Somebody has it open, and never reads.
+    let reader = fs::OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
+    for output in ["/dev/full", pipe.to_str().unwrap()] {
+        let mut server = Server::start(&format!(
+            "{{\n\tadmin off\n}}\nhttp://localhost:{{port}} {{\n\tlog {{\n\t\toutput file {output}\n\t}}\n\theader X-Long {}\n\trespond one\n}}\n",
+            "x".repeat(1000)
+        ));
+        let begin = Instant::now();
+        for _ in 0..300 {
+            assert_eq!(get(server.port, "/").body, "one", "{output}");
+        }
+        assert!(begin.elapsed() < Duration::from_secs(20), "{output}: {:?}", begin.elapsed());
+        server.signal("TERM");
+        eventually("it stops all the same", || matches!(server.child.try_wait(), Ok(Some(_))));
+        assert!(server.child.wait().unwrap().success(), "{output}");
+    }
+    drop(reader);
+}
