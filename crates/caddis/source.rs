@@ -168,6 +168,10 @@ pub(crate) fn adapt_text<'a>(
     match adapted {
         Ok((json, more)) if errors.is_empty() => {
             warnings.extend(more);
+            let main = sources.iter().next().map(|(_, source)| source);
+            warnings.extend(
+                main.and_then(|main| caddis_caddyfile::formatting_difference(name, &main.text)),
+            );
             Ok((json, warnings, sources))
         }
         adapted => {
