@@ -169,6 +169,10 @@ pub(crate) fn adapt_text<'a>(
         Ok((json, more)) if errors.is_empty() => {
             warnings.extend(unformatted(name, &sources));
             warnings.extend(more);
+            let main = sources.iter().next().map(|(_, source)| source);
+            warnings.extend(
+                main.and_then(|main| caddis_caddyfile::formatting_difference(name, &main.text)),
+            );
             Ok((json, warnings, sources))
         }
         adapted => {

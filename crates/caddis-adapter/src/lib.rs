@@ -53,7 +53,7 @@ mod tests;
 
 use std::borrow::Cow;
 
-use caddis_caddyfile::{Diagnostic, File, Segment, ServerBlock};
+use caddis_caddyfile::{Diagnostic, File, Segment, ServerBlock, Span, Token};
 use caddis_config::{Apps, Config, ConfigSettings, HttpApp, Metrics, Server};
 use caddis_core::Registry;
 use caddis_core::directive::AdaptState;
@@ -191,7 +191,7 @@ fn at_option(error: Diagnostic, segments: &[Segment]) -> Diagnostic {
 /// Keys that are probably directives or matchers outside of a site.
 fn check_keys(blocks: &[Cow<'_, ServerBlock>], registry: &Registry) -> Vec<Diagnostic> {
     let mut errors = Vec::new();
-    for block in blocks {
+    for (number, block) in blocks.iter().enumerate() {
         for (at, key) in block.keys.iter().enumerate() {
             let message = if at == 0 && key.text.starts_with(matchers::PREFIX) {
                 format!("cannot define a matcher outside of a site block: '{}'", key.text)
@@ -204,10 +204,27 @@ fn check_keys(blocks: &[Cow<'_, ServerBlock>], registry: &Registry) -> Vec<Diagn
                 continue;
             };
             let error = Diagnostic::error(format!("{}:{}: {message}", key.file(), key.line));
-            errors.push(error.code("adapter::key").labelled(key, "not inside a site block"));
+            let error = error.code("adapter::key").labelled(key, "not inside a site block");
+            let before = number.checked_sub(1).and_then(|before| blocks.get(before));
+            errors.push(match before.and_then(|before| unopened(before)).filter(|_| at == 0) {
+                Some(line) => error
+                    .label(line, "no block opens here, so the `}` below closed the site")
+                    .help("end this line with ` {`"),
+                None => error,
+            });
         }
     }
     errors
+}
+
+/// The last directive of a block that should have a block of its own and has none.
+fn unopened(block: &ServerBlock) -> Option<Span> {
+    const WITH_BLOCK: [&str; 4] = ["handle", "handle_errors", "handle_path", "route"];
+    let lacks = |segment: &&Segment| {
+        WITH_BLOCK.contains(&segment.directive()) && !segment.0.iter().any(Token::is_open_brace)
+    };
+    let segment = block.segments.iter().rev().find(lacks)?;
+    Some(segment.0.first()?.span.to(segment.0.last()?.span))
 }
 
 /// Puts sites and options together.

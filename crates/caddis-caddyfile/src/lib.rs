@@ -63,6 +63,17 @@ pub fn tokenize(name: &str, text: &str) -> Result<Vec<Token>> {
     lexer::tokenize(name, text)
 }
 
+/// A warning if [`format`] changes the text: what looks odd sometimes means something else than it
+/// looks (spec L214).
+pub fn formatting_difference(name: &str, input: &str) -> Option<Diagnostic> {
+    let line = format::first_difference(input)?;
+    let message =
+        "Caddyfile input is not formatted; run 'caddy fmt --overwrite' to fix inconsistencies";
+    let mut warning = Diagnostic::warning(message).code("caddyfile::format");
+    warning.place = Some((name.into(), line));
+    Some(warning)
+}
+
 /// Formats a Caddyfile.
 pub fn format(input: &[u8]) -> Vec<u8> {
     format::format(&text::lossy(input.into())).into_bytes()

@@ -16,7 +16,7 @@
 
 use std::collections::BTreeMap;
 
-use caddis_caddyfile::{Dispenser, Result as ParseResult};
+use caddis_caddyfile::{Diagnostic, Dispenser, Result as ParseResult, Token};
 use caddis_config::{Route, module_object};
 use caddis_core::{ConfigValue, Directive, DirectiveKind, Helper};
 use serde_json::{Value as Json, json};
@@ -41,6 +41,8 @@ struct Php {
     capture_stderr: bool,
     /// Nanoseconds by field.
     timeouts: BTreeMap<&'static str, i64>,
+    /// The name of another transport, which is a mistake.
+    transport_at: Option<Token>,
 }
 
 fn parse(h: &mut Helper<'_>) -> ParseResult<Vec<ConfigValue>> {
@@ -56,6 +58,7 @@ fn parse(h: &mut Helper<'_>) -> ParseResult<Vec<ConfigValue>> {
         resolve_root_symlink: false,
         capture_stderr: false,
         timeouts: BTreeMap::new(),
+        transport_at: None,
     };
     each_word(&mut tokens, |d| php.word(d))?;
     let mut all = Vec::new();
@@ -64,7 +67,13 @@ fn parse(h: &mut Helper<'_>) -> ParseResult<Vec<ConfigValue>> {
     }
     let mut handler = reverse_proxy(h, tokens)?;
     if handler.get("transport").is_some() {
-        return Err(h.d.err("transport already specified"));
+        let message = "transport already specified";
+        return Err(match php.transport_at {
+            Some(at) => Diagnostic::error(message)
+                .at(&at)
+                .help("php_fastcgi has its own transport; its options stand in this block"),
+            None => h.d.err(message),
+        });
     }
     let paths: Vec<String> = php.suffixes.iter().map(|suffix| format!("*{suffix}")).collect();
     handler["transport"] = php.transport();
@@ -111,6 +120,12 @@ impl Php {
             "capture_stderr" => {
                 take_args(d);
                 self.capture_stderr = true;
+            }
+            "transport" => {
+                if d.next_arg() {
+                    self.transport_at = Some(d.token().clone());
+                    d.prev();
+                }
             }
             "dial_timeout" => self.timeout(d, "dial_timeout")?,
             "read_timeout" => self.timeout(d, "read_timeout")?,

@@ -34,6 +34,22 @@ pub(crate) fn format(input: &str) -> String {
     input.to_owned()
 }
 
+/// The number of the first line that formatting changes; none if the text is formatted. Line ends
+/// with a carriage return count as plain ones.
+pub(crate) fn first_difference(input: &str) -> Option<u32> {
+    let input = if input.contains('\r') { input.replace("\r\n", "\n") } else { input.to_owned() };
+    if once(&input) == input {
+        return None;
+    }
+    let formatted = format(&input);
+    if formatted == input {
+        return None;
+    }
+    let same = input.bytes().zip(formatted.bytes()).take_while(|(a, b)| a == b);
+    let line = 1 + same.filter(|(byte, _)| *byte == b'\n').count();
+    u32::try_from(line).ok()
+}
+
 /// One run.
 fn once(input: &str) -> String {
     let input = input.trim();

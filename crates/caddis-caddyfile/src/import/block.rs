@@ -7,7 +7,7 @@ use smol_str::SmolStr;
 use crate::diagnostic::{Diagnostic, Result};
 use crate::dispenser::Dispenser;
 use crate::limits;
-use crate::parser::Stream;
+use crate::parser::{Reports, Stream};
 use crate::token::Token;
 
 /// The tokens inside the braces, whole and by first word.
@@ -17,8 +17,9 @@ pub(super) struct Blocks {
     pub(super) by_key: HashMap<SmolStr, Vec<Token>>,
 }
 
-/// Reads the block that opens after the current token, if one does. The cursor ends on its `}`.
-pub(super) fn read(stream: &mut Stream) -> Result<(Blocks, bool)> {
+/// Reads the block that opens after the current token, if one does. The cursor ends on its `}`, or on
+/// the last token of a file that ends before: Caddy takes what there is.
+pub(super) fn read(stream: &mut Stream, reports: &mut Reports) -> Result<(Blocks, bool)> {
     let before = stream.token().clone();
     if !stream.next_on_same_line() {
         return Ok((Blocks::default(), false));
@@ -28,18 +29,18 @@ pub(super) fn read(stream: &mut Stream) -> Result<(Blocks, bool)> {
         debug_assert_eq!(before.file(), open.file(), "only a brace is no argument");
         return Ok((Blocks::default(), false));
     }
-    let whole = inside(stream).ok_or_else(|| {
-        Diagnostic::error("unexpected EOF")
-            .at(stream.token())
-            .label(open.span, "this block is not closed")
-            .code("caddyfile::eof")
-    })?;
+    let (whole, closed) = inside(stream)?;
+    if !closed {
+        let message = "the block of an import has no closing brace";
+        let warning = Diagnostic::warning(message).placed_at(&open);
+        reports.push(warning.label(open.span, "this block is not closed"));
+    }
     match by_key(&whole, stream.token()) {
         Ok(by_key) => Ok((Blocks { whole, by_key }, true)),
         Err(mistake) => {
             // The brace of a block without a name was not counted: the end is further on.
             if whole.first().is_some_and(Token::is_open_brace) {
-                inside(stream);
+                inside(stream)?;
             }
             Err(mistake)
         }
@@ -49,19 +50,20 @@ pub(super) fn read(stream: &mut Stream) -> Result<(Blocks, bool)> {
 /// Skips a block that opens after the current token.
 pub(super) fn skip(stream: &mut Stream) {
     if stream.next_on_same_line() {
-        inside(stream);
+        // What is skipped has no mistakes.
+        let _ = inside(stream);
     }
 }
 
-/// The tokens after the current `{` up to the `}` that closes it; none if the file ends first. As in
-/// the dispenser, a brace with something after it on its line does not count.
-fn inside(stream: &mut Stream) -> Option<Vec<Token>> {
+/// The tokens after the current `{` up to the `}` that closes it, and whether there is one. As in the
+/// dispenser, a brace with something after it on its line does not count.
+fn inside(stream: &mut Stream) -> Result<(Vec<Token>, bool)> {
     let mut whole = Vec::new();
     if !stream.next() {
-        return None;
+        return Ok((whole, false));
     }
     if stream.token().is_close_brace() {
-        return Some(whole);
+        return Ok((whole, true));
     }
     whole.push(stream.token().clone());
     let mut nesting = 1_usize;
@@ -69,17 +71,18 @@ fn inside(stream: &mut Stream) -> Option<Vec<Token>> {
         if stream.token().is_close_brace() && !stream.next_on_same_line() {
             nesting -= 1;
             if nesting == 0 {
-                return Some(whole);
+                return Ok((whole, true));
             }
         } else if stream.token().is_open_brace() && !stream.next_on_same_line() {
             nesting += 1;
         }
         if nesting > limits::BLOCK_DEPTH {
-            return None;
+            let deep = Diagnostic::error("blocks are nested too deeply").at(stream.token());
+            return Err(deep.code("caddyfile::limit"));
         }
         whole.push(stream.token().clone());
     }
-    None
+    Ok((whole, false))
 }
 
 fn by_key(whole: &[Token], at: &Token) -> Result<HashMap<SmolStr, Vec<Token>>> {

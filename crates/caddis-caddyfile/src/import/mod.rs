@@ -89,12 +89,15 @@ impl<'a> Importer<'a> {
         while stream.next_arg() {
             args.push(stream.token().text.clone());
         }
-        let found = block::read(stream);
+        let line_end = stream.token().clone();
+        let found = block::read(stream, reports);
+        if pattern.text.is_empty() {
+            let mistake = Diagnostic::error("Import requires a non-empty filepath");
+            let mistake = mistake.placed_at(&line_end).label(pattern.span, "this is empty");
+            return Err(mistake.help("name a snippet or a file"));
+        }
         let at = stream.token().clone();
         let (blocks, had_block) = found?;
-        if pattern.text.is_empty() {
-            return Err(Diagnostic::error("Import requires a non-empty filepath").at(&at));
-        }
         let line = Line { at, pattern: pattern.text.clone(), place: pattern.span, args, blocks };
         let (tokens, nodes) = self.resolve(&line, &pattern, snippets, reports)?;
         self.graph.connect(&line.at, nodes)?;

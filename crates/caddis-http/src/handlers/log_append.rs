@@ -64,7 +64,9 @@ pub struct Config {
 
 fn parse(h: &mut Helper<'_>) -> ParseResult<Json> {
     h.d.next();
-    let Some([key, value]) = h.d.all_args() else { return Err(h.d.arg_err()) };
+    // What else is on the line is not looked at, as in Caddy.
+    let mut next = || if h.d.next_arg() { Ok(h.d.val().to_owned()) } else { Err(h.d.arg_err()) };
+    let (key, value) = (next()?, next()?);
     h.handler("log_append", &Config { key, value, early: false })
 }
 

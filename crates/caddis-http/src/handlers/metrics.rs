@@ -41,7 +41,7 @@ pub struct Config {
 fn parse(h: &mut Helper<'_>) -> ParseResult<Json> {
     let d = &mut h.d;
     d.next();
-    if d.next_arg() {
+    if !d.remaining_args().is_empty() {
         return Err(d.arg_err());
     }
     let mut config = Config::default();

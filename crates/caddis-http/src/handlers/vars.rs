@@ -107,7 +107,13 @@ fn parse_root(h: &mut Helper<'_>) -> ParseResult<Vec<ConfigValue>> {
 
 fn parse_fs(h: &mut Helper<'_>) -> ParseResult<Json> {
     h.d.next();
-    let Some([name]) = h.d.all_args() else { return Err(h.d.arg_err()) };
+    if !h.d.next_arg() {
+        return Err(h.d.arg_err());
+    }
+    let name = h.d.val().to_owned();
+    if h.d.next_arg() {
+        return Err(h.d.arg_err());
+    }
     h.handler("vars", &json!({ "fs": name }))
 }
 

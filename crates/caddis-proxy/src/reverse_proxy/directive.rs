@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use caddis_caddyfile::{Diagnostic, Dispenser, Result};
+use caddis_caddyfile::{Diagnostic, Dispenser, Result, Token};
 use caddis_config::{Value, module_object};
 use caddis_core::{Helper, response_matcher::ResponseMatcherConfig};
 use serde_json::json;
@@ -29,6 +29,8 @@ pub(super) struct Parsing {
     pub(super) handle_response: Vec<Dispenser>,
     /// Weights beside addresses, where the policy asks for them.
     weights: Option<Vec<i64>>,
+    /// The name of the policy that wants them.
+    weighted: Token,
 }
 
 enum Transport {
@@ -150,6 +152,7 @@ impl Parsing {
         }
         let policy =
             if d.val() == WEIGHTED && d.count_remaining_args() == 0 && self.weights.is_some() {
+                self.weighted = d.token().clone();
                 json!({"policy": WEIGHTED})
             } else {
                 crate::selection::parse(d)?
@@ -183,7 +186,7 @@ impl Parsing {
     }
 
     fn finish(mut self, h: &mut Helper<'_>) -> Result<Value> {
-        self.place_weights(&h.d)?;
+        self.place_weights()?;
         self.place_transport(h)?;
         let segments = std::mem::take(&mut self.handle_response);
         for segment in segments {
@@ -194,22 +197,22 @@ impl Parsing {
         h.handler("reverse_proxy", &self.config)
     }
 
-    fn place_weights(&mut self, d: &Dispenser) -> Result<()> {
+    fn place_weights(&mut self) -> Result<()> {
         let Some(weights) = self.weights.take() else { return Ok(()) };
         if weights.is_empty() {
             // As in Caddy, where weights only stand after the policy's name.
-            return Err(d.err(
-                "wrong argument count or unexpected line ending after \
-                              'weighted_round_robin'",
-            ));
+            let message =
+                "wrong argument count or unexpected line ending after 'weighted_round_robin'";
+            return Err(Diagnostic::error(message).at(&self.weighted).code("caddyfile::argument"));
         }
         let upstreams = self.config.upstreams.len();
         if weights.len() != upstreams {
-            return Err(d.err(format_args!(
+            let message = format!(
                 "weighted_round_robin: {} of {upstreams} upstreams have a weight; each address \
                  needs one, as in 'to app:8000 2'",
                 weights.len()
-            )));
+            );
+            return Err(Diagnostic::error(message).at(&self.weighted));
         }
         self.config.balancing().selection_policy = json!({"policy": WEIGHTED, "weights": weights});
         Ok(())
@@ -227,7 +230,7 @@ impl Parsing {
                 if scheme == "https" {
                     return Err(h.d.err(format_args!(
                         "upstreams are configured for HTTPS but transport module does not support \
-                         TLS: {name}"
+                         TLS: *{name}.Transport"
                     )));
                 }
                 module_object(payload, "protocol", &name)

@@ -128,7 +128,9 @@ fn client_tls(d: &mut Dispenser) -> ParseResult<Json> {
             "renegotiation" => {
                 let level = next_arg(d)?;
                 if !["never", "once", "freely"].contains(&level.as_str()) {
-                    return Err(d.err(format_args!("unrecognized renegotiation level: {level}")));
+                    // Caddy's sentence ends here; the level is drawn.
+                    let error = d.err("unrecognized renegotiation level: ");
+                    return Err(error.help("one of: never, once, freely"));
                 }
                 fields.text("renegotiation", level);
             }

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::config::{HttpTransportConfig, KeepAliveConfig, ResolverConfig, TlsConfig};
 use crate::parse::{
-    argument, arguments, duration, integer, no_more, only_argument, size, unknown_module,
+    argument, arguments, duration, integer, no_more, size, unknown_module,
 };
 
 type Option_ = fn(&mut Dispenser, &mut HttpTransportConfig) -> Result<()>;
