@@ -27,3 +27,4 @@ mod support;
 mod tidy;
 mod tls;
 mod trust;
+mod upstream_http3;

@@ -23,10 +23,10 @@ pub(crate) enum Transport {
 
 impl Transport {
     /// What becomes of idle connections.
-    pub(crate) fn keep(&self) -> KeepAlive {
+    pub(crate) fn keep(&self) -> &KeepAlive {
         match self {
-            Self::Http(http) => http.keep,
-            Self::FastCgi(_) => KeepAlive::OFF,
+            Self::Http(http) => &http.keep,
+            Self::FastCgi(_) => &KeepAlive::OFF,
         }
     }
 
