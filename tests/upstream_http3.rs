@@ -250,8 +250,7 @@ fn wrong_answers_are_none() {
                 tokio::time::sleep(Duration::from_secs(600)).await;
             } else if asks("/early") {
                 // 103 with a field, and then the answer.
-                send.write_all(&[1, 12, 0, 0, 0xd8, 0x2b, 0x01]).await.ok()?;
-                send.write_all(b"k\x04hint").await.ok()?;
+                send.write_all(b"\x01\x0d\0\0\xd8\x24link\x04hint").await.ok()?;
                 return reply(&mut send, "late").await;
             } else {
                 return reply(&mut send, "fine").await;

@@ -133,8 +133,9 @@ fn local_address(text: &str) -> Result<Option<LocalAddress>, ConfigError> {
         "tcp" => None,
         "tcp4" => Some(false),
         "tcp6" => Some(true),
-        "unix" | "unixgram" | "unixpacket" => {
-            return Ok(Some(LocalAddress::Unix(address.host.into())));
+        "unix" => return Ok(Some(LocalAddress::Unix(address.host.into()))),
+        "unixgram" | "unixpacket" => {
+            return Ok(Some(LocalAddress::UnixDatagram(address.host.into())));
         }
         "udp" | "udp4" | "udp6" => {
             return Err(wrong(

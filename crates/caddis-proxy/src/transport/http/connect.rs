@@ -46,6 +46,8 @@ pub(crate) enum LocalAddress {
     /// A unix socket. Its file must not exist; so, as in Caddy, there is one connection at a time,
     /// and whoever removes the file makes room for the next.
     Unix(PathBuf),
+    /// One of another kind, from which no connection comes.
+    UnixDatagram(PathBuf),
 }
 
 impl LocalAddress {
@@ -66,16 +68,17 @@ impl LocalAddress {
                 })?;
                 (found.ip(), *port)
             }
-            Self::Unix(path) => {
-                let path = path.display();
-                return Err(io::Error::other(format!("mismatched local address type {path}")));
-            }
+            Self::Unix(path) | Self::UnixDatagram(path) => return Err(mismatched(path.display())),
         };
         if ip.is_ipv4() != remote.is_ipv4() {
-            return Err(io::Error::other(format!("mismatched local address type {ip}")));
+            return Err(mismatched(ip));
         }
         Ok(SocketAddr::new(ip, port))
     }
+}
+
+fn mismatched(address: impl std::fmt::Display) -> io::Error {
+    io::Error::other(format!("address {address}: mismatched local address type"))
 }
 
 /// Connects to an address.
@@ -110,7 +113,12 @@ async fn connect(address: &Address, settings: &DialSettings) -> io::Result<Carri
         match &settings.local {
             None => {}
             Some(LocalAddress::Unix(path)) => socket.bind(path)?,
-            Some(_) => return Err(io::Error::other("mismatched local address type")),
+            Some(LocalAddress::UnixDatagram(path)) => return Err(mismatched(path.display())),
+            Some(LocalAddress::Ip(ip, port)) => {
+                return Err(mismatched(SocketAddr::new(*ip, *port)));
+            }
+            Some(LocalAddress::Any(port)) => return Err(mismatched(format_args!(":{port}"))),
+            Some(LocalAddress::Name { host, .. }) => return Err(mismatched(host)),
         }
         return socket.connect(Path::new(&address.host)).await.map(Carrier::Unix);
     }
