@@ -448,10 +448,8 @@ fn an_upstream_that_takes_no_more_of_a_body_is_given_up() {
         // Neither reads nor ends.
         std::thread::sleep(Duration::from_secs(60));
     });
-    let server = proxy(
-        &upstream.address(),
-        "\t\ttransport http {\n\t\t\twrite_timeout 300ms\n\t\t}",
-    );
+    let server =
+        proxy(&upstream.address(), "\t\ttransport http {\n\t\t\twrite_timeout 300ms\n\t\t}");
     let mut wire = Wire::connect(server.port);
     wire.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\n");
     wire.write_limit(Duration::from_millis(100));

@@ -141,9 +141,8 @@ fn half_an_answer_does_not_look_whole() {
 }
 
 /// What a server of the `h2` crate does with a request.
-type Answering = Arc<
-    dyn Fn(Request<h2::RecvStream>, h2::server::SendResponse<Bytes>) -> Pinned + Send + Sync,
->;
+type Answering =
+    Arc<dyn Fn(Request<h2::RecvStream>, h2::server::SendResponse<Bytes>) -> Pinned + Send + Sync>;
 type Pinned = std::pin::Pin<Box<dyn Future<Output = Option<()>> + Send>>;
 
 /// Such a server; its port, and its connections so far.
@@ -247,9 +246,8 @@ async fn echo(
 
 #[test]
 fn grpc_passes_unary_and_streaming() {
-    let (address, connections) = serve(100, Arc::new(|request, respond| {
-        Box::pin(echo(request, respond))
-    }));
+    let (address, connections) =
+        serve(100, Arc::new(|request, respond| Box::pin(echo(request, respond))));
     let server = Server::start(&format!(
         "{{\n\tadmin off\n\tservers {{\n\t\tprotocols h1 h2c\n\t}}\n}}\n{}",
         site_with(&format!("\treverse_proxy h2c://{address}\n"))
@@ -292,10 +290,10 @@ fn grpc_passes_unary_and_streaming() {
             assert!(data.unwrap().is_empty());
         }
         let trailers = body.trailers().await.unwrap().unwrap();
-        assert_eq!((&trailers["grpc-status"], &trailers["grpc-message"]), (
-            &HeaderValue::from_static("0"),
-            &HeaderValue::from_static("fine"),
-        ));
+        assert_eq!(
+            (&trailers["grpc-status"], &trailers["grpc-message"]),
+            (&HeaderValue::from_static("0"), &HeaderValue::from_static("fine"),)
+        );
     };
     runtime
         .block_on(async { tokio::time::timeout(Duration::from_secs(30), talk).await })

@@ -53,8 +53,7 @@ impl QuicUpstream {
         let mut transport = quinn::TransportConfig::default();
         transport.max_concurrent_bidi_streams(VarInt::from_u32(max_streams));
         config.transport_config(Arc::new(transport));
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.unwrap();
         let endpoint = {
             let _entered = runtime.enter();

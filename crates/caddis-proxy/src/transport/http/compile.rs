@@ -125,9 +125,7 @@ fn local_address(text: &str) -> Result<Option<LocalAddress>, ConfigError> {
     let wrong = |why: String| ConfigError::new("local_address", why);
     let address = NetworkAddress::parse(text).map_err(wrong)?;
     if address.port_range_size() > 1 {
-        return Err(wrong(
-            "local_address must be a single address, not a port range".to_owned(),
-        ));
+        return Err(wrong("local_address must be a single address, not a port range".to_owned()));
     }
     let six = match address.network.as_str() {
         "tcp" => None,
@@ -138,9 +136,7 @@ fn local_address(text: &str) -> Result<Option<LocalAddress>, ConfigError> {
             return Ok(Some(LocalAddress::UnixDatagram(address.host.into())));
         }
         "udp" | "udp4" | "udp6" => {
-            return Err(wrong(
-                "local_address must be a TCP address, not a UDP address".to_owned(),
-            ));
+            return Err(wrong("local_address must be a TCP address, not a UDP address".to_owned()));
         }
         _ => return Err(wrong("unsupported network".to_owned())),
     };

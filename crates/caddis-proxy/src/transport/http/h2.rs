@@ -114,11 +114,7 @@ pub(crate) struct Ask<'a> {
 }
 
 /// The request's head, as HTTP/2 wants it.
-fn head(
-    outgoing: &Outgoing<'_>,
-    mut headers: HeaderMap,
-    tls: bool,
-) -> Result<Request<()>, String> {
+fn head(outgoing: &Outgoing<'_>, mut headers: HeaderMap, tls: bool) -> Result<Request<()>, String> {
     let authority = std::str::from_utf8(outgoing.host).map_err(|error| error.to_string())?;
     let uri = Uri::builder()
         .scheme(if tls { Scheme::HTTPS } else { Scheme::HTTP })
@@ -247,8 +243,7 @@ fn text(error: &h2::Error) -> String {
 /// Sends a body as fast as the upstream takes it. An upstream that takes no more of it has its
 /// reasons, which its answer tells.
 async fn send(mut stream: SendStream<Bytes>, mut body: Body) -> Result<(), BodyError> {
-    while let Some(next) =
-        poll_fn(|cx| http_body::Body::poll_frame(Pin::new(&mut body), cx)).await
+    while let Some(next) = poll_fn(|cx| http_body::Body::poll_frame(Pin::new(&mut body), cx)).await
     {
         let frame = match next {
             Ok(frame) => frame,

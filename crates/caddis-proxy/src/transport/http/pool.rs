@@ -98,7 +98,8 @@ pub(crate) struct KeepAlive {
 
 impl KeepAlive {
     /// Nothing is kept.
-    pub(crate) const OFF: Self = Self { enabled: false, idle_timeout: Duration::ZERO, max_idle: 0, total: None };
+    pub(crate) const OFF: Self =
+        Self { enabled: false, idle_timeout: Duration::ZERO, max_idle: 0, total: None };
 }
 
 /// The connections of one worker to one address.

@@ -112,17 +112,25 @@ fn quic(config: &ClientConfig) -> Result<Quic, ConfigError> {
 fn provider(config: &TlsConfig) -> Result<CryptoProvider, ConfigError> {
     let mut provider = aws_lc_rs::default_provider();
     if !config.curves.is_empty() {
-        provider.kx_groups = config
-            .curves
-            .iter()
-            .map(|curve| match curve.as_str() {
-                "x25519mlkem768" => Ok(aws_lc_rs::kx_group::X25519MLKEM768),
-                "x25519" => Ok(aws_lc_rs::kx_group::X25519),
-                "secp256r1" => Ok(aws_lc_rs::kx_group::SECP256R1),
-                "secp384r1" => Ok(aws_lc_rs::kx_group::SECP384R1),
-                other => Err(ConfigError::new("curves", format!("unsupported curve: {other}"))),
-            })
-            .collect::<Result<_, _>>()?;
+        provider.kx_groups.clear();
+        for curve in &config.curves {
+            provider.kx_groups.push(match curve.as_str() {
+                "x25519mlkem768" => aws_lc_rs::kx_group::X25519MLKEM768,
+                "x25519" => aws_lc_rs::kx_group::X25519,
+                "secp256r1" => aws_lc_rs::kx_group::SECP256R1,
+                "secp384r1" => aws_lc_rs::kx_group::SECP384R1,
+                "secp521r1" if config.curves.len() > 1 => {
+                    tracing::warn!(
+                        target: "http.reverse_proxy.transport.http",
+                        "curve secp521r1 is not available and left out"
+                    );
+                    continue;
+                }
+                other => {
+                    return Err(ConfigError::new("curves", format!("unsupported curve: {other}")));
+                }
+            });
+        }
     }
     Ok(provider)
 }

@@ -52,9 +52,8 @@ pub(crate) async fn exchange(
 ) -> Result<Answer, Broken> {
     let Opened { send, recv, active } = opened;
     let id = u64::from(send.id());
-    let section = section(ask.outgoing, ask.headers).map_err(|why| {
-        Broken::Failed(Failure::Transport(why))
-    })?;
+    let section = section(ask.outgoing, ask.headers)
+        .map_err(|why| Broken::Failed(Failure::Transport(why)))?;
     let head_method = *ask.outgoing.method == Method::HEAD;
     let session = active.session().clone();
     let received = session.received();
@@ -122,8 +121,8 @@ fn answer(
     upload: Option<Uploading>,
     head_method: bool,
 ) -> Answer {
-    let bodiless = head_method
-        || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let bodiless =
+        head_method || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let left = if bodiless { Some(0) } else { head.content_length };
     let body = if left.unwrap_or(0) == 0 && incoming.has_ended() {
         AnswerBody::Whole(Body::Empty)

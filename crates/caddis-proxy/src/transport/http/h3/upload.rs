@@ -28,7 +28,11 @@ impl Drop for Sending {
 ///
 /// # Errors
 /// The client's body failed.
-pub(super) async fn send(stream: SendStream, section: Vec<u8>, body: Body) -> Result<(), BodyError> {
+pub(super) async fn send(
+    stream: SendStream,
+    section: Vec<u8>,
+    body: Body,
+) -> Result<(), BodyError> {
     let mut sending = Sending { stream, whole: false };
     let head = frame(FRAME_HEADERS, &section);
     let went = match body {
@@ -57,8 +61,7 @@ async fn pieces(
     if write(stream, &mut [head.into()]).await.is_none() {
         return Ok(None);
     }
-    while let Some(next) =
-        poll_fn(|cx| http_body::Body::poll_frame(Pin::new(&mut body), cx)).await
+    while let Some(next) = poll_fn(|cx| http_body::Body::poll_frame(Pin::new(&mut body), cx)).await
     {
         let went = match next?.into_data() {
             Ok(data) if data.is_empty() => continue,
