@@ -31,3 +31,5 @@ mod support;
 mod tidy;
 mod tls;
 mod trust;
+mod upstream_http2;
+mod upstream_http3;

@@ -440,3 +440,21 @@ http://:{{port}} {{
     // A certificate that nobody vouches for.
     assert_eq!(get(server.port, "/unknown").status, 502);
 }
+
+#[test]
+fn an_upstream_that_takes_no_more_of_a_body_is_given_up() {
+    let upstream = Scripted::start(|wire| {
+        wire.head();
+        // Neither reads nor ends.
+        std::thread::sleep(Duration::from_secs(60));
+    });
+    let server =
+        proxy(&upstream.address(), "\t\ttransport http {\n\t\t\twrite_timeout 300ms\n\t\t}");
+    let mut wire = Wire::connect(server.port);
+    wire.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\n");
+    wire.write_limit(Duration::from_millis(100));
+    let piece = vec![0; 1 << 20];
+    while wire.send(&piece) {}
+    let head = wire.head();
+    assert!(head.starts_with("HTTP/1.1 504 "), "{head}");
+}

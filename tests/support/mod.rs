@@ -5,6 +5,7 @@ pub mod frames;
 mod named;
 mod pebble;
 pub mod quic;
+pub mod quic_upstream;
 mod scripted;
 mod server;
 mod stores;

@@ -175,7 +175,7 @@ impl ReverseProxy {
         let varying = self.transport.varying_proxy(ex)?;
         let make = |address: Address| {
             let way = self.transport.way(&address, varying.as_ref());
-            HostPool::new(address, way, keep, &upstream.pool, upstream.state.clone())
+            HostPool::new(address, way, keep.clone(), &upstream.pool, upstream.state.clone())
         };
         let header = self.transport.proxy_header(ex);
         let address = match &upstream.target {

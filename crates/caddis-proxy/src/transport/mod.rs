@@ -23,10 +23,10 @@ pub(crate) enum Transport {
 
 impl Transport {
     /// What becomes of idle connections.
-    pub(crate) fn keep(&self) -> KeepAlive {
+    pub(crate) fn keep(&self) -> &KeepAlive {
         match self {
-            Self::Http(http) => http.keep,
-            Self::FastCgi(_) => KeepAlive::OFF,
+            Self::Http(http) => &http.keep,
+            Self::FastCgi(_) => &KeepAlive::OFF,
         }
     }
 
@@ -141,6 +141,8 @@ pub(crate) fn io_text(error: &io::Error, operation: &str) -> String {
         io::ErrorKind::ConnectionReset => format!("{operation}: connection reset by peer"),
         io::ErrorKind::BrokenPipe => format!("{operation}: broken pipe"),
         io::ErrorKind::TimedOut => "i/o timeout".to_owned(),
+        io::ErrorKind::AddrInUse => "bind: address already in use".to_owned(),
+        io::ErrorKind::AddrNotAvailable => "bind: cannot assign requested address".to_owned(),
         io::ErrorKind::NotFound => format!("{operation}: no such file or directory"),
         io::ErrorKind::UnexpectedEof => "EOF".to_owned(),
         io::ErrorKind::HostUnreachable => format!("{operation}: no route to host"),

@@ -87,16 +87,20 @@ impl H1Body {
         Poll::Ready(Some(Err(error)))
     }
 
-    fn poll_upload(&mut self, cx: &mut Context<'_>) {
-        let (Some(upload), Some(conn)) = (&mut self.upload, &mut self.conn) else { return };
+    /// Whether the response can go on.
+    fn poll_upload(&mut self, cx: &mut Context<'_>) -> bool {
+        let (Some(upload), Some(conn)) = (&mut self.upload, &mut self.conn) else { return true };
         match upload.poll(cx, &mut conn.stream) {
             Poll::Pending => {}
             Poll::Ready(Ok(())) => self.upload = None,
-            Poll::Ready(Err(_)) => {
+            Poll::Ready(Err(error)) => {
                 self.upload = None;
                 self.keep = false;
+                // Who waits for the rest of the request would do so forever.
+                return !error.is_timeout();
             }
         }
+        true
     }
 
     /// Data that was taken out of the buffer; sees whether it was the last.
@@ -140,7 +144,9 @@ impl http_body::Body for H1Body {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        this.poll_upload(cx);
+        if !this.poll_upload(cx) {
+            return this.fail(BodyError::Incomplete);
+        }
         if let Some(data) = this.next.take() {
             return this.hand_out(data);
         }

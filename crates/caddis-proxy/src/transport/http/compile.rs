@@ -1,14 +1,15 @@
 //! Config to [`HttpTransport`].
 
-use std::{net::IpAddr, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use caddis_config::{ConfigError, NetworkAddress};
 use caddis_core::CompileCx;
+use tokio::sync::Semaphore;
 
 use super::{
     HttpTransport, KeepAlive,
     config::{HttpTransportConfig, TlsConfig},
-    connect::DialSettings,
+    connect::{DialSettings, LocalAddress},
     forward_proxy, proxy_protocol, tls,
 };
 use crate::dns::Resolver;
@@ -117,18 +118,37 @@ fn dial(config: &HttpTransportConfig) -> Result<DialSettings, ConfigError> {
     })
 }
 
-fn local_address(text: &str) -> Result<Option<IpAddr>, ConfigError> {
+fn local_address(text: &str) -> Result<Option<LocalAddress>, ConfigError> {
     if text.is_empty() {
         return Ok(None);
     }
     let wrong = |why: String| ConfigError::new("local_address", why);
     let address = NetworkAddress::parse(text).map_err(wrong)?;
-    match address.ip() {
-        Some(ip) if address.network.starts_with("tcp") => Ok(Some(ip)),
-        _ => {
-            Err(wrong(format!("local address {text} is no IP address, which is not supported yet")))
-        }
+    if address.port_range_size() > 1 {
+        return Err(wrong("local_address must be a single address, not a port range".to_owned()));
     }
+    let six = match address.network.as_str() {
+        "tcp" => None,
+        "tcp4" => Some(false),
+        "tcp6" => Some(true),
+        "unix" => return Ok(Some(LocalAddress::Unix(address.host.into()))),
+        "unixgram" | "unixpacket" => {
+            return Ok(Some(LocalAddress::UnixDatagram(address.host.into())));
+        }
+        "udp" | "udp4" | "udp6" => {
+            return Err(wrong("local_address must be a TCP address, not a UDP address".to_owned()));
+        }
+        _ => return Err(wrong("unsupported network".to_owned())),
+    };
+    let port = address.start_port;
+    Ok(Some(match address.ip() {
+        Some(ip) if six.is_some_and(|six| six != ip.is_ipv6()) => {
+            return Err(wrong(format!("address {}: no suitable address found", address.host)));
+        }
+        Some(ip) => LocalAddress::Ip(ip, port),
+        None if address.host.is_empty() => LocalAddress::Any(port),
+        None => LocalAddress::Name { host: address.host, port, six },
+    }))
 }
 
 fn keep(config: &HttpTransportConfig) -> KeepAlive {
@@ -140,5 +160,9 @@ fn keep(config: &HttpTransportConfig) -> KeepAlive {
             .ok()
             .filter(|count| *count > 0)
             .unwrap_or(MAX_IDLE),
+        total: usize::try_from(keep.max_idle_conns)
+            .ok()
+            .filter(|count| *count > 0)
+            .map(|count| Arc::new(Semaphore::new(count.min(Semaphore::MAX_PERMITS)))),
     }
 }

@@ -4,7 +4,7 @@ use std::{
     future::Future,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    path::Path,
+    path::{Path, PathBuf},
     pin::pin,
     time::Duration,
 };
@@ -12,7 +12,7 @@ use std::{
 use futures_util::future::{Either, select};
 use tokio::{
     io::AsyncWriteExt,
-    net::{TcpSocket, TcpStream, UnixStream},
+    net::{TcpSocket, TcpStream, UnixSocket},
     time::timeout,
 };
 
@@ -27,11 +27,58 @@ pub(crate) struct DialSettings {
     /// When the other address family is tried as well; `None` for never.
     pub(crate) fallback_delay: Option<Duration>,
     /// Source address.
-    pub(crate) local: Option<IpAddr>,
+    pub(crate) local: Option<LocalAddress>,
     /// Time between TCP keepalive probes; `None` for none.
     pub(crate) probe_interval: Option<Duration>,
     /// Who is asked for the addresses of names; the system's resolver if `None`.
     pub(crate) resolver: Option<Resolver>,
+}
+
+/// Where connections come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum LocalAddress {
+    /// An address; any port if 0.
+    Ip(IpAddr, u16),
+    /// A port of any address.
+    Any(u16),
+    /// An address of a name, looked up for each connection, of one family where that is said.
+    Name { host: String, port: u16, six: Option<bool> },
+    /// A unix socket. Its file must not exist; so, as in Caddy, there is one connection at a time,
+    /// and whoever removes the file makes room for the next.
+    Unix(PathBuf),
+    /// One of another kind, from which no connection comes.
+    UnixDatagram(PathBuf),
+}
+
+impl LocalAddress {
+    /// The address to connect to `remote` from.
+    pub(super) async fn towards(&self, remote: SocketAddr) -> io::Result<SocketAddr> {
+        let (ip, port) = match self {
+            Self::Ip(ip, port) => (*ip, *port),
+            Self::Any(port) if remote.is_ipv4() => (Ipv4Addr::UNSPECIFIED.into(), *port),
+            Self::Any(port) => (Ipv6Addr::UNSPECIFIED.into(), *port),
+            Self::Name { host, port, six } => {
+                let found = resolve(host, *port).await?;
+                let suits = |found: &&SocketAddr| {
+                    found.is_ipv6() == remote.is_ipv6()
+                        && six.is_none_or(|six| found.is_ipv6() == six)
+                };
+                let found = found.iter().find(suits).ok_or_else(|| {
+                    io::Error::other(format!("address {host}: no suitable address found"))
+                })?;
+                (found.ip(), *port)
+            }
+            Self::Unix(path) | Self::UnixDatagram(path) => return Err(mismatched(path.display())),
+        };
+        if ip.is_ipv4() != remote.is_ipv4() {
+            return Err(mismatched(ip));
+        }
+        Ok(SocketAddr::new(ip, port))
+    }
+}
+
+fn mismatched(address: impl std::fmt::Display) -> io::Error {
+    io::Error::other(format!("address {address}: mismatched local address type"))
 }
 
 /// Connects to an address.
@@ -62,7 +109,18 @@ async fn connect(address: &Address, settings: &DialSettings) -> io::Result<Carri
         if address.network != "unix" {
             return Err(unsupported(&address.network));
         }
-        return UnixStream::connect(Path::new(&address.host)).await.map(Carrier::Unix);
+        let socket = UnixSocket::new_stream()?;
+        match &settings.local {
+            None => {}
+            Some(LocalAddress::Unix(path)) => socket.bind(path)?,
+            Some(LocalAddress::UnixDatagram(path)) => return Err(mismatched(path.display())),
+            Some(LocalAddress::Ip(ip, port)) => {
+                return Err(mismatched(SocketAddr::new(*ip, *port)));
+            }
+            Some(LocalAddress::Any(port)) => return Err(mismatched(format_args!(":{port}"))),
+            Some(LocalAddress::Name { host, .. }) => return Err(mismatched(host)),
+        }
+        return socket.connect(Path::new(&address.host)).await.map(Carrier::Unix);
     }
     let found = addresses(address, settings).await?;
     let stream = connect_any(found, settings.fallback_delay, async |address| {
@@ -186,8 +244,9 @@ async fn connect_each<T>(
 }
 
 async fn connect_to(address: SocketAddr, settings: &DialSettings) -> io::Result<TcpStream> {
-    let Some(local) = settings.local else { return TcpStream::connect(address).await };
+    let Some(local) = &settings.local else { return TcpStream::connect(address).await };
+    let local = local.towards(address).await?;
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    socket.bind(SocketAddr::new(local, 0))?;
+    socket.bind(local)?;
     socket.connect(address).await
 }

@@ -227,6 +227,11 @@ impl State<'_> {
             Poll::Ready(Err(UploadError::Body(error))) => {
                 return Err(Broken::Failed(Failure::RequestBody(error)));
             }
+            Poll::Ready(Err(UploadError::Io(error))) if error.kind() == io::ErrorKind::TimedOut => {
+                // The upstream may wait for the rest of the body, and would do so forever.
+                let text = format!("write: {}", io_text(&error, "write"));
+                return Err(Broken::Failed(Failure::Timeout(text)));
+            }
             Poll::Ready(Err(UploadError::Io(error))) => {
                 // An answer may be there all the same: a refusal of the rest of the body.
                 self.upload = None;

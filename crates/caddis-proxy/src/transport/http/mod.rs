@@ -9,7 +9,7 @@
 //!     versions <1.1|2|h2c...>|3       compression off        proxy_protocol v1|v2
 //!     keepalive <duration>|off        keepalive_interval <duration>
 //!     keepalive_idle_conns <n>        keepalive_idle_conns_per_host <n>
-//!     max_conns_per_host <n>          local_address <ip>     resolvers <addresses...>
+//!     max_conns_per_host <n>          local_address <addr>   resolvers <addresses...>
 //!     network_proxy none|url <url>    forward_proxy_url <url>
 //!     tls                             tls_server_name <name> tls_timeout <duration>
 //!     tls_client_auth <name> | <certificate> <key>           tls_insecure_skip_verify
@@ -33,6 +33,7 @@ mod h1;
 mod h2;
 mod h3;
 mod outgoing;
+mod pinned;
 mod pool;
 mod proxy_protocol;
 mod slot;
@@ -173,11 +174,13 @@ impl HttpTransport {
         address: &Address,
         varying: Option<&VaryingProxy>,
     ) -> Option<Box<Way>> {
-        if self.h3 {
-            // None of these proxies passes UDP on; Caddy goes past them, too.
+        let tls = self.uses_tls(address.port);
+        // None of these proxies passes UDP on, and few know HTTP/2 in clear text; Caddy goes past
+        // them, too.
+        if self.h3 || self.h2c && !tls {
             return None;
         }
-        self.forward.way(address, self.uses_tls(address.port), varying)
+        self.forward.way(address, tls, varying)
     }
 
     /// The same where there is no request.

@@ -80,22 +80,26 @@ pub(crate) struct Conn {
 struct Idle {
     conn: Conn,
     since: Instant,
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 /// Settings for idle connections.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct KeepAlive {
     /// Whether connections are kept at all.
     pub(crate) enabled: bool,
     /// How long one may be idle.
     pub(crate) idle_timeout: Duration,
-    /// How many are kept.
+    /// How many are kept to one address, by each worker.
     pub(crate) max_idle: usize,
+    /// Places for idle connections to all addresses, if there is a limit.
+    pub(crate) total: Option<Arc<Semaphore>>,
 }
 
 impl KeepAlive {
     /// Nothing is kept.
-    pub(crate) const OFF: Self = Self { enabled: false, idle_timeout: Duration::ZERO, max_idle: 0 };
+    pub(crate) const OFF: Self =
+        Self { enabled: false, idle_timeout: Duration::ZERO, max_idle: 0, total: None };
 }
 
 /// The connections of one worker to one address.
@@ -179,7 +183,7 @@ impl HostPool {
     /// the upstream spoke unasked, is dropped.
     pub(crate) fn take(&self) -> Option<Conn> {
         let mut idle = self.idle.borrow_mut();
-        while let Some(Idle { mut conn, .. }) = idle.pop() {
+        while let Some(Idle { mut conn, _place, .. }) = idle.pop() {
             if is_silent(&mut conn.stream) {
                 conn.reused = true;
                 return Some(conn);
@@ -197,9 +201,21 @@ impl HostPool {
         conn.permit = None;
         conn.buf = BytesMut::new();
         let mut idle = self.idle.borrow_mut();
-        if idle.len() < self.keep.max_idle {
-            idle.push(Idle { conn, since });
+        if idle.len() >= self.keep.max_idle {
+            return;
         }
+        let mut place = None;
+        if let Some(total) = &self.keep.total {
+            place = total.clone().try_acquire_owned().ok();
+            if place.is_none() {
+                // The one that was idle for longest makes room, as long as it is one of these.
+                if idle.is_empty() {
+                    return;
+                }
+                place = idle.remove(0)._place;
+            }
+        }
+        idle.push(Idle { conn, since, _place: place });
     }
 
     /// Closes what was idle for too long or was closed by the upstream.

@@ -36,7 +36,8 @@ fn client(address: std::net::SocketAddr, config: serde_json::Value) -> Client {
     let id = PoolId::lease(&state.table(), &transport.fingerprint, "x", transport.max_conns);
     let address = Address::parse(&address.to_string()).expect("an address");
     let way = transport.static_way(&address).expect("a way");
-    let pool = HostPool::new(address, way, transport.keep, &id, Arc::<UpstreamState>::default());
+    let pool =
+        HostPool::new(address, way, transport.keep.clone(), &id, Arc::<UpstreamState>::default());
     Client { transport, local: Rc::default(), pool, _id: id }
 }
 

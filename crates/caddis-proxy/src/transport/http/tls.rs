@@ -11,16 +11,19 @@ use caddis_core::{CompileCx, Template, trust::TrustPools};
 use quinn::crypto::rustls::QuicClientConfig;
 use rustls::{
     ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
-    client::{
-        WebPkiServerVerifier,
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    },
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::{CryptoProvider, aws_lc_rs},
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject};
 use tokio_rustls::TlsConnector;
 
-use super::{client_auth, config::TlsConfig, stream::Carrier, trust};
+use super::{
+    client_auth,
+    config::TlsConfig,
+    pinned::{Roots, Verifier},
+    stream::Carrier,
+    trust,
+};
 use crate::transport::Failure;
 
 /// Compiled TLS settings of a transport.
@@ -71,10 +74,11 @@ pub(crate) fn compile(
         let verifier = trust::Deferred::new(pool, provider);
         builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
     } else {
-        let roots = roots(config, cx)?;
-        let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider)
-            .build()
-            .map_err(|error| ConfigError::new("ca", error.to_string()))?;
+        let verifier = roots(config, cx)
+            .and_then(|roots| {
+                Verifier::new(roots, provider).map_err(|error| ConfigError::new("ca", error))
+            })
+            .map(Arc::new)?;
         builder.dangerous().with_custom_certificate_verifier(verifier)
     };
     let given = client_certificate(config)?;
@@ -116,17 +120,25 @@ fn quic(config: &ClientConfig) -> Result<Quic, ConfigError> {
 fn provider(config: &TlsConfig) -> Result<CryptoProvider, ConfigError> {
     let mut provider = aws_lc_rs::default_provider();
     if !config.curves.is_empty() {
-        provider.kx_groups = config
-            .curves
-            .iter()
-            .map(|curve| match curve.as_str() {
-                "x25519mlkem768" => Ok(aws_lc_rs::kx_group::X25519MLKEM768),
-                "x25519" => Ok(aws_lc_rs::kx_group::X25519),
-                "secp256r1" => Ok(aws_lc_rs::kx_group::SECP256R1),
-                "secp384r1" => Ok(aws_lc_rs::kx_group::SECP384R1),
-                other => Err(ConfigError::new("curves", format!("unsupported curve: {other}"))),
-            })
-            .collect::<Result<_, _>>()?;
+        provider.kx_groups.clear();
+        for curve in &config.curves {
+            provider.kx_groups.push(match curve.as_str() {
+                "x25519mlkem768" => aws_lc_rs::kx_group::X25519MLKEM768,
+                "x25519" => aws_lc_rs::kx_group::X25519,
+                "secp256r1" => aws_lc_rs::kx_group::SECP256R1,
+                "secp384r1" => aws_lc_rs::kx_group::SECP384R1,
+                "secp521r1" if config.curves.len() > 1 => {
+                    tracing::warn!(
+                        target: "http.reverse_proxy.transport.http",
+                        "curve secp521r1 is not available and left out"
+                    );
+                    continue;
+                }
+                other => {
+                    return Err(ConfigError::new("curves", format!("unsupported curve: {other}")));
+                }
+            });
+        }
     }
     Ok(provider)
 }
@@ -160,22 +172,22 @@ fn pem_file(path: &str) -> Result<Vec<CertificateDer<'static>>, String> {
     Ok(certificates)
 }
 
-fn roots(config: &TlsConfig, cx: &CompileCx<'_>) -> Result<Arc<RootCertStore>, ConfigError> {
-    let mut store = RootCertStore::empty();
+fn roots(config: &TlsConfig, cx: &CompileCx<'_>) -> Result<Roots, ConfigError> {
+    let mut roots = Roots::empty();
     if !config.ca.is_null() && no_other_pool(config)? {
-        pool(&config.ca, &mut store, cx, 0).map_err(|error| error.under("ca"))?;
-        return Ok(Arc::new(store));
+        pool(&config.ca, &mut roots, cx, 0).map_err(|error| error.under("ca"))?;
+        return Ok(roots);
     }
     for text in &config.root_ca_pool {
-        der(text, &mut store).map_err(|error| ConfigError::new("root_ca_pool", error))?;
+        der(text, &mut roots).map_err(|error| ConfigError::new("root_ca_pool", error))?;
     }
     for path in &config.root_ca_pem_files {
-        file(path, &mut store).map_err(|error| ConfigError::new("root_ca_pem_files", error))?;
+        file(path, &mut roots).map_err(|error| ConfigError::new("root_ca_pem_files", error))?;
     }
-    if store.is_empty() {
-        return Ok(system(cx));
+    if roots.store.is_empty() {
+        roots.extend(&system(cx));
     }
-    Ok(Arc::new(store))
+    Ok(roots)
 }
 
 /// True, or an error: `ca` stands alone.
@@ -203,7 +215,7 @@ const MAX_DEPTH: usize = 8;
 
 fn pool(
     json: &Value,
-    store: &mut RootCertStore,
+    roots: &mut Roots,
     cx: &CompileCx<'_>,
     depth: usize,
 ) -> Result<(), ConfigError> {
@@ -219,24 +231,24 @@ fn pool(
     match name {
         "inline" => {
             for text in texts("trusted_ca_certs") {
-                der(&text, store).map_err(|error| ConfigError::new("trusted_ca_certs", error))?;
+                der(&text, roots).map_err(|error| ConfigError::new("trusted_ca_certs", error))?;
             }
             Ok(())
         }
         "file" => {
             for path in texts("pem_files") {
-                file(&path, store).map_err(|error| ConfigError::new("pem_files", error))?;
+                file(&path, roots).map_err(|error| ConfigError::new("pem_files", error))?;
             }
             Ok(())
         }
         "system" => {
-            store.roots.extend(system(cx).roots.iter().cloned());
+            roots.extend(&system(cx));
             Ok(())
         }
         "combined" if depth < MAX_DEPTH => {
             let sources = json.get("sources").and_then(Value::as_array);
             for source in sources.into_iter().flatten() {
-                pool(source, store, cx, depth + 1)?;
+                pool(source, roots, cx, depth + 1)?;
             }
             Ok(())
         }
@@ -248,16 +260,16 @@ fn pool(
     }
 }
 
-fn der(text: &str, store: &mut RootCertStore) -> Result<(), String> {
+fn der(text: &str, roots: &mut Roots) -> Result<(), String> {
     let bytes = base64::engine::general_purpose::STANDARD
         .decode(text.trim())
         .map_err(|error| error.to_string())?;
-    store.add(CertificateDer::from(bytes)).map_err(|error| error.to_string())
+    roots.add(CertificateDer::from(bytes))
 }
 
-fn file(path: &str, store: &mut RootCertStore) -> Result<(), String> {
+fn file(path: &str, roots: &mut Roots) -> Result<(), String> {
     for certificate in pem_file(path)? {
-        store.add(certificate).map_err(|error| format!("{path}: {error}"))?;
+        roots.add(certificate).map_err(|error| format!("{path}: {error}"))?;
     }
     Ok(())
 }

@@ -5,14 +5,13 @@ use std::sync::{Arc, OnceLock};
 use caddis_config::Value;
 use caddis_core::trust::TrustPool;
 use rustls::{
-    DigitallySignedStruct, RootCertStore, SignatureScheme,
-    client::{
-        WebPkiServerVerifier,
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    },
+    DigitallySignedStruct, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::CryptoProvider,
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+
+use super::pinned::{Roots, Verifier};
 
 /// Whether a pool (or one in it) lies in storage or with a local authority.
 pub(super) fn is_loaded_late(pool: &Value) -> bool {
@@ -34,7 +33,7 @@ pub(super) fn is_loaded_late(pool: &Value) -> bool {
 pub(super) struct Deferred {
     pool: Arc<TrustPool>,
     provider: Arc<CryptoProvider>,
-    verifier: OnceLock<Result<Arc<WebPkiServerVerifier>, String>>,
+    verifier: OnceLock<Result<Verifier, String>>,
 }
 
 impl Deferred {
@@ -42,15 +41,12 @@ impl Deferred {
         Self { pool, provider, verifier: OnceLock::new() }
     }
 
-    fn build(&self) -> Result<Arc<WebPkiServerVerifier>, String> {
-        let mut roots = RootCertStore::empty();
+    fn build(&self) -> Result<Verifier, String> {
+        let mut roots = Roots::empty();
         for certificate in self.pool.certificates() {
-            roots.add(certificate.clone().into()).map_err(|error| error.to_string())?;
+            roots.add(certificate.clone().into())?;
         }
-        let roots = Arc::new(roots);
-        WebPkiServerVerifier::builder_with_provider(roots, self.provider.clone())
-            .build()
-            .map_err(|error| error.to_string())
+        Verifier::new(roots, self.provider.clone())
     }
 }
 

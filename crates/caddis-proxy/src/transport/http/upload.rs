@@ -60,6 +60,13 @@ pub(crate) enum UploadError {
     Body(BodyError),
 }
 
+impl UploadError {
+    /// Whether the upstream took nothing for too long.
+    pub(crate) fn is_timeout(&self) -> bool {
+        matches!(self, Self::Io(error) if error.kind() == io::ErrorKind::TimedOut)
+    }
+}
+
 /// An upload under way.
 #[derive(Debug)]
 pub(crate) struct Upload {

@@ -68,7 +68,10 @@ impl Dialing<'_> {
     }
 
     async fn connect(&self, remote: SocketAddr) -> io::Result<Rc<Session>> {
-        let local = self.settings.local.map(|ip| SocketAddr::new(ip, 0));
+        let local = match &self.settings.local {
+            Some(local) => Some(local.towards(remote).await?),
+            None => None,
+        };
         let socket = Arc::new(Socket::open(remote, local)?);
         let runtime = Arc::new(TokioRuntime);
         let mut config = EndpointConfig::default();
