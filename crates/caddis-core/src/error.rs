@@ -89,6 +89,6 @@ pub fn status_text(status: StatusCode) -> &'static str {
         413 => "Request Entity Too Large",
         414 => "Request URI Too Long",
         416 => "Requested Range Not Satisfiable",
-        _ => status.canonical_reason().unwrap_or(""),
+        _ => caddis_wire::phrase(status).unwrap_or(""),
     }
 }

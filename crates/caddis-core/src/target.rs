@@ -65,8 +65,12 @@ impl Target {
         out.into()
     }
 
-    /// Sets the path, given decoded; it is escaped as Go does.
+    /// Sets the path, given decoded; it is escaped as Go does. One that says what is there already
+    /// stays as it was written: `%2F` is lost by no rewrite to the same path.
     pub fn set_path(&mut self, path: &str) {
+        if !path.is_empty() && path == self.path() {
+            return;
+        }
         let query = self.query().map(str::to_owned);
         self.replace(&encode_path(path), query.as_deref(), Some(path));
     }
@@ -233,6 +237,10 @@ mod tests {
         assert_eq!((target.as_str(), target.path()), ("/new%20path", "/new path"));
         target.set_escaped_path("/a%2Fb");
         assert_eq!((target.as_str(), target.path()), ("/a%2Fb", "/a/b"));
+        target.set_path("/a/b");
+        assert_eq!((target.as_str(), target.path()), ("/a%2Fb", "/a/b"), "it is the same");
+        target.set_path("/a/c");
+        assert_eq!(target.as_str(), "/a/c");
         target.set_path("");
         assert_eq!((target.as_str(), target.path()), ("/", ""));
     }

@@ -174,12 +174,21 @@ pub fn write_error_response(out: &mut Vec<u8>, error: HeadError) {
         let status = error.status();
         out.extend_from_slice(status.as_str().as_bytes());
         out.push(b' ');
-        out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+        out.extend_from_slice(phrase(status).unwrap_or_default().as_bytes());
     }
     out.extend_from_slice(
         b"\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n",
     );
     out.extend_from_slice(body.as_bytes());
+}
+
+/// The usual phrase of a status (RFC 9110 §15), where there is one.
+pub fn phrase(status: StatusCode) -> Option<&'static str> {
+    match status {
+        // The `http` crate has it without the hyphen.
+        StatusCode::NON_AUTHORITATIVE_INFORMATION => Some("Non-Authoritative Information"),
+        _ => status.canonical_reason(),
+    }
 }
 
 fn write_status_line(
@@ -192,7 +201,7 @@ fn write_status_line(
     out.extend_from_slice(if old { b"HTTP/1.0 " } else { b"HTTP/1.1 " });
     out.extend_from_slice(status.as_str().as_bytes());
     out.push(b' ');
-    match reason.or_else(|| status.canonical_reason()) {
+    match reason.or_else(|| phrase(status)) {
         Some(reason) => {
             out.extend(reason.bytes().map(|b| if b < b' ' || b == 0x7f { b' ' } else { b }));
         }

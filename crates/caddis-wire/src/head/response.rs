@@ -43,7 +43,7 @@ pub fn parse_response(
     let (version, status, reason) = split_line(&bytes[..end])?;
     let head = Bytes::copy_from_slice(bytes);
     let (headers, facts) = parse_fields(&head, &span.lines[1..])?;
-    let usual = status.canonical_reason().map(str::as_bytes);
+    let usual = crate::encode::phrase(status).map(str::as_bytes);
     let reason =
         (!reason.is_empty() && usual != Some(reason)).then(|| head.slice(end - reason.len()..end));
     let (framing, keep_alive) = framing(status, request_method, version, &facts)?;
@@ -65,7 +65,7 @@ pub fn parse_passed_response(
     }
     let Some(span) = span(buf, limits)? else { return Ok(Some(Parsed::Partial)) };
     let (version, status, reason) = split_line(&buf[span.lines[0].range()])?;
-    let usual = status.canonical_reason().map(str::as_bytes);
+    let usual = crate::encode::phrase(status).map(str::as_bytes);
     if status.is_informational()
         || status == StatusCode::NO_CONTENT
         || status == StatusCode::NOT_MODIFIED

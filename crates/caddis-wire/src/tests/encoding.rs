@@ -88,6 +88,8 @@ fn response_heads() {
         write(new, 599, None, &[("connection", "x, Close")], BodyFraming::Chunked, false),
         "HTTP/1.1 599 status code 599\r\nConnection: x, Close\r\nTransfer-Encoding: chunked\r\n\r\n"
     );
+    let text = write(new, 203, None, &[], BodyFraming::Length(0), true);
+    assert!(text.starts_with("HTTP/1.1 203 Non-Authoritative Information\r\n"), "{text}");
     let text = write(new, 200, None, &[], BodyFraming::UntilClose, true);
     assert!(text.ends_with(" 200 OK\r\nConnection: close\r\n\r\n"), "{text}");
     // HTTP/1.0 closes by itself.

@@ -112,11 +112,7 @@ impl FastCgi {
             }
             _ => 0,
         };
-        let root = self
-            .settings
-            .root(ex)
-            .await
-            .map_err(|error| Failure::Request(HttpError::internal(error)))?;
+        let root = self.settings.root(ex).await.map_err(Failure::Transport)?;
         let carrier =
             dial(&pool.address, &self.dial, None).await.map_err(|failure| match failure {
                 // As in Caddy, this is no failure after which every request may be sent again.

@@ -162,6 +162,13 @@ fn requests_that_cannot_be_sent() {
             "upstreams": [{"dial": address.to_string()}], "transport": {"protocol": "fastcgi"}
         }));
         let worker = Worker::new(1);
+        let rootless = ready(json!({
+            "upstreams": [{"dial": address.to_string()}],
+            "transport": {
+                "protocol": "fastcgi", "root": "/no/such/root", "resolve_root_symlink": true
+            }
+        }));
+        assert_eq!(rootless.get(&worker).await.0, 502);
         let mut ex = exchange(&worker, "/a%00b.php");
         assert_eq!(outcome(proxy.serve(&mut ex).await).await.0, 400);
         let mut ex = exchange(&worker, "/");
