@@ -70,10 +70,8 @@ impl TlsPlan {
             }
         }
         // A wildcard that is managed is enough (spec T110).
-        let wildcards: HashSet<&str> = managed
-            .iter()
-            .filter_map(|other| other.name.strip_prefix("*."))
-            .collect();
+        let wildcards: HashSet<&str> =
+            managed.iter().filter_map(|other| other.name.strip_prefix("*.")).collect();
         let covered = |name: &str| {
             let parent = name.split_once('.').map(|(_, parent)| parent);
             !name.starts_with("*.") && parent.is_some_and(|parent| wildcards.contains(parent))
@@ -210,11 +208,13 @@ impl<'a> PolicyIndex<'a> {
         let exact = self.exact.get(&name.to_ascii_lowercase()).copied();
         let covers = |policy: &AutomationPolicy| {
             policy.subjects.is_empty()
-                || policy.subjects.iter().any(|subject| {
-                    subject.contains('*') && wildcard_covers(subject, name)
-                })
+                || policy
+                    .subjects
+                    .iter()
+                    .any(|subject| subject.contains('*') && wildcard_covers(subject, name))
         };
-        let before = self.general.iter().copied().take_while(|at| exact.is_none_or(|end| *at < end));
+        let before =
+            self.general.iter().copied().take_while(|at| exact.is_none_or(|end| *at < end));
         let general = before.into_iter().find(|at| self.policies.get(*at).is_some_and(covers));
         let at = general.or(exact)?;
         Some((at, self.policies.get(at)?))
@@ -280,7 +280,13 @@ impl<'a> IssuerCx<'a> {
             http: http.map_or(defaults.http, |http| port(http.http_port, defaults.http)),
             https: http.map_or(defaults.https, |http| port(http.https_port, defaults.https)),
         };
-        Self { ports, dns, storage: config.storage.as_ref(), opened: RefCell::default(), default_acme: OnceCell::new() }
+        Self {
+            ports,
+            dns,
+            storage: config.storage.as_ref(),
+            opened: RefCell::default(),
+            default_acme: OnceCell::new(),
+        }
     }
 
     /// The storage of a policy, if it has one of its own.
