@@ -6,6 +6,7 @@
 mod abuse;
 mod acme;
 mod acme_server;
+mod acme_trouble;
 mod admin;
 mod certs_check;
 mod check;

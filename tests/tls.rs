@@ -11,7 +11,9 @@ use std::{
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, crypto::aws_lc_rs};
 use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
 
-use crate::support::{Answer, Scripted, Server, eventually, free_port, get, request, scratch};
+use crate::support::{
+    Answer, Scripted, Server, eventually, free_port, get, quic::Quic, request, scratch,
+};
 
 /// A GET over TLS that trusts one root.
 fn https(port: u16, name: &str, root: &Path) -> Result<Answer, String> {
@@ -92,7 +94,11 @@ fn certificates_from_a_source_outside() {
     let source = Scripted::start(move |wire| {
         while let Some((head, _)) = wire.request() {
             let known = head.contains("server_name=a.test");
-            let (status, body) = if known { ("200 OK", bundle.as_str()) } else { ("503 Down", "") };
+            let (status, body) = match (known, head.contains("server_name=c.test")) {
+                (true, _) => ("200 OK", bundle.as_str()),
+                (false, true) => ("204 No Content", ""),
+                (false, false) => ("503 Down", ""),
+            };
             let length = body.len();
             wire.send(format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n{body}"));
         }
@@ -114,6 +120,89 @@ fn certificates_from_a_source_outside() {
     // Its root comes to be with the first handshake.
     assert!(https(tls, "c.test", &root).is_err());
     assert_eq!(https(tls, "c.test", &local).unwrap().body, "c.test");
+}
+
+/// Over QUIC, too, and for clients that send no name.
+#[test]
+fn a_source_outside_is_asked_for_all_kinds_of_clients() {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let names = vec!["a.test".to_owned(), "127.0.0.1".to_owned()];
+    let certificate = rcgen::CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
+    let bundle = format!("{}{}", certificate.pem(), key.serialize_pem());
+    let source = Scripted::start(move |wire| {
+        while let Some((head, _)) = wire.request() {
+            let known =
+                ["server_name=a.test&", "server_name=&"].iter().any(|one| head.contains(one));
+            let (status, body) = if known { ("200 OK", bundle.as_str()) } else { ("503 Down", "") };
+            let length = body.len();
+            wire.send(format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n{body}"));
+        }
+    });
+    let (tls, url) = (free_port(), format!("http://127.0.0.1:{}/x", source.port));
+    let server = Server::start(&format!(
+        "{{\n\tadmin off\n\thttp_port {{port}}\n\thttps_port {tls}\n\tskip_install_trust\n}}\n\
+         https:// {{\n\ttls {{\n\t\tget_certificate http {url}\n\t}}\n\trespond hello\n}}\n"
+    ));
+    let root = server.folder.join("given.crt");
+    std::fs::write(&root, certificate.pem()).unwrap();
+    assert_eq!(https(tls, "a.test", &root).unwrap().body, "hello");
+    assert_eq!(https(tls, "127.0.0.1", &root).unwrap().body, "hello", "without a name");
+    let error = https(tls, "b.test", &root).unwrap_err();
+    assert!(error.contains("InternalError"), "{error}");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        for name in ["a.test", "127.0.0.1"] {
+            let mut client = Quic::connect(tls, name, &root).await.unwrap();
+            let got = client.get("https://a.test/").await.unwrap();
+            assert_eq!((got.status, got.text().as_str()), (200, "hello"), "{name}");
+        }
+        assert!(Quic::connect(tls, "b.test", &root).await.is_err());
+    });
+}
+
+/// What a policy refuses, and what there is no certificate for, is told in the words of TLS.
+#[test]
+fn refused_handshakes_are_told() {
+    let tls = free_port();
+    let server = Server::start(&format!(
+        "{{\n\tadmin 127.0.0.1:{{admin}}\n\thttp_port {{port}}\n\thttps_port {tls}\n\
+         \tskip_install_trust\n}}\nlocalhost, dropped.localhost {{\n\trespond hello\n}}\n"
+    ));
+    // There is no word for it in a Caddyfile.
+    let (path, json) = ("/config/apps/http/servers", [("Content-Type", "application/json")]);
+    let mut servers: serde_json::Value =
+        serde_json::from_str(&get(server.admin, path).body).unwrap();
+    let policies = serde_json::json!([
+        { "match": { "sni": ["dropped.localhost"] }, "drop": true },
+        { "match": { "sni_regexp": { "pattern": "^(localhost|stranger)" } } },
+    ]);
+    for one in servers.as_object_mut().unwrap().values_mut() {
+        one["tls_connection_policies"] = policies.clone();
+    }
+    let set = request(server.admin, "POST", path, &json, &servers.to_string()).unwrap();
+    assert_eq!(set.status, 200, "{}", set.body);
+    let root = server.folder.join("data/caddy/pki/authorities/local/root.crt");
+    eventually("the site is up", || https(tls, "localhost", &root).is_ok());
+    for name in ["dropped.localhost", "stranger.test", "other.test"] {
+        let error = https(tls, name, &root).unwrap_err();
+        assert!(error.contains("InternalError"), "{name}: {error}");
+    }
+}
+
+/// Names with letters beyond ASCII are managed under the form they travel in.
+#[test]
+fn names_beyond_ascii() {
+    let tls = free_port();
+    let server = Server::start(&format!(
+        "{{\n\tadmin off\n\thttp_port {{port}}\n\thttps_port {tls}\n\tskip_install_trust\n}}\n\
+         bücher.localhost {{\n\trespond hello\n}}\n"
+    ));
+    let folder = server.folder.join("data/caddy");
+    let root = folder.join("pki/authorities/local/root.crt");
+    let name = "xn--bcher-kva.localhost";
+    eventually("the site is up", || https(tls, name, &root).is_ok());
+    assert_eq!(https(tls, name, &root).unwrap().body, "hello");
+    assert!(folder.join(format!("certificates/local/{name}/{name}.crt")).exists());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The program under test, scripted upstreams, a plain client, waiting with a deadline.
 
 mod client;
+mod faulty;
 pub mod frames;
 mod named;
 mod pebble;
@@ -15,6 +16,7 @@ mod wire;
 use std::time::{Duration, Instant};
 
 pub use client::{Answer, get, request, send_raw};
+pub use faulty::{Fault, Faulty};
 pub use named::Named;
 pub use pebble::{Options as PebbleOptions, Pebble, name_server};
 pub use quic::tls_stream;

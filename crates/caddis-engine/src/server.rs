@@ -260,7 +260,7 @@ pub(crate) async fn accept_tls<S: Io>(
         }
     };
     let config = match config {
-        Ok(config) => config,
+        Ok(config) => caddis_tls::for_protocols(config, start.client_hello().alpn()),
         Err(reason) => {
             Box::pin(refuse(start, limit)).await;
             return Err(io::Error::other(reason));

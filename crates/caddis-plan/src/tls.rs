@@ -82,14 +82,14 @@ impl TlsPlan {
             !name.starts_with("*.") && parent.is_some_and(|parent| wildcards.contains(parent))
         };
         let names = managed.iter().map(|managed| managed.name.as_str());
-        let names = names
-            .filter(|name| !covered(name))
-            .chain(loaders.automate.iter().chain(own).map(String::as_str));
+        let names = names.filter(|name| !covered(name)).map(|name| (name, true));
+        let named = loaders.automate.iter().chain(own);
+        let names = names.chain(named.map(|name| (name.as_str(), false)));
         let by_name = PolicyIndex::new(&automation.policies);
         let mut resolved: HashMap<usize, Vec<Issuer>> = HashMap::new();
         let mut seen: HashSet<&str> = HashSet::new();
         let mut subjects: Vec<ManagedSubject> = Vec::new();
-        for name in names {
+        for (name, from_site) in names {
             let policy = by_name.find(name);
             if policy.is_some_and(|(_, policy)| is_on_demand(policy)) || !seen.insert(name) {
                 continue;
@@ -97,6 +97,9 @@ impl TlsPlan {
             // The issuers of a policy are shared by its names.
             let issuers = match policy {
                 None => Vec::new(),
+                // A policy for all names is not about those that no authority outside can know, unless
+                // it is all there is about them (spec T056).
+                _ if from_site && !by_name.names(name) && !is_for_public(name) => vec![internal()],
                 Some((at, policy)) => match resolved.entry(at) {
                     Entry::Occupied(known) => known.get().clone(),
                     Entry::Vacant(new) => new.insert(issuers(policy, &cx)?).clone(),
@@ -210,6 +213,11 @@ impl<'a> PolicyIndex<'a> {
         Self { policies, exact, general }
     }
 
+    /// Whether a policy has the very name.
+    fn names(&self, name: &str) -> bool {
+        self.exact.contains_key(&name.to_ascii_lowercase())
+    }
+
     /// The first policy that matches (spec T055).
     fn find(&self, name: &str) -> Option<(usize, &'a AutomationPolicy)> {
         let exact = self.exact.get(&name.to_ascii_lowercase()).copied();
@@ -246,11 +254,20 @@ fn subject(
     })
 }
 
+fn internal() -> Issuer {
+    Issuer::Internal { ca: String::new(), lifetime: None, sign_with_root: false }
+}
+
+/// Whether a public authority could give a certificate; some do for addresses.
+fn is_for_public(name: &str) -> bool {
+    let is_address = name.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok();
+    public_name(name) || is_address && !internal_name(name)
+}
+
 /// Names that no public authority can know get certificates of the own one (spec T056, T109).
 fn default_issuers(name: &str, cx: &IssuerCx<'_>) -> Vec<Issuer> {
     if internal_name(name) || !public_name(name) {
-        let ca = String::new();
-        return vec![Issuer::Internal { ca, lifetime: None, sign_with_root: false }];
+        return vec![internal()];
     }
     vec![cx.default_acme()]
 }
@@ -340,9 +357,38 @@ fn issuer(json: &Json, cx: &IssuerCx<'_>) -> Result<Issuer, ConfigError> {
 
 #[cfg(test)]
 mod tests {
-    use caddis_config::AutomationPolicy;
+    use caddis_config::{AutomationPolicy, Config};
+    use caddis_tls::Issuer;
+    use serde_json::json;
 
-    use super::PolicyIndex;
+    use super::{PolicyIndex, TlsPlan};
+    use crate::ManagedName;
+
+    #[test]
+    fn internal_names_need_a_policy_of_their_own_for_other_issuers() {
+        let acme = json!([{ "module": "acme", "ca": "https://ca.test/dir" }]);
+        let policies =
+            json!([{ "subjects": ["own.internal"], "issuers": acme }, { "issuers": acme }]);
+        let config: Config = serde_json::from_value(json!({ "apps": { "tls": {
+            "certificates": { "automate": ["listed.internal"] },
+            "automation": { "policies": policies },
+        } } }))
+        .unwrap();
+        let names = ["a.example.com", "localhost", "own.internal", "10.0.0.1", "8.8.8.8", "*.com"];
+        let managed: Vec<ManagedName> = names
+            .iter()
+            .map(|name| ManagedName { name: (*name).to_owned(), unless_loaded: false })
+            .collect();
+        let plan = TlsPlan::compile(&config, &managed).unwrap();
+        let outside: Vec<&str> = plan
+            .subjects
+            .iter()
+            .filter(|subject| matches!(&subject.issuers[..], [Issuer::Acme(_)]))
+            .map(|subject| subject.name.as_str())
+            .collect();
+        assert_eq!(outside, ["a.example.com", "own.internal", "8.8.8.8", "listed.internal"]);
+        assert_eq!(plan.subjects.len(), 7);
+    }
 
     #[test]
     fn the_first_policy_that_matches_is_found() {

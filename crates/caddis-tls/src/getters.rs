@@ -127,30 +127,34 @@ impl CertGetter {
     }
 
     fn url_for(&self, asked: &Asked) -> String {
-        let bare = self.url.split('#').next().unwrap_or_default();
-        let (before, query) = bare.split_once('?').unwrap_or((bare, ""));
-        let own = [
+        let mut own = vec![
             ("server_name", asked.name.clone()),
             ("signature_schemes", asked.schemes.clone()),
             ("cipher_suites", asked.suites.clone()),
         ];
-        let mut pairs: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for (key, value) in query_pairs(query) {
-            pairs.entry(key).or_default().push(value);
-        }
-        for (key, value) in own {
-            pairs.insert(key.to_owned(), vec![value]);
-        }
-        if let Some(local) = asked.local {
-            pairs.insert("local_ip".to_owned(), vec![local.to_string()]);
-        }
-        let encoded: Vec<String> = pairs
-            .iter()
-            .flat_map(|(key, values)| values.iter().map(move |value| (key, value)))
-            .map(|(key, value)| format!("{}={}", encode_query(key), encode_query(value)))
-            .collect();
-        format!("{before}?{}", encoded.join("&"))
+        own.extend(asked.local.map(|local| ("local_ip", local.to_string())));
+        with_query(&self.url, own)
     }
+}
+
+/// A URL (or what follows its host) with these values in the query, which replace those that it has
+/// of the same names; all sorted by name, as Go does it. A fragment is dropped.
+pub(crate) fn with_query(url: &str, own: Vec<(&str, String)>) -> String {
+    let bare = url.split('#').next().unwrap_or_default();
+    let (before, query) = bare.split_once('?').unwrap_or((bare, ""));
+    let mut pairs: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (key, value) in query_pairs(query) {
+        pairs.entry(key).or_default().push(value);
+    }
+    for (key, value) in own {
+        pairs.insert(key.to_owned(), vec![value]);
+    }
+    let encoded: Vec<String> = pairs
+        .iter()
+        .flat_map(|(key, values)| values.iter().map(move |value| (key, value)))
+        .map(|(key, value)| format!("{}={}", encode_query(key), encode_query(value)))
+        .collect();
+    format!("{before}?{}", encoded.join("&"))
 }
 
 #[cfg(test)]

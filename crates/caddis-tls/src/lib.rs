@@ -41,6 +41,7 @@ pub use loaders::{Loaders, compile_loaders};
 pub use permission::on_demand_permission;
 pub use policy::{
     BindCx, HelloFacts, Missing, Policies, Policy, PolicyPlan, ServerFacts, compile_policies,
+    for_protocols,
 };
 pub use tickets::Tickets;
 pub use timestamp::Timestamp;

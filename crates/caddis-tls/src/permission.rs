@@ -1,7 +1,7 @@
 //! `tls.permission.http`: asks a URL whether a name may get a certificate (T098).
 //!
 //! JSON: `{"permission": {"module": "http", "endpoint": "http://…"}}`, or the old form
-//! `{"ask": "http://…"}`. A GET with `?domain=name`; any 2xx answer allows; redirects are not
+//! `{"ask": "http://…"}`. A GET with `domain=name` in the query; any 2xx answer allows; redirects are not
 //! followed; ten seconds.
 
 use std::{sync::Arc, time::Duration};
@@ -16,7 +16,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::{automate::Permission, certificate::provider};
+use crate::{automate::Permission, certificate::provider, getters::with_query};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// A status line longer than this is no HTTP.
@@ -99,26 +99,14 @@ impl<'a> Url<'a> {
 
     fn request(&self, name: &str) -> String {
         let slash = if self.target.starts_with('/') { "" } else { "/" };
-        let join = if self.target.contains('?') { "&" } else { "?" };
-        let (target, host) = (self.target, self.authority);
+        // A domain that the URL itself names must not be what is asked about.
+        let target = with_query(self.target, vec![("domain", name.to_owned())]);
+        let host = self.authority;
         format!(
-            "GET {slash}{target}{join}domain={} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: caddis\r\n\
-             Connection: close\r\n\r\n",
-            encode(name)
+            "GET {slash}{target} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: caddis\r\n\
+             Connection: close\r\n\r\n"
         )
     }
-}
-
-fn encode(name: &str) -> String {
-    let mut out = String::with_capacity(name.len());
-    for byte in name.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    out
 }
 
 async fn ask(endpoint: &str, name: &str) -> std::io::Result<u16> {
@@ -178,8 +166,9 @@ mod tests {
             let request = Url::parse(url).unwrap().request("a b.test");
             request.lines().next().unwrap().to_owned()
         };
-        assert_eq!(line("http://h"), "GET /?domain=a%20b.test HTTP/1.1");
-        assert_eq!(line("http://h:1/x?y=1#f"), "GET /x?y=1&domain=a%20b.test HTTP/1.1");
+        assert_eq!(line("http://h"), "GET /?domain=a+b.test HTTP/1.1");
+        assert_eq!(line("http://h:1/x?y=1#f"), "GET /x?domain=a+b.test&y=1 HTTP/1.1");
+        assert_eq!(line("http://h/?domain=z&a=1"), "GET /?a=1&domain=a+b.test HTTP/1.1");
         for bad in ["", "ftp://h", "http://", "http://h:x/", "http://h/\r\nX: y"] {
             assert!(Url::parse(bad).is_none(), "{bad}");
         }

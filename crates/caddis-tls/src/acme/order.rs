@@ -99,6 +99,7 @@ impl Attempt<'_> {
         };
         let identifiers = [identifier];
         let account = &self.session.account;
+        self.check_profile()?;
         let leaf = self.replaces.map(CertificateDer::from);
         let created = tries!({
             if let Some(lifetime) = self.config.lifetime {
@@ -136,6 +137,19 @@ impl Attempt<'_> {
             }
             Ok(order) => Ok(order),
         }
+    }
+
+    /// Authorities pass over profiles that they do not know, and would give a certificate that
+    /// nobody wanted.
+    fn check_profile(&self) -> Result<(), Failure> {
+        let wanted = self.config.profile.as_str();
+        let mut known = self.session.account.profiles();
+        if wanted.is_empty() || known.any(|profile| profile.name == wanted) {
+            return Ok(());
+        }
+        let known: Vec<&str> = self.session.account.profiles().map(|one| one.name).collect();
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(" ") };
+        Err(Failure::new(format!("unknown profile name '{wanted}'; supported profiles: {known}")))
     }
 
     /// Shows control of the names that are not known to be ours yet.

@@ -381,6 +381,32 @@ impl Policy {
     }
 }
 
+/// The configuration for a client that offers these protocols: one that speaks HTTP/1.1 alone may
+/// come to a policy with `h2` alone, as if it had offered nothing. Go's server has this exception.
+pub fn for_protocols<'a>(
+    config: Arc<ServerConfig>,
+    offered: Option<impl Iterator<Item = &'a [u8]>>,
+) -> Arc<ServerConfig> {
+    let has = |name: &[u8]| config.alpn_protocols.iter().any(|one| one == name);
+    if !has(b"h2") || has(b"http/1.1") {
+        return config;
+    }
+    let Some(offered) = offered else { return config };
+    let mut http1 = false;
+    for name in offered {
+        if has(name) {
+            return config;
+        }
+        http1 |= name == b"http/1.1";
+    }
+    if !http1 {
+        return config;
+    }
+    let mut config = ServerConfig::clone(&config);
+    config.alpn_protocols.clear();
+    Arc::new(config)
+}
+
 /// A handshake's certificate that is not there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Missing {

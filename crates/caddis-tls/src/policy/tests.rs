@@ -283,7 +283,7 @@ async fn client_authentication_modes() {
     let cases = [
         (json!({"mode": "request"}), [true, true, true, true]),
         (json!({"mode": "require"}), [false, true, true, true]),
-        (json!({}), [false, true, true, true]),
+        (json!({}), [true, true, true, true]),
         (json!({"mode": "verify_if_given", "ca": pool}), [true, true, false, true]),
         (json!({"ca": pool}), [false, true, false, true]),
         (json!({"ca": pool, "verifiers": leaf_only}), [false, true, false, false]),
@@ -351,4 +351,24 @@ async fn secrets_are_logged_where_asked_for() {
     handshake(&world.client().config(), "a.test", config).unwrap();
     let text = std::fs::read_to_string(file).unwrap();
     assert!(text.lines().any(|line| line.starts_with("CLIENT_TRAFFIC_SECRET_0 ")), "{text}");
+}
+
+#[tokio::test]
+async fn clients_of_http_1_come_to_policies_of_http_2() {
+    let world = World::new(&["a.test"]).await;
+    let policies = world.bind(json!([{"alpn": ["h2"]}, {}]));
+    let config = policies.iter().next().unwrap().config_for(&sni("a.test"));
+    let left = |offered: Option<&[&'static str]>| {
+        let offered = offered.map(|names| names.iter().map(|name| name.as_bytes()));
+        super::for_protocols(config.clone(), offered).alpn_protocols.len()
+    };
+    for (offered, want) in [
+        (Some(&["http/1.1"][..]), 0),
+        (Some(&["http/1.0", "http/1.1"]), 0),
+        (Some(&["h2", "http/1.1"]), 1),
+        (Some(&["other"]), 1),
+        (None, 1),
+    ] {
+        assert_eq!(left(offered), want, "{offered:?}");
+    }
 }

@@ -1,11 +1,11 @@
 //! Tidying the storage (T093): staples that are over, certificates that expired two weeks ago.
 
-use std::{io, time::Duration};
+use std::{fs, io, path::Path, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use super::{Storage, keys::CERTIFICATES};
+use super::{FileSystem, Storage, keys::CERTIFICATES};
 use crate::{
     certificate::{Facts, parse_chain},
     ocsp,
@@ -31,7 +31,12 @@ struct Last {
 }
 
 /// Tidies where nobody did within the interval; says whether it did. Blocks.
-pub(crate) fn clean(storage: &dyn Storage, now: Timestamp, interval: Duration) -> io::Result<bool> {
+pub(crate) fn clean(
+    storage: &dyn Storage,
+    now: Timestamp,
+    interval: Duration,
+    instance_id: String,
+) -> io::Result<bool> {
     let _guard = match storage.lock("storage_clean", Duration::ZERO) {
         Ok(guard) => guard,
         Err(error) if error.kind() == io::ErrorKind::TimedOut => return Ok(false),
@@ -64,10 +69,30 @@ pub(crate) fn clean(storage: &dyn Storage, now: Timestamp, interval: Duration) -
         .ok()
         .and_then(|now| now.format(&Rfc3339).ok())
         .unwrap_or_default();
-    let instance_id = stamp.tls.instance_id;
     let stamp = serde_json::to_vec(&Stamp { tls: Last { timestamp, instance_id } })?;
     storage.store(STAMP, &stamp)?;
     Ok(true)
+}
+
+/// The id of this installation in its data folder (T137); made where there is none. A folder that
+/// cannot be written to costs nothing but an id that lasts.
+pub(crate) fn instance_id(folder: &Path) -> String {
+    let path = folder.join("instance.uuid");
+    let known = fs::read_to_string(&path).unwrap_or_default();
+    let is_uuid = |c: char| c.is_ascii_hexdigit() || c == '-';
+    if known.len() == 36 && known.chars().all(is_uuid) {
+        return known;
+    }
+    // Version 4 (RFC 9562 §5.4).
+    let bits = fastrand::u128(..) & !(0xf << 76) & !(0b11 << 62) | (4 << 76) | (0b10 << 62);
+    let hex = format!("{bits:032x}");
+    let id =
+        format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]);
+    let kept = FileSystem::new(folder).store("instance.uuid", id.as_bytes());
+    if let Err(error) = kept {
+        tracing::debug!(target: "tls", %error, "instance id is not kept");
+    }
+    id
 }
 
 /// Whether a site's certificate expired long ago. What cannot be read is left alone.
@@ -83,7 +108,7 @@ fn is_over(storage: &dyn Storage, site: &str, now: Timestamp) -> bool {
 mod tests {
     use std::time::Duration;
 
-    use super::clean;
+    use super::{clean, instance_id};
     use crate::{
         storage::{FileSystem, Storage},
         testing::TempDir,
@@ -95,6 +120,7 @@ mod tests {
     #[test]
     fn only_what_is_long_over_goes() {
         let dir = TempDir::new();
+        let id = || instance_id(dir.path());
         let storage = FileSystem::new(dir.path());
         let now = timestamp::now();
         for (name, days) in [("old.test", -20), ("late.test", -10), ("good.test", 10)] {
@@ -109,12 +135,14 @@ mod tests {
         }
         storage.store("certificates/ca/odd.test/odd.test.crt", b"garbage").unwrap();
         storage.store("ocsp/a.test-1", b"garbage").unwrap();
-        assert!(clean(&storage, now, INTERVAL).unwrap());
+        assert!(clean(&storage, now, INTERVAL, id()).unwrap());
         let left = storage.list("certificates/ca").unwrap();
         let names = ["good.test", "late.test", "odd.test"];
         assert_eq!(left, names.map(|name| format!("certificates/ca/{name}")));
         assert!(storage.list("ocsp").unwrap().is_empty());
-        assert!(!clean(&storage, now + 60, INTERVAL).unwrap(), "once a day is enough");
-        assert!(clean(&storage, now + 90_000, INTERVAL).unwrap());
+        assert!(!clean(&storage, now + 60, INTERVAL, id()).unwrap(), "once a day is enough");
+        assert!(clean(&storage, now + 90_000, INTERVAL, id()).unwrap());
+        let stamp = String::from_utf8(storage.load("last_clean.json").unwrap()).unwrap();
+        assert!(stamp.contains(&id()) && id().len() == 36, "{stamp}");
     }
 }

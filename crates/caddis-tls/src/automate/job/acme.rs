@@ -113,3 +113,29 @@ fn finish(
         unstored,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::request;
+    use crate::{automate::ManagedSubject, key::KeyType};
+
+    #[test]
+    fn requests_demand_staples_where_wanted() {
+        for must_staple in [true, false] {
+            let subject = ManagedSubject {
+                name: "a.test".to_owned(),
+                issuers: Vec::new(),
+                key_type: KeyType::P256,
+                reuse_private_keys: false,
+                renewal_window_ratio: 0.0,
+                must_staple,
+                storage: None,
+            };
+            let csr = request(&subject, &KeyType::P256.generate().unwrap()).unwrap();
+            // The extension's name and content (RFC 7633 §4.1).
+            let wanted = b"\x06\x08\x2b\x06\x01\x05\x05\x07\x01\x18\x04\x05\x30\x03\x02\x01\x05";
+            let found = csr.windows(wanted.len()).any(|window| window == wanted);
+            assert_eq!(found, must_staple);
+        }
+    }
+}

@@ -106,7 +106,7 @@ pub(super) async fn run(
     attempt: Attempt,
     now: Timestamp,
 ) -> Outcome {
-    let found = match look(&cx, &subject).await {
+    let found = match look(&cx, &subject, true).await {
         Ok(found) => found,
         Err(failure) => return Outcome::Failed(failure, None),
     };
@@ -168,13 +168,17 @@ pub(super) fn stored(
     attempt: Attempt,
     now: Timestamp,
 ) -> Option<Served> {
-    let found = stored::newest(&*cx.storage, subject).ok().flatten()?;
+    let found = stored::newest(&*cx.storage, subject, false).ok().flatten()?;
     attempt.is_fresh(subject, &found, now).then_some(found)
 }
 
-async fn look(cx: &JobCx, subject: &Arc<ManagedSubject>) -> Result<Option<Served>, Failure> {
+async fn look(
+    cx: &JobCx,
+    subject: &Arc<ManagedSubject>,
+    tell: bool,
+) -> Result<Option<Served>, Failure> {
     let (storage, subject) = (cx.storage.clone(), subject.clone());
-    let found = blocking(move || stored::newest(&*storage, &subject)).await?;
+    let found = blocking(move || stored::newest(&*storage, &subject, tell)).await?;
     found.map_err(|error| Failure::storage(format!("looking for a stored certificate: {error}")))
 }
 
@@ -186,7 +190,7 @@ async fn locked(
     now: Timestamp,
 ) -> Result<Outcome, Failure> {
     // Another process may have been faster.
-    let found = look(cx, subject).await?;
+    let found = look(cx, subject, false).await?;
     if let Some(found) = found.clone().filter(|found| attempt.is_fresh(subject, found, now)) {
         return Ok(Outcome::Found(found));
     }

@@ -36,8 +36,8 @@ pub(super) struct IssuerData {
     pub(super) renewal_info: Option<RenewalInfo>,
 }
 
-/// The stored certificate that is valid the longest; unusable files are told and passed over. One
-/// that has expired is still better than none: it is the clock that may be wrong, and clients judge
+/// The stored certificate that is valid the longest; unusable files are passed over, and told where
+/// `tell` says so: a name is looked for several times on its way. One that has expired is still better than none: it is the clock that may be wrong, and clients judge
 /// by their own.
 ///
 /// # Errors
@@ -45,6 +45,7 @@ pub(super) struct IssuerData {
 pub(super) fn newest(
     storage: &dyn Storage,
     subject: &ManagedSubject,
+    tell: bool,
 ) -> io::Result<Option<Served>> {
     let mut best: Option<Served> = None;
     for issuer in subject.issuers.iter().flat_map(|issuer| issuer.storage_keys()) {
@@ -58,12 +59,13 @@ pub(super) fn newest(
                     best = Some(served(storage, issuer, keys, certificate));
                 }
             }
-            Err(error) => tracing::error!(
+            Err(error) if tell => tracing::error!(
                 target: "tls",
                 identifier = subject.name,
                 error = %error,
                 "stored certificate is unusable; it is replaced"
             ),
+            Err(_) => {}
         }
     }
     Ok(best)

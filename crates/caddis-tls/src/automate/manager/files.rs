@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use super::CertManager;
-use crate::storage::clean::clean;
+use crate::storage::{
+    clean::{clean, instance_id},
+    data_dir,
+};
 
 impl CertManager {
     /// Tidies the storage where that is wanted and due.
@@ -15,7 +18,10 @@ impl CertManager {
         };
         let now = self.now();
         for storage in storages {
-            let tidied = tokio::task::spawn_blocking(move || clean(&*storage, now, interval)).await;
+            let tidied = tokio::task::spawn_blocking(move || {
+                clean(&*storage, now, interval, instance_id(&data_dir()))
+            });
+            let tidied = tidied.await;
             match tidied {
                 Ok(Ok(true)) => tracing::info!(target: "tls", "finished cleaning storage units"),
                 Ok(Err(error)) => tracing::error!(target: "tls", %error, "could not clean storage"),

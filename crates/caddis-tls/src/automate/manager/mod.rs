@@ -248,9 +248,20 @@ impl CertManager {
         self.acme.challenges.share(&directories(&wanted));
         let fresh = self.take_over(wanted);
         self.recent.forget();
-        for given in self.lock().loaded.clone() {
-            self.events.emit("cached_unmanaged_cert", "tls", json!({ "sans": given.names }));
+        let (given, storage) = {
+            let inner = self.lock();
+            (inner.loaded.clone(), inner.storage.clone())
+        };
+        for one in &given {
+            self.events.emit("cached_unmanaged_cert", "tls", json!({ "sans": one.names }));
         }
+        let first = async {
+            for one in &given {
+                self.staple_first(one, storage.clone()).await;
+            }
+        };
+        // Those that are left are looked after when all runs.
+        let _ = tokio::time::timeout(staples::STAPLE_WAIT, first).await;
         self.publish();
         let mut jobs = JoinSet::new();
         let each = fresh.len().div_ceil(WORKERS).clamp(1, BATCH);
@@ -427,7 +438,7 @@ impl CertManager {
         let job = tokio::spawn(job::run(cx, subject.clone(), attempt, self.now())).await;
         let outcome = job.unwrap_or_else(|error| Outcome::Failed(Failure::new(error), None));
         if let Outcome::Issued(served) | Outcome::Found(served) = &outcome {
-            self.staple_first(served, storage).await;
+            self.staple_first(&served.certificate, storage).await;
         }
         self.finish(&name, &subject, outcome);
     }

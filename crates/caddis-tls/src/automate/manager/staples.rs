@@ -6,23 +6,19 @@ use serde_json::json;
 
 use super::CertManager;
 use crate::{
-    automate::{
-        job::Served,
-        subject::{Event, step},
-    },
+    automate::subject::{Event, step},
     certificate::Certificate,
     ocsp::Looked,
     storage::Storage,
 };
 
 /// How long a certificate waits for a staple that it demands.
-const STAPLE_WAIT: Duration = Duration::from_secs(10);
+pub(super) const STAPLE_WAIT: Duration = Duration::from_secs(10);
 
 impl CertManager {
     /// Gets the staple of a certificate that clients refuse without one, before it is served: a
     /// responder has a while, and then the certificate is served as it is, as in Caddy.
-    pub(super) async fn staple_first(self: &Arc<Self>, served: &Served, storage: Arc<dyn Storage>) {
-        let certificate = &served.certificate;
+    pub(super) async fn staple_first(&self, certificate: &Certificate, storage: Arc<dyn Storage>) {
         if !certificate.must_staple {
             return;
         }

@@ -1,0 +1,199 @@
+//! An authority that lies, limits, is late or changes its mind, and a server that is killed: nothing
+//! that works is lost, and nobody has to start anything again. Needs pebble (`apt-get install
+//! pebble`).
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use crate::{
+    acme::{shown, wait_for},
+    support::{Fault, Faulty, Pebble, PebbleOptions, Server, eventually, get, scratch},
+};
+
+fn site(name: &str) -> String {
+    format!("{name} {{\n\trespond \"hello {name}\"\n}}\n")
+}
+
+/// A server whose authority is the faulty one.
+fn serve(pebble: &Pebble, faulty: &Faulty, storage: &Path, sites: &str) -> Server {
+    let options = pebble.options(storage, pebble.http, pebble.tls, "");
+    let options = options.replace(&pebble.directory(), &faulty.directory());
+    Server::start(&format!("{options}{sites}\n:{{port}} {{\n\trespond up\n}}\n"))
+}
+
+fn problem(kind: &str) -> String {
+    format!("{{\"type\":\"urn:ietf:params:acme:error:{kind}\",\"detail\":\"not today\"}}")
+}
+
+/// The files below a folder.
+fn tree(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            if entry.path().is_dir() {
+                folders.push(entry.path());
+            } else if let Ok(content) = fs::read(entry.path()) {
+                found.insert(entry.path(), content);
+            }
+        }
+    }
+    found
+}
+
+/// The wait that the authority asks for is kept, and told.
+#[test]
+#[ignore = "needs pebble"]
+fn a_limit_is_kept() {
+    let pebble = Pebble::start(&PebbleOptions::default());
+    let orders = Arc::new(AtomicUsize::new(0));
+    let counter = orders.clone();
+    let faulty = Faulty::start(
+        &pebble,
+        Arc::new(move |path| {
+            if path != "/order-plz" {
+                return Fault::None;
+            }
+            counter.fetch_add(1, Ordering::Relaxed);
+            let head = "429 Too Many Requests\r\nContent-Type: application/problem+json\r\n\
+                        Retry-After: 7200\r\nReplay-Nonce: bm9uY2U";
+            Fault::Answer(head.to_owned(), problem("rateLimited"))
+        }),
+    );
+    let storage = scratch();
+    let server = serve(&pebble, &faulty, &storage, &site("a.example.test"));
+    eventually("the limit is told", || server.log().contains("will retry"));
+    let log = server.log();
+    let line = log.lines().find(|line| line.contains("will retry")).unwrap();
+    let line: serde_json::Value = serde_json::from_str(line).unwrap();
+    assert!(line["retrying_in"].as_u64().unwrap() >= 7200, "{line}");
+    assert!(line["error"].as_str().unwrap().contains("rateLimited"), "{line}");
+    assert_eq!(orders.load(Ordering::Relaxed), 1, "no other challenge is tried at once");
+    let report = get(server.admin, "/tls/certificates").body;
+    assert!(report.contains("\"waiting\"") && report.contains("rateLimited"), "{report}");
+}
+
+/// Each fault happens once; all names have their certificates in the end, without a word.
+#[test]
+#[ignore = "needs pebble"]
+fn an_authority_that_lies_and_changes_its_mind() {
+    let pebble = Pebble::start(&PebbleOptions::default());
+    let key = rcgen::KeyPair::generate().unwrap();
+    let other = rcgen::CertificateParams::new(vec!["a.example.test".to_owned()]).unwrap();
+    let other = other.self_signed(&key).unwrap().pem();
+    let seen: [AtomicUsize; 4] = Default::default();
+    let first = move |at: usize| seen[at].fetch_add(1, Ordering::Relaxed) == 0;
+    let json = "\r\nContent-Type: application/problem+json\r\nReplay-Nonce: bm9uY2U";
+    let faulty = Faulty::start(
+        &pebble,
+        Arc::new(move |path| match path {
+            // A certificate for another key.
+            path if path.starts_with("/certZ/") && first(0) => {
+                let head = "200 OK\r\nContent-Type: application/pem-certificate-chain\r\n\
+                            Replay-Nonce: bm9uY2U";
+                Fault::Answer(head.to_owned(), other.clone())
+            }
+            // The order was ready, and is not any more.
+            path if path.starts_with("/finalize-order/") && first(1) => {
+                Fault::Answer(format!("403 Forbidden{json}"), problem("orderNotReady"))
+            }
+            // A page of somebody in between.
+            "/order-plz" if first(2) => {
+                let head = "200 OK\r\nContent-Type: text/html".to_owned();
+                Fault::Answer(head, "<h1>Welcome to our network</h1>".to_owned())
+            }
+            path if path.starts_with("/chalZ/") && first(3) => Fault::Late(Duration::from_secs(3)),
+            _ => Fault::None,
+        }),
+    );
+    let storage = scratch();
+    let names: Vec<String> = (0..5).map(|at| format!("n{at}.example.test")).collect();
+    let sites: String = names.iter().map(|name| site(name)).collect();
+    let server = serve(&pebble, &faulty, &storage, &sites);
+    for name in &names {
+        wait_for(pebble.tls, name, 150);
+    }
+    let log = server.log();
+    for told in ["certificate is unusable", "orderNotReady", "could not get certificate"] {
+        assert!(log.contains(told), "{told}: {log}");
+    }
+    let report = get(server.admin, "/tls/certificates").body;
+    assert!(!report.contains("\"last_error\""), "{report}");
+}
+
+/// Killed twenty times at any point; every certificate that was there stays, the account is kept, and
+/// the next start gets what is missing.
+#[test]
+#[ignore = "needs pebble"]
+fn killed_at_any_point() {
+    const KILLS: usize = 20;
+    let pebble = Pebble::start(&PebbleOptions::default());
+    let storage = scratch();
+    let start = |count: usize| {
+        let names = (0..count).map(|at| site(&format!("n{at}.example.test")));
+        let options = pebble.options(&storage, pebble.http, pebble.tls, "");
+        let sites: String = names.collect();
+        Server::start(&format!("{options}{sites}\n:{{port}} {{\n\trespond up\n}}\n"))
+    };
+    let mut kept: BTreeMap<PathBuf, Vec<u8>> = BTreeMap::new();
+    let is_kept = |path: &Path| {
+        let name = path.to_string_lossy();
+        (name.contains("/certificates/") || name.contains("/users/")) && !name.contains(".tmp")
+    };
+    for round in 1..=KILLS {
+        let mut server = start(round);
+        let name = format!("n{}.example.test", round - 1);
+        eventually("the newest name is worked on", || {
+            server.log().contains("acquiring lock") && server.log().contains(&name)
+        });
+        // Chance is what this is about: from the lock to after the last file.
+        let end = Instant::now() + Duration::from_millis(fastrand::u64(0..=900));
+        while Instant::now() < end && shown(pebble.tls, &name).is_none() {
+            std::thread::sleep(Duration::from_millis(fastrand::u64(0..=20)));
+        }
+        server.child.kill().unwrap();
+        server.child.wait().unwrap();
+        let now = tree(&storage);
+        for (path, content) in &kept {
+            assert_eq!(now.get(path), Some(content), "{} after kill {round}", path.display());
+        }
+        // What is complete has to stay; a key without its certificate may be made anew.
+        let complete = |path: &Path| {
+            let of_account = path.extension().is_some_and(|end| end == "key")
+                || now.contains_key(&path.with_extension("key"));
+            let beside = |end: &str| now.contains_key(&path.with_extension(end));
+            let of_certificate = beside("crt") && beside("key") && beside("json");
+            if path.to_string_lossy().contains("/users/") { of_account } else { of_certificate }
+        };
+        kept = now
+            .iter()
+            .filter(|(path, _)| is_kept(path) && complete(path))
+            .map(|(path, content)| (path.clone(), content.clone()))
+            .filter(|(path, _)| path.extension().is_some_and(|end| end == "crt" || end == "key"))
+            .collect();
+    }
+    let orders = pebble.orders();
+    let there = kept.keys().filter(|path| path.extension().is_some_and(|end| end == "crt")).count();
+    let _server = start(KILLS);
+    for at in 0..KILLS {
+        wait_for(pebble.tls, &format!("n{at}.example.test"), 90);
+    }
+    let now = tree(&storage);
+    for (path, content) in &kept {
+        assert_eq!(now.get(path), Some(content), "{} at the end", path.display());
+    }
+    let more = pebble.orders() - orders;
+    assert_eq!(more, KILLS - there, "only what was missing is ordered");
+    let accounts = now.keys().filter(|path| {
+        path.to_string_lossy().contains("/users/") && path.extension().is_some_and(|e| e == "key")
+    });
+    assert_eq!(accounts.count(), 1);
+}

@@ -1,0 +1,149 @@
+//! An authority with faults: stands before pebble, under its certificate, and answers some requests
+//! itself. The `Host` of a request is passed on, since pebble makes its URLs from it.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use rustls::{
+    ClientConfig, ClientConnection, ServerConfig, ServerConnection, StreamOwned, crypto::aws_lc_rs,
+};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
+
+use super::Pebble;
+
+/// What happens to a request, by its path.
+pub enum Fault {
+    /// It passes.
+    None,
+    /// This answer is given instead: the head without its end, and the body.
+    Answer(String, String),
+    /// It passes, but late.
+    Late(Duration),
+}
+
+/// Says what happens to a request.
+pub type Faults = Arc<dyn Fn(&str) -> Fault + Send + Sync>;
+
+/// A running front; it lives as long as the process.
+pub struct Faulty {
+    pub port: u16,
+}
+
+impl Faulty {
+    /// Starts it before an authority.
+    pub fn start(pebble: &Pebble, faults: Faults) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = Arc::new(server_config(&pebble.folder));
+        let client = Arc::new(client_config(&pebble.folder));
+        let behind = pebble.directory();
+        let behind = behind.trim_start_matches("https://").trim_end_matches("/dir").to_owned();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (server, client) = (server.clone(), client.clone());
+                let (behind, faults) = (behind.clone(), faults.clone());
+                // A peer that goes away ends its connection and nothing else.
+                std::thread::spawn(move || serve(stream, server, client, &behind, &faults));
+            }
+        });
+        Self { port }
+    }
+
+    pub fn directory(&self) -> String {
+        format!("https://127.0.0.1:{}/dir", self.port)
+    }
+}
+
+/// One request per connection.
+fn serve(
+    stream: TcpStream,
+    server: Arc<ServerConfig>,
+    client: Arc<ClientConfig>,
+    behind: &str,
+    faults: &Faults,
+) -> Option<()> {
+    let mut stream = StreamOwned::new(ServerConnection::new(server).ok()?, stream);
+    let (head, body) = message(&mut stream)?;
+    let path = head.split(' ').nth(1)?.to_owned();
+    let answer = match faults(&path) {
+        Fault::Answer(head, body) => {
+            let length = body.len();
+            format!(
+                "HTTP/1.1 {head}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+            )
+            .into_bytes()
+        }
+        fault => {
+            if let Fault::Late(time) = fault {
+                std::thread::sleep(time);
+            }
+            let name = ServerName::try_from("127.0.0.1").ok()?;
+            let tcp = TcpStream::connect(behind).ok()?;
+            let mut up = StreamOwned::new(ClientConnection::new(client, name).ok()?, tcp);
+            let (line, fields) = head.split_once("\r\n")?;
+            let request = format!("{line}\r\nConnection: close\r\n{fields}\r\n\r\n");
+            up.write_all(request.as_bytes()).ok()?;
+            up.write_all(&body).ok()?;
+            let mut answer = Vec::new();
+            // The end may come without a goodbye.
+            let _ = up.read_to_end(&mut answer);
+            answer
+        }
+    };
+    stream.write_all(&answer).ok()?;
+    stream.conn.send_close_notify();
+    stream.flush().ok()
+}
+
+/// A head and as much of a body as it tells of.
+fn message(stream: &mut impl Read) -> Option<(String, Vec<u8>)> {
+    let mut read = Vec::new();
+    let end = loop {
+        let mut buffer = [0; 4096];
+        let count = stream.read(&mut buffer).ok().filter(|count| *count > 0)?;
+        read.extend_from_slice(&buffer[..count]);
+        if let Some(end) = read.windows(4).position(|four| four == b"\r\n\r\n") {
+            break end;
+        }
+    };
+    let head = String::from_utf8_lossy(&read[..end]).into_owned();
+    let length = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
+    });
+    let mut body = read.split_off(end + 4);
+    while body.len() < length.unwrap_or(0) {
+        let mut buffer = [0; 4096];
+        let count = stream.read(&mut buffer).ok().filter(|count| *count > 0)?;
+        body.extend_from_slice(&buffer[..count]);
+    }
+    Some((head, body))
+}
+
+fn server_config(folder: &Path) -> ServerConfig {
+    let chain = CertificateDer::from_pem_file(folder.join("cert.pem")).unwrap();
+    let key = PrivateKeyDer::from_pem_file(folder.join("key.pem")).unwrap();
+    ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![chain], key)
+        .unwrap()
+}
+
+fn client_config(folder: &Path) -> ClientConfig {
+    let pem = fs::read(folder.join("ca.pem")).unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(&pem).unwrap()).unwrap();
+    ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth()
+}
