@@ -71,6 +71,21 @@ fn sigterm_finishes_what_is_under_way() {
     assert!(send_raw(port, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").is_err());
 }
 
+#[test]
+fn requests_know_of_a_shutdown_that_is_to_come() {
+    let mut server = Server::start(
+        "{\n\tadmin 127.0.0.1:{admin}\n\tshutdown_delay 2s\n}\nhttp://localhost:{port} {\n\
+         \trespond \"{http.shutting_down} {http.time_until_shutdown}\"\n}\n",
+    );
+    assert_eq!(get(server.port, "/").body, "false ");
+    server.signal("TERM");
+    eventually("requests know", || {
+        let answer = get(server.port, "/").body;
+        answer.starts_with("true 1.") && answer.ends_with('s')
+    });
+    eventually("it ended", || matches!(server.child.try_wait(), Ok(Some(_))));
+}
+
 /// Reloads and backends going up and down under load: no GET is lost.
 fn soak(length: Duration) {
     let (one, two) = (Upstream::start("1"), Upstream::start("2"));

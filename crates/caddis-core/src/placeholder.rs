@@ -1,7 +1,10 @@
 //! The known placeholders (spec placeholders.md) as an enum with an open tail: a name is looked at
 //! once, when its template is compiled.
 
-use std::{borrow::Cow, time::SystemTime};
+use std::{
+    borrow::Cow,
+    time::{Instant, SystemTime},
+};
 
 use http::{HeaderMap, HeaderName, Version};
 use smol_str::SmolStr;
@@ -353,7 +356,7 @@ fn request_field(field: RequestField, ex: &Exchange) -> Option<Value<'_>> {
         F::Duration => Value::string(go_duration(ex.start.elapsed())),
         F::DurationMs => Value::Float(ex.start.elapsed().as_secs_f64() * 1e3),
         F::Uuid => Value::str(ex.uuid.get_or_init(random_uuid)),
-        F::OrigUri => Value::str(original.as_str()),
+        F::OrigUri => Value::str(original.as_sent()),
         F::OrigPath => Value::str(original.path()),
         F::OrigPathDir => Value::str(split_path(original.path()).0),
         F::OrigPathFile => Value::str(split_path(original.path()).1),
@@ -364,8 +367,11 @@ fn request_field(field: RequestField, ex: &Exchange) -> Option<Value<'_>> {
             None => Value::Str("".into()),
         },
         F::TrustedProxy => Value::Bool(ex.trusted_proxy),
-        F::ShuttingDown => Value::Bool(false),
-        F::TimeUntilShutdown => Value::Str("".into()),
+        F::ShuttingDown => Value::Bool(ex.shutdown_at.is_some()),
+        F::TimeUntilShutdown => match ex.shutdown_at {
+            Some(at) => Value::string(go_duration(at.saturating_duration_since(Instant::now()))),
+            None => Value::Str("".into()),
+        },
     })
 }
 
@@ -396,6 +402,10 @@ fn split_extension(path: &str) -> (&str, &str) {
         (false, true) => return ("/", ""),
         _ => split_path(trimmed).1,
     };
+    // The extension is that of what follows the last slash, which may be nothing.
+    if trimmed.len() < path.len() {
+        return (file, "");
+    }
     file.rfind('.').map_or((file, ""), |at| file.split_at(at))
 }
 
@@ -432,7 +442,15 @@ fn tls_field(field: &str, ex: &Exchange) -> Option<Value<'static>> {
 fn error_field(field: &str, ex: &Exchange) -> Option<Value<'static>> {
     let error = ex.error.as_ref()?;
     Some(match field {
-        "" => Value::string(error.message.clone()),
+        "" => {
+            let (id, code) = (&error.id, error.status.as_u16());
+            let mut text = format!("{{id={id}}}: HTTP {code}");
+            if !error.message.is_empty() {
+                text.push_str(": ");
+                text.push_str(&error.message);
+            }
+            Value::string(text)
+        }
         "status_code" => Value::Int(error.status.as_u16().into()),
         "status_text" => Value::str(status_text(error.status)),
         // A handler may have said that its message is empty on purpose.

@@ -37,6 +37,7 @@ impl ConnCx {
     /// A request on this connection.
     pub(crate) fn exchange(&self, request: Request, server: &ServerRuntime) -> Box<Exchange> {
         let mut ex = Exchange::new(request, self.connection.clone(), self.worker.clone());
+        ex.shutdown_at = server.shutdown_at.get().copied();
         // Before any handler, so that handlers may change or remove it (spec D185).
         if let Some(alt_svc) = server.alt_svc.get()
             && ex.connection.tls.is_some()
@@ -116,7 +117,7 @@ async fn serve_as<S: Io + 'static>(
     let cx = ConnCx { listener, connection, worker, drain, client: None };
     if binding.protocols.h2c {
         serve_plain(io, binding, cx).await;
-    } else {
+    } else if binding.protocols.h1 {
         drop(binding);
         h1::serve_connection(io, BytesMut::new(), cx).await;
     }
@@ -189,6 +190,7 @@ const LATE_HANDSHAKE: Duration = Duration::from_secs(3);
 async fn serve_plain<S: Io + 'static>(mut io: S, binding: Arc<Binding>, cx: ConnCx) {
     let mut before = BytesMut::with_capacity(64);
     let limit = binding.server.plan.timeouts.header;
+    let h1 = binding.protocols.h1;
     drop(binding);
     let preface = async {
         loop {
@@ -204,7 +206,7 @@ async fn serve_plain<S: Io + 'static>(mut io: S, binding: Arc<Binding>, cx: Conn
     };
     match h1::within(limit, preface).await {
         Some(Some(true)) => h2::serve_connection(h1::Rewind { before, io }, cx).await,
-        Some(Some(false)) => h1::serve_connection(io, before, cx).await,
+        Some(Some(false)) if h1 => h1::serve_connection(io, before, cx).await,
         _ => {}
     }
 }
