@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::hide::Rules;
+use super::{hide::Rules, names};
 use crate::path::sanitized_join;
 
 /// Files up to this size are read at once.
@@ -74,7 +74,7 @@ impl Lookup {
             Some("") | None => joined,
             Some(trimmed) => trimmed.to_owned(),
         };
-        let mut metadata = match fs::metadata(&filename) {
+        let mut metadata = match fs::metadata(names::path(&filename)) {
             Ok(metadata) => metadata,
             Err(error) => return Outcome::of(error),
         };
@@ -101,14 +101,14 @@ impl Lookup {
         }
         for (coding, suffix) in &self.codings {
             let name = format!("{filename}{suffix}");
-            if fs::metadata(&name).is_ok_and(|metadata| metadata.is_file())
-                && let Ok(file) = File::open(&name)
+            if fs::metadata(names::path(&name)).is_ok_and(|metadata| metadata.is_file())
+                && let Ok(file) = File::open(names::path(&name))
                 && let Ok(found) = self.open(file, &name, &filename, Some(coding))
             {
                 return Outcome::File(found);
             }
         }
-        let file = match File::open(&filename) {
+        let file = match File::open(names::path(&filename)) {
             Ok(file) => file,
             Err(error) => {
                 return match Outcome::of(error) {
@@ -129,7 +129,7 @@ impl Lookup {
             if self.hide.hides(&path) {
                 return None;
             }
-            let metadata = fs::metadata(&path).ok()?;
+            let metadata = fs::metadata(names::path(&path)).ok()?;
             Some((path, metadata))
         })
     }
@@ -165,7 +165,7 @@ impl Lookup {
 
     fn etag_from_file(&self, name: &str) -> io::Result<Option<String>> {
         for suffix in &*self.etag_extensions {
-            match File::open(format!("{name}{suffix}")) {
+            match File::open(names::path(&format!("{name}{suffix}"))) {
                 Ok(file) => {
                     let mut text = Vec::new();
                     file.take(MAX_ETAG).read_to_end(&mut text)?;

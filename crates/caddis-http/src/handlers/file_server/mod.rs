@@ -24,6 +24,7 @@ mod conditional;
 mod config;
 mod hide;
 mod lookup;
+mod names;
 mod response;
 #[cfg(test)]
 pub(crate) mod test_dir;
@@ -40,6 +41,7 @@ use caddis_core::{
 use http::{HeaderValue, Method, StatusCode, header};
 use serde_json::Value as Json;
 
+pub(crate) use browse::human_size;
 pub use config::{BrowseConfig, FileServerConfig};
 
 use self::{
@@ -129,7 +131,7 @@ impl FileServer {
             Outcome::Directory(directory) => match &self.browse {
                 Some(browse) => {
                     let rules = self.hide.rules(ex);
-                    match browse.serve(ex, directory, rules).await? {
+                    match browse.serve(ex, directory, rules, &self.root).await? {
                         Some(response) => Ok(response),
                         None => self.not_found(ex, next).await,
                     }
@@ -189,7 +191,10 @@ impl FileServer {
         let canonical = self.canonical && base(original) == base(current);
         Lookup {
             root: self.root.render(ex).into_owned(),
-            path: current.to_owned(),
+            path: match ex.request.target.path_bytes() {
+                Some(bytes) => names::from_bytes(&bytes),
+                None => current.to_owned(),
+            },
             hide: self.hide.rules(ex),
             index: self.index.iter().map(|name| name.render(ex).into_owned()).collect(),
             codings,

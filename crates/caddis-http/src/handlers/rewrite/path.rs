@@ -54,14 +54,14 @@ impl Uri {
         let mut query = self.query.as_ref().map(|query| query.render(ex));
         if let Some(template) = &self.path {
             let path = render_path(template, target, ex);
-            let path = path.split_once('#').map_or(&*path, |(path, _)| path);
             let (path, injected) = match path.split_once('?') {
                 Some((path, query)) => (path, Some(query)),
-                None => (path, None),
+                None => (&*path, None),
             };
-            // A query that came out of a placeholder does not replace one that was written.
+            // A query that came out of a placeholder counts where a lone question mark asks for
+            // one; it does not replace what was written, nor the request's own.
             if let Some(injected) = injected
-                && self.query.as_ref().is_none_or(|query| query.0.is_empty())
+                && self.query.as_ref().is_some_and(|query| query.0.is_empty())
             {
                 query = Some(injected.replace('{', "%7B").replace('}', "%7D"));
             }
@@ -103,6 +103,10 @@ impl QueryTemplate {
         }
         if query.is_empty() {
             parts.clear();
+        }
+        // As in Caddy, an equals sign at the very end is not written.
+        if query.ends_with('=') {
+            parts.pop();
         }
         Self(parts)
     }

@@ -68,6 +68,11 @@ fn whole_uri() {
         ("/kept?{http.request.uri.query}&more=1", "/keep?a=1", "/kept?a=1&more=1 | /kept"),
         ("/kept?{http.request.uri.query}&more=1", "/keep", "/kept?more=1 | /kept"),
         ("/dropped?", "/drop?a=1", "/dropped | /dropped"),
+        // A query out of a placeholder counts only where one is asked for and none is written.
+        ("/p/{http.request.uri.query.b}", "/?b=x%3Fy=1", "/p/x?b=x%3Fy=1 | /p/x"),
+        ("/p/{http.request.uri.query.b}?", "/?b=x%3Fy=1", "/p/x?y=1 | /p/x"),
+        ("/p/{http.request.uri.query.b}", "/?b=x%23y", "/p/x%23y?b=x%23y | /p/x#y"),
+        ("/p?a=&b=", "/", "/p?a=&b | /p"),
         (
             "/index.php?u={http.request.uri.path}",
             "/seg/a%20b?x=1",
