@@ -135,7 +135,8 @@ fn http3_on_an_inherited_socket() {
                 \trespond quic\n}\n";
     let server = Activated::start(site, socket.into());
     let root = server.folder.join("data/caddy/pki/authorities/local/root.crt");
-    let runtime = tokio::runtime::Runtime::new().unwrap();
+    eventually("the authority is there", || root.exists());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let mut client = Quic::connect(port, "localhost", &root).await.unwrap();
         let got = client.get("https://localhost/").await.unwrap();

@@ -232,13 +232,6 @@ impl Engine {
             if self.listener(&key).is_some() || sockets.contains_key(&key) {
                 continue;
             }
-            if listener.address.is_datagram() && speaks_streams(listener) {
-                return Err(LoadError::Activate(format!(
-                    "loading new config: http app module: start: network '{}' cannot handle \
-                     HTTP/1 or HTTP/2 connections; add `protocols h3` to its bind",
-                    listener.address.network
-                )));
-            }
             let keepalive = plan.servers[listener.server].tcp_keepalive;
             let socket = listen::bind(&listener.address, workers, keepalive).map_err(|error| {
                 let error = plain(&error);
@@ -517,11 +510,6 @@ fn speaks_quic(listener: &ListenerPlan) -> bool {
     let address = &listener.address;
     let sockets = !address.is_unix() && (!address.is_fd() || address.is_datagram());
     listener.tls && listener.protocols.h3 && sockets
-}
-
-fn speaks_streams(listener: &ListenerPlan) -> bool {
-    let protocols = listener.protocols;
-    protocols.h1 || protocols.h2 && listener.tls || protocols.h2c
 }
 
 /// The value of `Alt-Svc` for a server: the ports where it speaks HTTP/3 (RFC 7838 §3), to be kept

@@ -100,7 +100,7 @@ pub(crate) enum BoundSocket {
     Tcp(Vec<std::net::TcpListener>, u16),
     /// Unix: one socket, shared by duplicates of its descriptor.
     Unix(std::os::unix::net::UnixListener),
-    /// An inherited socket for datagrams: its connections come by QUIC alone.
+    /// None: connections come by QUIC alone.
     Datagrams,
 }
 
@@ -125,6 +125,13 @@ pub(crate) fn bind(
     }
     if address.is_fd() {
         return bind_fd(address, workers);
+    }
+    if address.is_datagram() {
+        return Ok(BoundSocket::Datagrams);
+    }
+    if !matches!(address.network.as_str(), "tcp" | "tcp4" | "tcp6") {
+        let text = format!("unknown network {}", address.network);
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     }
     let (sockets, port) = bind_each(address, address.start_port, workers, |at, address| {
         bind_tcp(at, address, keepalive)
@@ -166,7 +173,7 @@ fn resolve(address: &NetworkAddress) -> io::Result<SocketAddr> {
     let port = address.start_port;
     if address.host.is_empty() {
         let ip: IpAddr = match address.network.as_str() {
-            "tcp4" => Ipv4Addr::UNSPECIFIED.into(),
+            "tcp4" | "udp4" => Ipv4Addr::UNSPECIFIED.into(),
             _ => Ipv6Addr::UNSPECIFIED.into(),
         };
         return Ok(SocketAddr::new(ip, port));
@@ -216,10 +223,10 @@ pub(crate) fn bind_udp(at: SocketAddr, address: &NetworkAddress) -> io::Result<S
     Ok(socket)
 }
 
-/// `[::]` takes both families, unless the network says `tcp6`.
+/// `[::]` takes both families, unless the network says `tcp6` or `udp6`.
 fn set_families(socket: &Socket, at: SocketAddr, address: &NetworkAddress) -> io::Result<()> {
     if at.is_ipv6() {
-        socket.set_only_v6(address.network == "tcp6" || !at.ip().is_unspecified())?;
+        socket.set_only_v6(address.network.ends_with('6') || !at.ip().is_unspecified())?;
     }
     Ok(())
 }
@@ -361,6 +368,7 @@ mod tests {
             (fd("fd", file.as_raw_fd()), "is not a socket"),
             (fd("fd", 100_000), "is not open"),
             (fd("fd", "x"), "invalid file descriptor: strconv.ParseUint"),
+            (fd("foo", "127.0.0.1"), "unknown network foo"),
         ] {
             let error = bind(&address, 1, None).err().map(|error| error.to_string());
             assert!(error.as_ref().is_some_and(|error| error.contains(part)), "{error:?}");

@@ -10,8 +10,8 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{hide::Rules, names};
-use crate::path::sanitized_join;
+use super::hide::Rules;
+use crate::{names, path::sanitized_join};
 
 /// Files up to this size are read at once.
 pub(super) const SMALL: u64 = 64 * 1024;

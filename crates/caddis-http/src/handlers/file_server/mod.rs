@@ -24,7 +24,6 @@ mod conditional;
 mod config;
 mod hide;
 mod lookup;
-mod names;
 mod response;
 #[cfg(test)]
 pub(crate) mod test_dir;
@@ -49,7 +48,10 @@ use self::{
     hide::Hide,
     lookup::{Lookup, Outcome},
 };
-use crate::encoders::{self, PRECOMPRESSED};
+use crate::{
+    encoders::{self, PRECOMPRESSED},
+    names,
+};
 
 /// `http.handlers.file_server`.
 pub static MODULE: HandlerModule = HandlerModule { id: "http.handlers.file_server", compile };
@@ -193,7 +195,7 @@ impl FileServer {
             root: self.root.render(ex).into_owned(),
             path: match ex.request.target.path_bytes() {
                 Some(bytes) => names::from_bytes(&bytes),
-                None => current.to_owned(),
+                None => names::from_text(current).into_owned(),
             },
             hide: self.hide.rules(ex),
             index: self.index.iter().map(|name| name.render(ex).into_owned()).collect(),

@@ -284,7 +284,7 @@ async fn listings_by_template() {
     assert_eq!(status, 200);
     assert_eq!(
         page,
-        "docs /docs/ true 1+2 3 3 B name/asc GET 3\n[../|/][|docs]\n\
+        "docs /docs true 1+2 3 3 B name/asc GET 3\n[../|/][|docs]\n\
          a.md ./a.md 2 B false true 4 DOCS\nb.txt ./b.txt 1 B false false 4 DOCS\n"
             .to_owned()
             + &page[page.find("sub/").expect("listed")..]

@@ -81,7 +81,7 @@ fn whole_uri() {
         ("/e{http.request.uri.path}", "/encoded/%2F%20x", "/e/encoded//%20x | /e/encoded// x"),
         ("\"/with space\"", "/space", "/with%20space | /with space"),
         ("/x#frag", "/y?q", "/x?q | /x"),
-        ("{http.request.uri.query.to}", "/y?to=%2Fa%3Fb%3D%7Bc%7D", "/a?b=%7Bc%7D | /a"),
+        ("{http.request.uri.query.to}?", "/y?to=%2Fa%3Fb%3D%7Bc%7D", "/a?b=%7Bc%7D | /a"),
         ("/a?x=1=2&y", "/", "/a?x=1=2&y | /a"),
     ] {
         assert_eq!(uri(&format!("rewrite {to}"), target), want, "{to}");
@@ -103,6 +103,8 @@ fn strips() {
         ("strip_prefix /api", "/api//double", "/double | /double"),
         ("strip_prefix /api", "/api/%2Fz", "/%2Fz | //z"),
         ("strip_suffix .html", "/page.html?x=.html", "/page?x=.html | /page"),
+        ("strip_suffix .html", "/page%2ehtml", "/page%2ehtml | /page.html"),
+        ("strip_suffix .HTML", "/page.html", "/page | /page"),
         ("strip_suffix tail", "/end/tail", "/end/ | /end/"),
     ] {
         assert_eq!(uri(&format!("uri {directive}"), target), want, "{directive} {target}");

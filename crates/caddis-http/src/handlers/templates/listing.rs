@@ -19,7 +19,7 @@ use crate::handlers::templates::MAX_FILES;
 pub(crate) struct Listing {
     /// The directory's name.
     pub(crate) name: String,
-    /// The request's path.
+    /// The request's path, escaped, without a slash at its end.
     pub(crate) path: String,
     pub(crate) can_go_up: bool,
     pub(crate) items: Vec<Item>,
@@ -118,7 +118,7 @@ pub(super) fn item_field(
         "Size" => size(item.size),
         "URL" => Val::str(&item.url),
         "ModTime" => Val::Time(item.modified),
-        "Mode" => Val::Int(item.mode.into()),
+        "Mode" => Val::str(&mode(item.mode)),
         "IsDir" => Val::Bool(item.is_dir),
         "IsSymlink" => Val::Bool(item.is_symlink),
         "SymlinkPath" => Val::str(&item.symlink_path),
@@ -151,6 +151,19 @@ fn breadcrumbs(path: &str) -> Val {
     Val::list(crumbs.collect())
 }
 
+/// Go's mode bits as Go writes them, for example `drwxr-xr-x`.
+fn mode(bits: u32) -> String {
+    let is_set = |at: u32| bits & (1 << at) != 0;
+    let kinds = (19..=31).rev().zip("dalTLDpSugct?".chars());
+    let mut text: String = kinds.filter(|(at, _)| is_set(*at)).map(|(_, kind)| kind).collect();
+    if text.is_empty() {
+        text.push('-');
+    }
+    let rights = (0..9).rev().zip("rwxrwxrwx".chars());
+    text.extend(rights.map(|(at, right)| if is_set(at) { right } else { '-' }));
+    text
+}
+
 fn count(number: usize) -> Val {
     Val::Int(i64::try_from(number).unwrap_or(i64::MAX))
 }
@@ -161,4 +174,17 @@ fn size(bytes: u64) -> Val {
 
 fn human(bytes: u64) -> Val {
     Val::str(&crate::handlers::file_server::human_size(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modes_as_go_writes_them() {
+        assert_eq!(mode(420), "-rw-r--r--");
+        assert_eq!(mode(2_147_484_141), "drwxr-xr-x");
+        assert_eq!(mode(134_218_239), "Lrwxrwxrwx");
+        assert_eq!(mode(1 << 23 | 0o755), "urwxr-xr-x");
+    }
 }

@@ -212,7 +212,7 @@ impl Checker<'_, '_> {
             ("sortBy", 2) => Walk::SortBy,
             ("bind", 3) if is_name(target, "cel") => return Some(self.bind(args)),
             ("greatest" | "least", _) if is_name(target, "math") => {
-                return Some(self.extreme(at, target.at, name, args));
+                return Some(self.extreme(target.at, name, args));
             }
             _ => return None,
         };
@@ -249,7 +249,7 @@ impl Checker<'_, '_> {
     }
 
     /// `math.greatest` and `math.least`, which take any number of arguments, or a list.
-    fn extreme(&mut self, at: usize, start: usize, name: &str, args: &[Expr]) -> Checked {
+    fn extreme(&mut self, start: usize, name: &str, args: &[Expr]) -> Checked {
         if args.is_empty() {
             let text = format!("math.{name}() requires at least one argument");
             return self.mistake(start, text);
@@ -272,7 +272,6 @@ impl Checker<'_, '_> {
         }
         let nodes = checked.into_iter().map(|(node, _)| node).collect();
         let function = if name == "greatest" { functions::greatest } else { functions::least };
-        let _ = at;
         (Node::Call(function, nodes), result.unwrap_or(Type::Dyn))
     }
 
@@ -392,14 +391,13 @@ impl Checker<'_, '_> {
             "_*_" => Op::Mul,
             "_/_" => Op::Div,
             "_%_" => Op::Rem,
-            _ => return self.plain_call(at, name, call, nodes, result),
+            _ => return self.plain_call(name, call, nodes, result),
         };
         binary(op, nodes, result)
     }
 
     fn plain_call(
         &mut self,
-        at: usize,
         name: &str,
         call: super::node::Function,
         mut nodes: Vec<Node>,
@@ -431,7 +429,6 @@ impl Checker<'_, '_> {
             }
             _ => {}
         }
-        let _ = at;
         (Node::Call(call, nodes), result)
     }
 }

@@ -71,7 +71,7 @@ pub(super) fn call(
             }
         }
         ("path_regexp", 1 | 2) | ("header_regexp" | "vars_regexp", 2 | 3) => {
-            return Some(regexp(checker, at, name, args));
+            return Some(regexp(checker, name, args));
         }
         ("file", _) => match file(checker, args) {
             Ok(json) => json,
@@ -86,7 +86,7 @@ pub(super) fn call(
 }
 
 /// Matchers with an expression, which is known with the request only where it holds placeholders.
-fn regexp(checker: &mut Checker<'_, '_>, at: usize, name: &str, args: &[Expr]) -> Checked {
+fn regexp(checker: &mut Checker<'_, '_>, name: &str, args: &[Expr]) -> Checked {
     if let Some(arg) = args.iter().find(|arg| text(arg).is_none()) {
         let of = match args.len() {
             1 => "matcher argument must be a string literal",
@@ -103,7 +103,6 @@ fn regexp(checker: &mut Checker<'_, '_>, at: usize, name: &str, args: &[Expr]) -
             _ => None,
         })
         .collect();
-    let _ = at;
     match fixed.map(|texts| make(&texts)) {
         Some(Ok(matcher)) => (Node::Matcher(matcher), Type::Bool),
         Some(Err(error)) => checker.mistake(usize::MAX, error.message),

@@ -14,7 +14,8 @@ use caddis_core::target::encode_path_bytes;
 use serde::Serialize;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use super::super::{hide::Rules, names};
+use super::super::hide::Rules;
+use crate::names;
 
 /// A directory's entries.
 #[derive(Default)]

@@ -15,7 +15,10 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use self::listing::{Failure, Listing, Order};
 use super::{base, config::BrowseConfig, hide::Rules, lookup::whole_seconds, response::redirect};
-use crate::handlers::{support::field_value, templates};
+use crate::{
+    handlers::{support::field_value, templates},
+    path::clean,
+};
 
 pub(crate) use self::page::human_size;
 
@@ -169,7 +172,7 @@ fn template_data(ex: &Exchange, listing: Listing, query: &Query) -> templates::l
     });
     templates::listing::Listing {
         name: if name.is_empty() { "/" } else { name }.to_owned(),
-        path: path.to_owned(),
+        path: clean(ex.request.target.escaped_path()).into_owned(),
         can_go_up: !path.trim_matches('/').is_empty(),
         items: items.collect(),
         directories: listing.directories,
