@@ -169,8 +169,7 @@ fn every_sentence_has_a_fixture() {
         })
         .map(|(text, path)| format!("{path}: {text}"))
         .collect();
-    let unknown: Vec<_> =
-        UNREACHED.iter().filter(|(text, _)| !all.contains_key(*text)).collect();
+    let unknown: Vec<_> = UNREACHED.iter().filter(|(text, _)| !all.contains_key(*text)).collect();
     assert!(unknown.is_empty(), "no longer said: {unknown:?}");
     assert!(lacking.is_empty(), "{} without a fixture:\n{}", lacking.len(), lacking.join("\n"));
 }
@@ -209,7 +208,8 @@ fn every_word_has_a_fixture() {
         if !WORDS_IN.iter().any(|part| path.contains(part)) {
             continue;
         }
-        for word in code.lines().flat_map(|line| arm_words(line).into_iter().chain(table_word(line)))
+        for word in
+            code.lines().flat_map(|line| arm_words(line).into_iter().chain(table_word(line)))
         {
             let is_word =
                 word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
@@ -220,8 +220,7 @@ fn every_word_has_a_fixture() {
     }
     assert!(words.len() > 200, "the words are not found: {}", words.len());
     let text = fixtures("adapt", ".Caddyfile").join("\n");
-    let shown: BTreeSet<&str> =
-        text.split(|c: char| !(c.is_alphanumeric() || c == '_')).collect();
+    let shown: BTreeSet<&str> = text.split(|c: char| !(c.is_alphanumeric() || c == '_')).collect();
     let lacking: Vec<String> = words
         .iter()
         .filter(|(word, _)| {
@@ -242,8 +241,7 @@ fn every_directive_has_a_fixture() {
         let word = line.trim().strip_prefix('"')?.strip_suffix("\",")?;
         word.chars().all(|c| c.is_ascii_lowercase() || c == '_').then_some(word)
     });
-    let all: Vec<&str> =
-        ordered.chain(["bind", "tls", "log", "handle_errors", "import"]).collect();
+    let all: Vec<&str> = ordered.chain(["bind", "tls", "log", "handle_errors", "import"]).collect();
     assert!(all.len() > 40, "the directives are not found: {all:?}");
     let lacking: Vec<_> = all.iter().filter(|word| !first_words.contains(*word)).collect();
     assert!(lacking.is_empty(), "without a fixture: {lacking:?}");

@@ -12,6 +12,7 @@ mod certs_check;
 mod check;
 mod cli;
 mod coverage;
+mod descriptors;
 mod explain;
 mod fixtures;
 mod health;

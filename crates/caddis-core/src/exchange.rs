@@ -165,6 +165,8 @@ pub struct Exchange {
     pub may_pass: bool,
     /// The fields of an answer that is passed on as it is, in place of the response's own.
     pub passed: Option<caddis_wire::PassedFields>,
+    /// When the server's listeners close, where that is known already (`shutdown_delay`).
+    pub shutdown_at: Option<Instant>,
     /// The request's UUID, made on first use.
     pub uuid: OnceLock<String>,
     /// Gives the client informational responses (1xx) where the front can.
@@ -214,6 +216,7 @@ impl Exchange {
             close: false,
             may_pass: false,
             passed: None,
+            shutdown_at: None,
             uuid: OnceLock::new(),
             informational: None,
             upgrade: None,

@@ -21,7 +21,6 @@ pub mod punycode;
 pub mod registry;
 pub mod response_matcher;
 pub mod route;
-pub mod shutdown;
 pub mod state;
 pub mod target;
 pub mod task;

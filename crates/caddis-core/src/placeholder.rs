@@ -1,7 +1,10 @@
 //! The known placeholders (spec placeholders.md) as an enum with an open tail: a name is looked at
 //! once, when its template is compiled.
 
-use std::{borrow::Cow, time::SystemTime};
+use std::{
+    borrow::Cow,
+    time::{Instant, SystemTime},
+};
 
 use http::{HeaderMap, HeaderName, Version};
 use smol_str::SmolStr;
@@ -11,7 +14,6 @@ use crate::{
     Exchange, Target, Value,
     error::status_text,
     exchange::split_host_port,
-    shutdown,
     target::{encode_query, query_pairs},
 };
 
@@ -354,7 +356,7 @@ fn request_field(field: RequestField, ex: &Exchange) -> Option<Value<'_>> {
         F::Duration => Value::string(go_duration(ex.start.elapsed())),
         F::DurationMs => Value::Float(ex.start.elapsed().as_secs_f64() * 1e3),
         F::Uuid => Value::str(ex.uuid.get_or_init(random_uuid)),
-        F::OrigUri => Value::str(original.as_str()),
+        F::OrigUri => Value::str(original.as_sent()),
         F::OrigPath => Value::str(original.path()),
         F::OrigPathDir => Value::str(split_path(original.path()).0),
         F::OrigPathFile => Value::str(split_path(original.path()).1),
@@ -365,9 +367,9 @@ fn request_field(field: RequestField, ex: &Exchange) -> Option<Value<'_>> {
             None => Value::Str("".into()),
         },
         F::TrustedProxy => Value::Bool(ex.trusted_proxy),
-        F::ShuttingDown => Value::Bool(shutdown::time_left().is_some()),
-        F::TimeUntilShutdown => match shutdown::time_left() {
-            Some(left) => Value::string(go_duration(left)),
+        F::ShuttingDown => Value::Bool(ex.shutdown_at.is_some()),
+        F::TimeUntilShutdown => match ex.shutdown_at {
+            Some(at) => Value::string(go_duration(at.saturating_duration_since(Instant::now()))),
             None => Value::Str("".into()),
         },
     })
@@ -403,6 +405,7 @@ fn split_extension(path: &str) -> (&str, &str) {
         (false, true) => return ("/", ""),
         _ => split_path(trimmed).1,
     };
+    // The extension is that of what follows the last slash, which may be nothing.
     if trimmed.len() < path.len() {
         return (file, "");
     }

@@ -9,15 +9,49 @@ pub struct Target {
     query_at: Option<usize>,
     /// Present where the decoded path differs from the raw one.
     decoded: Option<Box<str>>,
+    /// Present where the client sent it otherwise.
+    sent: Option<Box<str>>,
 }
 
 impl Target {
     /// Takes a target apart. `None` where a percent escape of the path is malformed.
+    ///
+    /// A path with characters that are to be escaped (RFC 3986 §3.3) is escaped anew, as by Go's
+    /// `URL.EscapedPath`; [`Self::as_sent`] still tells what came.
     pub fn parse(raw: ByteString) -> Option<Self> {
         let query_at = raw.find('?');
         let path = &raw[..query_at.unwrap_or(raw.len())];
         let decoded = if path.contains('%') { Some(decode(path)?.into_boxed_str()) } else { None };
-        Some(Self { raw, query_at, decoded })
+        let is_path = path.starts_with('/');
+        if is_path && !path.bytes().all(may_stay) {
+            let bytes = decode_bytes(path)?;
+            let mut target = Self { sent: Some((&*raw).into()), ..Self::default() };
+            let decoded = decoded.as_deref().unwrap_or(path);
+            let query = query_at.map(|at| &raw[at + 1..]);
+            target.replace(&escape(&bytes, stays_in_path), query, Some(decoded));
+            return Some(target);
+        }
+        Some(Self { raw, query_at, decoded, sent: None })
+    }
+
+    /// The same for bytes, of which those that are no ASCII are escaped where they are no UTF-8.
+    pub fn parse_bytes(raw: bytes::Bytes) -> Option<Self> {
+        if std::str::from_utf8(&raw).is_ok() {
+            return Self::parse(ByteString::try_from(raw).ok()?);
+        }
+        Self::parse(escape(&raw, |byte| byte.is_ascii()).into())
+    }
+
+    /// The target as the client sent it (Go's `Request.RequestURI`), unless it was changed since.
+    pub fn as_sent(&self) -> &str {
+        self.sent.as_deref().unwrap_or(&self.raw)
+    }
+
+    /// The decoded path where it is no UTF-8, and [`Self::path`] does not tell all of it.
+    pub fn path_bytes(&self) -> Option<Vec<u8>> {
+        self.decoded.as_deref()?.contains('\u{fffd}').then_some(())?;
+        let bytes = decode_bytes(self.escaped_path())?;
+        std::str::from_utf8(&bytes).is_err().then_some(bytes)
     }
 
     /// Builds a target from a decoded path and a raw query.
@@ -57,10 +91,10 @@ impl Target {
     /// requests otherwise.
     pub fn forwarded(&self) -> ByteString {
         let path = self.escaped_path();
-        if path.bytes().all(|byte| PATH_BYTES[usize::from(byte)]) {
+        if path.bytes().all(may_stay) {
             return self.raw.clone();
         }
-        let mut out = escape(&decode_bytes(path).unwrap_or_else(|| path.into()), is_path_byte);
+        let mut out = encode_path_bytes(&decode_bytes(path).unwrap_or_else(|| path.into()));
         out.push_str(&self.raw[path.len()..]);
         out.into()
     }
@@ -93,6 +127,9 @@ impl Target {
     }
 
     fn replace(&mut self, escaped: &str, query: Option<&str>, decoded: Option<&str>) {
+        if !self.raw.is_empty() {
+            self.sent = None;
+        }
         // An empty path travels as a slash (Go's `URL.RequestURI`), but stays empty decoded.
         let escaped = if escaped.is_empty() { "/" } else { escaped };
         let mut raw = String::with_capacity(escaped.len() + query.map_or(0, |q| q.len() + 1));
@@ -124,11 +161,6 @@ static PATH_BYTES: [bool; 256] = {
     table
 };
 
-/// What is not escaped in a path.
-fn is_path_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-_.~$&+,/:;=@".contains(&byte)
-}
-
 /// Decodes percent escapes of a path; `+` stays. `None` where an escape is malformed.
 pub fn decode(text: &str) -> Option<String> {
     Some(match String::from_utf8(decode_bytes(text)?) {
@@ -137,7 +169,8 @@ pub fn decode(text: &str) -> Option<String> {
     })
 }
 
-fn decode_bytes(text: &str) -> Option<Vec<u8>> {
+/// The same, whatever the bytes are.
+pub fn decode_bytes(text: &str) -> Option<Vec<u8>> {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;
@@ -162,13 +195,27 @@ pub fn decode_query(text: &str) -> Option<String> {
 
 /// Escapes a path as Go's `URL.EscapedPath` does.
 pub fn encode_path(path: &str) -> String {
-    escape(path.as_bytes(), is_path_byte)
+    encode_path_bytes(path.as_bytes())
+}
+
+/// The same for a path that may be no UTF-8.
+pub fn encode_path_bytes(path: &[u8]) -> String {
+    escape(path, stays_in_path)
+}
+
+fn stays_in_path(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-_.~$&+,/:;=@".contains(&byte)
+}
+
+/// Whether an escaped path may hold this byte; one that holds others is escaped anew.
+fn may_stay(byte: u8) -> bool {
+    PATH_BYTES[usize::from(byte)]
 }
 
 /// Escapes a query component as Go's `url.QueryEscape` does (space becomes `+`).
 pub fn encode_query(text: &str) -> String {
-    let keep = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~ ".contains(&byte);
-    escape(text.as_bytes(), keep).replace(' ', "+")
+    let stays = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~ ".contains(&byte);
+    escape(text.as_bytes(), stays).replace(' ', "+")
 }
 
 fn escape(text: &[u8], keep: impl Fn(u8) -> bool) -> String {
@@ -214,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_place_in_a_path_is_escaped_on_its_way() {
+    fn what_has_no_place_in_a_path_is_escaped() {
         for (from, to) in [
             ("/a%2Fb'()*![x]?q=\"|", "/a%2Fb'()*![x]?q=\"|"),
             ("/a\"b|c", "/a%22b%7Cc"),
@@ -224,8 +271,26 @@ mod tests {
         ] {
             let target = Target::parse(from.into()).expect("valid");
             assert_eq!(target.forwarded(), to, "{from}");
-            assert_eq!(target.as_str(), from);
+            assert_eq!((target.as_str(), target.as_sent()), (to, from));
         }
+    }
+
+    #[test]
+    fn escapes_what_was_sent_bare() {
+        let target = Target::parse("/a\"b|é%20!?q=\"".into()).expect("valid");
+        assert_eq!(target.as_str(), "/a%22b%7C%C3%A9%20%21?q=\"");
+        assert_eq!(target.path(), "/a\"b|é !");
+        assert_eq!(target.as_sent(), "/a\"b|é%20!?q=\"");
+        let target = Target::parse_bytes(b"/caf\xe9?\xff"[..].into()).expect("valid");
+        assert_eq!(target.as_str(), "/caf%E9?%FF");
+        assert_eq!(
+            (target.path(), target.path_bytes()),
+            ("/caf\u{fffd}", Some(b"/caf\xe9".into()))
+        );
+        let mut target = Target::parse("/é".into()).expect("valid");
+        assert_eq!(target.path_bytes(), None);
+        target.set_path("/b");
+        assert_eq!(target.as_sent(), "/b");
     }
 
     #[test]

@@ -37,6 +37,7 @@ impl ConnCx {
     /// A request on this connection.
     pub(crate) fn exchange(&self, request: Request, server: &ServerRuntime) -> Box<Exchange> {
         let mut ex = Exchange::new(request, self.connection.clone(), self.worker.clone());
+        ex.shutdown_at = server.shutdown_at.get().copied();
         // Before any handler, so that handlers may change or remove it (spec D185).
         if let Some(alt_svc) = server.alt_svc.get()
             && ex.connection.tls.is_some()
@@ -94,9 +95,12 @@ fn begin<S: Io + 'static>(
     let (connection, drain) = (Rc::new(connection), binding.drain.clone());
     let cx = ConnCx { listener, connection, worker, drain, client: None };
     if binding.protocols.h2c {
-        Box::pin(serve_plain(io, binding.server.plan.timeouts.header, cx))
-    } else {
+        let plan = &binding.server.plan;
+        Box::pin(serve_plain(io, plan.timeouts.header, binding.protocols.h1, cx))
+    } else if binding.protocols.h1 {
         Box::pin(h1::serve_connection(h1::Conn::new(io, BytesMut::new()), cx))
+    } else {
+        Box::pin(std::future::ready(()))
     }
 }
 
@@ -215,7 +219,7 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const LATE_HANDSHAKE: Duration = Duration::from_secs(3);
 
 /// HTTP/2 in clear text begins with its preface; anything else is HTTP/1.
-async fn serve_plain<S: Io + 'static>(mut io: S, limit: Option<Duration>, cx: ConnCx) {
+async fn serve_plain<S: Io + 'static>(mut io: S, limit: Option<Duration>, h1: bool, cx: ConnCx) {
     let mut before = BytesMut::with_capacity(64);
     let preface = async {
         loop {
@@ -233,7 +237,7 @@ async fn serve_plain<S: Io + 'static>(mut io: S, limit: Option<Duration>, cx: Co
         Some(Some(true)) => {
             Box::pin(h2::serve_connection(h1::Rewind { before, io }, cx)).await;
         }
-        Some(Some(false)) => h1::serve_connection(h1::Conn::new(io, before), cx).await,
+        Some(Some(false)) if h1 => h1::serve_connection(h1::Conn::new(io, before), cx).await,
         _ => {}
     }
 }

@@ -296,9 +296,17 @@ impl Engine {
             let tcp = sockets.get(&key).map(BoundSocket::port);
             let tcp = tcp.unwrap_or_else(|| self.listener(&key)?.port);
             let port = tcp.unwrap_or(listener.address.start_port);
-            let running = self.quic.borrow().get(&key).filter(|slot| slot.port == port).cloned();
+            // An inherited socket has its own port, whatever the address says.
+            let fits = |slot: &&Arc<QuicSlot>| slot.port == port || listener.address.is_fd();
+            let running = self.quic.borrow().get(&key).filter(fits).cloned();
             let bound = match running.and_then(|slot| slot.hold()) {
                 Some(hold) => BoundQuic::Kept(hold),
+                None if listener.address.is_fd() => {
+                    let (sockets, port) =
+                        quic::inherit(&listener.address).map_err(|error| failed(&error))?;
+                    let slot = QuicSlot::new(port).map_err(|error| failed(&error))?;
+                    BoundQuic::New(slot, sockets)
+                }
                 None => {
                     let slot = QuicSlot::new(port).map_err(|error| failed(&error))?;
                     let workers = self.workers.borrow().count();
@@ -390,7 +398,16 @@ impl Engine {
         self.commit_quic(quic, &listeners);
         if let Some(old) = old {
             old.cancel.cancel();
-            close_all(old.listeners);
+            match old.shutdown_delay {
+                Some(delay) if !old.listeners.is_empty() => {
+                    announce_shutdown(&old.listeners, delay);
+                    tokio::task::spawn_local(async move {
+                        tokio::time::sleep(delay).await;
+                        close_all(old.listeners);
+                    });
+                }
+                _ => close_all(old.listeners),
+            }
         }
         let cancel = CancellationToken::new();
         for task in std::mem::take(&mut plan.tasks) {
@@ -498,13 +515,8 @@ impl Engine {
             self.workers.borrow_mut().stop();
             return;
         };
-        if let Some(delay) = running.shutdown_delay {
-            tracing::info!(
-                target: "http",
-                "shutdown scheduled: still serving for {}",
-                caddis_core::placeholder::go_duration(delay)
-            );
-            caddis_core::shutdown::announce(delay);
+        if let Some(delay) = running.shutdown_delay.filter(|_| !running.listeners.is_empty()) {
+            announce_shutdown(&running.listeners, delay);
             tokio::time::sleep(delay).await;
         }
         running.cancel.cancel();
@@ -532,7 +544,8 @@ impl Engine {
 
 fn speaks_quic(listener: &ListenerPlan) -> bool {
     let address = &listener.address;
-    listener.tls && listener.protocols.h3 && !address.is_unix() && !address.is_fd()
+    let sockets = !address.is_unix() && (!address.is_fd() || address.is_datagram());
+    listener.tls && listener.protocols.h3 && sockets
 }
 
 /// The value of `Alt-Svc` for a server: the ports where it speaks HTTP/3 (RFC 7838 §3), to be kept
@@ -552,6 +565,17 @@ fn alt_svc(
     }
     let value = (!services.is_empty()).then(|| services.join(","))?;
     http::HeaderValue::try_from(value).ok()
+}
+
+/// Tells requests that come meanwhile when their listeners close (spec G013).
+fn announce_shutdown(listeners: &HashMap<String, Arc<Listener>>, delay: Duration) {
+    let at = std::time::Instant::now() + delay;
+    let seconds = delay.as_secs_f64();
+    tracing::info!(target: "http", delay = seconds, "shutdown scheduled");
+    for listener in listeners.values() {
+        // Several listeners share a server.
+        let _ = listener.server().shutdown_at.set(at);
+    }
 }
 
 fn close_all(listeners: HashMap<String, Arc<Listener>>) {

@@ -3,6 +3,7 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::fd::{OwnedFd, RawFd},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -13,6 +14,7 @@ use std::{
 use arc_swap::ArcSwap;
 use caddis_config::NetworkAddress;
 use caddis_plan::Protocols;
+use filedescriptor::FileDescriptor;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
@@ -98,6 +100,8 @@ pub(crate) enum BoundSocket {
     Tcp(Vec<std::net::TcpListener>, u16),
     /// Unix: one socket, shared by duplicates of its descriptor.
     Unix(std::os::unix::net::UnixListener),
+    /// None: connections come by QUIC alone.
+    Datagrams,
 }
 
 impl BoundSocket {
@@ -105,7 +109,7 @@ impl BoundSocket {
     pub(crate) fn port(&self) -> Option<u16> {
         match self {
             Self::Tcp(_, port) => Some(*port),
-            Self::Unix(_) => None,
+            Self::Unix(_) | Self::Datagrams => None,
         }
     }
 }
@@ -120,10 +124,14 @@ pub(crate) fn bind(
         return bind_unix(address);
     }
     if address.is_fd() {
-        return Err(io::Error::new(
-            io::ErrorKind::Unsupported,
-            "file descriptor listeners are not supported yet",
-        ));
+        return bind_fd(address, workers);
+    }
+    if address.is_datagram() {
+        return Ok(BoundSocket::Datagrams);
+    }
+    if !matches!(address.network.as_str(), "tcp" | "tcp4" | "tcp6") {
+        let text = format!("unknown network {}", address.network);
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     }
     let (sockets, port) = bind_each(address, address.start_port, workers, |at, address| {
         bind_tcp(at, address, keepalive)
@@ -165,7 +173,7 @@ fn resolve(address: &NetworkAddress) -> io::Result<SocketAddr> {
     let port = address.start_port;
     if address.host.is_empty() {
         let ip: IpAddr = match address.network.as_str() {
-            "tcp4" => Ipv4Addr::UNSPECIFIED.into(),
+            "tcp4" | "udp4" => Ipv4Addr::UNSPECIFIED.into(),
             _ => Ipv6Addr::UNSPECIFIED.into(),
         };
         return Ok(SocketAddr::new(ip, port));
@@ -215,19 +223,101 @@ pub(crate) fn bind_udp(at: SocketAddr, address: &NetworkAddress) -> io::Result<S
     Ok(socket)
 }
 
-/// `[::]` takes both families, unless the network says `tcp6`.
+/// `[::]` takes both families, unless the network says `tcp6` or `udp6`.
 fn set_families(socket: &Socket, at: SocketAddr, address: &NetworkAddress) -> io::Result<()> {
     if at.is_ipv6() {
-        socket.set_only_v6(address.network == "tcp6" || !at.ip().is_unspecified())?;
+        socket.set_only_v6(address.network.ends_with('6') || !at.ip().is_unspecified())?;
     }
     Ok(())
 }
 
+/// Takes a listening socket that was inherited (`fd/3`), for example from systemd. It is a
+/// duplicate, so the descriptor itself stays for a config that names it again.
+fn bind_fd(address: &NetworkAddress, workers: usize) -> io::Result<BoundSocket> {
+    let socket = inherited(address)?;
+    if address.is_datagram() {
+        return Ok(BoundSocket::Datagrams);
+    }
+    if socket.r#type()? != Type::STREAM || !socket.is_listener()? {
+        return Err(wrong_descriptor(address, "is not a listening stream socket"));
+    }
+    socket.set_nonblocking(true)?;
+    if socket.domain()? == Domain::UNIX {
+        return Ok(BoundSocket::Unix(socket.into()));
+    }
+    let port = socket.local_addr()?.as_socket().map_or(0, |at| at.port());
+    let mut sockets = Vec::with_capacity(workers);
+    for _ in 1..workers {
+        sockets.push(socket.try_clone()?.into());
+    }
+    sockets.push(socket.into());
+    Ok(BoundSocket::Tcp(sockets, port))
+}
+
+/// Takes a UDP socket that was inherited (`fdgram/4`); also gives its port.
+pub(crate) fn inherited_udp(address: &NetworkAddress) -> io::Result<(std::net::UdpSocket, u16)> {
+    let socket = inherited(address)?;
+    let port = socket.local_addr()?.as_socket().map(|at| at.port());
+    match (socket.r#type()?, port) {
+        (Type::DGRAM, Some(port)) => {
+            socket.set_nonblocking(true)?;
+            Ok((socket.into(), port))
+        }
+        _ => Err(wrong_descriptor(address, "is not a bound UDP socket")),
+    }
+}
+
+/// A duplicate of the descriptor that `fd/…` or `fdgram/…` names.
+fn inherited(address: &NetworkAddress) -> io::Result<Socket> {
+    let number = descriptor(&address.host).map_err(|message| {
+        io::Error::new(io::ErrorKind::InvalidInput, format!("invalid file descriptor: {message}"))
+    })?;
+    let file = FileDescriptor::dup(&number)
+        .and_then(|own| own.as_file())
+        .map_err(|_| wrong_descriptor(address, "is not open"))?;
+    let socket = Socket::from(OwnedFd::from(file));
+    match socket.r#type() {
+        Ok(_) => Ok(socket),
+        Err(_) => Err(wrong_descriptor(address, "is not a socket")),
+    }
+}
+
+fn wrong_descriptor(address: &NetworkAddress, what: &str) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidInput,
+        format!("invalid socket file descriptor: {}: it {what}", address.host),
+    )
+}
+
+/// The number, in any of the bases that Go's `strconv.ParseUint` knows by their prefix.
+fn descriptor(text: &str) -> Result<RawFd, String> {
+    let wrong = |why| format!("strconv.ParseUint: parsing {text:?}: {why}");
+    let lower = text.to_ascii_lowercase();
+    let (digits, radix) = match lower.as_bytes() {
+        [b'0', b'x', ..] => (&lower[2..], 16),
+        [b'0', b'b', ..] => (&lower[2..], 2),
+        [b'0', b'o', ..] => (&lower[2..], 8),
+        [b'0', _, ..] => (&lower[1..], 8),
+        _ => (&*lower, 10),
+    };
+    if digits.is_empty() || !digits.chars().all(|char| char.is_digit(radix)) {
+        return Err(wrong("invalid syntax"));
+    }
+    RawFd::from_str_radix(digits, radix).map_err(|_| wrong("value out of range"))
+}
+
 fn bind_unix(address: &NetworkAddress) -> io::Result<BoundSocket> {
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::{linux::net::SocketAddrExt, unix::fs::PermissionsExt};
     let (path, mode) = address
         .unix_path_and_mode()
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+    if let Some(name) = path.strip_prefix('@') {
+        // Without a file, so without permissions and nothing to remove.
+        let at = std::os::unix::net::SocketAddr::from_abstract_name(name)?;
+        let listener = std::os::unix::net::UnixListener::bind_addr(&at)?;
+        listener.set_nonblocking(true)?;
+        return Ok(BoundSocket::Unix(listener));
+    }
     if std::fs::metadata(path).is_ok() {
         // A socket that somebody listens on is not ours to take; a left-over one is.
         if std::os::unix::net::UnixStream::connect(path).is_ok() {
@@ -239,4 +329,49 @@ fn bind_unix(address: &NetworkAddress) -> io::Result<BoundSocket> {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
     listener.set_nonblocking(true)?;
     Ok(BoundSocket::Unix(listener))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsRawFd;
+
+    fn fd(network: &str, host: impl ToString) -> NetworkAddress {
+        let (network, host) = (network.into(), host.to_string());
+        NetworkAddress { network, host, ..NetworkAddress::default() }
+    }
+
+    #[test]
+    fn numbers_of_descriptors() {
+        for (text, want) in [("3", 3), ("0x1F", 31), ("010", 8), ("0o11", 9), ("0b11", 3)] {
+            assert_eq!(descriptor(text), Ok(want), "{text}");
+        }
+        for text in ["", "x", "-1", "0x", "99999999999", "3 "] {
+            assert!(descriptor(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn takes_inherited_sockets() {
+        let tcp = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+        let port = tcp.local_addr().expect("bound").port();
+        match bind(&fd("fd", tcp.as_raw_fd()), 2, None) {
+            Ok(BoundSocket::Tcp(sockets, at)) => assert_eq!((sockets.len(), at), (2, port)),
+            _ => panic!("not taken"),
+        }
+        let udp = std::net::UdpSocket::bind("127.0.0.1:0").expect("bind");
+        assert!(inherited_udp(&fd("fdgram", udp.as_raw_fd())).is_ok());
+        assert!(inherited_udp(&fd("fdgram", tcp.as_raw_fd())).is_err());
+        let file = std::fs::File::open("/dev/null").expect("open");
+        for (address, part) in [
+            (fd("fd", udp.as_raw_fd()), "is not a listening stream socket"),
+            (fd("fd", file.as_raw_fd()), "is not a socket"),
+            (fd("fd", 100_000), "is not open"),
+            (fd("fd", "x"), "invalid file descriptor: strconv.ParseUint"),
+            (fd("foo", "127.0.0.1"), "unknown network foo"),
+        ] {
+            let error = bind(&address, 1, None).err().map(|error| error.to_string());
+            assert!(error.as_ref().is_some_and(|error| error.contains(part)), "{error:?}");
+        }
+    }
 }

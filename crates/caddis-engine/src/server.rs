@@ -8,7 +8,7 @@ use std::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicI64, AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use caddis_core::{
@@ -44,6 +44,8 @@ pub(crate) struct ServerRuntime {
     /// Tells clients of HTTP/1 and HTTP/2 over TLS that there is HTTP/3; set before the server
     /// serves, where it has sockets for it.
     pub(crate) alt_svc: OnceLock<HeaderValue>,
+    /// When its listeners close, once that is known (`shutdown_delay`).
+    pub(crate) shutdown_at: OnceLock<Instant>,
 }
 
 /// What outlives generations besides the state: certificates and logs in use.
@@ -194,6 +196,7 @@ impl ServerRuntime {
             metrics: plan.metrics.map(|how| ServerMetrics::new(&plan.name, how, metrics.clone())),
             connection_fingerprint,
             alt_svc: OnceLock::new(),
+            shutdown_at: OnceLock::new(),
             plan,
         }))
     }

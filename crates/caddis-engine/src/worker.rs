@@ -133,6 +133,7 @@ impl Workers {
                 .iter()
                 .map(|_| socket.try_clone().map(WorkerSocket::Unix))
                 .collect::<io::Result<_>>()?,
+            BoundSocket::Datagrams => Vec::new(),
         };
         for (thread, socket) in self.threads.iter().zip(sockets) {
             // A worker ends only when told to; a failed send means the process is ending.

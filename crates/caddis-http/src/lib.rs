@@ -9,6 +9,7 @@ pub mod handlers;
 pub mod hashes;
 pub mod matchers;
 pub mod mime;
+mod names;
 pub mod path;
 pub mod regexp;
 

@@ -24,7 +24,15 @@ pub fn compile(pattern: &str) -> Result<Regex, String> {
     build(&pattern).map_err(|error| {
         let text = error.to_string();
         let line = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("invalid");
-        format!("error parsing regexp: {}: `{pattern}`", line.trim_start_matches("error: ").trim())
+        let reason = match line.trim_start_matches("error: ").trim() {
+            // Go's words for what is met most.
+            "unclosed group" => "missing closing )",
+            "unopened group" => "unexpected )",
+            "unclosed character class" => "missing closing ]",
+            "repetition operator missing expression" => "missing argument to repetition operator",
+            other => other,
+        };
+        format!("error parsing regexp: {reason}: `{pattern}`")
     })
 }
 

@@ -59,8 +59,9 @@ pub fn compile(config: &Option<caddis_config::Logging>) -> Result<LoggingPlan, C
 
 fn log(name: &str, config: &CustomLog) -> Result<LogPlan, ConfigError> {
     let text = Template::render_global(&config.level, Unknown::Keep);
-    let level = Level::parse(&text)
-        .ok_or_else(|| ConfigError::new("level", format!("unrecognized log level: {text}")))?;
+    let level = Level::parse(&text).ok_or_else(|| {
+        ConfigError::new("level", format!("unrecognized log level: {}", text.to_lowercase()))
+    })?;
     let rules = Rules { include: config.include.clone(), exclude: config.exclude.clone() };
     rules.check()?;
     let writer = WriterPlan::compile(config.writer.as_ref())

@@ -35,7 +35,7 @@ impl Object for LoggedRequest<'_> {
         out("proto", Field::str(proto(ex.request.version)));
         out("method", Field::str(ex.original.method.as_str()));
         out("host", Field::str(&ex.request.host));
-        out("uri", Field::str(ex.original.target.as_str()));
+        out("uri", Field::str(ex.original.target.as_sent()));
         let headers = LoggedHeaders { headers: self.headers, credentials: self.credentials };
         out("headers", Field::Object(&headers));
         if ex.request.chunked {

@@ -132,12 +132,6 @@ fn server_listeners(
         let text = Template::render_global(text, Unknown::Empty);
         let address = NetworkAddress::parse(&text)
             .map_err(|error| fail(format!("parsing listen address '{text}': {error}")))?;
-        if address.is_datagram() {
-            return Err(fail(format!(
-                "network '{}' is not supported for HTTP servers",
-                address.network
-            )));
-        }
         let protocols = match server.listen_protocols.get(at) {
             Some(Some(names)) if !names.is_empty() => Protocols::parse(names)?,
             _ => plan.protocols,
@@ -145,6 +139,13 @@ fn server_listeners(
         for address in address.expand() {
             let plain = i64::from(address.start_port) == http_port && !address.is_unix();
             let tls = plan.tls_policies.is_some() && !plain;
+            let streams = protocols.h1 || protocols.h2 && tls || protocols.h2c;
+            if address.is_datagram() && (streams || address.is_unix()) {
+                return Err(fail(format!(
+                    "network '{}' cannot handle HTTP/1 or HTTP/2 connections",
+                    address.network
+                )));
+            }
             all.push(ListenerPlan { address, server: index, tls, protocols });
         }
     }

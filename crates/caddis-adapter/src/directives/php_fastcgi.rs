@@ -130,7 +130,6 @@ impl Php {
             "dial_timeout" => self.timeout(d, "dial_timeout")?,
             "read_timeout" => self.timeout(d, "read_timeout")?,
             "write_timeout" => self.timeout(d, "write_timeout")?,
-            "transport" => return Err(d.err("transport already specified")),
             _ => {}
         }
         Ok(())

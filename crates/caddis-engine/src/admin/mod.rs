@@ -127,6 +127,10 @@ impl AdminServer {
             BoundSocket::Unix(socket) => tokio::net::UnixListener::from_std(socket).map(|socket| {
                 accept(engine, &closed, async move || Ok((socket.accept().await?.0, None)));
             }),
+            BoundSocket::Datagrams => Err(std::io::Error::new(
+                std::io::ErrorKind::InvalidInput,
+                format!("{address} is for datagrams; name a stream socket (fd/…)"),
+            )),
         };
         match started {
             Ok(()) => tracing::info!(target: "admin", address = %address, "admin endpoint started"),

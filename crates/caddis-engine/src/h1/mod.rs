@@ -407,7 +407,7 @@ fn request(head: RequestHead, body: Body) -> Option<Request> {
     if framing == BodyFraming::Chunked {
         headers.remove(header::TRANSFER_ENCODING);
     }
-    let target = Target::parse(ByteString::try_from(origin).ok()?)?;
+    let target = Target::parse_bytes(origin)?;
     let chunked = framing == BodyFraming::Chunked;
     Some(Request { method, target, version, host, headers, body, protocol: None, chunked })
 }

@@ -390,7 +390,7 @@ fn to_request(head: Http3Request, body: Body) -> Option<Request> {
     let Http3Request { method, path, host, protocol, headers, .. } = head;
     let host = ByteString::try_from(host).ok()?;
     let target = match path {
-        Some(path) => Target::parse(ByteString::try_from(path).ok()?)?,
+        Some(path) => Target::parse_bytes(path)?,
         None => Target::parse(host.clone())?,
     };
     let protocol = protocol.map(ByteString::try_from).transpose().ok()?;

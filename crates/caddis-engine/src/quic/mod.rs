@@ -162,6 +162,13 @@ pub(crate) fn bind(
     Ok(socket::share(sockets))
 }
 
+/// Takes an inherited UDP socket (`fdgram/4`), and its port. It is one socket, so that one worker
+/// has all of its connections: datagrams of a new connection would else be spread over workers.
+pub(crate) fn inherit(address: &NetworkAddress) -> io::Result<(Vec<WorkerSocket>, u16)> {
+    let (socket, port) = listen::inherited_udp(address)?;
+    Ok((socket::share(vec![socket]), port))
+}
+
 /// Accepts connections on a worker's socket until its slot is retired.
 pub(crate) async fn serve(
     slot: Arc<QuicSlot>,

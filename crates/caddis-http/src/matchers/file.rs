@@ -29,7 +29,10 @@ use super::{
     fs_glob::{escape, expand, has_meta},
     shape,
 };
-use crate::path::{clean, sanitized_join};
+use crate::{
+    names,
+    path::{clean, sanitized_join},
+};
 
 /// `http.matchers.file`.
 pub static MODULE: MatcherModule = MatcherModule { id: "http.matchers.file", parse, compile };
@@ -175,11 +178,23 @@ impl File {
         glob: bool,
         ex: &Exchange,
     ) -> Vec<Candidate> {
+        let path = ex.request.target.path_bytes();
+        let has_path = path.is_some() && !glob;
         let name: Cow<'_, str> = if glob {
             Cow::Owned(template.render_map(ex, Unknown::Empty, |_, value, out| escape(&value, out)))
+        } else if let Some(path) = path {
+            Cow::Owned(template.render_map(ex, Unknown::Empty, |key, value, out| match key {
+                "http.request.uri.path" => out.push_str(&names::from_bytes(&path)),
+                _ => out.push_str(&value),
+            }))
         } else {
             template.render(ex)
         };
+        let strange = match names::from_text(&name) {
+            Cow::Owned(text) if !has_path => Some(text),
+            _ => None,
+        };
+        let name = strange.map_or(name, Cow::Owned);
         let cleaned = clean(&name);
         let (before, after) = self.first_split(&cleaned);
         let mut before = before.to_owned();
@@ -232,7 +247,9 @@ impl File {
             };
             let last = fallback && at + 1 == self.tries.len();
             for candidate in self.candidates(root, template, directory, glob, ex) {
-                let Ok(metadata) = std::fs::metadata(&candidate.full) else { continue };
+                let Ok(metadata) = std::fs::metadata(names::path(&candidate.full)) else {
+                    continue;
+                };
                 if last {
                     return Ok(Some((candidate, false)));
                 }
@@ -255,7 +272,9 @@ impl File {
         for entry in &self.tries {
             let Try::Name { template, directory, glob } = entry else { continue };
             for candidate in self.candidates(root, template, *directory, *glob, ex) {
-                let Ok(metadata) = std::fs::metadata(&candidate.full) else { continue };
+                let Ok(metadata) = std::fs::metadata(names::path(&candidate.full)) else {
+                    continue;
+                };
                 if better(&metadata, best.as_ref().map(|(_, metadata)| metadata)) {
                     best = Some((candidate, metadata));
                 }
@@ -313,6 +332,26 @@ mod tests {
         let matched = matcher(&MODULE, text).matches(&mut ex).expect("no error");
         let keys = "{http.matchers.file.relative} {http.matchers.file.remainder}";
         matched.then(|| Template::parse(keys).render(&ex).trim_end().to_owned())
+    }
+
+    #[test]
+    fn a_name_that_is_no_utf8() {
+        use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::Path};
+        let dir = TestDir::new(&[("index.html", "i")]);
+        let file = Path::new(dir.path()).join(OsStr::from_bytes(b"caf\xe9.txt"));
+        std::fs::write(file, "latin").expect("written");
+        let mut ex = Exchange::for_test("/caf%E9.txt");
+        ex.set_var("root", Value::string(dir.path()));
+        let text = "file {http.request.uri.path} /index.html";
+        assert!(matcher(&MODULE, text).matches(&mut ex).expect("no error"));
+        let config = crate::handlers::rewrite::Config {
+            uri: "{http.matchers.file.relative}".into(),
+            ..Default::default()
+        };
+        let rewrite = crate::handlers::rewrite::Rewrite::compile(&config).expect("valid");
+        rewrite.apply_to_exchange(&mut ex);
+        assert_eq!(ex.request.target.as_str(), "/caf%E9.txt");
+        assert_eq!(found(text, &dir, "/caf%E8.txt").as_deref(), Some("/index.html"));
     }
 
     #[test]

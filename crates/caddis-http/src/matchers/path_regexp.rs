@@ -48,6 +48,11 @@ fn compile(
     json: &Json,
     _: &mut CompileCx<'_>,
 ) -> std::result::Result<Box<dyn Matcher>, ConfigError> {
+    matcher(json)
+}
+
+/// The matcher of a JSON shape.
+pub(super) fn matcher(json: &Json) -> std::result::Result<Box<dyn Matcher>, ConfigError> {
     Ok(Box::new(PathRegexp(shape::<RegexpConfig>(json)?.compile()?)))
 }
 

@@ -35,6 +35,11 @@ fn compile(
     json: &Json,
     _: &mut CompileCx<'_>,
 ) -> std::result::Result<Box<dyn Matcher>, ConfigError> {
+    matcher(json)
+}
+
+/// The matcher of a JSON shape.
+pub(super) fn matcher(json: &Json) -> std::result::Result<Box<dyn Matcher>, ConfigError> {
     let fields: BTreeMap<String, RegexpConfig> = shape(json)?;
     let compiled = fields.iter().map(|(key, config)| {
         let regexp = config.compile().map_err(|error| error.under(key))?;

@@ -8,6 +8,8 @@ use std::{
     io::{self, Read},
 };
 
+use crate::names;
+
 /// A way to ask.
 pub(super) struct Disk {
     memory_only: bool,
@@ -40,15 +42,19 @@ impl Disk {
     /// What is at a path, links followed.
     pub(super) fn look(&self, path: &str) -> io::Result<Seen> {
         if !self.memory_only {
-            return fs::metadata(path).map(|metadata| Seen { metadata, file: None });
+            return fs::metadata(names::path(path)).map(|metadata| Seen { metadata, file: None });
         }
-        let file = self.in_memory(|| memory::open(path))?;
+        let file = self.in_memory(|| memory::open(&names::path(path)))?;
         Ok(Seen { metadata: file.metadata()?, file: Some(file) })
     }
 
     /// A file, open for reading.
     pub(super) fn open(&self, path: &str) -> io::Result<File> {
-        if self.memory_only { self.in_memory(|| memory::open(path)) } else { File::open(path) }
+        if self.memory_only {
+            self.in_memory(|| memory::open(&names::path(path)))
+        } else {
+            File::open(names::path(path))
+        }
     }
 
     /// What was seen at a path, open for reading, and what is known of the open file.
@@ -93,6 +99,7 @@ pub(super) mod memory {
         fs::File,
         io::{self, IoSliceMut},
         os::fd::BorrowedFd,
+        path::Path,
         sync::atomic::{AtomicBool, Ordering},
     };
 
@@ -110,7 +117,7 @@ pub(super) mod memory {
     }
 
     /// Opens what the kernel finds without the disk. A pipe would not be waited for.
-    pub(super) fn open(path: &str) -> io::Result<File> {
+    pub(super) fn open(path: &Path) -> io::Result<File> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         match openat2(CWD, path, flags, Mode::empty(), ResolveFlags::CACHED) {
             Ok(file) => Ok(file.into()),
@@ -157,13 +164,13 @@ pub(super) mod memory {
 /// Elsewhere all answers are waited for.
 #[cfg(not(target_os = "linux"))]
 pub(super) mod memory {
-    use std::{fs::File, io};
+    use std::{fs::File, io, path::Path};
 
     pub(super) fn is_known() -> bool {
         false
     }
 
-    pub(super) fn open(_: &str) -> io::Result<File> {
+    pub(super) fn open(_: &Path) -> io::Result<File> {
         Err(io::ErrorKind::WouldBlock.into())
     }
 

@@ -41,6 +41,7 @@ use caddis_core::{
 use http::{HeaderValue, Method, StatusCode, header};
 use serde_json::Value as Json;
 
+pub(crate) use browse::human_size;
 pub use config::{BrowseConfig, FileServerConfig};
 
 use self::{
@@ -49,7 +50,10 @@ use self::{
     hide::Hide,
     lookup::{Lookup, Outcome},
 };
-use crate::encoders::{self, PRECOMPRESSED};
+use crate::{
+    encoders::{self, PRECOMPRESSED},
+    names,
+};
 
 /// `http.handlers.file_server`.
 pub static MODULE: HandlerModule = HandlerModule { id: "http.handlers.file_server", compile };
@@ -133,7 +137,7 @@ impl FileServer {
             Outcome::Directory(directory) => match &self.browse {
                 Some(browse) => {
                     let rules = self.hide.rules(ex);
-                    match browse.serve(ex, directory, rules).await? {
+                    match browse.serve(ex, directory, rules, &self.root).await? {
                         Some(response) => Ok(response),
                         None => self.not_found(ex, next).await,
                     }
@@ -193,7 +197,10 @@ impl FileServer {
         let canonical = self.canonical && base(original) == base(current);
         Lookup {
             root: self.root.render(ex).into_owned(),
-            path: current.to_owned(),
+            path: match ex.request.target.path_bytes() {
+                Some(bytes) => names::from_bytes(&bytes),
+                None => names::from_text(current).into_owned(),
+            },
             hide: self.hide.rules(ex),
             index: self.index.iter().map(|name| name.render(ex).into_owned()).collect(),
             codings,

@@ -244,9 +244,79 @@ async fn listings() {
     assert!(!page.contains("hidden"));
     let mut ex = exchange(&dir, "/", &[("accept", "text/plain")]);
     let table = text(&mut run(&config, &mut ex).await.expect("ok")).await;
-    assert!(table.starts_with("Name"), "{table}");
+    assert!(table.starts_with("Name\t\tSize\tModified\n----\t\t----\t--------\ndir/"), "{table}");
+    assert!(table.contains("\nwe<ird>&.txt\t1 B\t"), "{table}");
     let mut ex = exchange(&dir, "/?sort=size", &[]);
     let response = run(&config, &mut ex).await.expect("ok");
-    assert_eq!(header(&response, "set-cookie"), "sort=size");
+    assert_eq!(header(&response, "set-cookie"), "sort=size; HttpOnly; SameSite=Lax");
+    // What the administrator chose counts before what the client chose last time.
+    let config = json!({"browse": {"sort": ["size", "desc"]}});
+    let mut ex = exchange(&dir, "/", &[("accept", "application/json"), ("cookie", "sort=name")]);
+    let mut response = run(&config, &mut ex).await.expect("ok");
+    let cookies: Vec<_> = response.headers().get_all("set-cookie").iter().collect();
+    assert_eq!(
+        cookies,
+        ["sort=size; HttpOnly; SameSite=Lax", "order=desc; HttpOnly; SameSite=Lax"]
+    );
+    assert!(names(&text(&mut response).await).join(" ").starts_with("Z.txt "));
     assert_eq!(get(&config, &dir, "/dir").await.0, 308);
+}
+
+#[tokio::test]
+async fn listings_by_template() {
+    let dir = TestDir::new(&[
+        ("www/docs/a.md", "aa"),
+        ("www/docs/b.txt", "b"),
+        ("www/docs/sub/x", ""),
+        (
+            "page.html",
+            "{{.Name}} {{.Path}} {{.CanGoUp}} {{.NumDirs}}+{{.NumFiles}} {{.TotalFileSize}} \
+             {{.HumanTotalFileSize}} {{.Sort}}/{{.Order}} {{.Req.Method}} {{len .Items}}\n\
+             {{range .Breadcrumbs}}[{{.Link}}|{{.Text}}]{{end}}\n\
+             {{range .Items}}{{.Name}} {{.URL}} {{.HumanSize}} {{.IsDir}} {{.HasExt \".MD\"}} \
+             {{.HumanModTime \"2006\" | len}} {{.Tpl.Name | upper}}\n{{end}}",
+        ),
+    ]);
+    let template = format!("{}/page.html", dir.path());
+    let config =
+        json!({"browse": {"template_file": template}, "root": format!("{}/www", dir.path())});
+    let (status, page) = get(&config, &dir, "/docs/?sort=name").await;
+    assert_eq!(status, 200);
+    assert_eq!(
+        page,
+        "docs /docs true 1+2 3 3 B name/asc GET 3\n[../|/][|docs]\n\
+         a.md ./a.md 2 B false true 4 DOCS\nb.txt ./b.txt 1 B false false 4 DOCS\n"
+            .to_owned()
+            + &page[page.find("sub/").expect("listed")..]
+    );
+    std::fs::write(&template, "{{.Nope}}").expect("written");
+    assert_eq!(get(&config, &dir, "/docs/").await.0, 500);
+    std::fs::remove_file(&template).expect("removed");
+    assert_eq!(get(&config, &dir, "/docs/").await.0, 500);
+}
+
+#[tokio::test]
+async fn names_that_are_no_utf8() {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::Path};
+    let dir = TestDir::new(&[("www/plain", "p")]);
+    let root = Path::new(dir.path()).join("www");
+    std::fs::write(root.join(OsStr::from_bytes(b"caf\xe9.txt")), "latin").expect("written");
+    std::fs::create_dir(root.join(OsStr::from_bytes(b"d\xff"))).expect("made");
+    std::fs::write(root.join(OsStr::from_bytes(b"d\xff/index.html")), "index").expect("written");
+    let config = json!({"browse": {}, "root": root, "hide": ["*.secret"]});
+    for (target, want) in [
+        ("/caf%E9.txt", (200, "latin")),
+        ("/caf%e9.txt", (200, "latin")),
+        ("/d%FF/", (200, "index")),
+        ("/caf%EF%BF%BD.txt", (404, "")),
+        ("/caf%F4%8F%BB%A9.txt", (404, "")),
+        ("/d%FF/../caf%E9.txt", (200, "latin")),
+        ("/%FF/../../page", (404, "")),
+    ] {
+        let (status, body) = get(&config, &dir, target).await;
+        assert_eq!((status, body.as_str()), want, "{target}");
+    }
+    let (_, page) = get(&config, &dir, "/").await;
+    assert!(page.contains("<a href=\"./caf%E9.txt\">caf\u{fffd}.txt</a>"), "{page}");
+    assert!(page.contains("<a href=\"./d%FF/\">d\u{fffd}/</a>"), "{page}");
 }

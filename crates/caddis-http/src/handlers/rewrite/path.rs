@@ -5,13 +5,13 @@ use std::borrow::Cow;
 use caddis_config::ConfigError;
 use caddis_core::{
     Exchange, Target, Template,
-    target::{decode, encode_path, encode_query},
+    target::{decode, decode_bytes, encode_path_bytes, encode_query},
     template::Unknown,
 };
 use regex::Regex;
 
 use super::Config;
-use crate::{path::clean_path, regexp};
+use crate::{names, path::clean_path, regexp};
 
 /// A new URI: path, query, or both; the fragment is left out.
 #[derive(Debug)]
@@ -54,19 +54,21 @@ impl Uri {
         let mut query = self.query.as_ref().map(|query| query.render(ex));
         if let Some(template) = &self.path {
             let path = render_path(template, target, ex);
-            let path = path.split_once('#').map_or(&*path, |(path, _)| path);
             let (path, injected) = match path.split_once('?') {
                 Some((path, query)) => (path, Some(query)),
-                None => (path, None),
+                None => (&*path, None),
             };
-            // A query that came out of a placeholder does not replace one that was written.
+            // A query that came out of a placeholder counts where a lone question mark asks for
+            // one; it does not replace what was written, nor the request's own.
             if let Some(injected) = injected
-                && self.query.as_ref().is_none_or(|query| query.0.is_empty())
+                && self.query.as_ref().is_some_and(|query| query.0.is_empty())
             {
                 query = Some(injected.replace('{', "%7B").replace('}', "%7D"));
             }
-            match decode(path) {
-                Some(decoded) => target.set_path(&decoded),
+            match decode_bytes(path).map(String::from_utf8) {
+                Some(Ok(decoded)) => target.set_path(&decoded),
+                // No UTF-8, so the escaped form alone tells all of it.
+                Some(Err(error)) => target.set_escaped_path(&encode_path_bytes(error.as_bytes())),
                 None => target.set_path(path),
             }
         }
@@ -83,7 +85,7 @@ fn render_path<'t>(template: &'t Template, target: &Target, ex: &Exchange) -> Co
     }
     Cow::Owned(template.render_map(ex, Unknown::Empty, |key, value, out| match key {
         PATH => out.push_str(target.escaped_path()),
-        FILE => out.push_str(&encode_path(&value)),
+        FILE => out.push_str(&encode_path_bytes(&names::bytes(&value))),
         _ => out.push_str(&value),
     }))
 }
@@ -103,6 +105,10 @@ impl QueryTemplate {
         }
         if query.is_empty() {
             parts.clear();
+        }
+        // As in Caddy, an equals sign at the very end is not written.
+        if query.ends_with('=') {
+            parts.pop();
         }
         Self(parts)
     }
@@ -264,25 +270,13 @@ fn trim_prefix<'p>(path: &'p str, prefix: &str) -> &'p str {
     path.get(at..).unwrap_or(path)
 }
 
-/// Takes a suffix off an escaped path, by the same rules.
+/// Takes a suffix off an escaped path. Here escapes stay as they travel, as in Caddy.
 fn trim_suffix<'p>(path: &'p str, suffix: &str) -> &'p str {
-    let (bytes, suffix) = (path.as_bytes(), suffix.as_bytes());
-    let (mut end, mut left) = (bytes.len(), suffix.len());
-    while left > 0 {
-        let Some(&byte) = end.checked_sub(1).and_then(|at| bytes.get(at)) else { return path };
-        let escape = end.checked_sub(3).and_then(|at| bytes.get(at..end)).and_then(unescape);
-        let escape_wanted = left >= 3 && suffix[left - 3] == b'%';
-        let (byte, length) = match escape {
-            Some(byte) if !escape_wanted => (byte, 3),
-            _ => (byte, 1),
-        };
-        if !byte.eq_ignore_ascii_case(&suffix[left - 1]) {
-            return path;
-        }
-        end -= length;
-        left -= 1;
+    let at = path.len().checked_sub(suffix.len());
+    match at.and_then(|at| path.split_at_checked(at)) {
+        Some((before, end)) if end.eq_ignore_ascii_case(suffix) => before,
+        _ => path,
     }
-    path.get(..end).unwrap_or(path)
 }
 
 fn unescape(escape: &[u8]) -> Option<u8> {
@@ -317,7 +311,8 @@ mod tests {
         for (path, suffix, want) in [
             ("/page.html", ".html", "/page"),
             ("/page.HTML", ".html", "/page"),
-            ("/a%20b", " b", "/a"),
+            ("/a%20b", " b", "/a%20b"),
+            ("/a%20b", "%20B", "/a"),
             ("/a%2Fb", "%2Fb", "/a"),
             ("/a/b", "%2Fb", "/a/b"),
             ("b", "abc", "b"),

@@ -68,6 +68,11 @@ fn whole_uri() {
         ("/kept?{http.request.uri.query}&more=1", "/keep?a=1", "/kept?a=1&more=1 | /kept"),
         ("/kept?{http.request.uri.query}&more=1", "/keep", "/kept?more=1 | /kept"),
         ("/dropped?", "/drop?a=1", "/dropped | /dropped"),
+        // A query out of a placeholder counts only where one is asked for and none is written.
+        ("/p/{http.request.uri.query.b}", "/?b=x%3Fy=1", "/p/x?b=x%3Fy=1 | /p/x"),
+        ("/p/{http.request.uri.query.b}?", "/?b=x%3Fy=1", "/p/x?y=1 | /p/x"),
+        ("/p/{http.request.uri.query.b}", "/?b=x%23y", "/p/x%23y?b=x%23y | /p/x#y"),
+        ("/p?a=&b=", "/", "/p?a=&b | /p"),
         (
             "/index.php?u={http.request.uri.path}",
             "/seg/a%20b?x=1",
@@ -76,7 +81,7 @@ fn whole_uri() {
         ("/e{http.request.uri.path}", "/encoded/%2F%20x", "/e/encoded//%20x | /e/encoded// x"),
         ("\"/with space\"", "/space", "/with%20space | /with space"),
         ("/x#frag", "/y?q", "/x?q | /x"),
-        ("{http.request.uri.query.to}", "/y?to=%2Fa%3Fb%3D%7Bc%7D", "/a?b=%7Bc%7D | /a"),
+        ("{http.request.uri.query.to}?", "/y?to=%2Fa%3Fb%3D%7Bc%7D", "/a?b=%7Bc%7D | /a"),
         ("/a?x=1=2&y", "/", "/a?x=1=2&y | /a"),
     ] {
         assert_eq!(uri(&format!("rewrite {to}"), target), want, "{to}");
@@ -98,6 +103,8 @@ fn strips() {
         ("strip_prefix /api", "/api//double", "/double | /double"),
         ("strip_prefix /api", "/api/%2Fz", "/%2Fz | //z"),
         ("strip_suffix .html", "/page.html?x=.html", "/page?x=.html | /page"),
+        ("strip_suffix .html", "/page%2ehtml", "/page%2ehtml | /page.html"),
+        ("strip_suffix .HTML", "/page.html", "/page | /page"),
         ("strip_suffix tail", "/end/tail", "/end/ | /end/"),
     ] {
         assert_eq!(uri(&format!("uri {directive}"), target), want, "{directive} {target}");

@@ -11,7 +11,7 @@ use caddis_core::Exchange;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::{
-    functions,
+    functions, listing,
     parser::{Arg, List, Node, Pipe, parse},
     value::{FileStat, Object, Val},
 };
@@ -99,9 +99,13 @@ impl<'a> Run<'a> {
 
     /// Runs a text with arguments; gives what it prints.
     pub(super) fn text(&mut self, text: &str, args: Vec<Val>) -> Res<String> {
+        self.data(text, Val::Object(Object::Context(Rc::new(args))))
+    }
+
+    /// Runs a text with other data; gives what it prints.
+    pub(super) fn data(&mut self, text: &str, dot: Val) -> Res<String> {
         let parsed = parse(text, self.delimiters.0, self.delimiters.1)?;
         let outer = std::mem::replace(&mut self.defined, parsed.defined);
-        let dot = Val::Object(Object::Context(Rc::new(args)));
         let result = self.body(&parsed.main, dot);
         self.defined = outer;
         result
@@ -385,6 +389,16 @@ impl<'a> Run<'a> {
     fn object(&mut self, object: &Object, name: &str, args: &[Val]) -> Res {
         let text = |at: usize| args.get(at).map(Val::shown).unwrap_or_default();
         let ex = self.ex;
+        match object {
+            Object::Listing(listing) => {
+                return match listing::field(listing, name) {
+                    Some(value) => Ok(value),
+                    None => self.object(&Object::Context(Rc::default()), name, args),
+                };
+            }
+            Object::Item(listing, at) => return listing::item_field(listing, *at, name, args),
+            _ => {}
+        }
         Ok(match (object, name) {
             (Object::Context(args), "Args") => Val::List(args.clone()),
             (Object::Context(_), "Req") => Val::Object(Object::Request(false)),

@@ -16,6 +16,7 @@ mod eval;
 mod front_matter;
 mod functions;
 mod lexer;
+pub(crate) mod listing;
 mod parser;
 #[cfg(test)]
 mod tests;
@@ -237,15 +238,20 @@ impl Templates {
                     let loaded = load(root, need.clone()).await;
                     files.insert(need, loaded);
                 }
-                Err(Stop::Need(_)) => return Err(HttpError::internal("too many files")),
-                Err(Stop::Status(status)) => return Err(HttpError::status(status)),
-                Err(Stop::Text(text)) => {
-                    return Err(HttpError::internal(format_args!("template: {text}")));
-                }
-                Err(Stop::Break | Stop::Continue) => {
-                    return Err(HttpError::internal("template: break or continue outside range"));
-                }
+                Err(stop) => return Err(finish(stop)),
             }
+        }
+    }
+}
+
+/// A run's end as an error of the handler.
+fn finish(stop: Stop) -> HttpError {
+    match stop {
+        Stop::Need(_) => HttpError::internal("too many files"),
+        Stop::Status(status) => HttpError::status(status),
+        Stop::Text(text) => HttpError::internal(format_args!("template: {text}")),
+        Stop::Break | Stop::Continue => {
+            HttpError::internal("template: break or continue outside range")
         }
     }
 }

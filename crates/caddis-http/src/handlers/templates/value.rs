@@ -5,6 +5,8 @@ use std::{cell::RefCell, cmp::Ordering, collections::BTreeMap, fmt::Write, rc::R
 use serde_json::Value as Json;
 use time::OffsetDateTime;
 
+use super::listing::Listing;
+
 /// A value.
 #[derive(Debug, Clone)]
 pub(super) enum Val {
@@ -31,6 +33,9 @@ pub(super) enum Object {
     RequestHeader,
     ResponseHeader,
     File(Rc<FileStat>),
+    /// The data of a directory listing, and an entry of it by its place.
+    Listing(Rc<Listing>),
+    Item(Rc<Listing>, usize),
 }
 
 /// What `fileStat` tells.

@@ -1,95 +1,189 @@
 //! What an expression yields for a request.
 
-use std::cmp::Ordering;
+use caddis_core::{Exchange, HttpError, Result, Value, placeholder::Placeholder};
+use time::OffsetDateTime;
 
-use caddis_core::{Exchange, HttpError, Result};
-
-use super::node::{Function, Node, Op, Val};
+use super::{
+    functions::go_duration,
+    node::{Node, Op, Scope, Val, Walk},
+};
 
 /// Texts and lists that grow beyond this end the evaluation.
-const MAX_SIZE: usize = 1 << 20;
+pub(super) const MAX_SIZE: usize = 1 << 20;
+/// Nodes that one evaluation looks at; macros within macros multiply.
+const MAX_STEPS: usize = 10_000_000;
 
-fn no_overload() -> HttpError {
-    HttpError::internal("evaluating expression: no such overload")
+const PREFIX: &str = "evaluating expression: ";
+
+/// Where an evaluation's mistake is told without a request.
+pub(super) struct Failure;
+
+impl Failure {
+    /// The sentence alone.
+    pub(super) fn text(error: &HttpError) -> String {
+        error.message.strip_prefix(PREFIX).unwrap_or(&error.message).to_owned()
+    }
 }
 
-fn error(message: &str) -> HttpError {
-    HttpError::internal(format_args!("evaluating expression: {message}"))
+pub(super) fn no_overload() -> HttpError {
+    error("no such overload")
+}
+
+pub(super) fn error(message: impl std::fmt::Display) -> HttpError {
+    HttpError::internal(format_args!("{PREFIX}{message}"))
+}
+
+/// The value for a request.
+///
+/// # Errors
+/// Operands that do not fit, or a matcher's own error.
+pub(super) fn run(node: &Node, ex: &mut Exchange) -> Result<Val> {
+    node.eval(&mut Scope { ex, vars: Vec::new(), steps: MAX_STEPS })
+}
+
+/// The value of a node that needs no request, where it is a text.
+pub(super) fn constant(node: &Node) -> Option<Val> {
+    match node {
+        Node::Const(value) => Some(value.clone()),
+        Node::Binary(Op::Add, one, two) => match (constant(one)?, constant(two)?) {
+            (Val::Str(one), Val::Str(two)) => Some(Val::Str(one + &two)),
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 impl Node {
-    /// The value.
-    ///
-    /// # Errors
-    /// Operands that do not fit, or a matcher's own error.
-    pub(super) fn eval(&self, ex: &mut Exchange) -> Result<Val> {
+    fn eval(&self, scope: &mut Scope<'_>) -> Result<Val> {
+        scope.steps = scope.steps.checked_sub(1).ok_or_else(|| error("it takes too long"))?;
         Ok(match self {
             Self::Const(value) => value.clone(),
-            Self::Placeholder(placeholder, key) => match placeholder.value(ex).map(Val::of) {
-                Some(Val::Null) if key.starts_with("http.request.header.") => {
-                    Val::Str(String::new())
-                }
-                Some(value) => value,
-                None => Val::Null,
+            Self::Placeholder(placeholder, key) => lookup(placeholder, key, scope.ex),
+            Self::Lookup(key) => match key.eval(scope)? {
+                Val::Str(key) => lookup(&Placeholder::parse(&key), &key, scope.ex),
+                _ => return Err(no_overload()),
             },
-            Self::List(items) => Val::List(all(items, ex)?),
+            Self::Var(place) => scope.vars.get(*place).cloned().unwrap_or(Val::Null),
+            Self::List(items) => Val::List(all(items, scope)?),
             Self::Map(entries) => {
-                let mut map = Vec::with_capacity(entries.len());
+                let mut map: Vec<(Val, Val)> = Vec::with_capacity(entries.len());
                 for (key, value) in entries {
-                    map.push((key.eval(ex)?, value.eval(ex)?));
+                    let (key, value) = (key.eval(scope)?, value.eval(scope)?);
+                    match map.iter_mut().find(|(known, _)| known.equals(&key)) {
+                        Some(entry) => entry.1 = value,
+                        None => map.push((key, value)),
+                    }
                 }
                 Val::Map(map)
             }
-            Self::Not(node) => Val::Bool(!node.truth(ex)?),
-            Self::Neg(node) => match node.eval(ex)? {
+            Self::Not(node) => Val::Bool(!node.truth(scope)?),
+            Self::Neg(node) => match node.eval(scope)? {
                 Val::Int(value) => {
                     Val::Int(value.checked_neg().ok_or_else(|| error("integer overflow"))?)
                 }
                 Val::Float(value) => Val::Float(-value),
                 _ => return Err(no_overload()),
             },
-            Self::And(all) => Val::Bool(decide(all, false, ex)?),
-            Self::Or(all) => Val::Bool(decide(all, true, ex)?),
+            Self::And(all) => Val::Bool(decide(all, false, scope)?),
+            Self::Or(all) => Val::Bool(decide(all, true, scope)?),
             Self::Choose(condition, yes, no) => {
-                return if condition.truth(ex)? { yes.eval(ex) } else { no.eval(ex) };
+                return if condition.truth(scope)? { yes.eval(scope) } else { no.eval(scope) };
             }
             Self::Binary(op, one, two) => {
-                let (one, two) = (one.eval(ex)?, two.eval(ex)?);
+                let (one, two) = (one.eval(scope)?, two.eval(scope)?);
                 return binary(*op, one, two);
             }
             Self::Index(of, index) => {
-                let (of, index) = (of.eval(ex)?, index.eval(ex)?);
+                let (of, index) = (of.eval(scope)?, index.eval(scope)?);
                 return element(of, &index);
             }
+            Self::Field(of, field) => return element(of.eval(scope)?, &Val::Str(field.clone())),
+            Self::Has(of, field) => match of.eval(scope)? {
+                Val::Map(entries) => {
+                    let is_field = |key: &Val| matches!(key, Val::Str(key) if key == field);
+                    Val::Bool(entries.iter().any(|(key, _)| is_field(key)))
+                }
+                // Known with the request only; it has no fields.
+                _ => Val::Bool(false),
+            },
             Self::Call(function, args) => {
-                let args = all(args, ex)?;
-                return call(*function, &args);
+                let args = all(args, scope)?;
+                return function(&args);
             }
-            Self::Regex(target, regex) => match target.eval(ex)? {
+            Self::Regex(target, regex) => match target.eval(scope)? {
                 Val::Str(text) => Val::Bool(regex.is_match(&text)),
                 _ => return Err(no_overload()),
             },
-            Self::Matcher(matcher) => Val::Bool(matcher.matches(ex)?),
+            Self::Matcher(matcher) => Val::Bool(matcher.matches(scope.ex)?),
+            Self::DynamicMatcher(make, args) => {
+                let mut texts = Vec::with_capacity(args.len());
+                for arg in all(args, scope)? {
+                    match arg {
+                        Val::Str(text) => texts.push(text),
+                        Val::Null => texts.push(String::new()),
+                        _ => return Err(no_overload()),
+                    }
+                }
+                let matcher = make(&texts).map_err(|why| error(why.message))?;
+                Val::Bool(matcher.matches(scope.ex)?)
+            }
+            Self::Bind(value, body) => {
+                let value = value.eval(scope)?;
+                scope.vars.push(value);
+                let result = body.eval(scope);
+                scope.vars.pop();
+                return result;
+            }
+            Self::Walk(walk, range, condition, body) => {
+                let items = match range.eval(scope)? {
+                    Val::List(items) => items,
+                    Val::Map(entries) => entries.into_iter().map(|(key, _)| key).collect(),
+                    _ => return Err(no_overload()),
+                };
+                return walk_over(*walk, items, condition.as_deref(), body, scope);
+            }
         })
     }
 
-    fn truth(&self, ex: &mut Exchange) -> Result<bool> {
-        match self.eval(ex)? {
+    fn truth(&self, scope: &mut Scope<'_>) -> Result<bool> {
+        match self.eval(scope)? {
             Val::Bool(value) => Ok(value),
             _ => Err(no_overload()),
         }
     }
 }
 
-fn all(nodes: &[Node], ex: &mut Exchange) -> Result<Vec<Val>> {
-    nodes.iter().map(|node| node.eval(ex)).collect()
+/// A placeholder's value; durations and times are such, and not their texts.
+fn lookup(placeholder: &Placeholder, key: &str, ex: &Exchange) -> Val {
+    match key {
+        "http.request.duration" => {
+            return Val::Duration(i64::try_from(ex.start.elapsed().as_nanos()).unwrap_or(i64::MAX));
+        }
+        "time.now" => return Val::Time(OffsetDateTime::now_utc()),
+        _ => {}
+    }
+    match placeholder.value(ex) {
+        // A header field that is absent is an empty text.
+        None | Some(Value::Null) if key.starts_with("http.request.header.") => {
+            Val::Str(String::new())
+        }
+        Some(Value::Str(text)) if key.ends_with("duration") || key.ends_with("latency") => {
+            go_duration(&text).map_or_else(|| Val::Str(text.into_owned()), Val::Duration)
+        }
+        Some(value) => Val::of(value),
+        None => Val::Null,
+    }
+}
+
+fn all(nodes: &[Node], scope: &mut Scope<'_>) -> Result<Vec<Val>> {
+    nodes.iter().map(|node| node.eval(scope)).collect()
 }
 
 /// `&&` and `||`: one side that decides makes errors of the others vanish.
-fn decide(all: &[Node], deciding: bool, ex: &mut Exchange) -> Result<bool> {
+fn decide(all: &[Node], deciding: bool, scope: &mut Scope<'_>) -> Result<bool> {
     let mut failed = None;
     for node in all {
-        match node.truth(ex) {
+        match node.truth(scope) {
             Ok(value) if value == deciding => return Ok(deciding),
             Ok(_) => {}
             Err(error) => failed = failed.or(Some(error)),
@@ -98,16 +192,93 @@ fn decide(all: &[Node], deciding: bool, ex: &mut Exchange) -> Result<bool> {
     failed.map_or(Ok(!deciding), Err)
 }
 
+fn walk_over(
+    walk: Walk,
+    items: Vec<Val>,
+    condition: Option<&Node>,
+    body: &Node,
+    scope: &mut Scope<'_>,
+) -> Result<Val> {
+    let mut kept = Vec::new();
+    let mut keys = Vec::new();
+    let (mut count, mut failed) = (0, None);
+    for item in items {
+        let with = |scope: &mut Scope<'_>, node: &Node| {
+            scope.vars.push(item.clone());
+            let result = node.eval(scope);
+            scope.vars.pop();
+            result
+        };
+        match walk {
+            Walk::All | Walk::Exists => {
+                let deciding = walk == Walk::Exists;
+                match with(scope, body) {
+                    Ok(Val::Bool(value)) if value == deciding => return Ok(Val::Bool(deciding)),
+                    Ok(Val::Bool(_)) => {}
+                    Ok(_) => failed = failed.or_else(|| Some(no_overload())),
+                    Err(error) => failed = failed.or(Some(error)),
+                }
+            }
+            Walk::ExistsOne | Walk::Filter => match with(scope, body)? {
+                Val::Bool(true) if walk == Walk::Filter => kept.push(item),
+                Val::Bool(value) => count += usize::from(value),
+                _ => return Err(no_overload()),
+            },
+            Walk::Map => {
+                let wanted = match condition {
+                    Some(condition) => with(scope, condition)?,
+                    None => Val::Bool(true),
+                };
+                match wanted {
+                    Val::Bool(true) => kept.push(with(scope, body)?),
+                    Val::Bool(false) => {}
+                    _ => return Err(no_overload()),
+                }
+            }
+            Walk::SortBy => {
+                keys.push(with(scope, body)?);
+                kept.push(item);
+            }
+        }
+    }
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    Ok(match walk {
+        Walk::All => Val::Bool(true),
+        Walk::Exists => Val::Bool(false),
+        Walk::ExistsOne => Val::Bool(count == 1),
+        Walk::Map | Walk::Filter => Val::List(kept),
+        Walk::SortBy => Val::List(sorted(kept, &keys)?),
+    })
+}
+
+/// The items in the order of their keys, which are to be of one kind.
+pub(super) fn sorted(items: Vec<Val>, keys: &[Val]) -> Result<Vec<Val>> {
+    if let Some(first) = keys.first()
+        && keys.iter().any(|key| first.type_name() != key.type_name() || first.order(key).is_none())
+    {
+        return Err(error("list elements must have the same type and an order"));
+    }
+    let mut pairs: Vec<_> = keys.iter().zip(items).collect();
+    pairs.sort_by(|(one, _), (two, _)| one.order(two).unwrap_or(std::cmp::Ordering::Equal));
+    Ok(pairs.into_iter().map(|(_, item)| item).collect())
+}
+
 fn binary(op: Op, one: Val, two: Val) -> Result<Val> {
-    let ordered =
-        |fits: fn(Ordering) -> bool| Ok(Val::Bool(compare(&one, &two)?.is_some_and(fits)));
+    let order = || match one.order(&two) {
+        Some(order) => Ok(Some(order)),
+        // Numbers without an order are no mistake.
+        None if matches!((&one, &two), (Val::Float(_), _) | (_, Val::Float(_))) => Ok(None),
+        None => Err(no_overload()),
+    };
     match op {
         Op::Eq => Ok(Val::Bool(one.equals(&two))),
         Op::Ne => Ok(Val::Bool(!one.equals(&two))),
-        Op::Lt => ordered(Ordering::is_lt),
-        Op::Le => ordered(Ordering::is_le),
-        Op::Gt => ordered(Ordering::is_gt),
-        Op::Ge => ordered(Ordering::is_ge),
+        Op::Lt => Ok(Val::Bool(order()?.is_some_and(std::cmp::Ordering::is_lt))),
+        Op::Le => Ok(Val::Bool(order()?.is_some_and(std::cmp::Ordering::is_le))),
+        Op::Gt => Ok(Val::Bool(order()?.is_some_and(std::cmp::Ordering::is_gt))),
+        Op::Ge => Ok(Val::Bool(order()?.is_some_and(std::cmp::Ordering::is_ge))),
         Op::In => match two {
             Val::List(items) => Ok(Val::Bool(items.iter().any(|item| item.equals(&one)))),
             Val::Map(entries) => Ok(Val::Bool(entries.iter().any(|(key, _)| key.equals(&one)))),
@@ -117,31 +288,37 @@ fn binary(op: Op, one: Val, two: Val) -> Result<Val> {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "as CEL compares numbers of both kinds")]
-fn compare(one: &Val, two: &Val) -> Result<Option<Ordering>> {
-    Ok(match (one, two) {
-        (Val::Int(one), Val::Int(two)) => Some(one.cmp(two)),
-        (Val::Float(one), Val::Float(two)) => one.partial_cmp(two),
-        (Val::Int(one), Val::Float(two)) => (*one as f64).partial_cmp(two),
-        (Val::Float(one), Val::Int(two)) => one.partial_cmp(&(*two as f64)),
-        (Val::Str(one), Val::Str(two)) => Some(one.cmp(two)),
-        (Val::Bool(one), Val::Bool(two)) => Some(one.cmp(two)),
-        _ => return Err(no_overload()),
-    })
-}
-
 fn arithmetic(op: Op, one: Val, two: Val) -> Result<Val> {
+    let overflow = |what: &str| error(format_args!("{what} overflow"));
+    let zero = || match op {
+        Op::Rem => error("modulus by zero"),
+        _ => error("division by zero"),
+    };
     match (one, two) {
+        (Val::Int(_), Val::Int(0)) | (Val::Uint(_), Val::Uint(0))
+            if matches!(op, Op::Div | Op::Rem) =>
+        {
+            Err(zero())
+        }
         (Val::Int(one), Val::Int(two)) => {
             let result = match op {
                 Op::Add => one.checked_add(two),
                 Op::Sub => one.checked_sub(two),
                 Op::Mul => one.checked_mul(two),
-                Op::Div | Op::Rem if two == 0 => return Err(error("division by zero")),
                 Op::Div => one.checked_div(two),
                 _ => one.checked_rem(two),
             };
-            result.map(Val::Int).ok_or_else(|| error("integer overflow"))
+            result.map(Val::Int).ok_or_else(|| overflow("integer"))
+        }
+        (Val::Uint(one), Val::Uint(two)) => {
+            let result = match op {
+                Op::Add => one.checked_add(two),
+                Op::Sub => one.checked_sub(two),
+                Op::Mul => one.checked_mul(two),
+                Op::Div => one.checked_div(two),
+                _ => one.checked_rem(two),
+            };
+            result.map(Val::Uint).ok_or_else(|| overflow("unsigned integer"))
         }
         (Val::Float(one), Val::Float(two)) => Ok(Val::Float(match op {
             Op::Add => one + two,
@@ -151,6 +328,14 @@ fn arithmetic(op: Op, one: Val, two: Val) -> Result<Val> {
             _ => return Err(no_overload()),
         })),
         (Val::Str(one), Val::Str(two)) if op == Op::Add => bounded(one + &two),
+        (Val::Bytes(mut one), Val::Bytes(two)) if op == Op::Add => {
+            one.extend(two);
+            if one.len() > MAX_SIZE {
+                Err(error("bytes are too many"))
+            } else {
+                Ok(Val::Bytes(one))
+            }
+        }
         (Val::List(mut one), Val::List(two)) if op == Op::Add => {
             if one.len() + two.len() > MAX_SIZE {
                 return Err(error("a list is too long"));
@@ -158,11 +343,37 @@ fn arithmetic(op: Op, one: Val, two: Val) -> Result<Val> {
             one.extend(two);
             Ok(Val::List(one))
         }
+        (one, two) => in_time(op, &one, &two),
+    }
+}
+
+/// Sums and differences of times and durations.
+fn in_time(op: Op, one: &Val, two: &Val) -> Result<Val> {
+    let far = || error("timestamp overflow");
+    let long = |nanoseconds: i64| time::Duration::nanoseconds(nanoseconds);
+    match (op, one, two) {
+        (Op::Add, Val::Time(at), Val::Duration(by))
+        | (Op::Add, Val::Duration(by), Val::Time(at)) => {
+            at.checked_add(long(*by)).map(Val::Time).ok_or_else(far)
+        }
+        (Op::Sub, Val::Time(at), Val::Duration(by)) => {
+            at.checked_sub(long(*by)).map(Val::Time).ok_or_else(far)
+        }
+        (Op::Sub, Val::Time(one), Val::Time(two)) => {
+            let between = (*one - *two).whole_nanoseconds();
+            i64::try_from(between).map(Val::Duration).map_err(|_| error("duration overflow"))
+        }
+        (Op::Add, Val::Duration(one), Val::Duration(two)) => {
+            one.checked_add(*two).map(Val::Duration).ok_or_else(|| error("duration overflow"))
+        }
+        (Op::Sub, Val::Duration(one), Val::Duration(two)) => {
+            one.checked_sub(*two).map(Val::Duration).ok_or_else(|| error("duration overflow"))
+        }
         _ => Err(no_overload()),
     }
 }
 
-fn bounded(text: String) -> Result<Val> {
+pub(super) fn bounded(text: String) -> Result<Val> {
     if text.len() > MAX_SIZE { Err(error("a text is too long")) } else { Ok(Val::Str(text)) }
 }
 
@@ -170,132 +381,17 @@ fn element(of: Val, index: &Val) -> Result<Val> {
     match (of, index) {
         (Val::List(mut items), Val::Int(index)) => {
             let at = usize::try_from(*index).ok().filter(|at| *at < items.len());
-            at.map(|at| items.swap_remove(at)).ok_or_else(|| error("index out of bounds"))
+            at.map(|at| items.swap_remove(at))
+                .ok_or_else(|| error(format_args!("index out of bounds: {index}")))
         }
         (Val::Map(entries), key) => entries
             .into_iter()
             .find(|(name, _)| name.equals(key))
             .map(|(_, value)| value)
-            .ok_or_else(|| error("no such key")),
+            .ok_or_else(|| match key {
+                Val::Str(key) => error(format_args!("no such key: {key}")),
+                _ => error("no such key"),
+            }),
         _ => Err(no_overload()),
     }
-}
-
-fn call(function: Function, args: &[Val]) -> Result<Val> {
-    use Val::{Int, List, Map, Str};
-    let count = |len: usize| Int(i64::try_from(len).unwrap_or(i64::MAX));
-    match (function, args) {
-        (Function::Int | Function::Double | Function::Text | Function::Bool, [value]) => {
-            convert(function, value)
-        }
-        (Function::Size, [Str(text)]) => Ok(count(text.chars().count())),
-        (Function::Size, [List(items)]) => Ok(count(items.len())),
-        (Function::Size, [Map(entries)]) => Ok(count(entries.len())),
-        (Function::StartsWith, [Str(text), Str(part)]) => {
-            Ok(Val::Bool(text.starts_with(part.as_str())))
-        }
-        (Function::EndsWith, [Str(text), Str(part)]) => {
-            Ok(Val::Bool(text.ends_with(part.as_str())))
-        }
-        (Function::Contains, [Str(text), Str(part)]) => Ok(Val::Bool(text.contains(part.as_str()))),
-        (Function::Matches, [Str(text), Str(pattern)]) => {
-            let regex = crate::regexp::compile(pattern).map_err(|message| error(&message))?;
-            Ok(Val::Bool(regex.is_match(text)))
-        }
-        (Function::Split, [Str(text), Str(by)]) => Ok(split(text, by, -1)),
-        (Function::Split, [Str(text), Str(by), Int(limit)]) => Ok(split(text, by, *limit)),
-        (Function::Join, [List(items)]) => join(items, ""),
-        (Function::Join, [List(items), Str(by)]) => join(items, by),
-        (Function::Lower, [Str(text)]) => Ok(Str(text.to_ascii_lowercase())),
-        (Function::Upper, [Str(text)]) => Ok(Str(text.to_ascii_uppercase())),
-        (Function::Trim, [Str(text)]) => Ok(Str(text.trim().to_owned())),
-        (Function::Replace, [Str(text), Str(from), Str(to)]) => {
-            bounded(text.replace(from.as_str(), to))
-        }
-        (Function::Replace, [Str(text), Str(from), Str(to), Int(most)]) => {
-            let most = usize::try_from(*most).unwrap_or(usize::MAX);
-            bounded(text.replacen(from.as_str(), to, most))
-        }
-        (Function::IndexOf, [Str(text), Str(part)]) => Ok(index(text, text.find(part.as_str()))),
-        (Function::LastIndexOf, [Str(text), Str(part)]) => {
-            Ok(index(text, text.rfind(part.as_str())))
-        }
-        (Function::Substring, [Str(text), Int(start)]) => substring(text, *start, None),
-        (Function::Substring, [Str(text), Int(start), Int(end)]) => {
-            substring(text, *start, Some(*end))
-        }
-        (Function::CharAt, [Str(text), Int(at)]) => substring(text, *at, at.checked_add(1)),
-        _ => Err(no_overload()),
-    }
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_precision_loss,
-    reason = "the conversions that the functions are for"
-)]
-fn convert(function: Function, value: &Val) -> Result<Val> {
-    let bad = || error("type conversion error");
-    Ok(match (function, value) {
-        (Function::Int, Val::Int(value)) => Val::Int(*value),
-        (Function::Int, Val::Float(value)) if value.abs() < 9.2e18 => Val::Int(*value as i64),
-        (Function::Int, Val::Str(text)) => Val::Int(text.parse().map_err(|_| bad())?),
-        (Function::Double, Val::Int(value)) => Val::Float(*value as f64),
-        (Function::Double, Val::Float(value)) => Val::Float(*value),
-        (Function::Double, Val::Str(text)) => Val::Float(text.parse().map_err(|_| bad())?),
-        (Function::Bool, Val::Bool(value)) => Val::Bool(*value),
-        (Function::Bool, Val::Str(text)) => match text.as_str() {
-            "1" | "t" | "true" | "TRUE" | "True" => Val::Bool(true),
-            "0" | "f" | "false" | "FALSE" | "False" => Val::Bool(false),
-            _ => return Err(bad()),
-        },
-        (Function::Text, Val::Str(text)) => Val::Str(text.clone()),
-        (Function::Text, Val::Int(value)) => Val::Str(value.to_string()),
-        (Function::Text, Val::Float(value)) => Val::Str(value.to_string()),
-        (Function::Text, Val::Bool(value)) => Val::Str(value.to_string()),
-        _ => return Err(no_overload()),
-    })
-}
-
-fn split(text: &str, by: &str, limit: i64) -> Val {
-    let part = |part: &str| Val::Str(part.to_owned());
-    Val::List(match usize::try_from(limit) {
-        Ok(0) => Vec::new(),
-        _ if by.is_empty() => text.chars().map(|char| Val::Str(char.to_string())).collect(),
-        Ok(limit) => text.splitn(limit, by).map(part).collect(),
-        Err(_) => text.split(by).map(part).collect(),
-    })
-}
-
-fn join(items: &[Val], by: &str) -> Result<Val> {
-    let texts: Option<Vec<&str>> = items
-        .iter()
-        .map(|item| match item {
-            Val::Str(text) => Some(text.as_str()),
-            _ => None,
-        })
-        .collect();
-    bounded(texts.ok_or_else(no_overload)?.join(by))
-}
-
-/// A place in characters, or -1.
-fn index(text: &str, at: Option<usize>) -> Val {
-    let chars = at.map(|at| text[..at].chars().count());
-    Val::Int(chars.and_then(|count| i64::try_from(count).ok()).unwrap_or(-1))
-}
-
-fn substring(text: &str, start: i64, end: Option<i64>) -> Result<Val> {
-    let length = text.chars().count();
-    let place = |at: i64| {
-        usize::try_from(at)
-            .ok()
-            .filter(|at| *at <= length)
-            .ok_or_else(|| error("index out of range"))
-    };
-    let start = place(start)?;
-    let end = end.map_or(Ok(length), place)?;
-    if start > end {
-        return Err(error("invalid substring range"));
-    }
-    Ok(Val::Str(text.chars().skip(start).take(end - start).collect()))
 }

@@ -1,107 +1,176 @@
 //! Splits an expression into tokens.
 
+use super::node::Val;
+
+/// A token and where it starts, in bytes.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Token {
-    Int(i64),
-    Float(f64),
-    Str(String),
-    Ident(String),
-    /// The key between the braces.
-    Placeholder(String),
-    Op(&'static str),
+pub(super) struct Token<'a> {
+    pub(super) at: usize,
+    pub(super) text: &'a str,
+    pub(super) kind: Kind,
 }
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Kind {
+    Literal(Val),
+    Ident,
+    Op,
+    /// A number that its type cannot hold; with the type's name.
+    BadNumber(&'static str),
+    End,
+}
+
+/// A mistake and where it is, in bytes.
+pub(super) type Mistake = (usize, String);
 
 const OPERATORS: &[&str] = &[
     "&&", "||", "==", "!=", "<=", ">=", "<", ">", "!", "?", ":", "+", "-", "*", "/", "%", "(", ")",
     "[", "]", "{", "}", ",", ".",
 ];
 
-pub(super) fn tokens(text: &str) -> Result<Vec<Token>, String> {
+/// The tokens, the last of which is the end; what is none is told and left out.
+pub(super) fn tokens<'a>(text: &'a str, mistakes: &mut Vec<Mistake>) -> Vec<Token<'a>> {
     let mut all = Vec::new();
-    let mut rest = text.trim_start();
+    let mut rest = skip_blank(text);
     while let Some(first) = rest.chars().next() {
-        let (token, after) = if let Some(found) = placeholder(rest) {
-            found
-        } else if let Some(found) = string(rest)? {
-            found
-        } else if first.is_ascii_digit() {
-            number(rest)?
-        } else if first.is_ascii_alphabetic() || first == '_' {
-            let end = rest
-                .find(|char: char| !char.is_ascii_alphanumeric() && char != '_')
-                .unwrap_or(rest.len());
-            (Token::Ident(rest[..end].to_owned()), &rest[end..])
-        } else if let Some(operator) = OPERATORS.iter().find(|op| rest.starts_with(**op)) {
-            (Token::Op(operator), &rest[operator.len()..])
-        } else {
-            return Err(format!("Syntax error: token recognition error at: '{first}'"));
+        let at = text.len() - rest.len();
+        let (kind, length) = match string(rest) {
+            Some(Ok((value, length))) => (Kind::Literal(value), length),
+            Some(Err(length)) => {
+                mistakes.push((at, unknown(&rest[..length])));
+                rest = skip_blank(&rest[length..]);
+                continue;
+            }
+            None if starts_number(rest) => number(rest),
+            None if first.is_ascii_alphabetic() || first == '_' => {
+                let end = rest.find(|char: char| !char.is_ascii_alphanumeric() && char != '_');
+                (Kind::Ident, end.unwrap_or(rest.len()))
+            }
+            None => match OPERATORS.iter().find(|op| rest.starts_with(**op)) {
+                Some(operator) => (Kind::Op, operator.len()),
+                None => {
+                    let length = first.len_utf8();
+                    mistakes.push((at, unknown(&rest[..length])));
+                    rest = skip_blank(&rest[length..]);
+                    continue;
+                }
+            },
         };
-        all.push(token);
-        rest = after.trim_start();
+        all.push(Token { at, text: &rest[..length], kind });
+        rest = skip_blank(&rest[length..]);
     }
-    Ok(all)
+    all.push(Token { at: text.len(), text: "<EOF>", kind: Kind::End });
+    all
 }
 
-/// A placeholder starts with a letter and has at least two characters of word, `.` and `-`.
-fn placeholder(text: &str) -> Option<(Token, &str)> {
-    let (key, after) = text.strip_prefix('{')?.split_once('}')?;
-    let mut chars = key.chars();
-    let valid = chars.next()?.is_ascii_alphabetic()
-        && key.len() > 1
-        && chars.all(|char| char.is_ascii_alphanumeric() || "_.-".contains(char));
-    valid.then(|| (Token::Placeholder(key.to_owned()), after))
+fn unknown(text: &str) -> String {
+    format!("Syntax error: token recognition error at: '{text}'")
 }
 
-fn number(text: &str) -> Result<(Token, &str), String> {
-    let mut end = text.find(|char: char| !char.is_ascii_alphanumeric() && char != '.');
-    // A sign belongs to the exponent.
-    if let Some(at) = end
-        && text[..at].ends_with(['e', 'E'])
-        && !text.starts_with("0x")
-        && text[at..].starts_with(['+', '-'])
-    {
-        end = text[at + 1..].find(|c: char| !c.is_ascii_digit()).map(|more| at + 1 + more);
-    }
-    let (word, after) = text.split_at(end.unwrap_or(text.len()));
-    let digits = word.trim_end_matches(['u', 'U']);
-    let parsed = match digits.strip_prefix("0x") {
-        Some(hex) => i64::from_str_radix(hex, 16).ok().map(Token::Int),
-        None => digits
-            .parse()
-            .map(Token::Int)
-            .ok()
-            .or_else(|| digits.parse().ok().filter(|f: &f64| f.is_finite()).map(Token::Float)),
-    };
-    parsed.map(|token| (token, after)).ok_or_else(|| format!("Syntax error: bad number '{word}'"))
-}
-
-/// A string in one or three quotes of either kind; `r` before them takes backslashes as they are.
-fn string(text: &str) -> Result<Option<(Token, &str)>, String> {
-    let raw = text.strip_prefix(['r', 'R']);
-    let quoted = match raw {
-        Some(rest) if rest.starts_with(['"', '\'']) => rest,
-        _ => text,
-    };
-    let raw = quoted.len() < text.len();
-    let quote = match quoted.as_bytes().first() {
-        Some(b'"') if quoted.starts_with("\"\"\"") => "\"\"\"",
-        Some(b'\'') if quoted.starts_with("'''") => "'''",
-        Some(b'"') => "\"",
-        Some(b'\'') => "'",
-        _ => return Ok(None),
-    };
-    let mut out = String::new();
-    let mut rest = &quoted[quote.len()..];
+/// Takes white space and comments off the front.
+fn skip_blank(mut text: &str) -> &str {
     loop {
-        if let Some(after) = rest.strip_prefix(quote) {
-            return Ok(Some((Token::Str(out), after)));
+        text = text.trim_start();
+        match text.strip_prefix("//") {
+            Some(comment) => text = comment.find('\n').map_or("", |end| &comment[end..]),
+            None => return text,
+        }
+    }
+}
+
+fn starts_number(text: &str) -> bool {
+    let digits = text.strip_prefix('.').unwrap_or(text);
+    digits.starts_with(|char: char| char.is_ascii_digit())
+}
+
+fn number(text: &str) -> (Kind, usize) {
+    let digits = |from: usize| {
+        let rest = &text[from..];
+        from + rest.find(|char: char| !char.is_ascii_digit()).unwrap_or(rest.len())
+    };
+    if let Some(hex) = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        let end = hex.find(|char: char| !char.is_ascii_hexdigit()).unwrap_or(hex.len());
+        if end > 0 {
+            return whole(&hex[..end], 16, &hex[end..], 2 + end);
+        }
+    }
+    let mut end = digits(0);
+    let mut float = false;
+    if text[end..].starts_with('.') && digits(end + 1) > end + 1 {
+        end = digits(end + 1);
+        float = true;
+    }
+    if text[end..].starts_with(['e', 'E']) {
+        let sign = usize::from(text[end + 1..].starts_with(['+', '-']));
+        let exponent = digits(end + 1 + sign);
+        if exponent > end + 1 + sign {
+            end = exponent;
+            float = true;
+        }
+    }
+    if !float {
+        return whole(&text[..end], 10, &text[end..], end);
+    }
+    match text[..end].parse::<f64>() {
+        Ok(value) if value.is_finite() => (Kind::Literal(Val::Float(value)), end),
+        _ => (Kind::BadNumber("double"), end),
+    }
+}
+
+/// A whole number; its minus is an operator.
+fn whole(digits: &str, radix: u32, after: &str, length: usize) -> (Kind, usize) {
+    let value = u64::from_str_radix(digits, radix);
+    if after.starts_with(['u', 'U']) {
+        let kind = value.map_or(Kind::BadNumber("uint"), |value| Kind::Literal(Val::Uint(value)));
+        return (kind, length + 1);
+    }
+    let kind = match value {
+        Ok(value) => i64::try_from(value)
+            .map_or(Kind::BadNumber("int"), |value| Kind::Literal(Val::Int(value))),
+        Err(_) => Kind::BadNumber("int"),
+    };
+    (kind, length)
+}
+
+/// A string or bytes (`b` before the quote), in one or three quotes of either kind; with `r` before
+/// them, backslashes stay as they are. The error is the length of what is no string.
+fn string(text: &str) -> Option<Result<(Val, usize), usize>> {
+    let quote_at = text.find(['"', '\''])?;
+    let (raw, bytes) = match text[..quote_at].to_ascii_lowercase().as_str() {
+        "" => (false, false),
+        "r" => (true, false),
+        "b" => (false, true),
+        "br" | "rb" => (true, true),
+        _ => return None,
+    };
+    let quoted = &text[quote_at..];
+    let single = &quoted[..1];
+    let quote = if quoted.starts_with(&single.repeat(3)) { 3 } else { 1 };
+    let mut out = Vec::new();
+    let mut rest = &quoted[quote..];
+    loop {
+        if rest.starts_with(&quoted[..quote]) {
+            let length = text.len() - rest.len() + quote;
+            if bytes {
+                return Some(Ok((Val::Bytes(out), length)));
+            }
+            // It was put together of characters.
+            let text = String::from_utf8_lossy(&out).into_owned();
+            return Some(Ok((Val::Str(text), length)));
         }
         let mut chars = rest.chars();
         match chars.next() {
-            None => return Err("Syntax error: a string is not closed".into()),
-            Some('\\') if !raw => rest = unescape(chars.as_str(), &mut out)?,
+            None => return Some(Err(text.len())),
+            Some('\n') if quote == 1 => return Some(Err(text.len() - rest.len())),
+            Some('\\') if !raw => match unescape(chars.as_str(), bytes, &mut out) {
+                Some(after) => rest = after,
+                None => {
+                    let more = chars.next().map_or(0, char::len_utf8);
+                    return Some(Err(text.len() - rest.len() + 1 + more));
+                }
+            },
             Some(char) => {
-                out.push(char);
+                out.extend(char.encode_utf8(&mut [0; 4]).bytes());
                 rest = chars.as_str();
             }
         }
@@ -109,33 +178,33 @@ fn string(text: &str) -> Result<Option<(Token, &str)>, String> {
 }
 
 /// Reads what follows a backslash.
-fn unescape<'a>(text: &'a str, out: &mut String) -> Result<&'a str, String> {
-    let bad = || "Syntax error: bad escape sequence".to_owned();
+fn unescape<'a>(text: &'a str, bytes: bool, out: &mut Vec<u8>) -> Option<&'a str> {
     let mut chars = text.chars();
-    let char = chars.next().ok_or_else(bad)?;
+    let char = chars.next()?;
     let code = |digits: usize, radix: u32, start: usize| {
-        let word = text.get(start..start + digits).ok_or_else(bad)?;
-        let code = u32::from_str_radix(word, radix).map_err(|_| bad())?;
-        let char = char::from_u32(code).ok_or_else(bad)?;
-        Ok::<_, String>((char, &text[start + digits..]))
+        let word = text.get(start..start + digits)?;
+        Some((u32::from_str_radix(word, radix).ok()?, &text[start + digits..]))
     };
-    let (char, rest) = match char {
-        'n' => ('\n', chars.as_str()),
-        't' => ('\t', chars.as_str()),
-        'r' => ('\r', chars.as_str()),
-        'a' => ('\x07', chars.as_str()),
-        'b' => ('\x08', chars.as_str()),
-        'f' => ('\x0c', chars.as_str()),
-        'v' => ('\x0b', chars.as_str()),
+    let (code, rest) = match char {
+        'n' => (10, chars.as_str()),
+        't' => (9, chars.as_str()),
+        'r' => (13, chars.as_str()),
+        'a' => (7, chars.as_str()),
+        'b' => (8, chars.as_str()),
+        'f' => (12, chars.as_str()),
+        'v' => (11, chars.as_str()),
         'x' | 'X' => code(2, 16, 1)?,
-        'u' => code(4, 16, 1)?,
-        'U' => code(8, 16, 1)?,
+        'u' if !bytes => code(4, 16, 1)?,
+        'U' if !bytes => code(8, 16, 1)?,
         '0'..='3' => code(3, 8, 0)?,
-        '\\' | '"' | '\'' | '`' | '?' => (char, chars.as_str()),
-        _ => return Err(bad()),
+        '\\' | '"' | '\'' | '`' | '?' => (char.into(), chars.as_str()),
+        _ => return None,
     };
-    out.push(char);
-    Ok(rest)
+    match u8::try_from(code) {
+        Ok(byte) if bytes => out.push(byte),
+        _ => out.extend(char::from_u32(code)?.encode_utf8(&mut [0; 4]).bytes()),
+    }
+    Some(rest)
 }
 
 #[cfg(test)]
@@ -144,22 +213,32 @@ mod tests {
 
     #[test]
     fn splits() {
-        let got = tokens(r#"{a.b-c} >= 40.5 && 'x\'y' in r"\d" + """q"z""""#).expect("tokens");
-        let want = [
-            Token::Placeholder("a.b-c".into()),
-            Token::Op(">="),
-            Token::Float(40.5),
-            Token::Op("&&"),
-            Token::Str("x'y".into()),
-            Token::Ident("in".into()),
-            Token::Str(r"\d".into()),
-            Token::Op("+"),
-            Token::Str("q\"z".into()),
-        ];
-        assert_eq!(got, want);
-        assert_eq!(tokens("{'a': 0x1f}").expect("tokens").len(), 5);
-        for bad in ["'a", "`a`", r"'\q'", "'\\", "1x", "é"] {
-            assert!(tokens(bad).is_err(), "{bad}");
+        let mut mistakes = Vec::new();
+        let text = r#"ph >= 40.5 && 'x\'y' in r"\d" + """q"z""" // more"#;
+        let all = tokens(text, &mut mistakes);
+        let texts: Vec<_> = all.iter().map(|token| token.text).collect();
+        let want =
+            ["ph", ">=", "40.5", "&&", r"'x\'y'", "in", r#"r"\d""#, "+", r#""""q"z""""#, "<EOF>"];
+        assert_eq!(texts, want);
+        assert_eq!(all[4].kind, Kind::Literal(Val::Str("x'y".into())));
+        assert_eq!(all[8].kind, Kind::Literal(Val::Str("q\"z".into())));
+        assert!(mistakes.is_empty());
+        for (text, kind) in [
+            (".5", Kind::Literal(Val::Float(0.5))),
+            ("1e3", Kind::Literal(Val::Float(1000.0))),
+            ("0x1F", Kind::Literal(Val::Int(31))),
+            ("7u", Kind::Literal(Val::Uint(7))),
+            ("99999999999999999999", Kind::BadNumber("int")),
+            (r#"b"a\xff""#, Kind::Literal(Val::Bytes(vec![b'a', 0xff]))),
+            (r#""\u0041\x42""#, Kind::Literal(Val::Str("AB".into()))),
+        ] {
+            assert_eq!(tokens(text, &mut mistakes)[0].kind, kind, "{text}");
+        }
+        assert!(mistakes.is_empty());
+        for bad in ["'a", "`a`", r"'\q'", "'\\", "é", "'\n'", "@"] {
+            mistakes.clear();
+            tokens(bad, &mut mistakes);
+            assert!(!mistakes.is_empty(), "{bad}");
         }
     }
 }

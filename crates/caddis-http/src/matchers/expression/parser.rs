@@ -1,382 +1,358 @@
-//! Tokens to nodes. Calls of matchers become matchers.
-
-use caddis_core::{CompileCx, placeholder::Placeholder};
-use serde_json::{Map, Value as Json, json};
+//! Tokens to a tree.
 
 use super::{
-    lexer::{Token, tokens},
-    node::{Function, Node, Op, Val},
+    lexer::{Kind, Mistake, Token, tokens},
+    node::Val,
 };
 
-/// Expressions nested deeper than this are refused: parsing and evaluation use the stack.
+/// Expressions nested deeper than this are refused: the later stages use the stack.
 const MAX_DEPTH: usize = 100;
 /// Bounds the operators whose nodes nest in chains (all but `&&` and `||`), for the same reason.
 const MAX_OPERATORS: usize = 300;
 /// Bounds the whole.
 const MAX_TOKENS: usize = 10_000;
 
-pub(super) fn parse(text: &str, name: &str, cx: &mut CompileCx<'_>) -> Result<Node, String> {
-    let tokens = tokens(text)?;
+/// What may begin an operand.
+const OPERAND: &str = "{'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, \
+                       NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}";
+
+const RESERVED: &[&str] = &[
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "for",
+    "function",
+    "if",
+    "import",
+    "let",
+    "loop",
+    "namespace",
+    "package",
+    "return",
+    "var",
+    "void",
+    "while",
+];
+
+/// A part of an expression, and where mistakes of it are shown.
+#[derive(Debug, Clone)]
+pub(super) struct Expr {
+    pub(super) at: usize,
+    pub(super) kind: ExprKind,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum ExprKind {
+    Literal(Val),
+    Name(String),
+    Select(Box<Expr>, String),
+    /// Target of a method, name, arguments; operators are functions with names such as `_+_`.
+    Call(Option<Box<Expr>>, String, Vec<Expr>),
+    Index(Box<Expr>, Box<Expr>),
+    List(Vec<Expr>),
+    Map(Vec<(Expr, Expr)>),
+    And(Vec<Expr>),
+    Or(Vec<Expr>),
+    Choose(Box<Expr>, Box<Expr>, Box<Expr>),
+}
+
+/// Reads an expression.
+pub(super) fn parse(text: &str) -> Result<Expr, Vec<Mistake>> {
+    let mut mistakes = Vec::new();
+    let tokens = tokens(text, &mut mistakes);
     if tokens.len() > MAX_TOKENS {
-        return Err("the expression is too long".into());
+        return Err(vec![(0, "the expression is too long".into())]);
     }
-    let mut parser = Parser { tokens, at: 0, depth: 0, operators: 0, name, cx };
-    let node = parser.expression()?;
-    match parser.tokens.get(parser.at) {
-        None => Ok(node),
-        Some(token) => Err(format!("Syntax error: unexpected {token:?}")),
+    let mut parser = Parser { tokens, at: 0, depth: 0, operators: 0 };
+    match parser.whole() {
+        Ok(expr) if mistakes.is_empty() => Ok(expr),
+        Ok(_) => Err(mistakes),
+        Err(mistake) => {
+            mistakes.push(mistake);
+            Err(mistakes)
+        }
     }
 }
 
-struct Parser<'a, 'cx> {
-    tokens: Vec<Token>,
+struct Parser<'a> {
+    /// The last one is the end.
+    tokens: Vec<Token<'a>>,
     at: usize,
     depth: usize,
     operators: usize,
-    /// The matcher's name.
-    name: &'a str,
-    cx: &'a mut CompileCx<'cx>,
 }
 
-type Parsed = Result<Node, String>;
+type Parsed = Result<Expr, Mistake>;
 
-impl Parser<'_, '_> {
-    fn op(&mut self, operator: &str) -> bool {
-        let found = matches!(self.tokens.get(self.at), Some(Token::Op(op)) if *op == operator);
-        self.at += usize::from(found);
+fn call(at: usize, name: &str, args: Vec<Expr>) -> Expr {
+    Expr { at, kind: ExprKind::Call(None, name.to_owned(), args) }
+}
+
+impl<'a> Parser<'a> {
+    fn whole(&mut self) -> Parsed {
+        let expr = self.expression()?;
+        let token = self.token().clone();
+        if token.kind == Kind::End {
+            return Ok(expr);
+        }
+        let last = self.tokens.get(self.at + 1).is_none_or(|next| next.kind == Kind::End);
+        let what = if last { "extraneous" } else { "mismatched" };
+        Err((token.at, format!("Syntax error: {what} input '{}' expecting <EOF>", token.text)))
+    }
+
+    /// The token to read next; at the end, the end again.
+    fn token(&self) -> &Token<'a> {
+        let last = self.tokens.len() - 1;
+        &self.tokens[self.at.min(last)]
+    }
+
+    /// Takes an operator, and tells where it was.
+    fn op(&mut self, operator: &str) -> Option<usize> {
+        let token = self.token();
+        let found = (token.kind == Kind::Op && token.text == operator).then_some(token.at);
+        self.at += usize::from(found.is_some());
         found
     }
 
-    fn expect(&mut self, operator: &str) -> Result<(), String> {
-        if self.op(operator) {
+    fn expect(&mut self, operator: &str, expected: &str) -> Result<(), Mistake> {
+        if self.op(operator).is_some() {
             return Ok(());
         }
-        Err(match self.tokens.get(self.at) {
-            Some(token) => format!("Syntax error: unexpected {token:?}, expecting '{operator}'"),
-            None => format!("Syntax error: unexpected end, expecting '{operator}'"),
-        })
+        let token = self.token();
+        Err((
+            token.at,
+            match (operator, &token.kind) {
+                (")", Kind::End) => "Syntax error: missing ')' at '<EOF>'".into(),
+                _ => {
+                    format!("Syntax error: mismatched input '{}' expecting {expected}", token.text)
+                }
+            },
+        ))
     }
 
     fn deeper(&mut self, parse: impl FnOnce(&mut Self) -> Parsed) -> Parsed {
         self.depth += 1;
         if self.depth > MAX_DEPTH {
-            return Err("the expression is nested too deeply".into());
+            return Err((self.token().at, "the expression is nested too deeply".into()));
         }
-        let node = parse(self);
+        let expr = parse(self);
         self.depth -= 1;
-        node
+        expr
+    }
+
+    /// Counts an operator whose nodes nest.
+    fn count(&mut self) -> Result<(), Mistake> {
+        self.operators += 1;
+        if self.operators > MAX_OPERATORS {
+            return Err((self.token().at, "the expression has too many operators".into()));
+        }
+        Ok(())
     }
 
     fn expression(&mut self) -> Parsed {
         self.deeper(|parser| {
             let condition = parser.or()?;
-            if !parser.op("?") {
-                return Ok(condition);
-            }
+            let Some(at) = parser.op("?") else { return Ok(condition) };
             let yes = parser.or()?;
-            parser.expect(":")?;
+            parser.expect(":", "':'")?;
             let no = parser.expression()?;
-            Ok(Node::Choose(condition.into(), yes.into(), no.into()))
+            Ok(Expr { at, kind: ExprKind::Choose(condition.into(), yes.into(), no.into()) })
         })
     }
 
     fn or(&mut self) -> Parsed {
-        let first = self.and()?;
-        let mut all = vec![first];
-        while self.op("||") {
+        let mut all = vec![self.and()?];
+        let mut at = None;
+        while let Some(operator) = self.op("||") {
+            at.get_or_insert(operator);
             all.push(self.and()?);
         }
-        Ok(if all.len() > 1 { Node::Or(all) } else { all.remove(0) })
+        Ok(match at {
+            Some(at) => Expr { at, kind: ExprKind::Or(all) },
+            None => all.remove(0),
+        })
     }
 
     fn and(&mut self) -> Parsed {
-        let first = self.relation()?;
-        let mut all = vec![first];
-        while self.op("&&") {
+        let mut all = vec![self.relation()?];
+        let mut at = None;
+        while let Some(operator) = self.op("&&") {
+            at.get_or_insert(operator);
             all.push(self.relation()?);
         }
-        Ok(if all.len() > 1 { Node::And(all) } else { all.remove(0) })
-    }
-
-    /// Counts an operator whose nodes nest.
-    fn count(&mut self) -> Result<(), String> {
-        self.operators += 1;
-        if self.operators > MAX_OPERATORS {
-            return Err("the expression has too many operators".into());
-        }
-        Ok(())
+        Ok(match at {
+            Some(at) => Expr { at, kind: ExprKind::And(all) },
+            None => all.remove(0),
+        })
     }
 
     fn relation(&mut self) -> Parsed {
         let mut left = self.sum()?;
         loop {
-            let op = match self.tokens.get(self.at) {
-                Some(Token::Op("==")) => Op::Eq,
-                Some(Token::Op("!=")) => Op::Ne,
-                Some(Token::Op("<")) => Op::Lt,
-                Some(Token::Op("<=")) => Op::Le,
-                Some(Token::Op(">")) => Op::Gt,
-                Some(Token::Op(">=")) => Op::Ge,
-                Some(Token::Ident(word)) if word == "in" => Op::In,
+            let token = self.token().clone();
+            let name = match (&token.kind, token.text) {
+                (Kind::Op, "==" | "!=" | "<" | "<=" | ">" | ">=") => format!("_{}_", token.text),
+                (Kind::Ident, "in") => "@in".to_owned(),
                 _ => return Ok(left),
             };
             self.at += 1;
             self.count()?;
-            left = Node::Binary(op, left.into(), self.sum()?.into());
+            left = call(token.at, &name, vec![left, self.sum()?]);
         }
     }
 
     fn sum(&mut self) -> Parsed {
         let mut left = self.product()?;
         loop {
-            let op = if self.op("+") {
-                Op::Add
-            } else if self.op("-") {
-                Op::Sub
-            } else {
-                return Ok(left);
-            };
+            let found = ["+", "-"].into_iter().find_map(|op| Some((op, self.op(op)?)));
+            let Some((op, at)) = found else { return Ok(left) };
             self.count()?;
-            left = Node::Binary(op, left.into(), self.product()?.into());
+            left = call(at, &format!("_{op}_"), vec![left, self.product()?]);
         }
     }
 
     fn product(&mut self) -> Parsed {
         let mut left = self.unary()?;
         loop {
-            let op = if self.op("*") {
-                Op::Mul
-            } else if self.op("/") {
-                Op::Div
-            } else if self.op("%") {
-                Op::Rem
-            } else {
-                return Ok(left);
-            };
+            let found = ["*", "/", "%"].into_iter().find_map(|op| Some((op, self.op(op)?)));
+            let Some((op, at)) = found else { return Ok(left) };
             self.count()?;
-            left = Node::Binary(op, left.into(), self.unary()?.into());
+            left = call(at, &format!("_{op}_"), vec![left, self.unary()?]);
         }
     }
 
     fn unary(&mut self) -> Parsed {
-        if self.op("!") {
-            return Ok(Node::Not(self.deeper(Self::unary)?.into()));
+        if let Some(at) = self.op("!") {
+            return Ok(call(at, "!_", vec![self.deeper(Self::unary)?]));
         }
-        if self.op("-") {
-            return Ok(Node::Neg(self.deeper(Self::unary)?.into()));
-        }
-        let mut node = self.primary()?;
-        loop {
-            if self.op(".") {
-                self.count()?;
-                let Some(Token::Ident(name)) = self.tokens.get(self.at).cloned() else {
-                    return Err("Syntax error: a name must follow '.'".into());
-                };
+        if let Some(at) = self.op("-") {
+            // The smallest number has no positive counterpart.
+            if matches!(self.token().kind, Kind::BadNumber("int"))
+                && self.token().text == "9223372036854775808"
+            {
                 self.at += 1;
-                if !self.op("(") {
-                    return Err(format!("undefined field '{name}'"));
+                return Ok(Expr { at, kind: ExprKind::Literal(Val::Int(i64::MIN)) });
+            }
+            let operand = self.deeper(Self::unary)?;
+            return Ok(match operand.kind {
+                ExprKind::Literal(Val::Int(value)) => {
+                    Expr { at, kind: ExprKind::Literal(Val::Int(value.wrapping_neg())) }
                 }
-                let mut args = vec![node];
-                args.extend(self.list(")")?);
-                node = call(&name, args, true)?;
-            } else if self.op("[") {
+                ExprKind::Literal(Val::Float(value)) => {
+                    Expr { at, kind: ExprKind::Literal(Val::Float(-value)) }
+                }
+                _ => call(at, "-_", vec![operand]),
+            });
+        }
+        let mut expr = self.primary()?;
+        loop {
+            if let Some(at) = self.op(".") {
+                self.count()?;
+                let token = self.token().clone();
+                if token.kind != Kind::Ident {
+                    let text = format!(
+                        "Syntax error: mismatched input '{}' expecting IDENTIFIER",
+                        token.text
+                    );
+                    return Err((token.at, text));
+                }
+                self.at += 1;
+                expr = match self.op("(") {
+                    Some(open) => {
+                        let args = self.arguments()?;
+                        let (target, name) = (Some(Box::new(expr)), token.text.to_owned());
+                        Expr { at: open, kind: ExprKind::Call(target, name, args) }
+                    }
+                    None => Expr { at, kind: ExprKind::Select(expr.into(), token.text.to_owned()) },
+                };
+            } else if let Some(at) = self.op("[") {
                 self.count()?;
                 let index = self.expression()?;
-                self.expect("]")?;
-                node = Node::Index(node.into(), index.into());
+                self.expect("]", "']'")?;
+                expr = Expr { at, kind: ExprKind::Index(expr.into(), index.into()) };
             } else {
-                return Ok(node);
+                return Ok(expr);
             }
         }
     }
 
-    /// Expressions up to the closing bracket.
-    fn list(&mut self, close: &'static str) -> Result<Vec<Node>, String> {
+    /// What stands between the round brackets of a call.
+    fn arguments(&mut self) -> Result<Vec<Expr>, Mistake> {
+        let mut args = Vec::new();
+        if self.op(")").is_some() {
+            return Ok(args);
+        }
+        loop {
+            args.push(self.expression()?);
+            if self.op(",").is_none() {
+                self.expect(")", "')'")?;
+                return Ok(args);
+            }
+        }
+    }
+
+    fn primary(&mut self) -> Parsed {
+        let token = self.token().clone();
+        let at = token.at;
+        self.at += 1;
+        let kind = match (&token.kind, token.text) {
+            (Kind::Literal(value), _) => ExprKind::Literal(value.clone()),
+            (Kind::BadNumber(of), _) => return Err((at, format!("invalid {of} literal"))),
+            (Kind::Ident, "true") => ExprKind::Literal(Val::Bool(true)),
+            (Kind::Ident, "false") => ExprKind::Literal(Val::Bool(false)),
+            (Kind::Ident, "null") => ExprKind::Literal(Val::Null),
+            (Kind::Ident, word) if RESERVED.contains(&word) => {
+                return Err((at, format!("reserved identifier: {word}")));
+            }
+            (Kind::Ident, word) if word != "in" => match self.op("(") {
+                Some(open) => {
+                    let args = self.arguments()?;
+                    return Ok(call(open, word, args));
+                }
+                None => ExprKind::Name(word.to_owned()),
+            },
+            (Kind::Op, "(") => {
+                let expr = self.expression()?;
+                self.expect(")", "')'")?;
+                return Ok(expr);
+            }
+            (Kind::Op, "[") => ExprKind::List(self.list()?),
+            (Kind::Op, "{") => ExprKind::Map(self.map()?),
+            (_, text) => {
+                return Err((
+                    at,
+                    format!("Syntax error: mismatched input '{text}' expecting {OPERAND}"),
+                ));
+            }
+        };
+        Ok(Expr { at, kind })
+    }
+
+    fn list(&mut self) -> Result<Vec<Expr>, Mistake> {
         let mut items = Vec::new();
-        while !self.op(close) {
+        while self.op("]").is_none() {
             items.push(self.expression()?);
-            if !self.op(",") {
-                self.expect(close)?;
+            if self.op(",").is_none() {
+                self.expect("]", "{']', ','}")?;
                 break;
             }
         }
         Ok(items)
     }
 
-    fn primary(&mut self) -> Parsed {
-        let token = self.tokens.get(self.at).cloned().ok_or("Syntax error: unexpected end")?;
-        self.at += 1;
-        Ok(match token {
-            Token::Int(value) => Node::Const(Val::Int(value)),
-            Token::Float(value) => Node::Const(Val::Float(value)),
-            Token::Str(text) => Node::Const(Val::Str(text)),
-            Token::Placeholder(key) => Node::Placeholder(Placeholder::parse(&key), key),
-            Token::Ident(name) => return self.name(&name),
-            Token::Op("(") => {
-                let node = self.expression()?;
-                self.expect(")")?;
-                node
-            }
-            Token::Op("[") => Node::List(self.list("]")?),
-            Token::Op("{") => self.map()?,
-            Token::Op(op) => return Err(format!("Syntax error: unexpected '{op}'")),
-        })
-    }
-
-    fn map(&mut self) -> Parsed {
+    fn map(&mut self) -> Result<Vec<(Expr, Expr)>, Mistake> {
         let mut entries = Vec::new();
-        while !self.op("}") {
+        while self.op("}").is_none() {
             let key = self.expression()?;
-            self.expect(":")?;
+            self.expect(":", "':'")?;
             entries.push((key, self.expression()?));
-            if !self.op(",") {
-                self.expect("}")?;
+            if self.op(",").is_none() {
+                self.expect("}", "{'}', ','}")?;
                 break;
             }
         }
-        Ok(Node::Map(entries))
+        Ok(entries)
     }
-
-    fn name(&mut self, name: &str) -> Parsed {
-        match name {
-            "true" => return Ok(Node::Const(Val::Bool(true))),
-            "false" => return Ok(Node::Const(Val::Bool(false))),
-            "null" => return Ok(Node::Const(Val::Null)),
-            _ => {}
-        }
-        if !self.op("(") {
-            return Err(format!("undeclared reference to '{name}'"));
-        }
-        let args = self.list(")")?;
-        match self.matcher_json(name, &args)? {
-            Some(json) => {
-                let matcher = self.cx.matcher(name, &json).map_err(|error| error.to_string())?;
-                Ok(Node::Matcher(matcher))
-            }
-            None => call(name, args, false),
-        }
-    }
-
-    /// The JSON of a matcher that is called as a function; `None` where the name is none.
-    fn matcher_json(&self, name: &str, args: &[Node]) -> Result<Option<Json>, String> {
-        let texts = || -> Result<Vec<String>, String> {
-            let texts: Option<_> = args.iter().map(text).collect();
-            texts.ok_or_else(|| format!("{name}: arguments must be constant strings"))
-        };
-        Ok(Some(match name {
-            "path" | "host" | "method" => json!(texts()?),
-            "remote_ip" | "client_ip" => json!({"ranges": texts()?}),
-            "protocol" => match texts()?.as_slice() {
-                [one] => one.to_lowercase().into(),
-                _ => return Err("protocol: one argument is expected".into()),
-            },
-            "header" | "query" | "vars" => match args {
-                [Node::Map(entries)] => map_of_lists(entries)
-                    .ok_or_else(|| format!("{name}: a map of constant strings is expected"))?,
-                _ => return Err(format!("{name}: a map is expected")),
-            },
-            "path_regexp" => match texts()?.as_slice() {
-                [pattern] => json!({"name": self.name, "pattern": pattern}),
-                [name, pattern] => json!({"name": self.or_own(name), "pattern": pattern}),
-                _ => return Err("path_regexp: one or two arguments are expected".into()),
-            },
-            "header_regexp" | "vars_regexp" => match texts()?.as_slice() {
-                [field, pattern] => json!({field: {"name": self.name, "pattern": pattern}}),
-                [name, field, pattern] => {
-                    json!({field: {"name": self.or_own(name), "pattern": pattern}})
-                }
-                _ => return Err(format!("{name}: two or three arguments are expected")),
-            },
-            "url_pattern" => match texts()?.as_slice() {
-                [pattern] => json!({"pattern": pattern}),
-                [pattern, base] => json!({"pattern": pattern, "base_url": base}),
-                _ => return Err("url_pattern: one or two arguments are expected".into()),
-            },
-            "file" => match args {
-                [Node::Map(entries)] => file_json(entries)?,
-                [] => json!({}),
-                _ => json!({"try_files": texts()?}),
-            },
-            _ => return Ok(None),
-        }))
-    }
-
-    fn or_own<'a>(&'a self, name: &'a str) -> &'a str {
-        if name.is_empty() { self.name } else { name }
-    }
-}
-
-/// The text of a constant, a placeholder, or a sum of these.
-fn text(node: &Node) -> Option<String> {
-    match node {
-        Node::Const(Val::Str(text)) => Some(text.clone()),
-        Node::Placeholder(_, key) => Some(format!("{{{key}}}")),
-        Node::Binary(Op::Add, one, two) => Some(text(one)? + &text(two)?),
-        _ => None,
-    }
-}
-
-fn list_of_texts(node: &Node) -> Option<Vec<String>> {
-    match node {
-        Node::List(items) => items.iter().map(text).collect(),
-        one => Some(vec![text(one)?]),
-    }
-}
-
-fn map_of_lists(entries: &[(Node, Node)]) -> Option<Json> {
-    let mut map = Map::new();
-    for (key, value) in entries {
-        map.insert(text(key)?, list_of_texts(value)?.into());
-    }
-    Some(Json::Object(map))
-}
-
-fn file_json(entries: &[(Node, Node)]) -> Result<Json, String> {
-    let mut map = Map::new();
-    for (key, value) in entries {
-        let key = text(key).unwrap_or_default();
-        let value = match key.as_str() {
-            "try_files" | "split_path" => list_of_texts(value).map(Json::from),
-            "root" | "try_policy" => text(value).map(Json::from),
-            _ => None,
-        };
-        map.insert(key, value.ok_or("matcher requires either a map or string literal argument")?);
-    }
-    Ok(Json::Object(map))
-}
-
-fn call(name: &str, args: Vec<Node>, method: bool) -> Parsed {
-    let (function, least, most) = match (name, method) {
-        ("int" | "uint", false) => (Function::Int, 1, 1),
-        ("double", false) => (Function::Double, 1, 1),
-        ("string", false) => (Function::Text, 1, 1),
-        ("bool", false) => (Function::Bool, 1, 1),
-        ("size", _) => (Function::Size, 1, 1),
-        ("matches", _) => (Function::Matches, 2, 2),
-        ("startsWith", true) => (Function::StartsWith, 2, 2),
-        ("endsWith", true) => (Function::EndsWith, 2, 2),
-        ("contains", true) => (Function::Contains, 2, 2),
-        ("split", true) => (Function::Split, 2, 3),
-        ("join", true) => (Function::Join, 1, 2),
-        ("lowerAscii", true) => (Function::Lower, 1, 1),
-        ("upperAscii", true) => (Function::Upper, 1, 1),
-        ("trim", true) => (Function::Trim, 1, 1),
-        ("replace", true) => (Function::Replace, 3, 4),
-        ("indexOf", true) => (Function::IndexOf, 2, 2),
-        ("lastIndexOf", true) => (Function::LastIndexOf, 2, 2),
-        ("substring", true) => (Function::Substring, 2, 3),
-        ("charAt", true) => (Function::CharAt, 2, 2),
-        _ => return Err(format!("undeclared reference to '{name}'")),
-    };
-    if !(least..=most).contains(&args.len()) {
-        return Err(format!("found no matching overload for '{name}'"));
-    }
-    if function == Function::Matches
-        && let [_, Node::Const(Val::Str(pattern))] = args.as_slice()
-    {
-        let regex = crate::regexp::compile(pattern)?;
-        let target = args.into_iter().next().expect("there are two arguments");
-        return Ok(Node::Regex(target.into(), regex));
-    }
-    Ok(Node::Call(function, args))
 }

@@ -3,15 +3,19 @@
 use std::{
     fs::{self, FileType, Metadata},
     io,
-    os::unix::fs::{FileTypeExt, MetadataExt},
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{FileTypeExt, MetadataExt},
+    },
     time::SystemTime,
 };
 
-use caddis_core::target::encode_path;
+use caddis_core::target::encode_path_bytes;
 use serde::Serialize;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::super::hide::Rules;
+use crate::names;
 
 /// A directory's entries.
 #[derive(Default)]
@@ -19,6 +23,9 @@ pub(super) struct Listing {
     pub(super) items: Vec<Item>,
     pub(super) directories: usize,
     pub(super) files: usize,
+    /// Bytes of all files; and with those that links lead to.
+    pub(super) size: u64,
+    pub(super) size_followed: u64,
     /// The newest modification in it.
     pub(super) modified: Option<SystemTime>,
 }
@@ -31,7 +38,7 @@ pub(super) struct Item {
     pub(super) url: String,
     pub(super) mod_time: String,
     /// Go's mode bits.
-    mode: u32,
+    pub(super) mode: u32,
     pub(super) is_dir: bool,
     pub(super) is_symlink: bool,
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -63,7 +70,22 @@ pub(super) enum By {
     Time,
 }
 
+impl By {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Name => "name",
+            Self::NameDirFirst => "namedirfirst",
+            Self::Size => "size",
+            Self::Time => "time",
+        }
+    }
+}
+
 impl Order {
+    pub(super) fn direction(self) -> &'static str {
+        if self.descending { "desc" } else { "asc" }
+    }
+
     /// Sets the criterion; false where the text is none.
     pub(super) fn set_by(&mut self, text: &str) -> bool {
         self.by = match text {
@@ -99,41 +121,52 @@ pub(super) fn read(
         io::ErrorKind::PermissionDenied => Failure::Forbidden(error),
         _ => Failure::Other(error),
     };
-    let modified = fs::metadata(directory).and_then(|metadata| metadata.modified()).ok();
+    let modified =
+        fs::metadata(names::path(directory)).and_then(|metadata| metadata.modified()).ok();
     let mut listing = Listing { modified, ..Listing::default() };
-    for entry in fs::read_dir(directory).map_err(failure)?.take(limit) {
+    for entry in fs::read_dir(names::path(directory)).map_err(failure)?.take(limit) {
         let entry = entry.map_err(failure)?;
-        let path = format!("{}/{}", directory.trim_end_matches('/'), entry.file_name().display());
+        let file_name = entry.file_name();
+        let name = names::from_bytes(file_name.as_bytes());
+        let path = format!("{}/{name}", directory.trim_end_matches('/'));
         if hide.hides(&path) {
             continue;
         }
         // What vanished in between is left out.
         let Ok(metadata) = entry.metadata() else { continue };
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let item = item(name, &path, &metadata, reveal_symlinks);
+        let item = item(file_name.as_bytes(), &path, &metadata, reveal_symlinks);
         listing.modified = listing.modified.max(Some(item.modified));
+        if !item.is_dir {
+            listing.size += metadata.len();
+            listing.size_followed += item.size;
+        }
         *(if item.is_dir { &mut listing.directories } else { &mut listing.files }) += 1;
         listing.items.push(item);
     }
     Ok(listing)
 }
 
-fn item(mut name: String, path: &str, metadata: &Metadata, reveal_symlinks: bool) -> Item {
+fn item(name: &[u8], path: &str, metadata: &Metadata, reveal_symlinks: bool) -> Item {
+    let path = names::path(path);
+    let path = &*path;
     let is_symlink = metadata.file_type().is_symlink();
     let target = is_symlink.then(|| fs::metadata(path).ok()).flatten();
     let is_dir = metadata.is_dir() || target.as_ref().is_some_and(Metadata::is_dir);
+    let mut url = format!("./{}", encode_path_bytes(name));
+    let mut name = String::from_utf8_lossy(name).into_owned();
     if is_dir {
         name.push('/');
+        url.push('/');
     }
     let symlink_path = if is_symlink && reveal_symlinks {
-        fs::canonicalize(path).map(|path| path.to_string_lossy().into_owned()).unwrap_or_default()
+        fs::read_link(path).map(|path| path.to_string_lossy().into_owned()).unwrap_or_default()
     } else {
         String::new()
     };
     let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
     Item {
         size: target.as_ref().unwrap_or(metadata).len(),
-        url: format!("./{}", encode_path(&name)),
+        url,
         mod_time: OffsetDateTime::from(modified).format(&Rfc3339).unwrap_or_default(),
         mode: go_mode(metadata.mode(), metadata.file_type()),
         is_dir,

@@ -4,17 +4,23 @@
 mod listing;
 mod page;
 
-use std::{sync::Arc, time::SystemTime};
+use std::{rc::Rc, sync::Arc, time::SystemTime};
 
 use caddis_config::ConfigError;
 use caddis_core::{
-    CompileCx, Exchange, HttpError, Response, Result, placeholder::cookie, target::query_pairs,
+    CompileCx, Exchange, HttpError, Response, Result, Template, placeholder::cookie,
+    target::query_pairs,
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use self::listing::{Failure, Listing, Order};
 use super::{base, config::BrowseConfig, hide::Rules, lookup::whole_seconds, response::redirect};
-use crate::handlers::support::field_value;
+use crate::{
+    handlers::{support::field_value, templates},
+    path::clean,
+};
+
+pub(crate) use self::page::human_size;
 
 const DEFAULT_LIMIT: usize = 10_000;
 
@@ -23,6 +29,10 @@ pub(super) struct Browse {
     reveal_symlinks: bool,
     limit: usize,
     order: Order,
+    /// Whether criterion and direction are set; what a client chose before does not count then.
+    given: (bool, bool),
+    /// The file of the page's template, which is read for each listing.
+    template: Option<Arc<str>>,
 }
 
 impl Browse {
@@ -30,10 +40,6 @@ impl Browse {
         config: BrowseConfig,
         _: &mut CompileCx<'_>,
     ) -> std::result::Result<Self, ConfigError> {
-        if !config.template_file.is_empty() {
-            let message = "templates of directory listings are not supported yet";
-            return Err(ConfigError::new("browse.template_file", message));
-        }
         let bad = |message| ConfigError::new("browse.sort", message);
         if config.sort.len() > 2 {
             let count = config.sort.len();
@@ -60,6 +66,8 @@ impl Browse {
             reveal_symlinks: config.reveal_symlinks,
             limit: limit.unwrap_or(DEFAULT_LIMIT),
             order,
+            given: (!config.sort.is_empty(), config.sort.len() > 1),
+            template: (!config.template_file.is_empty()).then(|| config.template_file.into()),
         })
     }
 
@@ -69,6 +77,7 @@ impl Browse {
         ex: &mut Exchange,
         directory: String,
         hide: Arc<Rules>,
+        root: &Template,
     ) -> Result<Option<Response>> {
         if hide.hides(&directory) {
             return Ok(None);
@@ -90,17 +99,22 @@ impl Browse {
             }
             Err(Failure::Other(error)) => return Err(HttpError::internal(error)),
         };
-        Ok(Some(self.respond(ex, listing)))
+        Ok(Some(self.respond(ex, listing, root).await?))
     }
 
-    fn respond(&self, ex: &mut Exchange, mut listing: Listing) -> Response {
+    async fn respond(
+        &self,
+        ex: &mut Exchange,
+        mut listing: Listing,
+        root: &Template,
+    ) -> Result<Response> {
         const VARY: HeaderValue = HeaderValue::from_static("Accept, Accept-Encoding");
         ex.early_headers.append(header::VARY, VARY);
         let modified = listing.modified.and_then(whole_seconds);
         if is_fresh(&ex.request.headers, modified) {
-            return ex.respond(StatusCode::NOT_MODIFIED);
+            return Ok(ex.respond(StatusCode::NOT_MODIFIED));
         }
-        let query = Query::read(ex, self.order);
+        let query = Query::read(ex, self.order, self.given);
         listing.sort(query.order);
         listing.cut(query.offset, query.limit);
         for cookie in &query.cookies {
@@ -111,6 +125,12 @@ impl Browse {
             ("application/json; charset=utf-8", listing.json())
         } else if accept.contains("text/plain") {
             ("text/plain; charset=utf-8", page::text(&listing))
+        } else if let Some(file) = &self.template {
+            let text = read_template(file.clone()).await?;
+            let data = template_data(ex, listing, &query);
+            let (text, headers) = templates::listing::run(ex, &text, Rc::new(data), root).await?;
+            ex.early_headers.extend(headers);
+            ("text/html; charset=utf-8", text)
         } else {
             let path = ex.request.target.path();
             ("text/html; charset=utf-8", page::html(&listing, path, query.order, query.grid))
@@ -122,7 +142,48 @@ impl Browse {
             headers.insert(header::LAST_MODIFIED, field_value(&httpdate::fmt_http_date(modified)));
         }
         *response.body_mut() = body.into();
-        response
+        Ok(response)
+    }
+}
+
+async fn read_template(file: Arc<str>) -> Result<String> {
+    let read = tokio::task::spawn_blocking(move || std::fs::read(&*file));
+    let bytes = read.await.map_err(HttpError::internal)?;
+    let bytes = bytes.map_err(|error| {
+        HttpError::internal(format_args!(
+            "parsing browse template: parsing browse template file: {error}"
+        ))
+    })?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn template_data(ex: &Exchange, listing: Listing, query: &Query) -> templates::listing::Listing {
+    let path = ex.request.target.path();
+    let name = base(path);
+    let items = listing.items.into_iter().map(|item| templates::listing::Item {
+        name: item.name,
+        size: item.size,
+        url: item.url,
+        modified: item.modified.into(),
+        mode: item.mode,
+        is_dir: item.is_dir,
+        is_symlink: item.is_symlink,
+        symlink_path: item.symlink_path,
+    });
+    templates::listing::Listing {
+        name: if name.is_empty() { "/" } else { name }.to_owned(),
+        path: clean(ex.request.target.escaped_path()).into_owned(),
+        can_go_up: !path.trim_matches('/').is_empty(),
+        items: items.collect(),
+        directories: listing.directories,
+        files: listing.files,
+        total_size: listing.size,
+        total_size_followed: listing.size_followed,
+        offset: query.offset,
+        limit: query.limit,
+        sort: query.order.by.name(),
+        order: query.order.direction(),
+        layout: query.layout.clone(),
     }
 }
 
@@ -142,6 +203,7 @@ fn accept(headers: &HeaderMap) -> String {
 struct Query {
     order: Order,
     grid: bool,
+    layout: String,
     offset: usize,
     limit: usize,
     /// The choice is remembered.
@@ -149,16 +211,20 @@ struct Query {
 }
 
 impl Query {
-    fn read(ex: &Exchange, mut order: Order) -> Self {
+    fn read(ex: &Exchange, mut order: Order, given: (bool, bool)) -> Self {
         let pairs: Vec<_> = query_pairs(ex.request.target.query().unwrap_or_default()).collect();
         let first = |name: &str| {
             let found = pairs.iter().find(|(key, _)| key == name);
             found.map_or("", |(_, value)| value.as_str())
         };
-        let secure = if ex.connection.tls.is_some() { "; Secure" } else { "" };
+        let secure = match ex.connection.tls {
+            Some(_) => "; HttpOnly; Secure; SameSite=Lax",
+            None => "; HttpOnly; SameSite=Lax",
+        };
         let mut cookies = Vec::new();
         let remembered = |name: &str| cookie(&ex.request.headers, name).unwrap_or_default();
         match first("sort") {
+            "" if given.0 => cookies.push(format!("sort={}{secure}", order.by.name())),
             "" => {
                 order.set_by(&remembered("sort"));
             }
@@ -169,6 +235,7 @@ impl Query {
             }
         }
         match first("order") {
+            "" if given.1 => cookies.push(format!("order={}{secure}", order.direction())),
             "" => {
                 order.set_direction(&remembered("order"));
             }
@@ -181,6 +248,10 @@ impl Query {
         Self {
             order,
             grid: first("layout") == "grid",
+            layout: match first("layout") {
+                layout @ ("" | "list" | "grid") => layout.to_owned(),
+                _ => "list".to_owned(),
+            },
             offset: first("offset").parse().unwrap_or(0),
             limit: first("limit").parse().unwrap_or(0),
             cookies,

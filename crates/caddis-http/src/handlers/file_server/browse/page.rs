@@ -140,21 +140,24 @@ pub(super) fn text(listing: &Listing) -> String {
         ["----".to_owned(), "----".into(), "--------".into()],
     ];
     for item in &listing.items {
-        rows.push([item.name.clone(), human_size(item.size), date(item)]);
+        rows.push([item.name.clone(), human_size(item.size), long_date(item)]);
     }
-    let width = |column: usize| {
-        rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default()
+    // Columns are filled up with tabs, eight characters each.
+    let tabs = |column: usize| {
+        let longest = rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
+        longest / 8 + 1
     };
-    let (names, sizes) = (width(0), width(1));
+    let (names, sizes) = (tabs(0), tabs(1));
+    let fill = |text: &str, tabs: usize| "\t".repeat(tabs - text.chars().count() / 8);
     let mut out = String::new();
     for [name, size, date] in &rows {
-        let _ = writeln!(out, "{name:<names$}  {size:>sizes$}  {date}");
+        let _ = writeln!(out, "{name}{}{size}{}{date}", fill(name, names), fill(size, sizes));
     }
     out
 }
 
 /// A size in binary units.
-fn human_size(bytes: u64) -> String {
+pub(crate) fn human_size(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
     let (mut unit, mut whole, mut rest) = (0, bytes, 0);
     while whole >= 1024 && unit + 1 < UNITS.len() {
@@ -170,6 +173,14 @@ fn human_size(bytes: u64) -> String {
 fn date(item: &Item) -> String {
     OffsetDateTime::from(item.modified)
         .format(format_description!("[year]-[month]-[day] [hour]:[minute]:[second] UTC"))
+        .unwrap_or_default()
+}
+
+fn long_date(item: &Item) -> String {
+    OffsetDateTime::from(item.modified)
+        .format(format_description!(
+            "[month repr:long] [day padding:none], [year] at [hour]:[minute]:[second]"
+        ))
         .unwrap_or_default()
 }
 
