@@ -379,7 +379,7 @@ mod tests {
             .iter()
             .map(|name| ManagedName { name: (*name).to_owned(), unless_loaded: false })
             .collect();
-        let plan = TlsPlan::compile(&config, &managed, &BTreeSet::new()).unwrap();
+        let plan = TlsPlan::compile(&config, &managed, &std::collections::BTreeSet::new()).unwrap();
         let outside: Vec<&str> = plan
             .subjects
             .iter()
