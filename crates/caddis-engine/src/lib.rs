@@ -12,6 +12,7 @@ mod generation;
 mod h1;
 mod h2;
 mod h3;
+mod inherited;
 mod listen;
 mod log_body;
 mod notify;

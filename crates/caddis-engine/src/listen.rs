@@ -16,7 +16,7 @@ use caddis_plan::Protocols;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use crate::server::ServerRuntime;
+use crate::{inherited, server::ServerRuntime};
 
 /// A listening address; it outlives the generations that serve it.
 pub(crate) struct Listener {
@@ -120,10 +120,7 @@ pub(crate) fn bind(
         return bind_unix(address);
     }
     if address.is_fd() {
-        return Err(io::Error::new(
-            io::ErrorKind::Unsupported,
-            "file descriptor listeners are not supported yet",
-        ));
+        return inherited::listener(address, workers, keepalive);
     }
     let (sockets, port) = bind_each(address, address.start_port, workers, |at, address| {
         bind_tcp(at, address, keepalive)

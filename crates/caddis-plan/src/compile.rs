@@ -85,6 +85,10 @@ pub fn compile(
             Err(error) => errors.push(error.under(&path)),
         }
     }
+    if app.metrics.as_ref().is_some_and(|metrics| metrics.otlp) {
+        let warning = "apps.http.metrics.otlp: metrics are not sent anywhere yet, only served";
+        cx.warnings.push(warning.to_owned());
+    }
     errors.extend(clashes(&listeners, &servers));
     for name in config.apps.other.keys() {
         let message = format!("unknown module: {name}");
