@@ -56,6 +56,41 @@ fn a_service_manager_is_told() {
 }
 
 #[test]
+fn sockets_of_a_service_manager_are_used() {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    socket.listen(16).unwrap();
+    socket.set_cloexec(false).unwrap();
+    let port = socket.local_addr().unwrap().as_socket().unwrap().port();
+    let text = |body: &str| {
+        format!(
+            "http://localhost:{{port}} {{\n\trespond {body}\n}}\nhttp:// {{\n\tbind fd/3\n\trespond {body}-3\n}}\n"
+        )
+    };
+    let server = Server::start_with(&text("one"), |command, folder| {
+        let script = format!(
+            "exec 3<&{}; export LISTEN_FDS=1 LISTEN_PID=$$; exec \"$0\" run --config Caddyfile",
+            std::os::fd::AsRawFd::as_raw_fd(&socket)
+        );
+        let mut bash = std::process::Command::new("bash");
+        bash.args(["-c", &script]).arg(command.get_program()).current_dir(folder);
+        bash.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        *command = bash;
+    });
+    drop(socket);
+    assert_eq!(get(port, "/").body, "one-3");
+    assert!(server.reload(&text("two")).0);
+    assert_eq!(get(port, "/").body, "two-3");
+    // Taken away and brought back.
+    assert!(server.reload(&site("three")).0);
+    assert!(server.reload(&text("four")).0);
+    eventually("it is back", || get(port, "/").body == "four-3");
+    let (accepted, said) = server.reload(&text("five").replace("fd/3", "fd/7"));
+    assert!(!accepted && said.contains("descriptor 7 was not passed to this process"), "{said}");
+    assert_eq!(get(port, "/").body, "four-3");
+}
+
+#[test]
 fn a_watched_file_is_loaded_when_what_it_imports_changes() {
     let text = "http://localhost:{port} {\n\timport *.conf\n}\n";
     let server = Server::start_with(text, |command, folder| {
@@ -250,6 +285,9 @@ fn commands_for_shells_and_servers() {
     fs::write(folder.join("b.env"), "B=2\n").unwrap();
     let (code, said, _) = run(&["environ", "--envfile", "a.env,b.env"]);
     assert!(code == 0 && said.contains("\nA=1\n") && said.contains("\nB=2\n"), "{said}");
+    for line in ["caddy.HomeDir=/", "caddy.ConfigAutosavePath=/", "runtime.NumCPU="] {
+        assert!(said.contains(line), "{line} in {said}");
+    }
     // A text that `fmt` would change is told, and used all the same.
     fs::write(folder.join("Caddyfile"), ":80 {\n\tvars a b\n  respond hi\n}\n").unwrap();
     let (code, json, said) = run(&["adapt"]);
@@ -257,6 +295,23 @@ fn commands_for_shells_and_servers() {
     assert!(said.contains("Caddyfile input is not formatted"), "{said}");
     fs::write(folder.join("Caddyfile"), ":80 {\n\trespond hi\n}\n").unwrap();
     assert_eq!(run(&["adapt"]).2, "");
+}
+
+#[test]
+fn a_slow_client_of_the_admin_api_is_cut_off() {
+    let server = Server::start(&site("one"));
+    let begin = Instant::now();
+    let mut wire = Wire::connect(server.admin);
+    wire.send("POST /load HTTP/1.1\r\nHost: localhost:");
+    wire.send(format!("{}\r\nContent-Length: 10\r\n\r\n{{", server.admin));
+    let mut head = String::new();
+    // Reads give up after ten seconds, too.
+    while head.is_empty() && begin.elapsed() < Duration::from_secs(19) {
+        head = wire.head();
+    }
+    assert!(head.starts_with("HTTP/1.1 400 "), "{head}");
+    // Others were served meanwhile.
+    assert_eq!(get(server.admin, "/config/apps/http/servers/srv0/listen").status, 200);
 }
 
 #[test]
@@ -283,6 +338,11 @@ fn the_admin_api_warns_of_unformatted_texts() {
     let body: Json = serde_json::from_str(&answer.body).unwrap();
     let warning = &body["warnings"][0];
     assert_eq!((&warning["file"], &warning["line"]), (&"Caddyfile".into(), &2.into()), "{body}");
+    let kind = [("Content-Type", "text/nginx")];
+    for path in ["/adapt", "/load"] {
+        let answer = request(server.admin, "POST", path, &kind, "x").unwrap();
+        assert_eq!(answer.body, "{\"error\":\"unrecognized config adapter 'nginx'\"}\n");
+    }
 }
 
 #[test]

@@ -395,6 +395,10 @@ impl Engine {
             };
             listeners.insert(key, listener);
         }
+        for server in &plan.servers {
+            // By the names that operators look for (Caddy's).
+            tracing::info!(target: "http.log", name = server.name, "server running");
+        }
         self.commit_quic(quic, &listeners);
         if let Some(old) = old {
             old.cancel.cancel();

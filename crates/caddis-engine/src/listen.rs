@@ -245,6 +245,7 @@ fn bind_fd(address: &NetworkAddress, workers: usize) -> io::Result<BoundSocket> 
     if socket.domain()? == Domain::UNIX {
         return Ok(BoundSocket::Unix(socket.into()));
     }
+    socket.set_tcp_nodelay(true)?;
     let port = socket.local_addr()?.as_socket().map_or(0, |at| at.port());
     let mut sockets = Vec::with_capacity(workers);
     for _ in 1..workers {

@@ -370,14 +370,14 @@ pub(crate) struct ServerMetrics {
     server: String,
     plan: MetricsPlan,
     metrics: Arc<Metrics>,
-    /// By handler and host.
-    in_flight: Mutex<HashMap<(Box<str>, Box<str>), Arc<AtomicI64>>>,
-    /// By handler, host, code and method.
+    in_flight: Mutex<HashMap<Place, Arc<AtomicI64>>>,
     series: Mutex<HashMap<SeriesKey, Arc<Series>>>,
 }
 
-/// Handler, host (empty without a label for it), code, method.
-type SeriesKey = (Box<str>, Box<str>, u16, &'static str);
+/// Handler and host; the latter is empty without a label for it.
+type Place = (Box<str>, Box<str>);
+/// Place, code, method.
+type SeriesKey = (Place, u16, &'static str);
 
 struct Series {
     total: Arc<AtomicU64>,
@@ -438,8 +438,7 @@ impl ServerMetrics {
         let Counted { ex, routes, .. } = counted;
         let host = self.host(routes, ex);
         let key = (
-            routes.handler_of(ex).into(),
-            host.into(),
+            (routes.handler_of(ex).into(), host.into()),
             counted.status.as_u16(),
             method_label(&ex.original.method),
         );
@@ -489,7 +488,7 @@ impl ServerMetrics {
         series
     }
 
-    fn make_series(&self, (handler, host, code, method): &SeriesKey) -> Series {
+    fn make_series(&self, ((handler, host), code, method): &SeriesKey) -> Series {
         let code = code.to_string();
         let mut short = vec![("server", self.server.as_str()), ("handler", handler)];
         if self.plan.per_host {

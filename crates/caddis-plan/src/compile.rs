@@ -84,6 +84,10 @@ pub fn compile(
             Err(error) => errors.push(error.under(&path)),
         }
     }
+    if app.metrics.as_ref().is_some_and(|metrics| metrics.otlp) {
+        let warning = "apps.http.metrics.otlp: metrics are not sent anywhere yet, only served";
+        cx.warnings.push(warning.to_owned());
+    }
     let (grace_period, shutdown_delay) =
         (app.grace_period.positive(), app.shutdown_delay.positive());
     // Only now is it known of which names handlers want certificates.

@@ -83,7 +83,10 @@ fn decode(engine: &Engine, request: &ApiRequest) -> Result<(Json, Vec<Json>), Ap
         return Ok((config, Vec::new()));
     }
     (engine.options.hooks.adapt)(adapter, &request.body).map_err(|why| {
-        let message = format!("adapting config using {adapter} adapter: {}", why.message);
+        let message = match why.message.starts_with("unrecognized config adapter") {
+            true => why.message,
+            false => format!("adapting config using {adapter} adapter: {}", why.message),
+        };
         ApiError { findings: why.findings, ..ApiError::bad_request(message) }
     })
 }

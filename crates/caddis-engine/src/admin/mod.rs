@@ -57,7 +57,9 @@ impl From<String> for Refusal {
 
 /// Largest body the API reads.
 const MAX_BODY: usize = 100 << 20;
+/// The time for a head, and that for a whole body (spec A002).
 const HEADER_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
+const READ_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// A running endpoint; it stops listening when dropped, and answers what is under way.
 pub(crate) struct AdminServer {
@@ -205,14 +207,14 @@ async fn answer(
     let result = match access::check(&engine, &parts, &mut cors) {
         Err(error) => Err(error),
         Ok(access::Verdict::Preflight) => Ok(Response::new(Full::default())),
-        Ok(access::Verdict::Allowed) => match Limited::new(body, MAX_BODY).collect().await {
-            Err(error) => Err(ApiError::bad_request(format!("reading request body: {error}"))),
-            Ok(collected) => {
+        Ok(access::Verdict::Allowed) => match read(body).await {
+            Err(error) => Err(error),
+            Ok(body) => {
                 let request = ApiRequest {
                     method: parts.method.clone(),
                     path: path.clone(),
                     headers: parts.headers,
-                    body: collected.to_bytes(),
+                    body,
                 };
                 route(&engine, &request).await
             }
@@ -223,6 +225,17 @@ async fn answer(
     response.headers_mut().extend(cors);
     count(&engine, &path, &parts.method, response.status(), failed);
     response
+}
+
+/// Reads a body, within limits of size and time.
+async fn read(body: Incoming) -> Result<Bytes, ApiError> {
+    let failed =
+        |why: &dyn std::fmt::Display| ApiError::bad_request(format!("reading request body: {why}"));
+    match tokio::time::timeout(READ_TIMEOUT, Limited::new(body, MAX_BODY).collect()).await {
+        Err(_) => Err(failed(&"i/o timeout")),
+        Ok(Err(error)) => Err(failed(&error)),
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+    }
 }
 
 /// Tells the log who asks for what (spec A010).
