@@ -11,6 +11,7 @@ pub mod error;
 pub mod event;
 pub mod exchange;
 pub mod handler;
+pub mod identity;
 pub mod layout;
 pub mod matcher;
 pub mod metrics;
