@@ -2,7 +2,9 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use crate::support::{Server, Upstream, eventually, free_port, get, request};
+use crate::support::{
+    Scripted, Server, Upstream, Wire, eventually, free_port, get, ok, request, site_with,
+};
 
 fn names(port: u16, target: &str, count: usize) -> Vec<String> {
     (0..count).map(|_| get(port, target).body).collect()
@@ -239,4 +241,30 @@ fn requests_are_prepared() {
     for line in ["x-gone", "x-hop", "6.6.6.6"] {
         assert!(!head.contains(line), "{line} in {head}");
     }
+}
+
+#[test]
+fn a_handler_that_stalls_holds_up_no_other_one() {
+    let upstream = Scripted::start(|wire| {
+        while let Some((head, _)) = wire.request() {
+            if head.contains("/stall") {
+                wire.rest();
+                return;
+            }
+            if !wire.send(ok("fine")) {
+                return;
+            }
+        }
+    });
+    let proxy = format!(
+        "reverse_proxy {} {{\n\t\t\ttransport http {{\n\t\t\t\tmax_conns_per_host 1\n\t\t\t}}\n\t\t}}\n",
+        upstream.address()
+    );
+    let server = Server::start(&site_with(&format!(
+        "\thandle /stall {{\n\t\t{proxy}\t}}\n\thandle {{\n\t\t{proxy}\t}}\n"
+    )));
+    let mut stalled = Wire::connect(server.port);
+    stalled.send("GET /stall HTTP/1.1\r\nHost: a\r\n\r\n");
+    eventually("it has its connection", || upstream.connections() == 1);
+    assert_eq!(get(server.port, "/other").body, "fine");
 }
