@@ -11,7 +11,6 @@ pub mod error;
 pub mod event;
 pub mod exchange;
 pub mod handler;
-pub mod identity;
 pub mod layout;
 pub mod matcher;
 pub mod metrics;

@@ -13,7 +13,6 @@ use std::{
 use caddis_core::{
     Connection, Exchange, HttpError, State, TlsInfo,
     exchange::Io,
-    identity::{ClientIdentities, Found},
     metrics::{DURATION_BUCKETS, Histogram, Metrics, SIZE_BUCKETS},
     trust::TrustPools,
 };
@@ -84,7 +83,6 @@ impl Shared {
         let logging = Arc::new(logging);
         let bound = BoundShared { logging, certificates, tickets, storage };
         bound.fill_trust_pools(state)?;
-        bound.find_identities(state);
         AcmeServers::bind(state, bound.certificates.pki(), &plan.tls.resolvers)
             .map_err(|error| LoadError::Activate(format!("loading http app module: {error}")))?;
         Ok((bound, loaded))
@@ -127,19 +125,6 @@ impl BoundShared {
             pool.fill(found.iter().map(|certificate| certificate.to_vec()).collect());
         }
         Ok(())
-    }
-
-    /// Says where handlers find the certificates that they show to others.
-    fn find_identities(&self, state: &State) {
-        for identity in state.single::<ClientIdentities>().take() {
-            let store = self.certificates.store().clone();
-            identity.found_by(Arc::new(move |name| {
-                let index = store.load();
-                let mut all: Vec<_> = index.named(name).iter().collect();
-                all.sort_by_key(|certificate| std::cmp::Reverse(certificate.not_after));
-                all.into_iter().map(|certificate| certificate.key.clone() as Found).collect()
-            }));
-        }
     }
 
     /// Gets certificates ready; what cannot be had at once is tried again later.

@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use caddis_config::{Config, ConfigError, HttpApp, NetworkAddress};
+use caddis_config::{Config, ConfigError, NetworkAddress};
 use caddis_core::{
-    CompileCx, Registry, State, Task, Template, identity::ClientIdentities, metrics::Metrics,
-    template::Unknown,
+    CompileCx, Registry, State, Task, Template, metrics::Metrics, template::Unknown,
 };
 use std::time::Duration;
 
@@ -71,6 +70,7 @@ pub fn compile(
     let mut cx = CompileCx::new(registry, state, metrics.clone());
     let mut servers = Vec::new();
     let mut listeners = Vec::new();
+    let tls = TlsPlan::compile(&config, &managed);
     let logging = caddis_logging::compile(&config.logging);
     let mut app = config.apps.http.take().unwrap_or_default();
     for (name, mut server) in std::mem::take(&mut app.servers) {
@@ -86,14 +86,6 @@ pub fn compile(
         }
     }
     errors.extend(clashes(&listeners, &servers));
-    // Handlers may want certificates of their own; of the servers, their ports are looked at.
-    let own = state.single::<ClientIdentities>().names();
-    config.apps.http = Some(HttpApp {
-        http_port: app.http_port,
-        https_port: app.https_port,
-        ..HttpApp::default()
-    });
-    let tls = TlsPlan::compile(&config, &managed, &own);
     for name in config.apps.other.keys() {
         let message = format!("unknown module: {name}");
         errors.push(ConfigError::new(format!("apps.{name}"), message));

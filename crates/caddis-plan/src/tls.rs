@@ -48,16 +48,11 @@ pub struct TlsPlan {
 }
 
 impl TlsPlan {
-    /// Resolves the TLS and PKI apps, given the names that automatic HTTPS found, and those that
-    /// handlers want certificates for.
+    /// Resolves the TLS and PKI apps, given the names that automatic HTTPS found.
     ///
     /// # Errors
     /// Unknown modules, settings that cannot be.
-    pub fn compile(
-        config: &Config,
-        managed: &[ManagedName],
-        own: &[String],
-    ) -> Result<Self, ConfigError> {
+    pub fn compile(config: &Config, managed: &[ManagedName]) -> Result<Self, ConfigError> {
         let app = config.apps.tls.clone().unwrap_or_default();
         let loaders = compile_loaders(&app.certificates)
             .map_err(|error| error.under("certificates").under("apps.tls"))?;
@@ -81,9 +76,8 @@ impl TlsPlan {
                 && parent.is_some_and(|parent| managed.iter().any(|other| other.name == parent))
         };
         let names = managed.iter().map(|managed| managed.name.as_str());
-        let names = names
-            .filter(|name| !covered(name))
-            .chain(loaders.automate.iter().chain(own).map(String::as_str));
+        let names =
+            names.filter(|name| !covered(name)).chain(loaders.automate.iter().map(String::as_str));
         let mut subjects: Vec<ManagedSubject> = Vec::new();
         for name in names {
             let policy = policy_for(&automation.policies, name);
@@ -96,11 +90,7 @@ impl TlsPlan {
         }
         let unless_loaded = managed
             .iter()
-            .filter(|one| {
-                one.unless_loaded
-                    && !loaders.automate.contains(&one.name)
-                    && !own.contains(&one.name)
-            })
+            .filter(|one| one.unless_loaded && !loaders.automate.contains(&one.name))
             .map(|one| one.name.clone());
         let unless_loaded = unless_loaded.collect();
         let storage = storage::from_config(&config.storage)?;

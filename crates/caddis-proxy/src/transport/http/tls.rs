@@ -4,20 +4,12 @@ use std::sync::{Arc, OnceLock};
 
 use base64::Engine as _;
 use caddis_config::{ConfigError, Value};
-use caddis_core::{
-    CompileCx, Template,
-    identity::{ClientIdentities, ClientIdentity},
-    trust::TrustPools,
-};
+use caddis_core::{CompileCx, Template, trust::TrustPools};
 use quinn::crypto::rustls::QuicClientConfig;
 use rustls::{
     ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
-    client::{
-        ResolvesClientCert,
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    },
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::{CryptoProvider, aws_lc_rs},
-    sign::CertifiedKey,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject};
 use tokio_rustls::TlsConnector;
@@ -85,17 +77,11 @@ pub(crate) fn compile(
             .map(Arc::new)?;
         builder.dangerous().with_custom_certificate_verifier(verifier)
     };
-    let mut any = if config.client_certificate_automate.is_empty() {
-        match client_certificate(config)? {
-            Some((chain, key)) => builder
-                .with_client_auth_cert(chain, key)
-                .map_err(|error| ConfigError::new("client_certificate_file", error.to_string()))?,
-            None => builder.with_no_client_auth(),
-        }
-    } else {
-        let identities = cx.state.single::<ClientIdentities>();
-        let own = identities.want(&config.client_certificate_automate);
-        builder.with_client_cert_resolver(Arc::new(Managed(own)))
+    let mut any = match client_certificate(config)? {
+        Some((chain, key)) => builder
+            .with_client_auth_cert(chain, key)
+            .map_err(|error| ConfigError::new("client_certificate_file", error.to_string()))?,
+        None => builder.with_no_client_auth(),
     };
     let quic = if alpn.contains(&"h3") { Some(quic(&any)?) } else { None };
     any.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
@@ -149,6 +135,10 @@ fn provider(config: &TlsConfig) -> Result<CryptoProvider, ConfigError> {
 fn client_certificate(
     config: &TlsConfig,
 ) -> Result<Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>, ConfigError> {
+    if !config.client_certificate_automate.is_empty() {
+        let why = "managed client certificates are not supported yet";
+        return Err(ConfigError::new("client_certificate_automate", why));
+    }
     let (certificate, key) = (&config.client_certificate_file, &config.client_certificate_key_file);
     if certificate.is_empty() && key.is_empty() {
         return Ok(None);
@@ -296,34 +286,6 @@ pub(crate) async fn connect(
     let stream = stream.map_err(|error| Failure::Dial(format!("tls: {error}")))?;
     let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     Ok((Carrier::Tls(Box::new(stream)), h2))
-}
-
-/// Shows the certificate that is managed for a name.
-#[derive(Debug)]
-struct Managed(Arc<ClientIdentity>);
-
-impl ResolvesClientCert for Managed {
-    fn resolve(
-        &self,
-        _root_hint_subjects: &[&[u8]],
-        schemes: &[SignatureScheme],
-    ) -> Option<Arc<CertifiedKey>> {
-        let mut found = self.0.find().into_iter().filter_map(|found| found.downcast().ok());
-        let fits = |key: &Arc<CertifiedKey>| key.key.choose_scheme(schemes).is_some();
-        let key = found.find(fits);
-        if key.is_none() {
-            tracing::warn!(
-                target: "http.reverse_proxy.transport.http",
-                name = self.0.name,
-                "no client certificate found for automate name"
-            );
-        }
-        key
-    }
-
-    fn has_certs(&self) -> bool {
-        true
-    }
 }
 
 /// Takes any certificate; signatures are still checked.
