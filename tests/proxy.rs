@@ -9,7 +9,9 @@ use std::{
     time::Duration,
 };
 
-use crate::support::{Scripted, Server, Upstream, eventually, free_port, get, request};
+use crate::support::{
+    Scripted, Server, Upstream, Wire, eventually, free_port, get, ok, request, site_with,
+};
 
 fn names(port: u16, target: &str, count: usize) -> Vec<String> {
     (0..count).map(|_| get(port, target).body).collect()
@@ -392,4 +394,30 @@ fn services_are_looked_up_anew_for_another_try() {
     ));
     let answer = get(server.port, "/");
     assert_eq!((answer.status, answer.body.as_str()), (200, "alive"));
+}
+
+#[test]
+fn a_handler_that_stalls_holds_up_no_other_one() {
+    let upstream = Scripted::start(|wire| {
+        while let Some((head, _)) = wire.request() {
+            if head.contains("/stall") {
+                wire.rest();
+                return;
+            }
+            if !wire.send(ok("fine")) {
+                return;
+            }
+        }
+    });
+    let proxy = format!(
+        "reverse_proxy {} {{\n\t\t\ttransport http {{\n\t\t\t\tmax_conns_per_host 1\n\t\t\t}}\n\t\t}}\n",
+        upstream.address()
+    );
+    let server = Server::start(&site_with(&format!(
+        "\thandle /stall {{\n\t\t{proxy}\t}}\n\thandle {{\n\t\t{proxy}\t}}\n"
+    )));
+    let mut stalled = Wire::connect(server.port);
+    stalled.send("GET /stall HTTP/1.1\r\nHost: a\r\n\r\n");
+    eventually("it has its connection", || upstream.connections() == 1);
+    assert_eq!(get(server.port, "/other").body, "fine");
 }

@@ -3,7 +3,8 @@
 use std::{ffi::OsStr, fs, os::unix::ffi::OsStrExt};
 
 use crate::support::{
-    Scripted, Server, Upstream, Wire, get, request, scratch, send_raw, site_with,
+    Scripted, Server, Upstream, Wire, eventually, free_port, get, request, scratch, send_raw,
+    site_with,
 };
 
 /// The value of a field in a recorded head; several are joined by ` | `.
@@ -348,4 +349,26 @@ fn odd_files_do_no_harm() {
     assert!(matches!(get(server.port, &long).status, 404 | 414));
     assert_eq!(request(server.port, "POST", "/sub/a.txt", &[], "x").unwrap().status, 405);
     assert_eq!(get(server.port, "/sub/a.txt").body, "a");
+}
+
+#[test]
+fn a_proxy_shows_the_certificate_that_is_managed_for_a_name() {
+    let tls = free_port();
+    let proxy = |port: &str, auth: &str| {
+        format!(
+            "http://localhost:{port} {{\n\treverse_proxy https://localhost:{tls} {{\n\
+             \t\ttransport http {{\n\t\t\ttls_trust_pool pki_root local\n{auth}\n\t\t}}\n\t}}\n}}\n"
+        )
+    };
+    let without = free_port();
+    let server = Server::start(&format!(
+        "{{\n\tadmin off\n\tskip_install_trust\n\thttps_port {tls}\n}}\nlocalhost:{tls} {{\n\
+         \ttls {{\n\t\tclient_auth {{\n\t\t\tmode require_and_verify\n\
+         \t\t\ttrust_pool pki_root {{\n\t\t\t\tauthority local\n\t\t\t}}\n\t\t}}\n\t}}\n\
+         \trespond {{http.request.tls.client.san.dns_names.0}}\n}}\n{}{}",
+        proxy("{port}", "\t\t\ttls_client_auth client.internal"),
+        proxy(&without.to_string(), ""),
+    ));
+    eventually("it is shown", || get(server.port, "/").body == "client.internal");
+    assert_eq!(get(without, "/").status, 502);
 }

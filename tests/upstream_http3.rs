@@ -274,8 +274,11 @@ fn wrong_answers_are_none() {
         let whole = wire.rest().len() >= 9;
         assert!(head.contains("502") || head.contains("200") && !whole, "{target}: {head}");
     }
-    let early = get(server.port, "/early");
-    assert_eq!(early.body, "late", "{early:?}");
+    let mut wire = Wire::connect(server.port);
+    wire.send("GET /early HTTP/1.1\r\nHost: a\r\n\r\n");
+    let hint = wire.head().to_lowercase();
+    assert!(hint.contains(" 103 ") && hint.contains("link: hint"), "{hint}");
+    assert_eq!(wire.answer().body, "late");
     assert!(matches!(server.child.try_wait(), Ok(None)), "{}", server.log());
     assert!(!server.log().contains("panic"), "{}", server.log());
 }

@@ -87,11 +87,27 @@ pub(crate) async fn dial(
     settings: &DialSettings,
     proxy: Option<&proxy_protocol::Header>,
 ) -> Result<Carrier, Failure> {
+    dial_or(address, settings, proxy, || false).await
+}
+
+/// The same; where the process has too many files open, `make_room` may close some (and tell that
+/// it did) for one more try.
+pub(crate) async fn dial_or(
+    address: &Address,
+    settings: &DialSettings,
+    proxy: Option<&proxy_protocol::Header>,
+    make_room: impl FnOnce() -> bool,
+) -> Result<Carrier, Failure> {
     let wrong = |error: &io::Error| {
         Failure::dial(&format!("{} {}", address.network, address.host_port), error)
     };
     let attempt = async {
-        let mut carrier = connect(address, settings).await?;
+        let mut carrier = match connect(address, settings).await {
+            Err(error) if is_out_of_files(&error) && make_room() => {
+                connect(address, settings).await?
+            }
+            connected => connected?,
+        };
         if let Some(header) = proxy {
             carrier.write_all(&header.bytes()).await?;
         }
@@ -102,6 +118,12 @@ pub(crate) async fn dial(
         Ok(Err(error)) => Err(wrong(&error)),
         Err(_) => Err(wrong(&io::ErrorKind::TimedOut.into())),
     }
+}
+
+/// Whether the process, or the system, has as many files open as it may.
+fn is_out_of_files(error: &io::Error) -> bool {
+    // EMFILE and ENFILE, which have no kind of their own.
+    matches!(error.raw_os_error(), Some(23 | 24))
 }
 
 async fn connect(address: &Address, settings: &DialSettings) -> io::Result<Carrier> {

@@ -291,7 +291,10 @@ impl HttpTransport {
         let address = &sending.pool.address;
         let header = sending.proxy.as_ref();
         let carrier = match &sending.pool.way {
-            None => dial(address, &self.dial, header).await?,
+            None => {
+                let make_room = || sending.local.close_idle();
+                connect::dial_or(address, &self.dial, header, make_room).await?
+            }
             Some(way) => {
                 let tls = self.tls.as_ref().or(self.forward_tls.as_ref());
                 Box::pin(way.open(&self.dial, header, tls)).await?

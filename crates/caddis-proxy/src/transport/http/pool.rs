@@ -338,6 +338,17 @@ impl Local {
         pool
     }
 
+    /// Closes all idle connections of the worker; whether there were any.
+    pub(crate) fn close_idle(&self) -> bool {
+        let mut closed = false;
+        let mut close = |pool: &Rc<HostPool>| {
+            closed |= !std::mem::take(&mut *pool.idle.borrow_mut()).is_empty();
+        };
+        self.fixed.borrow().values().for_each(&mut close);
+        self.named.borrow().values().for_each(&mut close);
+        closed
+    }
+
     /// Reads once into the worker's buffer and shows what came; `None` is the end.
     pub(crate) fn read<T>(
         &self,

@@ -38,7 +38,23 @@ pub(crate) struct Slot<S> {
     dialing: tokio::sync::Mutex<()>,
     attempts: Cell<u64>,
     /// Why the last attempt failed, if it did.
-    failed: RefCell<Option<String>>,
+    failed: RefCell<Option<Failed>>,
+}
+
+/// A failure that those who waited have, too.
+#[derive(Clone)]
+enum Failed {
+    Dial(String),
+    Timeout(String),
+}
+
+impl From<Failed> for Failure {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Dial(why) => Self::Dial(why),
+            Failed::Timeout(why) => Self::Timeout(why),
+        }
+    }
 }
 
 impl<S> Default for Slot<S> {
@@ -77,7 +93,7 @@ impl<S: Multiplexed> Slot<S> {
         let turn = self.dialing.lock().await;
         if self.attempts.get() != seen {
             if let Some(failed) = &*self.failed.borrow() {
-                return Err(Failure::Dial(failed.clone()));
+                return Err(failed.clone().into());
             }
             // Made after this request was there, so as fresh as any.
             if let Some(opened) = self.open_now() {
@@ -91,7 +107,8 @@ impl<S: Multiplexed> Slot<S> {
     pub(crate) fn attempted(&self, failure: Option<&Failure>) {
         self.attempts.set(self.attempts.get() + 1);
         *self.failed.borrow_mut() = match failure {
-            Some(Failure::Dial(why)) => Some(why.clone()),
+            Some(Failure::Dial(why)) => Some(Failed::Dial(why.clone())),
+            Some(Failure::Timeout(why)) => Some(Failed::Timeout(why.clone())),
             _ => None,
         };
     }
@@ -118,11 +135,6 @@ impl<S: Multiplexed> Slot<S> {
     /// Whether nothing is open.
     pub(crate) fn is_empty(&self) -> bool {
         self.sessions.borrow().is_empty()
-    }
-
-    #[cfg(test)]
-    pub(crate) fn len(&self) -> usize {
-        self.sessions.borrow().len()
     }
 }
 

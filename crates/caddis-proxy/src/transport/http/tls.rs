@@ -1,9 +1,6 @@
 //! TLS to upstreams.
 
-use std::{
-    io,
-    sync::{Arc, OnceLock},
-};
+use std::sync::{Arc, OnceLock};
 
 use base64::Engine as _;
 use caddis_config::{ConfigError, Value};
@@ -287,7 +284,7 @@ pub(crate) async fn connect(
     let stream = match limit {
         Some(limit) => tokio::time::timeout(limit, handshake)
             .await
-            .unwrap_or_else(|_| Err(io::Error::other("net/http: TLS handshake timeout"))),
+            .map_err(|_| Failure::Timeout("net/http: TLS handshake timeout".to_owned()))?,
         None => handshake.await,
     };
     let stream = stream.map_err(|error| Failure::Dial(format!("tls: {error}")))?;

@@ -164,6 +164,10 @@ impl Received {
                 if let Some(left) = &mut self.left {
                     *left = left.checked_sub(data.len() as u64).ok_or(WRONG)?;
                 }
+                // Who knows that no trailers come may tell the length.
+                if self.left == Some(0) && self.incoming.has_ended() {
+                    self.state = State::Over;
+                }
                 Ok(Some(Frame::data(data)))
             }
             _ if self.left.is_some_and(|left| left > 0) => Err(WRONG.into()),

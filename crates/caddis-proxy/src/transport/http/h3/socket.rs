@@ -85,10 +85,10 @@ impl AsyncUdpSocket for Socket {
             let received = self
                 .io
                 .try_io(Interest::READABLE, || self.state.recv((&self.io).into(), bufs, meta));
-            match received {
-                Ok(count) => return Poll::Ready(Ok(count)),
-                // Not ready after all, or an error of one datagram: QUIC sees to what is lost.
-                Err(_) => {}
+            // Else it was not ready after all, or one datagram had an error: QUIC sees to what is
+            // lost.
+            if let Ok(count) = received {
+                return Poll::Ready(Ok(count));
             }
         }
     }
