@@ -13,7 +13,7 @@ use caddis_config::ConfigError;
 use caddis_core::{CompileCx, Exchange, Matcher, MatcherModule, Result, Template};
 use serde_json::Value as Json;
 
-use super::{list_of_args, punycode::to_ascii, shape};
+use super::{list_of_args, list_shape, punycode::to_ascii};
 
 /// `http.matchers.host`.
 pub static MODULE: MatcherModule =
@@ -42,7 +42,7 @@ fn compile(
     json: &Json,
     _: &mut CompileCx<'_>,
 ) -> std::result::Result<Box<dyn Matcher>, ConfigError> {
-    let names: Vec<String> = shape(json)?;
+    let names: Vec<String> = list_shape(json)?;
     let mut seen = HashMap::new();
     let mut host =
         Host { few: Vec::new(), many: HashSet::new(), wildcards: Vec::new(), dynamic: Vec::new() };
