@@ -15,7 +15,7 @@ use caddis_core::{
 };
 use serde_json::Value as Json;
 
-use super::{list_of_args, shape};
+use super::{list_of_args, list_shape};
 
 /// `http.matchers.host`.
 pub static MODULE: MatcherModule =
@@ -44,7 +44,7 @@ fn compile(
     json: &Json,
     _: &mut CompileCx<'_>,
 ) -> std::result::Result<Box<dyn Matcher>, ConfigError> {
-    let names: Vec<String> = shape(json)?;
+    let names: Vec<String> = list_shape(json)?;
     let mut seen = HashMap::new();
     let mut host =
         Host { few: Vec::new(), many: HashSet::new(), wildcards: Vec::new(), dynamic: Vec::new() };

@@ -10,7 +10,7 @@ use caddis_config::ConfigError;
 use caddis_core::{CompileCx, Exchange, Matcher, MatcherModule, Result};
 use serde_json::Value as Json;
 
-use super::{list_of_args, shape};
+use super::{list_of_args, list_shape};
 
 /// `http.matchers.method`.
 pub static MODULE: MatcherModule =
@@ -22,7 +22,7 @@ fn compile(
     json: &Json,
     _: &mut CompileCx<'_>,
 ) -> std::result::Result<Box<dyn Matcher>, ConfigError> {
-    Ok(Box::new(Method(shape(json)?)))
+    Ok(Box::new(Method(list_shape(json)?)))
 }
 
 impl Matcher for Method {

@@ -69,6 +69,14 @@ fn list_of_args(d: &mut Dispenser, name: &str) -> ParseResult<Json> {
     Ok(if all.is_empty() { Json::Null } else { all.into() })
 }
 
+/// Reads a matcher's shape that is a list; a line without arguments is none, as in Caddy.
+fn list_shape(json: &Json) -> Result<Vec<String>, ConfigError> {
+    if json.is_null() {
+        return Err(ConfigError::new("", "module value cannot be null"));
+    }
+    caddis_config::decode(json.clone())
+}
+
 /// Reads a matcher's shape; `null` is its default.
 fn shape<T: DeserializeOwned + Default>(json: &Json) -> Result<T, ConfigError> {
     Ok(caddis_config::decode::<Option<T>>(json.clone())?.unwrap_or_default())

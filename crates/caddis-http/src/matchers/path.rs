@@ -14,7 +14,7 @@ use caddis_config::ConfigError;
 use caddis_core::{CompileCx, Exchange, Matcher, MatcherModule, Result, Template};
 use serde_json::Value as Json;
 
-use super::{list_of_args, shape};
+use super::{list_of_args, list_shape};
 use crate::{glob::go_match, path::clean_path};
 
 /// `http.matchers.path`.
@@ -87,7 +87,7 @@ fn compile(
     json: &Json,
     _: &mut CompileCx<'_>,
 ) -> std::result::Result<Box<dyn Matcher>, ConfigError> {
-    let patterns: Vec<String> = shape(json)?;
+    let patterns: Vec<String> = list_shape(json)?;
     let entries = patterns.iter().map(|text| {
         let template = Template::parse(text);
         // A backslash is the glob's own escape unless it is the brace's.
@@ -191,8 +191,15 @@ fn decoded_byte(path: &[u8]) -> (u8, usize) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::matches;
+    use super::super::testing::{self, matches};
     use super::*;
+
+    #[test]
+    fn a_line_without_paths_is_refused() {
+        let json = testing::parse(&MODULE, "path").expect("parses");
+        let error = testing::compile(&MODULE, &json).err();
+        assert_eq!(error.as_deref(), Some("module value cannot be null"));
+    }
 
     #[test]
     fn forms() {

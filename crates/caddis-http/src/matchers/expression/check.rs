@@ -124,20 +124,20 @@ impl Checker<'_, '_> {
             "list" => Type::List(Type::Dyn.into()),
             "map" => Type::Map(Type::Dyn.into(), Type::Dyn.into()),
             "null_type" => Type::Null,
-            "type" => Type::Type(Type::Dyn.into()),
+            "type" => Type::Meta(Type::Dyn.into()),
             _ => {
                 let text = format!("undeclared reference to '{name}' (in container '')");
                 return self.mistake(at, text);
             }
         };
-        (Node::Const(Val::Type(name.to_owned())), Type::Type(of.into()))
+        (Node::Const(Val::Type(name.to_owned())), Type::Meta(of.into()))
     }
 
     fn select(&mut self, at: usize, of: &Expr, field: &str) -> Checked {
         if let Some(name) = qualified(of, field) {
             // The two types whose names have dots.
             if matches!(&*name, "google.protobuf.Duration" | "google.protobuf.Timestamp") {
-                return (Node::Const(Val::Type(name)), Type::Type(Type::Dyn.into()));
+                return (Node::Const(Val::Type(name)), Type::Meta(Type::Dyn.into()));
             }
         }
         let (node, of) = self.node(of);
@@ -490,7 +490,7 @@ fn fits(overload: &str, types: &[Type]) -> Option<Type> {
     all.then(|| match result {
         // As the first argument.
         'A' => types.first().cloned().unwrap_or(Type::Dyn),
-        'Y' => Type::Type(types.first().cloned().unwrap_or(Type::Dyn).into()),
+        'Y' => Type::Meta(types.first().cloned().unwrap_or(Type::Dyn).into()),
         letter => letter_type(letter),
     })
 }

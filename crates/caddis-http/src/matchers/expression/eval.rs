@@ -10,8 +10,8 @@ use super::{
 
 /// Texts and lists that grow beyond this end the evaluation.
 pub(super) const MAX_SIZE: usize = 1 << 20;
-/// Nodes that one evaluation looks at; macros within macros multiply.
-const MAX_STEPS: usize = 10_000_000;
+/// Nodes and items that one evaluation looks at; macros within macros multiply.
+const MAX_STEPS: usize = 2 << 20;
 
 const PREFIX: &str = "evaluating expression: ";
 
@@ -55,7 +55,7 @@ pub(super) fn constant(node: &Node) -> Option<Val> {
 
 impl Node {
     fn eval(&self, scope: &mut Scope<'_>) -> Result<Val> {
-        scope.steps = scope.steps.checked_sub(1).ok_or_else(|| error("it takes too long"))?;
+        scope.spend(1)?;
         Ok(match self {
             Self::Const(value) => value.clone(),
             Self::Placeholder(placeholder, key) => lookup(placeholder, key, scope.ex),
@@ -63,7 +63,11 @@ impl Node {
                 Val::Str(key) => lookup(&Placeholder::parse(&key), &key, scope.ex),
                 _ => return Err(no_overload()),
             },
-            Self::Var(place) => scope.vars.get(*place).cloned().unwrap_or(Val::Null),
+            Self::Var(place) => {
+                let value = scope.vars.get(*place).cloned().unwrap_or(Val::Null);
+                scope.spend(length(&value))?;
+                value
+            }
             Self::List(items) => Val::List(all(items, scope)?),
             Self::Map(entries) => {
                 let mut map: Vec<(Val, Val)> = Vec::with_capacity(entries.len());
@@ -108,7 +112,9 @@ impl Node {
             },
             Self::Call(function, args) => {
                 let args = all(args, scope)?;
-                return function(&args);
+                let value = function(&args)?;
+                scope.spend(length(&value))?;
+                value
             }
             Self::Regex(target, regex) => match target.eval(scope)? {
                 Val::Str(text) => Val::Bool(regex.is_match(&text)),
@@ -150,6 +156,23 @@ impl Node {
             Val::Bool(value) => Ok(value),
             _ => Err(no_overload()),
         }
+    }
+}
+
+impl Scope<'_> {
+    /// Counts work.
+    fn spend(&mut self, steps: usize) -> Result<()> {
+        self.steps = self.steps.checked_sub(steps).ok_or_else(|| error("it takes too long"))?;
+        Ok(())
+    }
+}
+
+/// Items to copy.
+fn length(value: &Val) -> usize {
+    match value {
+        Val::List(items) => items.len(),
+        Val::Map(entries) => entries.len(),
+        _ => 0,
     }
 }
 

@@ -48,7 +48,8 @@ pub(super) enum Type {
     Map(Box<Self>, Box<Self>),
     Duration,
     Time,
-    Type(Box<Self>),
+    /// A type itself.
+    Meta(Box<Self>),
     Request,
 }
 
@@ -66,7 +67,7 @@ impl Type {
             (Self::Map(key, value), Self::Map(other_key, other_value)) => {
                 key.fits(other_key) && value.fits(other_value)
             }
-            (Self::Type(_), Self::Type(_)) => true,
+            (Self::Meta(_), Self::Meta(_)) => true,
             (one, two) => one == two,
         }
     }
@@ -104,7 +105,7 @@ impl fmt::Display for Type {
             Self::Request => "http.Request",
             Self::List(item) => return write!(f, "list({item})"),
             Self::Map(key, value) => return write!(f, "map({key}, {value})"),
-            Self::Type(of) => return write!(f, "type({of})"),
+            Self::Meta(of) => return write!(f, "type({of})"),
         })
     }
 }
