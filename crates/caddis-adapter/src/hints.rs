@@ -80,7 +80,10 @@ fn is_second(message: &str) -> bool {
 
 /// What to do, by a part of the sentence.
 const REMEDIES: &[(&str, &str)] = &[
-    ("no named response matcher defined", "define it in this block, for example `@name status 5xx`"),
+    (
+        "no named response matcher defined",
+        "define it in this block, for example `@name status 5xx`",
+    ),
     ("is not allowed in the log directive", "it belongs into the global option `log`"),
     ("hostnames is not allowed", "it belongs into the directive `log` of a site"),
     ("is invalid policy", "one of: ignore, use, reject, require, skip"),
@@ -95,7 +98,10 @@ const REMEDIES: &[(&str, &str)] = &[
     ("setting DNS challenge options", "add `dns <provider> …` to this block"),
     ("cannot create both ACME and internal", "leave `internal` or the options of ACME away"),
     ("cannot mix issuer subdirective", "move the other options into the block of the issuer"),
-    ("upstream address scheme is HTTP but", "write `https://` before the address, or leave `tls` away"),
+    (
+        "upstream address scheme is HTTP but",
+        "write `https://` before the address, or leave `tls` away",
+    ),
     ("transport module does not support", "leave `https://` away: FastCGI has no TLS"),
     ("blocks are not supported", "write it on one line"),
     ("only handler directives can be used", "move it out of this block, to the top of the site"),
@@ -112,15 +118,46 @@ const REMEDIES: &[(&str, &str)] = &[
 const WORDS: &[(&str, &[&str])] = &[
     ("unrecognized 'allow' subdirective: ", &["domains", "ip_ranges"]),
     ("unrecognized 'deny' subdirective: ", &["domains", "ip_ranges"]),
-    ("unrecognized zerossl issuer property: ", &["alt_http_port", "dns", "propagation_delay",
-        "propagation_timeout", "resolvers", "dns_ttl", "validity_days"]),
+    (
+        "unrecognized zerossl issuer property: ",
+        &[
+            "alt_http_port",
+            "dns",
+            "propagation_delay",
+            "propagation_timeout",
+            "resolvers",
+            "dns_ttl",
+            "validity_days",
+        ],
+    ),
     ("unrecognized pki ca root option ", &["cert", "key", "format"]),
     ("unrecognized pki ca intermediate option ", &["cert", "key", "format"]),
-    ("unrecognized pki ca option ", &["name", "root_cn", "intermediate_cn", "intermediate_lifetime",
-        "maintenance_interval", "renewal_window_ratio", "root", "intermediate"]),
+    (
+        "unrecognized pki ca option ",
+        &[
+            "name",
+            "root_cn",
+            "intermediate_cn",
+            "intermediate_lifetime",
+            "maintenance_interval",
+            "renewal_window_ratio",
+            "root",
+            "intermediate",
+        ],
+    ),
     ("unrecognized metrics option ", &["per_host"]),
-    ("unrecognized timeouts option ", &["read_body", "read_body_idle", "read_header", "write",
-        "write_idle", "write_max_chunk", "idle"]),
+    (
+        "unrecognized timeouts option ",
+        &[
+            "read_body",
+            "read_body_idle",
+            "read_header",
+            "write",
+            "write_idle",
+            "write_max_chunk",
+            "idle",
+        ],
+    ),
     ("unrecognized url_pattern option ", &["base_url", "ignore_case"]),
     ("unrecognized response matcher ", &["status", "header"]),
     ("Received unrecognized parameter ", &["root_common_name", "any_common_name"]),

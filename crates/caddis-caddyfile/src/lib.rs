@@ -24,8 +24,8 @@ use std::borrow::Cow;
 pub use ast::{File, Segment, ServerBlock, SnippetNote};
 pub use diagnostic::{Diagnostic, Parts, Result, Severity, WithSources, nearest};
 pub use dispenser::{Dispenser, MATCHER_NAME, ScalarVal};
-pub use parser::STRAY_BRACE;
 pub use loader::{FsLoader, Loader, MemoryLoader};
+pub use parser::STRAY_BRACE;
 pub use source::{Source, SourceMap};
 pub use span::{FileId, Span};
 pub use token::{ImportChain, Origin, Quote, Token};
@@ -67,6 +67,11 @@ pub fn parse_by_layout<'a>(
     loader: &dyn Loader,
 ) -> Option<(File, Vec<Diagnostic>, Vec<Diagnostic>)> {
     parser::parse_by_layout(name, text.into(), loader)
+}
+
+/// Takes out of a mistake what [`parse_by_layout`] made up: the import of a brace.
+pub fn forget_layout(mistake: &mut Diagnostic) {
+    parser::forget_import(mistake);
 }
 
 /// Splits a text into tokens. Environment variables stay as they are written, and the spans point

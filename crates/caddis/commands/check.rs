@@ -138,6 +138,7 @@ fn by_layout(text: &Text, all: &[Diagnostic], registry: &Registry) -> Option<Fou
     let (file, mut found, mut notes) =
         caddis_caddyfile::parse_by_layout(&text.name, &text.bytes, &FsLoader)?;
     found.extend(caddis_adapter::adapt(&file, registry).err().unwrap_or_default());
+    found.iter_mut().for_each(caddis_caddyfile::forget_layout);
     let unclear = |one: &Diagnostic| one.is_error() && STRUCTURE.contains(&one.code);
     if notes.len() > MOST || found.iter().any(unclear) {
         return None;

@@ -6,9 +6,22 @@
 
 use std::sync::Arc;
 
+use smol_str::SmolStr;
+
 use crate::diagnostic::Diagnostic;
 use crate::span::Span;
 use crate::token::{ImportChain, Origin, Quote, Token};
+
+/// The name of the import through which a made up `}` seems to come: so it has a line of its own.
+const BY_LAYOUT: &str = "the layout";
+
+/// Takes the made up import out of a mistake at such a brace.
+pub(crate) fn forget_import(mistake: &mut Diagnostic) {
+    let name = mistake.imports.as_ref().and_then(|chain| chain.name.as_deref());
+    if name == Some(BY_LAYOUT) {
+        mistake.imports = None;
+    }
+}
 
 /// Columns of a tab.
 const TAB: usize = 4;
@@ -117,7 +130,10 @@ impl Walk<'_> {
         let note = Diagnostic::error(format!("no '{{' opens the block of '{}'", first.text))
             .code("caddyfile::layout")
             .placed_at(first)
-            .label(first.span.to(last.span), "the lines below are indented, but no block opens here")
+            .label(
+                first.span.to(last.span),
+                "the lines below are indented, but no block opens here",
+            )
             .help("end this line with ` {`");
         self.found.push(Repair { before: end, opens: true, note });
         self.open.push(Open { indent, brace: end - 1, start });
@@ -147,7 +163,8 @@ fn opening(before: &Token) -> Token {
 
 /// A `}` on a line of its own: tokens of different imports never share a line.
 fn closing(before: &Token, number: u32) -> Token {
-    let imports = ImportChain::push(None, before.file().clone(), number, None);
+    let marker = Some(SmolStr::new_static(BY_LAYOUT));
+    let imports = ImportChain::push(None, before.file().clone(), number, marker);
     let origin = Origin { file: before.file().clone(), imports: Some(imports), snippet: None };
     Token {
         quote: Quote::None,

@@ -37,6 +37,7 @@ use crate::span::Span;
 use crate::token::{Origin, Token};
 use crate::{env, source::SourceMap, text::lossy};
 
+pub(crate) use layout::forget_import;
 pub(crate) use stream::Stream;
 
 /// The code of a `}` where a block should begin.

@@ -105,8 +105,7 @@ fn parse(text: &str, days: bool) -> Result<Duration, String> {
         if unit.is_empty() {
             return Err(format!("time: missing unit in duration {}", quoted(text)));
         }
-        let scale = unit_nanos(unit, days)
-            .ok_or_else(|| {
+        let scale = unit_nanos(unit, days).ok_or_else(|| {
             format!("time: unknown unit {} in duration {}", quoted(unit), quoted(text))
         })?;
         total = number.times(scale).and_then(|n| total.checked_add(n)).ok_or_else(invalid)?;

@@ -5,9 +5,7 @@ use caddis_config::module_object;
 use serde_json::json;
 
 use super::config::{HttpTransportConfig, KeepAliveConfig, ResolverConfig, TlsConfig};
-use crate::parse::{
-    argument, arguments, duration, integer, no_more, size, unknown_module,
-};
+use crate::parse::{argument, arguments, duration, integer, no_more, size, unknown_module};
 
 type Option_ = fn(&mut Dispenser, &mut HttpTransportConfig) -> Result<()>;
 
