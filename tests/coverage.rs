@@ -39,7 +39,7 @@ const WORDS_IN: [&str; 12] = [
 const NO_WORDS: [(&str, &str); 0] = [];
 
 /// Sentences that no Caddyfile of ordinary size gives, and why.
-const UNREACHED: [(&str, &str); 12] = [
+const UNREACHED: [(&str, &str); 11] = [
     (
         "Caddyfile input is not formatted; run 'caddy fmt --overwrite' to fix inconsistencies",
         "adapt",
@@ -57,7 +57,6 @@ const UNREACHED: [(&str, &str); 12] = [
     ("imports make the configuration too large", "millions of tokens"),
     ("the text is too long after replacing environment variables", "variables of MiB"),
     ("too many mistakes", "more mistakes than are told"),
-    ("unexpected argument '{}'", "providers without arguments"),
 ];
 
 /// What stands before a text that becomes a sentence.
