@@ -39,7 +39,25 @@ const WORDS_IN: [&str; 12] = [
 const NO_WORDS: [(&str, &str); 0] = [];
 
 /// Sentences that no Caddyfile of ordinary size gives, and why.
-const UNREACHED: [(&str, &str); 0] = [];
+const UNREACHED: [(&str, &str); 11] = [
+    (
+        "Caddyfile input is not formatted; run 'caddy fmt --overwrite' to fix inconsistencies",
+        "adapt",
+    ),
+    ("Could not read tokens while importing {path}: {error}", "a text of hundreds of MiB"),
+    ("Import file is empty: {path}", "names a whole path"),
+    ("adding regexp operation for field {field}: {why}", "patterns of thousands of bytes"),
+    ("blocks are nested too deeply", "hundreds of blocks"),
+    ("files and snippets import each other in too many ways", "thousands of imports"),
+    (
+        "getting module named 'http.handlers.reverse_proxy': module not registered: http.handlers.reverse_proxy",
+        "a build without it",
+    ),
+    ("imports are nested too deeply", "hundreds of imports"),
+    ("imports make the configuration too large", "millions of tokens"),
+    ("the text is too long after replacing environment variables", "variables of MiB"),
+    ("too many mistakes", "more mistakes than are told"),
+];
 
 /// What stands before a text that becomes a sentence.
 const SAID_BY: [&str; 6] =

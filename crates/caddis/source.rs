@@ -167,19 +167,16 @@ pub(crate) fn adapt_text<'a>(
     let sources = Arc::new(file.sources);
     match adapted {
         Ok((json, more)) if errors.is_empty() => {
-            warnings.extend(unformatted(name, &sources));
             warnings.extend(more);
-            let main = sources.iter().next().map(|(_, source)| source);
-            warnings.extend(
-                main.and_then(|main| caddis_caddyfile::formatting_difference(name, &main.text)),
-            );
+            warnings.extend(unformatted(name, &sources));
             Ok((json, warnings, sources))
         }
         adapted => {
             // The parser's mistakes come first; what the adapter says of a broken tree only adds.
             errors.extend(adapted.err().unwrap_or_default());
             match caddis_adapter::reword_stray_brace(&mut errors, &sources, &FsLoader, registry) {
-                Some((file, adapted)) => {
+                Some((file, mut adapted)) => {
+                    adapted.warnings.extend(unformatted(name, &file.sources));
                     let json = caddis_config::json::write::to_string(&adapted.config)
                         .map_err(|error| Failure::Message(format!("encoding config: {error}")))?;
                     Ok((json, adapted.warnings, Arc::new(file.sources)))
@@ -190,15 +187,10 @@ pub(crate) fn adapt_text<'a>(
     }
 }
 
-/// What is said of a text that `caddis fmt` would change (spec L214).
+/// A warning if the main text is not formatted.
 fn unformatted(name: &str, sources: &SourceMap) -> Option<Diagnostic> {
-    let (_, source) = sources.iter().find(|(_, source)| source.name == name)?;
-    let line = crate::commands::first_unformatted_line(source.text.as_bytes())?;
-    let message =
-        "Caddyfile input is not formatted; run 'caddis fmt --overwrite' to fix inconsistencies";
-    let mut warning = Diagnostic::warning(message).code("caddyfile::unformatted");
-    warning.place = Some((name.into(), u32::try_from(line).unwrap_or(u32::MAX)));
-    Some(warning)
+    let (_, main) = sources.iter().next()?;
+    caddis_caddyfile::formatting_difference(name, &main.text)
 }
 
 /// The variables of environment files (spec A095) that are not set already.

@@ -19,6 +19,7 @@ pub(crate) fn improve(
         error.help = help(&error, segment, registry);
     }
     point_at_word(&mut error, segment);
+    point_at_name(&mut error, segment);
     if let Some(word) = word(&error.message)
         && let Some((_, label)) = error.labels.first_mut().filter(|(_, label)| label == PLAIN)
     {
@@ -59,11 +60,108 @@ fn help(error: &Diagnostic, segment: Option<&Segment>, registry: &Registry) -> O
     if message.contains(ARGUMENTS) || message.contains("expecting argument") {
         return usage_of(error, segment?);
     }
-    None
+    if is_second(message) {
+        return Some("it stands in this block before; keep one of the two".into());
+    }
+    let remedy = REMEDIES.iter().find(|(part, _)| message.contains(part));
+    remedy.map(|(_, remedy)| (*remedy).to_owned())
 }
+
+/// Whether something is given that may be given once only.
+fn is_second(message: &str) -> bool {
+    const ENDS: [&str; 5] = ["specified", "defined", "set", "configured", "enabled"];
+    let ends = |end: &&str| message.ends_with(&format!("already {end}"));
+    // A transport in `php_fastcgi` has a remedy of its own.
+    ENDS.iter().any(|end| ends(&end))
+        || ["specified more than once in the same", "already specified: ", "a second time"]
+            .iter()
+            .any(|part| message.contains(part))
+}
+
+/// What to do, by a part of the sentence.
+const REMEDIES: &[(&str, &str)] = &[
+    (
+        "no named response matcher defined",
+        "define it in this block, for example `@name status 5xx`",
+    ),
+    ("is not allowed in the log directive", "it belongs into the global option `log`"),
+    ("hostnames is not allowed", "it belongs into the directive `log` of a site"),
+    ("is invalid policy", "one of: ignore, use, reject, require, skip"),
+    ("unsupported version: ", "one of: ipv4, ipv6"),
+    ("unknown sort option", "one of: name, namedirfirst, size, time, asc, desc"),
+    ("invalid proxy protocol version", "one of: v1, v2"),
+    ("conflicts with a Caddyfile placeholder shorthand", "give the destination another name"),
+    ("strconv.ParseUint", "a mode is written in octal, such as 0640"),
+    ("invalid byte size", "a size is a number with its unit, such as `4KiB` or `10MB`"),
+    ("parsing size", "a size is a number with its unit, such as `4KiB` or `10MB`"),
+    ("is not an ordered HTTP handler", "put it at the top of the site, or into a `route` block"),
+    ("setting DNS challenge options", "add `dns <provider> …` to this block"),
+    ("cannot create both ACME and internal", "leave `internal` or the options of ACME away"),
+    ("cannot mix issuer subdirective", "move the other options into the block of the issuer"),
+    (
+        "upstream address scheme is HTTP but",
+        "write `https://` before the address, or leave `tls` away",
+    ),
+    ("transport module does not support", "leave `https://` away: FastCGI has no TLS"),
+    ("blocks are not supported", "write it on one line"),
+    ("only handler directives can be used", "move it out of this block, to the top of the site"),
+    ("no certificates specified", "name at least one"),
+    ("no authorities specified", "name one, such as `local`"),
+    ("too many arguments; should only be", "a path with spaces needs quotes"),
+    ("without DNS provider config", "name the provider, such as `acme_dns cloudflare {env.TOKEN}`"),
+    ("expected at least one config parameter", "add `ask <url>` or `permission <module>`"),
+    ("duplicate global log option", "give each log its own name"),
+    ("without a listener address", "write the address before the block, such as `servers :443 {`"),
+];
 
 /// Words that are told apart in few places, with what stands before them in the sentence.
 const WORDS: &[(&str, &[&str])] = &[
+    ("unrecognized 'allow' subdirective: ", &["domains", "ip_ranges"]),
+    ("unrecognized 'deny' subdirective: ", &["domains", "ip_ranges"]),
+    (
+        "unrecognized zerossl issuer property: ",
+        &[
+            "alt_http_port",
+            "dns",
+            "propagation_delay",
+            "propagation_timeout",
+            "resolvers",
+            "dns_ttl",
+            "validity_days",
+        ],
+    ),
+    ("unrecognized pki ca root option ", &["cert", "key", "format"]),
+    ("unrecognized pki ca intermediate option ", &["cert", "key", "format"]),
+    (
+        "unrecognized pki ca option ",
+        &[
+            "name",
+            "root_cn",
+            "intermediate_cn",
+            "intermediate_lifetime",
+            "maintenance_interval",
+            "renewal_window_ratio",
+            "root",
+            "intermediate",
+        ],
+    ),
+    ("unrecognized metrics option ", &["per_host"]),
+    (
+        "unrecognized timeouts option ",
+        &[
+            "read_body",
+            "read_body_idle",
+            "read_header",
+            "write",
+            "write_idle",
+            "write_max_chunk",
+            "idle",
+        ],
+    ),
+    ("unrecognized url_pattern option ", &["base_url", "ignore_case"]),
+    ("unrecognized response matcher ", &["status", "header"]),
+    ("Received unrecognized parameter ", &["root_common_name", "any_common_name"]),
+    ("ech: unrecognized subdirective ", &["dns"]),
     ("unrecognized hash algorithm: ", &["bcrypt", "argon2id"]),
     (
         "unrecognized URI manipulation ",
@@ -85,6 +183,20 @@ fn point_at_word(error: &mut Diagnostic, segment: Option<&Segment>) {
     let word = segment.0[start..at].iter().rev().find(|token| token.text == name);
     if let (Some(word), Some((span, _))) = (word, error.labels.first_mut()) {
         *span = word.span;
+    }
+}
+
+/// Moves the main label from the last brace of the directive to its name.
+fn point_at_name(error: &mut Diagnostic, segment: Option<&Segment>) {
+    let Some(segment) = segment else { return };
+    let (Some(name), Some(end)) = (segment.0.first(), segment.0.last()) else { return };
+    if let Some((span, label)) = error.labels.first_mut()
+        && end.is_close_brace()
+        && *span == end.span
+        && label == PLAIN
+    {
+        *span = name.span;
+        "in this block".clone_into(label);
     }
 }
 

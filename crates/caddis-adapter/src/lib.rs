@@ -134,6 +134,7 @@ fn run(
     let option_block = has_options.then(|| blocks.remove(0));
     let segments = option_block.as_ref().map_or(&[][..], |block| &block.segments);
     let options = options::evaluate(segments, registry, &mut shared, &mut errors);
+    errors = errors.into_iter().map(|error| at_option(error, segments)).collect();
     let (named, sites): (Vec<_>, Vec<_>) =
         blocks.into_iter().partition(|block| block.is_named_route);
     let named: Vec<ServerBlock> =
@@ -174,6 +175,7 @@ fn at_option(error: Diagnostic, segments: &[Segment]) -> Diagnostic {
         ("acme_dns specified without", "acme_dns"),
         ("local_certs is confusing", "local_certs"),
         ("applying global server options", "servers"),
+        ("options with duplicate listener addresses", "servers"),
     ];
     if !error.labels.is_empty() {
         return error;

@@ -57,6 +57,23 @@ pub fn parse_literally<'a>(
     parser::parse(name, text.into(), loader, parser::Stray::Address)
 }
 
+/// Parses a Caddyfile in which braces are missing, with those that its indentation shows.
+///
+/// Gives what [`parse`] gives, and a mistake for each brace; `None` if braces and indentation agree or
+/// nothing can be told. For what [`parse`] reports of such a file is mostly consequences.
+pub fn parse_by_layout<'a>(
+    name: &str,
+    text: impl Into<Cow<'a, [u8]>>,
+    loader: &dyn Loader,
+) -> Option<(File, Vec<Diagnostic>, Vec<Diagnostic>)> {
+    parser::parse_by_layout(name, text.into(), loader)
+}
+
+/// Takes out of a mistake what [`parse_by_layout`] made up: the import of a brace.
+pub fn forget_layout(mistake: &mut Diagnostic) {
+    parser::forget_import(mistake);
+}
+
 /// Splits a text into tokens. Environment variables stay as they are written, and the spans point
 /// into text number 0.
 pub fn tokenize(name: &str, text: &str) -> Result<Vec<Token>> {

@@ -98,6 +98,9 @@ fn in_caddyfile(text: &Text, registry: &Registry, allowed: &[String]) -> Found {
                     adapted
                 }
                 None => {
+                    if let Some(found) = by_layout(text, &all, registry) {
+                        return found;
+                    }
                     in_order(&mut all);
                     return (all, Arc::new(file.sources));
                 }
@@ -116,6 +119,41 @@ fn in_caddyfile(text: &Text, registry: &Registry, allowed: &[String]) -> Found {
     all.extend(found.iter().map(|error| traced.at(error)));
     in_order(&mut all);
     (all, Arc::new(traced.file.sources))
+}
+
+/// The mistakes of a file in which braces are missing: these, and what is wrong beside. `all` is what
+/// was found without a thought of the indentation; `None` if that is better.
+fn by_layout(text: &Text, all: &[Diagnostic], registry: &Registry) -> Option<Found> {
+    /// Most braces that may be missing; with more the indentation means nothing.
+    const MOST: usize = 8;
+    const STRUCTURE: [&str; 6] = [
+        "adapter::key",
+        "caddyfile::eof",
+        "caddyfile::limit",
+        "caddyfile::structure",
+        "caddyfile::syntax",
+        caddis_caddyfile::STRAY_BRACE,
+    ];
+    let first = all.iter().find(|one| one.is_error())?;
+    let (file, mut found, mut notes) =
+        caddis_caddyfile::parse_by_layout(&text.name, &text.bytes, &FsLoader)?;
+    found.extend(caddis_adapter::adapt(&file, registry).err().unwrap_or_default());
+    found.iter_mut().for_each(caddis_caddyfile::forget_layout);
+    let unclear = |one: &Diagnostic| one.is_error() && STRUCTURE.contains(&one.code);
+    if notes.len() > MOST || found.iter().any(unclear) {
+        return None;
+    }
+    // The sentence that Caddy has for the file stays, drawn at the brace that is its cause.
+    let sentence = first.to_string();
+    if !found.iter().any(|one| one.to_string() == sentence) {
+        let cause = notes.first_mut()?;
+        cause.message.clone_from(&first.message);
+        cause.place.clone_from(&first.place);
+        cause.imports.clone_from(&first.imports);
+    }
+    found.extend(notes);
+    in_order(&mut found);
+    Some((found, Arc::new(file.sources)))
 }
 
 /// Sorts findings by place; those without one come last.

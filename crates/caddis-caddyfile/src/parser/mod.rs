@@ -13,6 +13,7 @@
 
 mod addresses;
 mod body;
+mod layout;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -36,6 +37,7 @@ use crate::span::Span;
 use crate::token::{Origin, Token};
 use crate::{env, source::SourceMap, text::lossy};
 
+pub(crate) use layout::forget_import;
 pub(crate) use stream::Stream;
 
 /// The code of a `}` where a block should begin.
@@ -58,7 +60,6 @@ pub(crate) fn parse(
     stray: Stray,
 ) -> (File, Vec<Diagnostic>) {
     let mut file = File::default();
-    let mut reports = Reports::default();
     let lexed = match read(name.into(), text, loader, &mut file.sources, limits::TOKENS) {
         Ok(lexed) => lexed,
         Err(diagnostic) => return (file, vec![diagnostic]),
@@ -67,8 +68,37 @@ pub(crate) fn parse(
         // What follows a broken heredoc would only give mistakes that are none.
         return (file, lexed.errors);
     }
+    parse_tokens(lexed.chunks, file, loader, stray)
+}
+
+/// Parses with the braces that are missing by the indentation. See [`crate::parse_by_layout`].
+pub(crate) fn parse_by_layout(
+    name: &str,
+    text: Cow<'_, [u8]>,
+    loader: &dyn Loader,
+) -> Option<(File, Vec<Diagnostic>, Vec<Diagnostic>)> {
+    let mut file = File::default();
+    let lexed = read(name.into(), text, loader, &mut file.sources, limits::TOKENS).ok()?;
+    let (tokens, errors) = lexed.into_parts();
+    let (_, source) = file.sources.iter().next()?;
+    let repairs = layout::repairs(&tokens, &source.text);
+    if repairs.is_empty() || !errors.is_empty() {
+        return None;
+    }
+    let tokens = layout::apply(tokens, &repairs);
+    let (file, found) = parse_tokens(vec![tokens], file, loader, Stray::Reported);
+    Some((file, found, repairs.into_iter().map(|repair| repair.note).collect()))
+}
+
+fn parse_tokens(
+    chunks: Vec<Vec<Token>>,
+    mut file: File,
+    loader: &dyn Loader,
+    stray: Stray,
+) -> (File, Vec<Diagnostic>) {
+    let mut reports = Reports::default();
     let mut parser = Parser {
-        stream: Stream::new(lexed.chunks),
+        stream: Stream::new(chunks),
         importer: Importer::new(loader, std::mem::take(&mut file.sources)),
         snippets: HashMap::new(),
         reports: &mut reports,

@@ -180,7 +180,10 @@ fn imported_blocks() {
         errors("(s) {\n\t{block}\n}\na {\n\timport s {\n\t\t{\n\t\t\tx\n\t\t}\n\t}\n}"),
         ["anonymous blocks are not supported, at Caddyfile:8"]
     );
-    assert_eq!(errors("a {\n\timport s {\n\t\tx"), ["unexpected EOF, at Caddyfile:3"]);
+    let unclosed = errors("a {\n\timport s {\n\t\tx");
+    assert_eq!(unclosed[0], "File to import not found: s, at Caddyfile:3");
+    // Caddy takes what there is of a block that the file ends in.
+    assert_eq!(blocks("(s) {\n\ta {\n\t\t{block}\n\t}\n}\nimport s {\n\tx"), ["a [x]"]);
 }
 
 #[test]
@@ -312,4 +315,15 @@ fn strange_bytes_are_no_problem() {
     assert!(sentence.starts_with("Site addresses cannot end with a curly brace: '{{{"));
     let end = "' - put a space between the token and the brace, at Caddyfile:1";
     assert!(sentence.ends_with(end), "{sentence}");
+}
+
+#[test]
+fn a_stray_brace_is_an_address_to_caddy() {
+    let text = "a {\n\tx\n}\n}\nb {\n}\n";
+    let (file, found) = parse("Caddyfile", text.as_bytes(), &MemoryLoader::new());
+    assert_eq!(found[0].code, crate::STRAY_BRACE);
+    assert_eq!(show(&file), ["a [x]", "b []"]);
+    let (file, found) = crate::parse_literally("Caddyfile", text.as_bytes(), &MemoryLoader::new());
+    assert!(found.is_empty());
+    assert_eq!(show(&file), ["a [x]", "} [b { }]"]);
 }

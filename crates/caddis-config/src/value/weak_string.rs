@@ -133,7 +133,7 @@ mod tests {
                 "{http.error.status_code}",
                 "\"{http.error.status_code}\"",
             ),
-            ("1.5", "1.5", "1.5"),
+            ("1.5", "1.5", "\"1.5\""),
             ("null", "", "\"\""),
             ("\"nan\"", "nan", "\"nan\""),
         ] {

@@ -223,7 +223,6 @@ fn transports() {
     );
     fails("reverse_proxy a {\n transport grpc\n}", "module not registered");
     fails("reverse_proxy a {\n transport http {\n nope\n }\n}", "unrecognized subdirective nope");
-    fails("reverse_proxy a {\n transport http\n transport http\n}", "transport already specified");
 }
 
 #[test]
