@@ -4,6 +4,7 @@ use std::{process::ExitCode, sync::Arc};
 
 use caddis_adapter::lints;
 use caddis_caddyfile::{Diagnostic, FsLoader};
+use caddis_config::ConfigError;
 use caddis_core::Registry;
 
 use super::Outcome;
@@ -85,30 +86,52 @@ fn in_json(text: &Text, registry: &Registry, allowed: &[String]) -> Found {
 }
 
 fn in_caddyfile(text: &Text, registry: &Registry, allowed: &[String]) -> Found {
-    let (file, mut all) = caddis_caddyfile::parse(&text.name, &text.bytes, &FsLoader);
-    let adapted = match caddis_adapter::adapt_traced(&file, registry) {
-        Ok(adapted) => adapted,
-        Err(errors) => {
-            all.extend(errors);
+    let parse = || caddis_caddyfile::parse(&text.name, &text.bytes, &FsLoader);
+    let (mut file, mut all) = parse();
+    let is_broken = all.iter().any(Diagnostic::is_error);
+    // The tokens of a large file are given up for the tree that is validated, and read again.
+    let blocks = std::mem::take(&mut file.blocks);
+    let (json, warnings) = match caddis_adapter::adapt_to_text(blocks, registry) {
+        Ok(adapted) if !is_broken => adapted,
+        adapted => {
+            all.extend(adapted.err().into_iter().flatten());
+            let (file, _) = parse();
+            all.extend(lints::run_on_mistaken(&file, is_broken, allowed));
             in_order(&mut all);
             return (all, Arc::new(file.sources));
         }
     };
-    if all.iter().any(Diagnostic::is_error) {
+    drop(file);
+    let found = mistakes(json, text, registry);
+    let (file, _) = parse();
+    all.extend(lints::run(&file, &warnings, registry, allowed));
+    if found.is_empty() {
+        in_order(&mut all);
         return (all, Arc::new(file.sources));
     }
-    let again = || serde_json::to_value(&adapted.config).unwrap_or_default();
-    let found = match serde_json::to_value(&adapted.config) {
-        Ok(json) => diagnose::mistakes(registry, json, again),
-        Err(error) => {
-            vec![caddis_config::ConfigError::new("", format!("encoding config: {error}"))]
+    let sources = match Traced::of(file, registry) {
+        Ok(traced) => {
+            all.extend(found.iter().map(|error| traced.at(error)));
+            traced.file.sources
+        }
+        Err((file, errors)) => {
+            all.extend(errors);
+            file.sources
         }
     };
-    all.extend(lints::run(&file, &adapted, allowed));
-    let traced = Traced { file, adapted };
-    all.extend(found.iter().map(|error| traced.at(error)));
     in_order(&mut all);
-    (all, Arc::new(traced.file.sources))
+    (all, Arc::new(sources))
+}
+
+/// The mistakes of a config that adapted. Its tree, and the places of its parts, which take as much
+/// memory again, are never there together.
+fn mistakes(json: String, text: &Text, registry: &Registry) -> Vec<ConfigError> {
+    let tree = match serde_json::from_str(&json) {
+        Ok(tree) => tree,
+        Err(error) => return vec![ConfigError::new("", format!("encoding config: {error}"))],
+    };
+    drop(json);
+    diagnose::mistakes(registry, tree, || source::json_of(text, registry).unwrap_or_default())
 }
 
 /// Sorts findings by place; those without one come last.
@@ -130,7 +153,7 @@ fn unknown_code(code: &str) -> String {
 fn explain_code(code: &str) -> Outcome {
     if code == "list" {
         for lint in lints::LINTS {
-            println!("{:24}{}", lint.code, lint.summary);
+            println!("{:26}{}", lint.code, lint.summary);
         }
         return Ok(ExitCode::SUCCESS);
     }
