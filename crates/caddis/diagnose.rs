@@ -31,8 +31,15 @@ impl Traced {
             return None;
         }
         let (file, _) = caddis_caddyfile::parse(&text.name, &text.bytes, &FsLoader);
-        let adapted = caddis_adapter::adapt_traced(&file, registry).ok()?;
-        Some(Self { file, adapted })
+        Self::of(file, registry).ok()
+    }
+
+    /// Adapts a parsed file with its places; gives it back with the mistakes where it has any.
+    pub(crate) fn of(file: File, registry: &Registry) -> Result<Self, (File, Vec<Diagnostic>)> {
+        match caddis_adapter::adapt_traced(&file, registry) {
+            Ok(adapted) => Ok(Self { file, adapted }),
+            Err(errors) => Err((file, errors)),
+        }
     }
 
     /// A mistake in the configuration as one in the Caddyfile.

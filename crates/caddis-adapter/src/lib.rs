@@ -115,9 +115,21 @@ pub fn adapt_to_text(
 /// # Errors
 /// As [`adapt`].
 pub fn adapt_traced(file: &File, registry: &Registry) -> Result<Adapted, Vec<Diagnostic>> {
+    traced(borrowed(file), registry)
+}
+
+/// [`adapt_traced`] for some blocks of a file.
+fn adapt_blocks(blocks: &[&ServerBlock], registry: &Registry) -> Result<Adapted, Vec<Diagnostic>> {
+    traced(blocks.iter().map(|block| Cow::Borrowed(*block)).collect(), registry)
+}
+
+fn traced(
+    blocks: Vec<Cow<'_, ServerBlock>>,
+    registry: &Registry,
+) -> Result<Adapted, Vec<Diagnostic>> {
     let mut shared = AdaptState::default();
     trace::begin(&mut shared);
-    run(borrowed(file), registry, shared).map(|(adapted, _)| adapted)
+    run(blocks, registry, shared).map(|(adapted, _)| adapted)
 }
 
 fn borrowed(file: &File) -> Vec<Cow<'_, ServerBlock>> {

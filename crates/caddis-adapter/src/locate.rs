@@ -78,7 +78,7 @@ fn token_at(file: &File, span: Span) -> Option<Token> {
 
 /// A word with a path or URL in it that the message names.
 fn named_in(file: &File, message: &str) -> Option<Token> {
-    if let Some((_, id)) = message.split_once("module: ") {
+    if let Some((_, id)) = message.split_once("unknown module: ") {
         let name = id.rsplit('.').next().unwrap_or(id);
         return all_tokens(file).find(|token| token.text == name).cloned();
     }

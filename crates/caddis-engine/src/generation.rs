@@ -602,8 +602,25 @@ fn decode(mut raw: Json) -> Result<(Config, BTreeMap<String, String>), LoadError
     if !ids.is_empty() {
         caddis_config::json::id::strip(&mut raw);
     }
+    if !raw.is_object() && !raw.is_null() {
+        let message =
+            format!("json: cannot unmarshal {} into Go value of type caddy.Config", kind(&raw));
+        return Err(ConfigError::new("", message).into());
+    }
     let config = if raw.is_null() { Config::default() } else { caddis_config::decode(raw)? };
     Ok((config, ids.into_iter().collect()))
+}
+
+/// What Go calls a kind of JSON.
+fn kind(json: &Json) -> &'static str {
+    match json {
+        Json::Null => "null",
+        Json::Bool(_) => "bool",
+        Json::Number(_) => "number",
+        Json::String(_) => "string",
+        Json::Array(_) => "array",
+        Json::Object(_) => "object",
+    }
 }
 
 /// An I/O error in the system's own words.

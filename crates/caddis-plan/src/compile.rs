@@ -130,6 +130,13 @@ fn server_listeners(
     http_port: i64,
 ) -> Result<Vec<ListenerPlan>, ConfigError> {
     let http_port = if http_port == 0 { 80 } else { http_port };
+    let (protocols, addresses) = (server.listen_protocols.len(), server.listen.len());
+    if protocols > 0 && protocols != addresses {
+        let message = format!(
+            "listener protocols count does not match address count: {protocols} != {addresses}"
+        );
+        return Err(ConfigError::new("listen_protocols", message));
+    }
     let mut all = Vec::new();
     for (at, text) in server.listen.iter().enumerate() {
         let fail = |message: String| ConfigError::new(format!("listen.{at}"), message);

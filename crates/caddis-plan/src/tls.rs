@@ -74,6 +74,7 @@ impl TlsPlan {
                 on_demand.push(resolved.map_err(|error| error.under(&path))?);
             }
         }
+        one_policy_each(&automation.policies)?;
         // A wildcard that is managed is enough (spec T110).
         let wildcards: HashSet<&str> =
             managed.iter().filter_map(|other| other.name.strip_prefix("*.")).collect();
@@ -143,7 +144,34 @@ fn is_on_demand(policy: &AutomationPolicy) -> bool {
 
 fn check(policy: &AutomationPolicy, cx: &IssuerCx<'_>) -> Result<(), ConfigError> {
     cx.storage(policy)?;
-    key_type(policy).map(|_| ())
+    key_type(policy)?;
+    // Also where no name is managed by it.
+    issuers(policy, cx).map(|_| ())
+}
+
+/// A name may be in one policy, and one policy may be for all others (Caddy's sentences).
+fn one_policy_each(policies: &[AutomationPolicy]) -> Result<(), ConfigError> {
+    let mut first: HashMap<&str, usize> = HashMap::new();
+    let mut has_default = false;
+    for (at, policy) in policies.iter().enumerate() {
+        let fail = |message: String| {
+            let path = format!("apps.tls.automation.policies.{at}");
+            Err(ConfigError::new(path, format!("automation policy {at}{message}")))
+        };
+        if policy.subjects.is_empty() && std::mem::replace(&mut has_default, true) {
+            let message =
+                " is the second policy that acts as default/catch-all, but will never be used";
+            return fail(message.to_owned());
+        }
+        for subject in &policy.subjects {
+            if let Some(before) = first.insert(subject.as_str(), at) {
+                return fail(format!(
+                    ": cannot apply more than one automation policy to host: {subject} (first match in policy {before})"
+                ));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn key_type(policy: &AutomationPolicy) -> Result<KeyType, ConfigError> {
@@ -350,7 +378,10 @@ fn issuer(json: &Json, cx: &IssuerCx<'_>) -> Result<Issuer, ConfigError> {
             })
         }
         "acme" => Ok(Issuer::Acme(Arc::new(compile_acme(bare, cx.ports, cx.dns)?))),
-        "zerossl" => Ok(Issuer::Other("zerossl".into())),
+        "zerossl" => {
+            let _: caddis_config::tls::ZeroSslIssuer = caddis_config::decode(bare)?;
+            Ok(Issuer::Other("zerossl".into()))
+        }
         other => Err(ConfigError::new("", format!("unknown module: tls.issuance.{other}"))),
     }
 }

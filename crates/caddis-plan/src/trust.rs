@@ -91,13 +91,17 @@ fn static_ranges(json: &Json) -> Result<IpRanges, ConfigError> {
         let message = format!("unknown module: http.ip_sources.{source}");
         return Err(ConfigError::new("trusted_proxies", message));
     }
-    let ranges: Vec<String> = json
-        .get("ranges")
-        .and_then(Json::as_array)
-        .into_iter()
-        .flatten()
-        .filter_map(|range| range.as_str().map(str::to_owned))
-        .collect();
+    // `http.ip_sources.static` has one field (spec J038).
+    let unknown = json.as_object().into_iter().flatten().map(|(key, _)| key);
+    if let Some(key) = unknown.into_iter().find(|key| !["source", "ranges"].contains(&key.as_str()))
+    {
+        let message = format!("json: unknown field \"{key}\"");
+        return Err(ConfigError::new(format!("trusted_proxies.{key}"), message));
+    }
+    let ranges: Option<Vec<String>> =
+        caddis_config::decode(json.get("ranges").cloned().unwrap_or_default())
+            .map_err(|error| error.under("ranges").under("trusted_proxies"))?;
+    let ranges = ranges.unwrap_or_default();
     IpRanges::parse(&ranges).map_err(|error| ConfigError::new("trusted_proxies.ranges", error))
 }
 

@@ -4,6 +4,7 @@ use std::{process::ExitCode, sync::Arc};
 
 use caddis_adapter::lints;
 use caddis_caddyfile::{Diagnostic, FsLoader};
+use caddis_config::ConfigError;
 use caddis_core::Registry;
 
 use super::Outcome;
@@ -85,40 +86,69 @@ fn in_json(text: &Text, registry: &Registry, allowed: &[String]) -> Found {
 }
 
 fn in_caddyfile(text: &Text, registry: &Registry, allowed: &[String]) -> Found {
-    let (mut file, mut all) = caddis_caddyfile::parse(&text.name, &text.bytes, &FsLoader);
-    let adapted = match caddis_adapter::adapt_traced(&file, registry) {
-        Ok(adapted) if !all.iter().any(Diagnostic::is_error) => adapted,
-        adapted => {
-            all.extend(adapted.err().unwrap_or_default());
+    let parse = || caddis_caddyfile::parse(&text.name, &text.bytes, &FsLoader);
+    let (mut file, mut all) = parse();
+    let is_broken = all.iter().any(Diagnostic::is_error);
+    // The tokens of a large file are given up for the tree that is validated, and read again.
+    let blocks = std::mem::take(&mut file.blocks);
+    let adapted = match caddis_adapter::adapt_to_text(blocks, registry) {
+        Ok(adapted) if !is_broken => Ok(adapted),
+        adapted => Err(adapted.err().unwrap_or_default()),
+    };
+    let (json, warnings, literal) = match adapted {
+        Ok((json, warnings)) => (json, warnings, None),
+        Err(errors) => {
+            all.extend(errors);
+            let (file, _) = parse();
             let sources = &file.sources;
             match caddis_adapter::reword_stray_brace(&mut all, sources, &FsLoader, registry) {
                 Some((literal, adapted)) => {
                     all.clear();
-                    file = literal;
-                    adapted
+                    let json = serde_json::to_string(&adapted.config).unwrap_or_default();
+                    (json, adapted.warnings, Some(literal))
                 }
                 None => {
                     if let Some(found) = by_layout(text, &all, registry) {
                         return found;
                     }
+                    all.extend(lints::run_on_mistaken(&file, is_broken, allowed));
                     in_order(&mut all);
                     return (all, Arc::new(file.sources));
                 }
             }
         }
     };
-    let again = || serde_json::to_value(&adapted.config).unwrap_or_default();
-    let found = match serde_json::to_value(&adapted.config) {
-        Ok(json) => diagnose::mistakes(registry, json, again),
-        Err(error) => {
-            vec![caddis_config::ConfigError::new("", format!("encoding config: {error}"))]
+    drop(file);
+    let found = mistakes(json, text, registry);
+    let file = literal.unwrap_or_else(|| parse().0);
+    all.extend(lints::run(&file, &warnings, registry, allowed));
+    if found.is_empty() {
+        in_order(&mut all);
+        return (all, Arc::new(file.sources));
+    }
+    let sources = match Traced::of(file, registry) {
+        Ok(traced) => {
+            all.extend(found.iter().map(|error| traced.at(error)));
+            traced.file.sources
+        }
+        Err((file, errors)) => {
+            all.extend(errors);
+            file.sources
         }
     };
-    all.extend(lints::run(&file, &adapted, allowed));
-    let traced = Traced { file, adapted };
-    all.extend(found.iter().map(|error| traced.at(error)));
     in_order(&mut all);
-    (all, Arc::new(traced.file.sources))
+    (all, Arc::new(sources))
+}
+
+/// The mistakes of a config that adapted. Its tree, and the places of its parts, which take as much
+/// memory again, are never there together.
+fn mistakes(json: String, text: &Text, registry: &Registry) -> Vec<ConfigError> {
+    let tree = match serde_json::from_str(&json) {
+        Ok(tree) => tree,
+        Err(error) => return vec![ConfigError::new("", format!("encoding config: {error}"))],
+    };
+    drop(json);
+    diagnose::mistakes(registry, tree, || source::json_of(text, registry).unwrap_or_default())
 }
 
 /// The mistakes of a file in which braces are missing: these, and what is wrong beside. `all` is what
@@ -175,7 +205,7 @@ fn unknown_code(code: &str) -> String {
 fn explain_code(code: &str) -> Outcome {
     if code == "list" {
         for lint in lints::LINTS {
-            println!("{:24}{}", lint.code, lint.summary);
+            println!("{:26}{}", lint.code, lint.summary);
         }
         return Ok(ExitCode::SUCCESS);
     }

@@ -20,7 +20,6 @@ mod stop;
 mod storage;
 mod trust;
 
-pub(crate) use self::fmt::first_difference as first_unformatted_line;
 
 use std::{os::unix::process::CommandExt, path::PathBuf, process::ExitCode};
 

@@ -2,8 +2,8 @@
 
 use caddis_config::NetworkAddress;
 
-use super::subject::{Statement, Subject};
-use super::{Findings, Lint};
+use super::subject::{Statement, Text};
+use super::{Findings, Lint, Run};
 
 pub(super) static OPEN_ADMIN: Lint = Lint {
     code: "open-admin",
@@ -12,7 +12,7 @@ pub(super) static OPEN_ADMIN: Lint = Lint {
 Whoever reaches the admin endpoint can replace the whole configuration, read files through it and stop
 the server; there is no password. Let it listen on `localhost` or a unix socket, or switch it off
 (`admin off`). Inside a container, publish the port to the host's loopback only and allow this lint.",
-    run: open_admin,
+    run: Run::Text(open_admin),
 };
 
 pub(super) static TRUSTS_EVERYONE: Lint = Lint {
@@ -22,11 +22,11 @@ pub(super) static TRUSTS_EVERYONE: Lint = Lint {
 With `trusted_proxies` of `0.0.0.0/0` or `::/0`, any client can name whatever address it likes in
 `X-Forwarded-For`: logs, `client_ip` matchers and rate limits then believe it. List the addresses of
 your proxies, or `private_ranges`.",
-    run: trusts_everyone,
+    run: Run::Text(trusts_everyone),
 };
 
-fn open_admin(subject: &Subject<'_>, findings: &mut Findings) {
-    let Some(admin) = subject.option("admin") else { return };
+fn open_admin(text: &Text<'_>, findings: &mut Findings) {
+    let Some(admin) = text.option("admin") else { return };
     let Some(address) = admin.words.get(1).filter(|word| word.text != "off") else { return };
     let Ok(parsed) = NetworkAddress::parse_with_defaults(&address.text, "tcp", 2019) else {
         return;
@@ -39,7 +39,7 @@ fn open_admin(subject: &Subject<'_>, findings: &mut Findings) {
         Some(format!("write `admin localhost:{}`", parsed.start_port));
 }
 
-fn trusts_everyone(subject: &Subject<'_>, findings: &mut Findings) {
+fn trusts_everyone(text: &Text<'_>, findings: &mut Findings) {
     let mut see = |statement: &Statement<'_>| {
         if statement.name() != "trusted_proxies" {
             return;
@@ -52,8 +52,8 @@ fn trusts_everyone(subject: &Subject<'_>, findings: &mut Findings) {
             }
         }
     };
-    subject.each(&mut |statement, _| see(statement));
-    for servers in subject.options.iter().filter(|option| option.name() == "servers") {
+    text.each(&mut |statement, _| see(statement));
+    for servers in text.options.iter().filter(|option| option.name() == "servers") {
         servers.body.iter().for_each(&mut see);
     }
 }

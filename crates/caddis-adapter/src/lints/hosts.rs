@@ -1,7 +1,7 @@
 //! `impossible-host`: a host matcher for a host that the site does not serve.
 
-use super::subject::{Statement, Subject};
-use super::{Findings, Lint};
+use super::subject::{Statement, Text};
+use super::{Findings, Lint, Run};
 use crate::servers::matches_wildcard;
 
 pub(super) static IMPOSSIBLE_HOST: Lint = Lint {
@@ -11,11 +11,11 @@ pub(super) static IMPOSSIBLE_HOST: Lint = Lint {
 Inside of a site only requests for the site's own hosts arrive. `@x host other.com` in the site
 `example.com` therefore never matches, and what it is for never runs. Add the host to the site's
 addresses, or give it a site of its own.",
-    run,
+    run: Run::Text(run),
 };
 
-fn run(subject: &Subject<'_>, findings: &mut Findings) {
-    for site in subject.real_sites() {
+fn run(text: &Text<'_>, findings: &mut Findings) {
+    for site in text.real_sites() {
         let addresses = site.addresses();
         let unclear = |host: &str| host.is_empty() || host.contains('{');
         if addresses.is_empty()

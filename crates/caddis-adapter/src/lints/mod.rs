@@ -1,15 +1,20 @@
 //! Lints: what a Caddyfile says that is valid and most likely not meant.
 //!
-//! One file per lint or small family, and its line in [`LINTS`]. A lint looks at a [`Subject`] (the
-//! statements as written, and the configuration that they made) and gives warnings. A finding is
+//! One file per lint or small family, and its line in [`LINTS`]. A lint looks at a [`Text`] (the
+//! statements as written) or a [`Subject`] (with the configuration that they made) and gives warnings. A finding is
 //! silenced by a comment on its line or right above: `# caddis: allow CODE`.
 
+mod acme;
+mod addresses;
 mod admin;
 mod auth;
+mod captures;
 mod environment;
+mod files;
 mod headers;
 mod health;
 mod hosts;
+mod https;
 mod json;
 mod paths;
 mod placeholders;
@@ -22,13 +27,12 @@ mod tls;
 mod unused;
 mod upstreams;
 
-use caddis_caddyfile::{Diagnostic, File, SourceMap, Span, Token};
-
-use crate::Adapted;
+use caddis_caddyfile::{Diagnostic, File, ServerBlock, SourceMap, Span, Token};
+use caddis_core::Registry;
 
 pub use json::{JsonFinding, run_json};
 
-use subject::Subject;
+use subject::{Subject, Text};
 
 /// One lint.
 pub struct Lint {
@@ -38,31 +42,50 @@ pub struct Lint {
     pub summary: &'static str,
     /// Why that matters and what to do, for `caddis check --explain`.
     pub explanation: &'static str,
-    run: fn(&Subject<'_>, &mut Findings),
+    run: Run,
+}
+
+/// What a lint has to see.
+enum Run {
+    /// All statements of the file at once.
+    Text(fn(&Text<'_>, &mut Findings)),
+    /// Sites with the configuration that they make; those of a large file come in parts.
+    Sites(fn(&Subject<'_>, &mut Findings)),
 }
 
 /// Every lint, sorted by code.
 pub const LINTS: &[&Lint] = &[
+    &headers::CORS_CREDENTIALS,
     &headers::DEPRECATED,
+    &health::HEALTH_CHECK_OFF,
     &health::HEALTH_TIMEOUT,
+    &https::HTTPS_WITHOUT_CERTIFICATE,
     &hosts::IMPOSSIBLE_HOST,
+    &paths::IMPOSSIBLE_PATH,
     &regexps::IMPOSSIBLE_REGEXP,
     &tls::INSECURE_UPSTREAM_TLS,
     &tls::INTERNAL_PUBLIC_NAME,
     &tls::ON_DEMAND_OPEN,
     &admin::OPEN_ADMIN,
     &paths::PATH_WITHOUT_WILDCARD,
+    &acme::PLACEHOLDER_EMAIL,
     &auth::PLAIN_BASIC_AUTH,
     &upstreams::PLAIN_TO_HTTPS_PORT,
     &ports::PORT_CLASH,
     &redirects::REDIR_TARGET_IS_CODE,
+    &redirects::REDIRECT_LOOP,
     &headers::REDUNDANT_HEADER,
+    &paths::REPEATED_STRIP,
     &reach::SHADOWED_ROUTE,
+    &acme::STAGING_CA,
     &admin::TRUSTS_EVERYONE,
+    &files::TRY_FILES_WITHOUT_EFFECT,
+    &captures::UNKNOWN_CAPTURE,
     &placeholders::UNKNOWN_PLACEHOLDER,
     &reach::UNREACHABLE_ROUTE,
     &environment::UNSET_VARIABLE,
     &unused::UNUSED_MATCHER,
+    &files::UNUSED_ROOT,
     &unused::UNUSED_ROUTE,
     &unused::UNUSED_SNIPPET,
     &upstreams::UPSTREAM_LOOP,
@@ -75,19 +98,95 @@ pub fn lint(code: &str) -> Option<&'static Lint> {
     LINTS.iter().copied().find(|lint| lint.code == code)
 }
 
-/// Runs all lints but the allowed ones; the findings are in the order of the texts. The warnings of
-/// the adapter are among them.
-pub fn run(file: &File, adapted: &Adapted, allowed: &[String]) -> Vec<Diagnostic> {
-    let subject = Subject::new(file, adapted);
+/// Most sites whose configuration is there at once, so that a file with thousands takes no more memory
+/// to check than to adapt. More than a list of routes may have for `shadowed-route` to look at it.
+const SITES_AT_ONCE: usize = 512;
+
+/// Runs all lints but the allowed ones on a file that adapts, with the `warnings` of the adapter; the
+/// findings are in the order of the texts.
+pub fn run(
+    file: &File,
+    warnings: &[Diagnostic],
+    registry: &Registry,
+    allowed: &[String],
+) -> Vec<Diagnostic> {
     let mut findings = Findings::default();
-    for lint in LINTS {
-        if allowed.iter().any(|code| code == lint.code) {
-            continue;
-        }
-        findings.code = lint.code;
-        (lint.run)(&subject, &mut findings);
+    on_text(&Text::new(file, warnings, file.blocks.iter()), allowed, &mut findings);
+    each_part(file, &mut |blocks| {
+        // A part may fail only where the whole does, too.
+        let Ok(adapted) = crate::adapt_blocks(blocks, registry) else { return };
+        let text = Text::new(file, warnings, blocks.iter().copied());
+        on_sites(&Subject::new(text, &adapted), allowed, &mut findings);
+    });
+    findings.list.extend(warnings.iter().filter(|one| !headers::taken_up(one)).cloned());
+    sorted(findings, file)
+}
+
+/// Runs the lints that look at the text alone, for a file with mistakes. With `is_broken`, where even
+/// the blocks are in doubt, only those that may explain why.
+pub fn run_on_mistaken(file: &File, is_broken: bool, allowed: &[String]) -> Vec<Diagnostic> {
+    let mut findings = Findings::default();
+    let text = Text::new(file, &[], file.blocks.iter());
+    if is_broken {
+        run_one(&environment::UNSET_VARIABLE, allowed, &mut findings, &text, None);
+    } else {
+        // What an unknown directive fills is unknown, too.
+        let of_plugins = &placeholders::UNKNOWN_PLACEHOLDER;
+        let known = LINTS.iter().filter(|lint| lint.code != of_plugins.code);
+        known.for_each(|lint| run_one(lint, allowed, &mut findings, &text, None));
     }
-    findings.list.extend(adapted.warnings.iter().filter(|one| !headers::taken_up(one)).cloned());
+    sorted(findings, file)
+}
+
+/// Calls `see` with the blocks of some sites, those of options and named routes before them, until
+/// every site was there.
+fn each_part<'a>(file: &'a File, see: &mut dyn FnMut(&[&'a ServerBlock])) {
+    let is_shared = |(at, block): (usize, &ServerBlock)| {
+        block.is_named_route || (at == 0 && block.keys.is_empty())
+    };
+    let (shared, sites): (Vec<_>, Vec<_>) =
+        file.blocks.iter().enumerate().partition(|(at, block)| is_shared((*at, block)));
+    let blocks = |list: &[(usize, &'a ServerBlock)]| list.iter().map(|(_, block)| *block).collect();
+    let shared: Vec<&ServerBlock> = blocks(&shared);
+    if sites.is_empty() {
+        see(&shared);
+    }
+    for part in sites.chunks(SITES_AT_ONCE) {
+        let part: Vec<&ServerBlock> = blocks(part);
+        see(&[shared.as_slice(), part.as_slice()].concat());
+    }
+}
+
+fn on_text(text: &Text<'_>, allowed: &[String], findings: &mut Findings) {
+    LINTS.iter().for_each(|lint| run_one(lint, allowed, findings, text, None));
+}
+
+fn on_sites(subject: &Subject<'_>, allowed: &[String], findings: &mut Findings) {
+    for lint in LINTS {
+        run_one(lint, allowed, findings, &subject.text, Some(subject));
+    }
+}
+
+/// Runs a lint, if it looks at what is there: sites if they are given, the text if not.
+fn run_one(
+    lint: &Lint,
+    allowed: &[String],
+    findings: &mut Findings,
+    text: &Text<'_>,
+    subject: Option<&Subject<'_>>,
+) {
+    if allowed.iter().any(|code| code == lint.code) {
+        return;
+    }
+    findings.code = lint.code;
+    match (&lint.run, subject) {
+        (Run::Text(run), None) => run(text, findings),
+        (Run::Sites(run), Some(subject)) => run(subject, findings),
+        _ => {}
+    }
+}
+
+fn sorted(findings: Findings, file: &File) -> Vec<Diagnostic> {
     let mut list = findings.list;
     list.retain(|finding| !is_silenced(finding, &file.sources));
     list.sort_by_key(|finding| finding.labels.first().map(|(span, _)| (span.file, span.start)));

@@ -6,8 +6,8 @@ use caddis_caddyfile::nearest;
 use caddis_core::placeholder::Placeholder;
 use caddis_core::placeholder::known_keys;
 
-use super::subject::{Statement, Subject};
-use super::{Findings, Lint};
+use super::subject::{Statement, Text};
+use super::{Findings, Lint, Run};
 use crate::shorthand;
 
 pub(super) static UNKNOWN_PLACEHOLDER: Lint = Lint {
@@ -18,7 +18,7 @@ A placeholder whose name nobody knows is replaced by nothing, or stays as it is,
 stands. Check its spelling; short names such as `{host}` and `{header.NAME}` stand for long ones
 (`{http.request.host}`). Variables are read as `{vars.NAME}`, environment variables at run time as
 `{env.NAME}`.",
-    run,
+    run: Run::Text(run),
 };
 
 /// Beginnings of names that handlers and matchers fill.
@@ -42,6 +42,7 @@ const FAMILIES: &[&str] = &[
     "http.request.uri.path.",
     "http.response.",
     "http.reverse_proxy.",
+    "http.url_pattern.",
     "l4.",
     "system.",
     "time.",
@@ -50,21 +51,26 @@ const FAMILIES: &[&str] = &[
 /// Directives whose words are not replaced, or are patterns.
 const LITERAL: &[&str] = &["log", "header_regexp", "path_regexp", "vars_regexp", "path_rewrite"];
 
-fn run(subject: &Subject<'_>, findings: &mut Findings) {
+fn run(text: &Text<'_>, findings: &mut Findings) {
     let mut own: HashSet<String> = HashSet::new();
-    subject.each(&mut |statement, _| {
+    text.each(&mut |statement, _| {
         if statement.name() == "map" {
             for word in &statement.words[1..] {
                 own.extend(names(&word.text).map(str::to_owned));
             }
         }
     });
-    subject.each(&mut |statement, parents| {
+    text.each(&mut |statement, parents| {
         let chain = || parents.iter().copied().chain([statement]);
         if chain().any(|one| is_literal(one)) || is_route_block(parents) {
             return;
         }
         for word in statement.words {
+            for (old, new) in old_forms(&word.text) {
+                let message = format!("unknown placeholder {{{old}}}");
+                findings.add(word, message, "a form of Caddy 1").help =
+                    Some(format!("write `{{{new}}}`"));
+            }
             for name in names(&word.text) {
                 if own.contains(name) || is_known(name) {
                     continue;
@@ -89,7 +95,7 @@ fn is_route_block(parents: &[&Statement<'_>]) -> bool {
 }
 
 /// What stands between single braces and looks like a name.
-fn names(text: &str) -> impl Iterator<Item = &str> {
+pub(super) fn names(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {
         loop {
@@ -116,6 +122,24 @@ fn names(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
+/// Placeholders as of Caddy 1, such as `{>Header}`, and what they are now.
+fn old_forms(text: &str) -> impl Iterator<Item = (&str, String)> {
+    text.match_indices('{').filter_map(|(at, _)| {
+        let rest = &text[at + 1..];
+        let family = match rest.bytes().next()? {
+            b'>' => "header",
+            b'~' => "cookie",
+            b'?' => "query",
+            _ => return None,
+        };
+        let name = &rest[1..rest.find('}')?];
+        let is_name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-');
+        let is_escaped = text[..at].ends_with('\\');
+        (!name.is_empty() && !is_escaped && name.bytes().all(is_name))
+            .then(|| (&rest[..=name.len()], format!("{family}.{name}")))
+    })
+}
+
 fn looks_like_name(name: &str) -> bool {
     let mut bytes = name.bytes();
     bytes.next().is_some_and(|b| b.is_ascii_lowercase())
@@ -125,9 +149,20 @@ fn looks_like_name(name: &str) -> bool {
 
 fn is_known(name: &str) -> bool {
     let long = shorthand::long_name(name);
-    let name = long.as_deref().unwrap_or(name);
+    is_known_long(long.as_deref().unwrap_or(name))
+}
+
+/// Whether a placeholder is known by its long name.
+pub(super) fn is_known_long(name: &str) -> bool {
     FAMILIES.iter().any(|family| name.starts_with(family))
         || !matches!(Placeholder::parse(name), Placeholder::Dynamic(_))
+}
+
+/// The long name that a short one stands for in a Caddyfile, or one that is near.
+pub(super) fn near_long(name: &str) -> Option<String> {
+    shorthand::long_name(name)
+        .map(|long| long.to_string())
+        .or_else(|| nearest(name, known_keys()).map(str::to_owned))
 }
 
 fn near(name: &str) -> Option<&'static str> {
@@ -145,6 +180,12 @@ mod tests {
         assert_eq!(of("{{now}} {\"a\": 1} {} { x } \\{host} {3} {A}"), Vec::<&str>::new());
         assert_eq!(of("{x"), Vec::<&str>::new());
         assert!(is_known("host") && is_known("re.a.1") && is_known("env.X") && is_known("file./x"));
+        let of = |text: &'static str| old_forms(text).collect::<Vec<_>>();
+        assert_eq!(
+            of("a{>X-Y}{~c}"),
+            [(">X-Y", "header.X-Y".to_owned()), ("~c", "cookie.c".into())]
+        );
+        assert!(of("{>} {> x} \\{?q} {>x").is_empty());
         assert!(!is_known("hots") && near("hots") == Some("host"));
     }
 }

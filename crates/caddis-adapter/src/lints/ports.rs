@@ -3,7 +3,7 @@
 use caddis_config::NetworkAddress;
 
 use super::subject::Subject;
-use super::{Findings, Lint};
+use super::{Findings, Lint, Run};
 
 pub(super) static PORT_CLASH: Lint = Lint {
     code: "port-clash",
@@ -12,12 +12,13 @@ pub(super) static PORT_CLASH: Lint = Lint {
 A site listens on the port of the admin endpoint (`localhost:2019` unless the `admin` option says
 otherwise), or `http_port` and `https_port` are the same. The second to bind fails, or takes the
 requests of the first. Give one of them another port.",
-    run,
+    run: Run::Sites(run),
 };
 
 fn run(subject: &Subject<'_>, findings: &mut Findings) {
     let Some(http) = &subject.adapted.config.apps.http else { return };
-    if let (Some(plain), Some(secure)) = (subject.option("http_port"), subject.option("https_port"))
+    if let (Some(plain), Some(secure)) =
+        (subject.text.option("http_port"), subject.text.option("https_port"))
         && plain.word(1) == secure.word(1)
         && let (Some(at), Some(other)) = (secure.words.get(1), plain.words.get(1))
     {
@@ -38,14 +39,12 @@ fn run(subject: &Subject<'_>, findings: &mut Findings) {
     for server in http.servers.values() {
         for text in &server.listen {
             let Ok(own) = NetworkAddress::parse(text) else { continue };
-            let same_host = own.host.is_empty() || admin.host.is_empty() || own.host == admin.host;
-            let same_port = own.start_port <= admin.start_port && admin.start_port <= own.end_port;
-            if same_host && same_port && !own.is_unix() {
+            if clash(&own, &admin) {
                 taken.push(admin.start_port.to_string());
             }
         }
     }
-    for site in subject.real_sites() {
+    for site in subject.text.real_sites() {
         for (key, address) in site.block.keys.iter().zip(site.addresses()) {
             if taken.contains(&address.port) {
                 let message = format!("port {} is the admin endpoint's", address.port);
@@ -56,4 +55,11 @@ fn run(subject: &Subject<'_>, findings: &mut Findings) {
             }
         }
     }
+}
+
+/// Whether a server's address takes the admin endpoint's.
+pub(super) fn clash(own: &NetworkAddress, admin: &NetworkAddress) -> bool {
+    let same_host = own.host.is_empty() || admin.host.is_empty() || own.host == admin.host;
+    let same_port = own.start_port <= admin.start_port && admin.start_port <= own.end_port;
+    same_host && same_port && !own.is_unix()
 }

@@ -1,9 +1,10 @@
 //! `unreachable-route` and `shadowed-route`: handlers that never get a request.
 
-use serde_json::Value as Json;
+use caddis_config::{ModuleMap, Route};
+use serde_json::{Map, Value as Json};
 
-use super::subject::Subject;
-use super::{Findings, Lint};
+use super::subject::{Subject, within};
+use super::{Findings, Lint, Run};
 use crate::origins::Place;
 
 pub(super) static UNREACHABLE_ROUTE: Lint = Lint {
@@ -14,7 +15,7 @@ A directive such as `respond`, `reverse_proxy` or `file_server` without a matche
 request; what comes after it in the order of directives never runs. The order is Caddy's (`respond`
 before `reverse_proxy` before `file_server`), not that of the file, unless they stand in a `route`
 block. Give the first one a matcher, or put the parts into `handle` blocks.",
-    run: unreachable,
+    run: Run::Sites(unreachable),
 };
 
 pub(super) static SHADOWED_ROUTE: Lint = Lint {
@@ -24,7 +25,7 @@ pub(super) static SHADOWED_ROUTE: Lint = Lint {
 An earlier route of the same block matches everything that this one matches, and answers it, so this
 one never gets a request. Make the earlier matcher narrower, or put this route before it: inside of
 `route` in the order of the file, elsewhere by a longer path.",
-    run: shadowed,
+    run: Run::Sites(shadowed),
 };
 
 fn unreachable(subject: &Subject<'_>, findings: &mut Findings) {
@@ -38,36 +39,42 @@ fn unreachable(subject: &Subject<'_>, findings: &mut Findings) {
 }
 
 /// The path of the first handler that no request reaches, and of the one that takes them.
-pub(super) fn first_cut(routes: &[Json], path: &str) -> Option<(String, String)> {
-    let mut taken: Option<String> = None;
-    let mut closed_group: Option<(&str, String)> = None;
+pub(super) fn first_cut(routes: &[View<'_>], path: &str) -> Option<(String, String)> {
+    let own = |(at, index): (usize, usize)| format!("{path}.{at}.handle.{index}");
+    cut_at(routes).map(|(cut, taker)| (own(cut), own(taker)))
+}
+
+/// [`first_cut`] by the numbers of routes and handlers.
+fn cut_at(routes: &[View<'_>]) -> Option<((usize, usize), (usize, usize))> {
+    let mut taken: Option<(usize, usize)> = None;
+    let mut closed_group: Option<(&str, (usize, usize))> = None;
     for (at, route) in routes.iter().enumerate() {
-        let own = |index: usize| format!("{path}.{at}.handle.{index}");
         if let Some(taker) = taken {
-            return Some((own(0), taker));
+            return Some(((at, 0), taker));
         }
-        let group = group(route);
-        if let Some((closed, taker)) = &closed_group
-            && !group.is_empty()
-            && group == *closed
+        if let Some((closed, taker)) = closed_group
+            && !route.group.is_empty()
+            && route.group == closed
         {
-            return Some((own(0), taker.clone()));
+            return Some(((at, 0), taker));
         }
-        let handlers = handlers(route);
-        let answering = handlers.iter().position(answers);
+        let answering = route.handle.iter().position(answers);
         if let Some(index) = answering
-            && index + 1 < handlers.len()
+            && index + 1 < route.handle.len()
         {
-            return Some((own(index + 1), own(index)));
+            return Some(((at, index + 1), (at, index)));
         }
-        if is_unconditional(route) {
-            match answering {
-                Some(index) if group.is_empty() => taken = Some(own(index)),
-                _ if !group.is_empty() && !handlers.iter().all(|one| name(one) == "rewrite") => {
-                    closed_group = Some((group, own(0)));
-                }
-                _ => {}
+        if !route.is_unconditional() {
+            continue;
+        }
+        match answering {
+            Some(index) if route.group.is_empty() => taken = Some((at, index)),
+            _ if !route.group.is_empty()
+                && !route.handle.iter().all(|one| name(one) == "rewrite") =>
+            {
+                closed_group = Some((route.group, (at, 0)));
             }
+            _ => {}
         }
     }
     None
@@ -86,7 +93,7 @@ fn shadowed(subject: &Subject<'_>, findings: &mut Findings) {
 }
 
 /// Calls `see` with each route that gets no request, and the one before it that takes them.
-pub(super) fn each_shadowed(routes: &[Json], see: &mut dyn FnMut(usize, usize)) {
+pub(super) fn each_shadowed(routes: &[View<'_>], see: &mut dyn FnMut(usize, usize)) {
     /// Longer lists are those of many sites, whose hosts differ anyway.
     const LONGEST: usize = 300;
     if routes.len() > LONGEST {
@@ -94,10 +101,10 @@ pub(super) fn each_shadowed(routes: &[Json], see: &mut dyn FnMut(usize, usize)) 
     }
     for (late, route) in routes.iter().enumerate() {
         let earlier = routes[..late].iter().enumerate().find(|(early, first)| {
-            !is_unconditional(first)
-                && !is_unconditional(route)
-                && takes_all(first, route)
+            !first.is_unconditional()
+                && !route.is_unconditional()
                 && covers(first, route)
+                && takes_all(first, route)
                 && !routes[*early..late].iter().any(changes_request)
         });
         if let Some((early, _)) = earlier {
@@ -120,30 +127,60 @@ fn report(findings: &mut Findings, dead: &Place, taker: &Place, why: &str) {
 }
 
 /// Calls `see` with each list of routes inside of handlers and servers, and its path.
-fn each_list(subject: &Subject<'_>, see: &mut dyn FnMut(&[Json], &str)) {
-    for (base, server) in subject.servers() {
-        for (key, value) in server.as_object().into_iter().flatten() {
-            lists(value, key == "routes", &format!("{base}.{key}"), see);
+fn each_list(subject: &Subject<'_>, see: &mut dyn FnMut(&[View<'_>], &str)) {
+    let servers = subject.adapted.config.apps.http.iter().flat_map(|http| &http.servers);
+    for (server_name, server) in servers {
+        let mut path = format!("apps.http.servers.{server_name}");
+        let errors = server.errors.as_ref().map(|errors| &errors.routes);
+        let all = [("routes", Some(&server.routes)), ("errors.routes", errors)];
+        for (part, routes) in all.iter().filter_map(|(part, routes)| Some((part, (*routes)?))) {
+            within(&mut path, format_args!("{part}"), |path| {
+                let views: Vec<_> = routes.iter().map(View::of).collect();
+                see(&views, path);
+                for (at, route) in routes.iter().enumerate() {
+                    within(path, format_args!("{at}"), |path| inside(route, path, see));
+                }
+            });
+        }
+        for (name, route) in &server.named_routes {
+            within(&mut path, format_args!("named_routes.{name}"), |path| {
+                inside(route, path, see);
+            });
         }
     }
 }
 
-pub(super) fn lists(json: &Json, is_list: bool, path: &str, see: &mut dyn FnMut(&[Json], &str)) {
+fn inside(route: &Route, path: &mut String, see: &mut dyn FnMut(&[View<'_>], &str)) {
+    for (at, json) in route.handle.iter().enumerate() {
+        within(path, format_args!("handle.{at}"), |path| lists(json, false, path, see));
+    }
+}
+
+/// Calls `see` with each list of routes in JSON, which is one itself if `is_list`.
+pub(super) fn lists(
+    json: &Json,
+    is_list: bool,
+    path: &mut String,
+    see: &mut dyn FnMut(&[View<'_>], &str),
+) {
     match json {
         Json::Object(object) => {
             for (key, value) in object {
                 if value.is_object() || value.is_array() {
-                    lists(value, key == "routes", &format!("{path}.{key}"), see);
+                    within(path, format_args!("{key}"), |path| {
+                        lists(value, key == "routes", path, see);
+                    });
                 }
             }
         }
         Json::Array(items) => {
             if is_list {
-                see(items, path);
+                let views: Vec<_> = items.iter().map(View::of_json).collect();
+                see(&views, path);
             }
             for (at, item) in items.iter().enumerate() {
                 if item.is_object() || item.is_array() {
-                    lists(item, false, &format!("{path}.{at}"), see);
+                    within(path, format_args!("{at}"), |path| lists(item, false, path, see));
                 }
             }
         }
@@ -151,28 +188,66 @@ pub(super) fn lists(json: &Json, is_list: bool, path: &str, see: &mut dyn FnMut(
     }
 }
 
-fn handlers(route: &Json) -> &[Json] {
-    route.get("handle").and_then(Json::as_array).map_or(&[], Vec::as_slice)
+/// A route, as JSON or read.
+pub(super) struct View<'a> {
+    group: &'a str,
+    sets: Vec<Set<'a>>,
+    handle: &'a [Json],
+    is_terminal: bool,
+}
+
+/// A matcher set.
+enum Set<'a> {
+    Map(&'a Map<String, Json>),
+    Modules(&'a ModuleMap),
+}
+
+impl Set<'_> {
+    fn get(&self, name: &str) -> Option<&Json> {
+        match self {
+            Self::Map(map) => map.get(name),
+            Self::Modules(map) => map.get(name),
+        }
+    }
+
+    /// Whether `holds` is true of each matcher.
+    fn all(&self, mut holds: impl FnMut(&str, &Json) -> bool) -> bool {
+        match self {
+            Self::Map(map) => map.iter().all(|(name, value)| holds(name, value)),
+            Self::Modules(map) => map.iter().all(|(name, value)| holds(name, value)),
+        }
+    }
+}
+
+impl<'a> View<'a> {
+    fn of(route: &'a Route) -> Self {
+        Self {
+            group: &route.group,
+            sets: route.matcher_sets.iter().map(Set::Modules).collect(),
+            handle: &route.handle,
+            is_terminal: route.terminal,
+        }
+    }
+
+    pub(super) fn of_json(route: &'a Json) -> Self {
+        let list =
+            |name: &str| route.get(name).and_then(Json::as_array).map_or(&[][..], Vec::as_slice);
+        let set = |json: &'a Json| json.as_object().map(Set::Map);
+        Self {
+            group: route.get("group").and_then(Json::as_str).unwrap_or_default(),
+            sets: list("match").iter().filter_map(set).collect(),
+            handle: list("handle"),
+            is_terminal: route.get("terminal").and_then(Json::as_bool).unwrap_or_default(),
+        }
+    }
+
+    fn is_unconditional(&self) -> bool {
+        self.sets.is_empty()
+    }
 }
 
 fn name(handler: &Json) -> &str {
     handler.get("handler").and_then(Json::as_str).unwrap_or_default()
-}
-
-fn group(route: &Json) -> &str {
-    route.get("group").and_then(Json::as_str).unwrap_or_default()
-}
-
-fn sets(route: &Json) -> &[Json] {
-    route.get("match").and_then(Json::as_array).map_or(&[], Vec::as_slice)
-}
-
-fn is_unconditional(route: &Json) -> bool {
-    sets(route).is_empty()
-}
-
-fn is_terminal(route: &Json) -> bool {
-    route.get("terminal").and_then(Json::as_bool).unwrap_or_default()
 }
 
 /// Whether a handler answers every request that it gets.
@@ -184,13 +259,13 @@ fn answers(handler: &Json) -> bool {
         "file_server" => !handler.get("pass_thru").and_then(Json::as_bool).unwrap_or_default(),
         "subroute" => {
             let routes = handler.get("routes").and_then(Json::as_array);
-            let all = routes.map_or(&[][..], Vec::as_slice);
+            let all: Vec<_> = routes.into_iter().flatten().map(View::of_json).collect();
             all.iter().enumerate().any(|(at, route)| {
-                let group = group(route);
-                let mut rivals = all[..at].iter().filter(|other| self::group(other) == group);
-                is_unconditional(route)
-                    && handlers(route).iter().any(answers)
-                    && (group.is_empty() || rivals.all(|other| handlers(other).iter().any(answers)))
+                let mut rivals = all[..at].iter().filter(|other| other.group == route.group);
+                let answers_all = |view: &View<'_>| view.handle.iter().any(answers);
+                route.is_unconditional()
+                    && answers_all(route)
+                    && (route.group.is_empty() || rivals.all(answers_all))
             })
         }
         _ => false,
@@ -198,24 +273,23 @@ fn answers(handler: &Json) -> bool {
 }
 
 /// Whether nothing that `first` matches gets to `second`.
-fn takes_all(first: &Json, second: &Json) -> bool {
-    let same_group = !group(first).is_empty() && group(first) == group(second);
-    same_group || is_terminal(first) || handlers(first).iter().any(answers)
+fn takes_all(first: &View<'_>, second: &View<'_>) -> bool {
+    let same_group = !first.group.is_empty() && first.group == second.group;
+    same_group || first.is_terminal || first.handle.iter().any(answers)
 }
 
-fn changes_request(route: &Json) -> bool {
-    handlers(route).iter().any(|handler| matches!(name(handler), "rewrite" | "vars" | "map"))
+fn changes_request(route: &View<'_>) -> bool {
+    route.handle.iter().any(|handler| matches!(name(handler), "rewrite" | "vars" | "map"))
 }
 
 /// Whether `wide` matches everything that `narrow` matches, as far as one can tell.
-fn covers(wide: &Json, narrow: &Json) -> bool {
-    let within = |inner: &Json| sets(wide).iter().any(|outer| set_covers(outer, inner));
-    sets(narrow).iter().all(within)
+fn covers(wide: &View<'_>, narrow: &View<'_>) -> bool {
+    let within = |inner: &Set<'_>| wide.sets.iter().any(|outer| set_covers(outer, inner));
+    narrow.sets.iter().all(within)
 }
 
-fn set_covers(wide: &Json, narrow: &Json) -> bool {
-    let (Some(wide), Some(narrow)) = (wide.as_object(), narrow.as_object()) else { return false };
-    wide.iter().all(|(name, value)| match narrow.get(name) {
+fn set_covers(wide: &Set<'_>, narrow: &Set<'_>) -> bool {
+    wide.all(|name, value| match narrow.get(name) {
         Some(other) if other == value => true,
         Some(other) if name == "path" => paths_cover(value, other),
         _ => false,
@@ -269,8 +343,10 @@ mod tests {
     fn covering() {
         assert!(path_covers("/api/*", "/api/x*") && path_covers("/a", "/a"));
         assert!(!path_covers("/api/*", "/api") && !path_covers("/api/x", "/api/*"));
-        let of =
-            |wide: Json, narrow: Json| covers(&json!({"match": wide}), &json!({"match": narrow}));
+        let of = |wide: Json, narrow: Json| {
+            let (wide, narrow) = (json!({"match": wide}), json!({"match": narrow}));
+            covers(&View::of_json(&wide), &View::of_json(&narrow))
+        };
         assert!(of(json!([{"path": ["/a*"]}]), json!([{"path": ["/ab"], "method": ["GET"]}])));
         assert!(!of(json!([{"path": ["/a*"], "method": ["GET"]}]), json!([{"path": ["/ab"]}])));
     }

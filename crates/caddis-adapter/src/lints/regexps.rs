@@ -3,8 +3,8 @@
 use caddis_caddyfile::Token;
 use regex_syntax::hir::{Hir, HirKind, Look};
 
-use super::subject::{Statement, Subject};
-use super::{Findings, Lint};
+use super::subject::{Statement, Text};
+use super::{Findings, Lint, Run};
 
 pub(super) static IMPOSSIBLE_REGEXP: Lint = Lint {
     code: "impossible-regexp",
@@ -13,11 +13,11 @@ pub(super) static IMPOSSIBLE_REGEXP: Lint = Lint {
 The pattern wants something before `^` or after `$`, or it is a path pattern that begins with `^` and
 something else than a slash: paths begin with `/`. What the matcher is for never runs. Note that a
 path pattern sees the path alone, without host and query.",
-    run,
+    run: Run::Text(run),
 };
 
-fn run(subject: &Subject<'_>, findings: &mut Findings) {
-    subject.each(&mut |statement, _| {
+fn run(text: &Text<'_>, findings: &mut Findings) {
+    text.each(&mut |statement, _| {
         let Some((pattern, is_path)) = pattern(statement) else { return };
         let Some(label) = why_impossible(&pattern.text, is_path) else { return };
         let message = format!("the pattern {} can never match", pattern.text);

@@ -2,10 +2,11 @@
 
 use std::cell::OnceCell;
 use std::collections::HashMap;
+use std::fmt::{self, Write};
 
-use caddis_caddyfile::{File, ServerBlock, Span, Token};
-use caddis_config::Server;
-use serde_json::{Value as Json, json};
+use caddis_caddyfile::{Diagnostic, File, ServerBlock, Span, Token};
+use caddis_config::{Route, Server};
+use serde_json::Value as Json;
 
 use crate::origins::Place;
 use crate::{Adapted, address::Address};
@@ -112,24 +113,25 @@ pub(super) struct HandlerAt<'a> {
     pub(super) place: Option<&'a Place>,
 }
 
-/// All of a file.
-pub(super) struct Subject<'a> {
+/// Statements as written: of a whole file, or of some of its blocks.
+pub(super) struct Text<'a> {
     pub(super) file: &'a File,
-    pub(super) adapted: &'a Adapted,
+    /// What the adapter found odd in the file.
+    pub(super) warnings: &'a [Diagnostic],
     /// The global options.
     pub(super) options: Vec<Statement<'a>>,
     /// Sites and named routes.
     pub(super) sites: Vec<Site<'a>>,
-    /// The first site in which a statement begins at a place; made at the first question.
-    site_of: OnceCell<HashMap<Span, usize>>,
-    /// The servers as JSON, made at the first question.
-    servers: OnceCell<Vec<(String, Json)>>,
 }
 
-impl<'a> Subject<'a> {
-    pub(super) fn new(file: &'a File, adapted: &'a Adapted) -> Self {
+impl<'a> Text<'a> {
+    pub(super) fn new(
+        file: &'a File,
+        warnings: &'a [Diagnostic],
+        blocks: impl Iterator<Item = &'a ServerBlock>,
+    ) -> Self {
         let (mut options, mut sites) = (Vec::new(), Vec::new());
-        for (at, block) in file.blocks.iter().enumerate() {
+        for (at, block) in blocks.enumerate() {
             let body: Vec<_> =
                 block.segments.iter().flat_map(|segment| statements(&segment.0)).collect();
             if at == 0 && block.keys.is_empty() {
@@ -138,23 +140,7 @@ impl<'a> Subject<'a> {
                 sites.push(Site { block, body });
             }
         }
-        Self { file, adapted, options, sites, site_of: OnceCell::new(), servers: OnceCell::new() }
-    }
-
-    /// The lists of routes of each server as JSON, by the path of the server.
-    pub(super) fn servers(&self) -> &[(String, Json)] {
-        self.servers.get_or_init(|| {
-            let servers = self.adapted.config.apps.http.iter().flat_map(|http| &http.servers);
-            let json = |(name, server): (&String, &Server)| {
-                let lists = json!({
-                    "routes": server.routes,
-                    "errors": server.errors,
-                    "named_routes": server.named_routes,
-                });
-                (format!("apps.http.servers.{name}"), lists)
-            };
-            servers.map(json).collect()
-        })
+        Self { file, warnings, options, sites }
     }
 
     /// A global option.
@@ -191,12 +177,28 @@ impl<'a> Subject<'a> {
             });
         }
     }
+}
+
+/// Some sites of a file with the named routes, and the configuration that they make.
+pub(super) struct Subject<'a> {
+    pub(super) text: Text<'a>,
+    pub(super) adapted: &'a Adapted,
+    /// The first site in which a statement begins at a place; made at the first question.
+    site_of: OnceCell<HashMap<Span, usize>>,
+    /// All handlers, found at the first question.
+    handlers: OnceCell<Vec<HandlerAt<'a>>>,
+}
+
+impl<'a> Subject<'a> {
+    pub(super) fn new(text: Text<'a>, adapted: &'a Adapted) -> Self {
+        Self { text, adapted, site_of: OnceCell::new(), handlers: OnceCell::new() }
+    }
 
     /// The statement that begins at a place.
     pub(super) fn statement(&self, span: Span, see: &mut dyn FnMut(&Statement<'a>)) {
         let site = self.site_of.get_or_init(|| {
             let mut site_of = HashMap::new();
-            for (at, site) in self.sites.iter().enumerate() {
+            for (at, site) in self.text.sites.iter().enumerate() {
                 // What a snippet brings into many sites has the place of the first.
                 walk(&site.body, &mut Vec::new(), &mut |statement, _| {
                     site_of.entry(statement.token().span).or_insert(at);
@@ -204,7 +206,7 @@ impl<'a> Subject<'a> {
             }
             site_of
         });
-        let Some(site) = site.get(&span).and_then(|at| self.sites.get(*at)) else { return };
+        let Some(site) = site.get(&span).and_then(|at| self.text.sites.get(*at)) else { return };
         let mut found = false;
         walk(&site.body, &mut Vec::new(), &mut |statement, _| {
             if !found && statement.token().span == span {
@@ -226,61 +228,84 @@ impl<'a> Subject<'a> {
         token
     }
 
-    /// Calls `see` with each handler, those inside others too.
-    pub(super) fn each_handler(&self, see: &mut dyn FnMut(&HandlerAt<'_>)) {
-        let Some(http) = &self.adapted.config.apps.http else { return };
-        for (name, server) in &http.servers {
-            let base = format!("apps.http.servers.{name}");
-            let errors = server.errors.iter().flat_map(|errors| &errors.routes).enumerate();
-            let routes = server.routes.iter().enumerate();
-            let all = routes
-                .map(|(at, route)| (format!("{base}.routes.{at}"), route))
-                .chain(errors.map(|(at, route)| (format!("{base}.errors.routes.{at}"), route)))
-                .chain(
-                    server
-                        .named_routes
-                        .iter()
-                        .map(|(name, route)| (format!("{base}.named_routes.{name}"), route)),
-                );
-            for (path, route) in all {
-                for (at, json) in route.handle.iter().enumerate() {
-                    let path = format!("{path}.handle.{at}");
-                    self.handlers(name, server, json, &path, see);
+    /// All handlers, those inside others too, in the order of their paths.
+    pub(super) fn handlers(&self) -> &[HandlerAt<'a>] {
+        self.handlers.get_or_init(|| {
+            let mut found = Vec::new();
+            let Some(http) = &self.adapted.config.apps.http else { return found };
+            for (name, server) in &http.servers {
+                let mut path = format!("apps.http.servers.{name}");
+                let mut look = Look { server_name: name, server, adapted: self.adapted };
+                let errors = server.errors.iter().flat_map(|errors| &errors.routes).enumerate();
+                for (at, route) in server.routes.iter().enumerate() {
+                    within(&mut path, format_args!("routes.{at}"), |path| {
+                        look.route(route, path, &mut found);
+                    });
+                }
+                for (at, route) in errors {
+                    within(&mut path, format_args!("errors.routes.{at}"), |path| {
+                        look.route(route, path, &mut found);
+                    });
+                }
+                for (name, route) in &server.named_routes {
+                    within(&mut path, format_args!("named_routes.{name}"), |path| {
+                        look.route(route, path, &mut found);
+                    });
                 }
             }
+            found
+        })
+    }
+}
+
+/// Where handlers are looked for.
+struct Look<'a> {
+    server_name: &'a str,
+    server: &'a Server,
+    adapted: &'a Adapted,
+}
+
+impl<'a> Look<'a> {
+    fn route(&mut self, route: &'a Route, path: &mut String, found: &mut Vec<HandlerAt<'a>>) {
+        for (at, json) in route.handle.iter().enumerate() {
+            within(path, format_args!("handle.{at}"), |path| self.json(json, path, found));
         }
     }
 
-    fn handlers(
-        &self,
-        server_name: &str,
-        server: &Server,
-        json: &Json,
-        path: &str,
-        see: &mut dyn FnMut(&HandlerAt<'_>),
-    ) {
+    fn json(&mut self, json: &'a Json, path: &mut String, found: &mut Vec<HandlerAt<'a>>) {
         match json {
             Json::Object(object) => {
                 if let Some(name) = object.get("handler").and_then(Json::as_str) {
                     let place = self.adapted.origins.directive(path);
-                    see(&HandlerAt { server_name, server, name, json, place });
+                    let (server_name, server) = (self.server_name, self.server);
+                    found.push(HandlerAt { server_name, server, name, json, place });
                 }
                 for (key, value) in object {
                     if value.is_object() || value.is_array() {
-                        self.handlers(server_name, server, value, &format!("{path}.{key}"), see);
+                        within(path, format_args!("{key}"), |path| self.json(value, path, found));
                     }
                 }
             }
             Json::Array(items) => {
                 for (at, item) in items.iter().enumerate() {
                     if item.is_object() || item.is_array() {
-                        self.handlers(server_name, server, item, &format!("{path}.{at}"), see);
+                        within(path, format_args!("{at}"), |path| self.json(item, path, found));
                     }
                 }
             }
             _ => {}
         }
     }
+}
+
+/// Calls `then` with the path that has one more part, and takes the part away again.
+pub(super) fn within(path: &mut String, part: fmt::Arguments<'_>, then: impl FnOnce(&mut String)) {
+    let length = path.len();
+    path.push('.');
+    // Writing into a text does not fail.
+    let _ = path.write_fmt(part);
+    then(path);
+    path.truncate(length);
 }
 
 fn walk<'s, 'a>(

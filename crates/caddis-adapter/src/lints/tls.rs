@@ -1,8 +1,8 @@
 //! `insecure-upstream-tls`, `internal-public-name`, `on-demand-open`, `wildcard-needs-dns`:
 //! certificates that are not checked, not trusted, given to anyone, or never got.
 
-use super::subject::{Site, Statement, Subject};
-use super::{Findings, Lint};
+use super::subject::{Site, Statement, Text};
+use super::{Findings, Lint, Run};
 use crate::address::Address;
 
 pub(super) static INSECURE_UPSTREAM_TLS: Lint = Lint {
@@ -12,7 +12,7 @@ pub(super) static INSECURE_UPSTREAM_TLS: Lint = Lint {
 With `tls_insecure_skip_verify` whoever is on the way to the upstream can take its place. Trust the
 certificate that it has instead: `tls_trust_pool file ca.pem`, and `tls_server_name` where the name
 differs. Where upstream and proxy are on one machine, plain HTTP is as good.",
-    run: insecure,
+    run: Run::Text(insecure),
 };
 
 pub(super) static INTERNAL_PUBLIC_NAME: Lint = Lint {
@@ -22,7 +22,7 @@ pub(super) static INTERNAL_PUBLIC_NAME: Lint = Lint {
 `tls internal` signs with caddis' own local authority, which no visitor's browser trusts. For a name
 that can be reached from the internet, leave it away: a public certificate comes by itself. Allow this
 lint where all visitors have the local root certificate installed, or another proxy stands in front.",
-    run: internal,
+    run: Run::Text(internal),
 };
 
 pub(super) static ON_DEMAND_OPEN: Lint = Lint {
@@ -33,7 +33,7 @@ With `on_demand` a certificate is got during the handshake for whatever name a c
 permission, strangers make the server ask for certificates without end, until the authority's rate
 limits block your own names; so nothing is issued without one. Set the global option
 `on_demand_tls { ask <url> }` with an endpoint that knows your names.",
-    run: on_demand,
+    run: Run::Text(on_demand),
 };
 
 pub(super) static WILDCARD_NEEDS_DNS: Lint = Lint {
@@ -43,11 +43,11 @@ pub(super) static WILDCARD_NEEDS_DNS: Lint = Lint {
 Public authorities give certificates for `*.example.com` only after a DNS challenge. Configure a DNS
 provider (`tls { dns <provider> … }`, or the global option `acme_dns`), use `tls internal`, own
 certificate files or `on_demand`; or list the names instead of the wildcard.",
-    run: wildcard,
+    run: Run::Text(wildcard),
 };
 
-fn insecure(subject: &Subject<'_>, findings: &mut Findings) {
-    subject.each(&mut |statement, parents| {
+fn insecure(text: &Text<'_>, findings: &mut Findings) {
+    text.each(&mut |statement, parents| {
         let in_transport = parents.last().is_some_and(|parent| parent.name() == "transport");
         if statement.name() == "tls_insecure_skip_verify" && in_transport {
             let message = "the upstream's certificate is not verified";
@@ -58,9 +58,24 @@ fn insecure(subject: &Subject<'_>, findings: &mut Findings) {
 }
 
 /// Whether a public authority may know a name.
-fn is_public(host: &str) -> bool {
-    const LOCAL: &[&str] =
-        &["localhost", "local", "internal", "lan", "home", "arpa", "test", "invalid", "intranet"];
+pub(super) fn is_public(host: &str) -> bool {
+    const LOCAL: &[&str] = &[
+        "arpa",
+        "corp",
+        "example",
+        "home",
+        "internal",
+        "intranet",
+        "invalid",
+        "lan",
+        "loc",
+        "local",
+        "localdomain",
+        "localhost",
+        "onion",
+        "private",
+        "test",
+    ];
     let name = host.trim_start_matches("*.");
     let last = name.rsplit('.').next().unwrap_or_default();
     name.contains('.')
@@ -79,8 +94,8 @@ fn is_internal(tls: &Statement<'_>) -> bool {
         || tls.body.iter().any(|one| one.name() == "issuer" && one.word(1) == Some("internal"))
 }
 
-fn internal(subject: &Subject<'_>, findings: &mut Findings) {
-    for site in subject.real_sites() {
+fn internal(text: &Text<'_>, findings: &mut Findings) {
+    for site in text.real_sites() {
         let Some(tls) = tls_of(site).find(|tls| is_internal(tls)) else { continue };
         // The server of an authority has no other choice.
         if site.body.iter().any(|statement| statement.name() == "acme_server") {
@@ -101,17 +116,14 @@ fn internal(subject: &Subject<'_>, findings: &mut Findings) {
     }
 }
 
-fn on_demand(subject: &Subject<'_>, findings: &mut Findings) {
-    let automation =
-        subject.adapted.config.apps.tls.as_ref().and_then(|tls| tls.automation.as_ref());
-    let permitted = automation
-        .and_then(|automation| automation.on_demand.as_ref())
-        .and_then(|config| serde_json::to_value(config).ok())
-        .is_some_and(|config| config.get("permission").is_some() || config.get("ask").is_some());
+fn on_demand(text: &Text<'_>, findings: &mut Findings) {
+    let permitted = text
+        .option("on_demand_tls")
+        .is_some_and(|option| option.child("permission").or_else(|| option.child("ask")).is_some());
     if permitted {
         return;
     }
-    for site in subject.real_sites() {
+    for site in text.real_sites() {
         for statement in tls_of(site).filter_map(|tls| tls.child("on_demand")) {
             let message = "certificates on demand without a permission";
             findings.add(statement.token(), message, "for any name that a client asks for").help =
@@ -120,23 +132,23 @@ fn on_demand(subject: &Subject<'_>, findings: &mut Findings) {
     }
 }
 
-fn wildcard(subject: &Subject<'_>, findings: &mut Findings) {
+fn wildcard(text: &Text<'_>, findings: &mut Findings) {
     let global = ["acme_dns", "local_certs", "cert_issuer", "dns"];
     let off = |option: &Statement<'_>| {
         option.name() == "auto_https"
             && (option.mentions("off") || option.mentions("disable_certs"))
     };
-    if subject.options.iter().any(|option| global.contains(&option.name()) || off(option)) {
+    if text.options.iter().any(|option| global.contains(&option.name()) || off(option)) {
         return;
     }
-    let http_port = subject.option("http_port").and_then(|option| option.word(1)).unwrap_or("80");
+    let http_port = text.option("http_port").and_then(|option| option.word(1)).unwrap_or("80");
     let needs = |address: &Address| {
         address.host.starts_with("*.")
             && is_public(&address.host)
             && address.scheme != "http"
             && address.port != http_port
     };
-    for site in subject.real_sites() {
+    for site in text.real_sites() {
         if tls_of(site).any(gets_wildcards) {
             continue;
         }

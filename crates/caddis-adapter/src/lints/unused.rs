@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashSet};
 
 use caddis_caddyfile::{Diagnostic, Span, Token};
 
-use super::subject::{Statement, Subject};
-use super::{Findings, Lint};
+use super::subject::{Statement, Text};
+use super::{Findings, Lint, Run};
 
 pub(super) static UNUSED_SNIPPET: Lint = Lint {
     code: "unused-snippet",
@@ -14,7 +14,7 @@ pub(super) static UNUSED_SNIPPET: Lint = Lint {
         "\
 A snippet `(name) { … }` has no effect by itself; only `import name` brings its lines into a site. A
 snippet that nobody imports is left over, or the import names another one. Remove it, or import it.",
-    run: snippets,
+    run: Run::Text(snippets),
 };
 
 pub(super) static UNUSED_MATCHER: Lint = Lint {
@@ -24,7 +24,7 @@ pub(super) static UNUSED_MATCHER: Lint = Lint {
 A matcher `@name …` does nothing until a directive names it (`handle @name { … }`). One that nobody
 names is left over, or a directive was meant to have it and now applies to every request. Use it, or
 remove it.",
-    run: matchers,
+    run: Run::Text(matchers),
 };
 
 pub(super) static UNUSED_ROUTE: Lint = Lint {
@@ -33,12 +33,12 @@ pub(super) static UNUSED_ROUTE: Lint = Lint {
     explanation: "\
 A named route `&(name) { … }` runs only where `invoke name` stands in a site. One that nobody invokes
 is left over. Remove it, or invoke it.",
-    run: routes,
+    run: Run::Text(routes),
 };
 
-fn snippets(subject: &Subject<'_>, findings: &mut Findings) {
-    for note in subject.file.snippets.iter().filter(|note| !note.used) {
-        let sources = &subject.file.sources;
+fn snippets(text: &Text<'_>, findings: &mut Findings) {
+    for note in text.file.snippets.iter().filter(|note| !note.used) {
+        let sources = &text.file.sources;
         let mut finding = Diagnostic::warning(format!("snippet ({}) is never imported", note.name))
             .label(note.span, "defined here")
             .help(format!("import it where it is meant (`import {}`), or remove it", note.name));
@@ -49,10 +49,10 @@ fn snippets(subject: &Subject<'_>, findings: &mut Findings) {
     }
 }
 
-fn matchers(subject: &Subject<'_>, findings: &mut Findings) {
+fn matchers(text: &Text<'_>, findings: &mut Findings) {
     // A definition in a snippet may be used in one of the sites that import it.
     let mut seen: BTreeMap<Span, (Token, bool)> = BTreeMap::new();
-    for site in &subject.sites {
+    for site in &text.sites {
         look(&site.body, &mut seen);
     }
     for (token, _) in seen.values().filter(|(_, used)| !used) {
@@ -81,14 +81,14 @@ fn uses(statement: &Statement<'_>, name: &str) -> bool {
     words.iter().any(|word| word.text == name) || statement.body.iter().any(|one| uses(one, name))
 }
 
-fn routes(subject: &Subject<'_>, findings: &mut Findings) {
+fn routes(text: &Text<'_>, findings: &mut Findings) {
     let mut invoked: HashSet<&str> = HashSet::new();
-    subject.each(&mut |statement, _| {
+    text.each(&mut |statement, _| {
         if statement.name() == "invoke" {
             invoked.extend(statement.words[1..].iter().map(|word| word.text.as_str()));
         }
     });
-    for route in subject.sites.iter().filter(|site| site.block.is_named_route) {
+    for route in text.sites.iter().filter(|site| site.block.is_named_route) {
         let Some(key) = route.block.keys.first() else { continue };
         if !invoked.contains(key.text.as_str()) {
             let message = format!("named route &({}) is never invoked", key.text);

@@ -4,7 +4,7 @@ use caddis_config::NetworkAddress;
 use serde_json::Value as Json;
 
 use super::subject::{HandlerAt, Subject};
-use super::{Findings, Lint};
+use super::{Findings, Lint, Run};
 
 pub(super) static UPSTREAM_LOOP: Lint = Lint {
     code: "upstream-loop",
@@ -13,7 +13,7 @@ pub(super) static UPSTREAM_LOOP: Lint = Lint {
 The upstream's address is one on which the same server listens, so a request is passed to the server
 that it came from, again and again. Usually the backend was meant to have another port than the site.
 A rule `header_up Host …` that leads to another site of the server makes it no loop.",
-    run: loops,
+    run: Run::Sites(loops),
 };
 
 pub(super) static PLAIN_TO_HTTPS_PORT: Lint = Lint {
@@ -22,7 +22,7 @@ pub(super) static PLAIN_TO_HTTPS_PORT: Lint = Lint {
     explanation: "\
 `reverse_proxy host:443` speaks plain HTTP to port 443; a server that expects TLS there answers with
 status 400. Write `https://host`, or `transport http { tls }` in the block.",
-    run: plain,
+    run: Run::Sites(plain),
 };
 
 pub(super) static WEIGHTS_MISMATCH: Lint = Lint {
@@ -32,7 +32,7 @@ pub(super) static WEIGHTS_MISMATCH: Lint = Lint {
 `lb_policy weighted_round_robin` takes one weight for each upstream, in their order. Upstreams without
 a weight, and weights without an upstream, are a mistake in counting. An upstream with weight 0 gets
 nothing.",
-    run: weights,
+    run: Run::Sites(weights),
 };
 
 /// The dial addresses of a `reverse_proxy` handler.
@@ -62,10 +62,10 @@ pub(super) fn leads_back(dial: &str, listen: &[NetworkAddress]) -> bool {
 }
 
 fn loops(subject: &Subject<'_>, findings: &mut Findings) {
-    subject.each_handler(&mut |handler| {
-        let Some(place) = handler.place else { return };
+    for handler in subject.handlers() {
+        let Some(place) = handler.place else { continue };
         if handler.json.pointer("/headers/request/set/Host").is_some() {
-            return;
+            continue;
         }
         for dial in dials(handler) {
             let listen = handler.server.listen.iter();
@@ -84,7 +84,7 @@ fn loops(subject: &Subject<'_>, findings: &mut Findings) {
             }
             finding.help = Some("name the port of the backend".into());
         }
-    });
+    }
 }
 
 /// The word of a directive that gave a dial address; else its name.
@@ -110,15 +110,15 @@ fn word(
 }
 
 fn plain(subject: &Subject<'_>, findings: &mut Findings) {
-    subject.each_handler(&mut |handler| {
-        let Some(place) = handler.place else { return };
+    for handler in subject.handlers() {
+        let Some(place) = handler.place else { continue };
         let transport = handler.json.get("transport");
         let is_http = |transport: &Json| {
             transport.get("protocol").and_then(Json::as_str).is_none_or(|name| name == "http")
         };
         if transport.is_some_and(|transport| transport.get("tls").is_some() || !is_http(transport))
         {
-            return;
+            continue;
         }
         for dial in dials(handler).filter(|dial| dial.ends_with(":443")) {
             let at = word(subject, place, dial);
@@ -127,27 +127,27 @@ fn plain(subject: &Subject<'_>, findings: &mut Findings) {
             findings.add(&at, message, "expects TLS, most likely").help =
                 Some(format!("write `https://{host}`"));
         }
-    });
+    }
 }
 
 fn weights(subject: &Subject<'_>, findings: &mut Findings) {
-    subject.each_handler(&mut |handler| {
+    for handler in subject.handlers() {
         let (Some(place), Some(policy)) =
             (handler.place, handler.json.pointer("/load_balancing/selection_policy"))
         else {
-            return;
+            continue;
         };
-        let Some(weights) = policy.get("weights").and_then(Json::as_array) else { return };
+        let Some(weights) = policy.get("weights").and_then(Json::as_array) else { continue };
         let upstreams = dials(handler).count();
         if handler.json.get("dynamic_upstreams").is_some() || weights.len() == upstreams {
-            return;
+            continue;
         }
         let at = subject.token_in(place, "lb_policy");
         let message =
             format!("{} for {}", count(weights.len(), "weight"), count(upstreams, "upstream"));
         findings.add(&at, message, "one weight for each upstream").help =
             Some("give each upstream its weight, in the order of the upstreams".into());
-    });
+    }
 }
 
 fn count(number: usize, what: &str) -> String {

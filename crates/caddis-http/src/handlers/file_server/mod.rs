@@ -82,13 +82,28 @@ pub(crate) fn is_default_fs(name: &str) -> bool {
     matches!(name, "" | "default" | "file")
 }
 
+/// The options of a precompressed format, which mean nothing here (spec J048, J050).
+fn encoder_fields(format: &str) -> &'static [&'static str] {
+    match format {
+        "gzip" => &["level"],
+        "zstd" => &["level", "checksum"],
+        _ => &[],
+    }
+}
+
 fn compile(json: &Json, cx: &mut CompileCx<'_>) -> std::result::Result<Handler, ConfigError> {
     let config: FileServerConfig = cx.decode(json, "handler")?;
     let or =
         |text: &str, default: &str| Template::parse(if text.is_empty() { default } else { text });
     let index = config.index_names.unwrap_or_else(|| vec!["index.html".into(), "index.txt".into()]);
     let mut precompressed = Vec::new();
-    for name in config.precompressed.keys() {
+    for (name, options) in &config.precompressed {
+        let fields = encoder_fields(name);
+        let keys = options.as_object().into_iter().flatten().map(|(key, _)| key.as_str());
+        if let Some(key) = keys.into_iter().find(|key| !fields.contains(key)) {
+            let message = format!("json: unknown field \"{key}\"");
+            return Err(ConfigError::new(format!("precompressed.{name}.{key}"), message));
+        }
         let known = PRECOMPRESSED.iter().find(|(known, _)| known == name);
         precompressed.push(*known.ok_or_else(|| {
             caddis_core::compile::unknown_module("http.precompressed", name, "precompressed")
