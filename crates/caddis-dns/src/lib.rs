@@ -13,6 +13,7 @@ pub mod desec;
 pub mod digitalocean;
 pub mod duckdns;
 pub mod exec;
+pub mod forward_proxy;
 pub mod gandi;
 pub mod hetzner;
 pub mod http;

@@ -26,7 +26,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use caddis_dns::http::HttpClient;
+use caddis_dns::http::{HttpClient, HttpOptions};
 
 use crate::error::{Context, Error, Result};
 
@@ -71,7 +71,10 @@ impl Acme {
             let files = root_files.to_vec();
             let roots = tokio::task::spawn_blocking(move || read_roots(&files));
             let roots = roots.await.map_err(Error::new)??;
-            return Ok(Arc::new(HttpClient::with_roots(roots)));
+            return Ok(Arc::new(HttpClient::with(HttpOptions {
+                roots: Some(roots),
+                ..HttpOptions::default()
+            })));
         }
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = known(&clients) {
