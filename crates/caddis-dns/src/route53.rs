@@ -16,7 +16,7 @@
 //! }
 //! ```
 //! JSON: the same fields, the duration in nanoseconds. Without keys, credentials come from the
-//! environment or the file of shared credentials ([`crate::aws::CredentialSources`]). Needed are
+//! environment, a profile, the container or the instance ([`crate::aws::CredentialSources`]). Needed are
 //! route53:ListHostedZonesByName, ListResourceRecordSets, ChangeResourceRecordSets and, to wait,
 //! GetChange.
 
@@ -36,7 +36,9 @@ use tokio::{sync::Mutex, time::Instant};
 use crate::{
     DnsError, DnsFuture, DnsProvider, Field, FieldKind, Provider, Syntax, TxtRecord,
     api::{Api, Call, Change, Reply, expand, ttl, zones},
-    aws::{CredentialSources, Credentials, PathRule, Signer, encode, payload_hash},
+    aws::{
+        CredentialProvider, CredentialSources, Credentials, PathRule, Signer, encode, payload_hash,
+    },
 };
 
 /// The module.
@@ -117,7 +119,7 @@ struct Route53 {
     attempts: u32,
     /// Of the signature; the service is one for all regions of a partition.
     region: &'static str,
-    credentials: CredentialSources,
+    credentials: CredentialProvider,
     max_wait: Duration,
     wait: bool,
     wait_on_delete: bool,
@@ -136,6 +138,7 @@ impl Route53 {
     fn new(json: &Value, base: Option<&str>) -> Result<Self, ConfigError> {
         let config: Config = caddis_config::decode(json.clone())?;
         let region = expand(&config.region);
+        let config_region = region.clone();
         let (url, region) = if region.starts_with("cn-") {
             ("https://api.route53.cn", "cn-northwest-1")
         } else if region.starts_with("us-gov-") {
@@ -151,12 +154,18 @@ impl Route53 {
             secret_access_key: expand(&config.secret_access_key),
             session_token: expand(&config.session_token),
         };
+        let credentials = CredentialSources {
+            fixed: Some(fixed),
+            profile: expand(&config.profile),
+            region: config_region,
+            ..CredentialSources::default()
+        };
         let id = expand(&config.hosted_zone_id);
         Ok(Self {
             api: Api::new("route53", base.unwrap_or(url)).attempts(attempts),
             attempts,
             region,
-            credentials: CredentialSources { fixed: Some(fixed), profile: expand(&config.profile) },
+            credentials: credentials.provider(),
             max_wait: wait.map_or(MAX_WAIT, Duration::from_nanos),
             wait: config.wait_for_route53_sync,
             wait_on_delete: config.wait_for_route53_sync && !config.skip_route53_sync_on_delete,
@@ -166,9 +175,7 @@ impl Route53 {
     }
 
     async fn credentials(&self) -> Result<Credentials, DnsError> {
-        let sources = self.credentials.clone();
-        let found = tokio::task::spawn_blocking(move || sources.find()).await;
-        found.map_err(|error| self.api.fail(error))?.map_err(|error| self.api.fail(error))
+        self.credentials.get().await.map_err(|error| self.api.fail(error))
     }
 
     /// The text of a successful answer.

@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use caddis_dns::{
-    aws::{CredentialSources, Credentials, PathRule, Signer, encode, encode_path, payload_hash},
+    aws::{CredentialProvider, PathRule, Signer, encode, encode_path, payload_hash},
     http::HttpClient,
 };
 use http::{HeaderMap, Method, Request, Response, StatusCode};
@@ -24,8 +24,7 @@ pub(super) struct Client {
     pub(super) bucket: String,
     /// The bucket is in the path, not in the host's name.
     path_style: bool,
-    credentials: CredentialSources,
-    found: Mutex<Option<Credentials>>,
+    credentials: CredentialProvider,
     region: Mutex<String>,
 }
 
@@ -69,11 +68,11 @@ impl Client {
         bucket: String,
         path_style: bool,
         region: String,
-        credentials: CredentialSources,
+        credentials: CredentialProvider,
+        http: HttpClient,
     ) -> Self {
-        let (found, region) = (Mutex::default(), Mutex::new(region));
-        let http = HttpClient::new();
-        Self { http, origin, bucket, path_style, credentials, found, region }
+        let region = Mutex::new(region);
+        Self { http, origin, bucket, path_style, credentials, region }
     }
 
     pub(super) async fn get(&self, key: &str) -> Result<(Bytes, HeaderMap), Fault> {
@@ -221,7 +220,7 @@ impl Client {
         *request.headers_mut() = headers;
         let hash_field = hash.parse().map_err(Fault::refused)?;
         request.headers_mut().insert("x-amz-content-sha256", hash_field);
-        let credentials = self.credentials()?;
+        let credentials = self.credentials.get().await.map_err(Fault::refused)?;
         let region = self.region.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let signer = Signer {
             credentials: &credentials,
@@ -232,16 +231,6 @@ impl Client {
         signer.sign(request, &hash, SystemTime::now()).map_err(Fault::refused)?;
         let sent = std::mem::take(request);
         self.http.send(sent).await.map_err(Fault::gone)
-    }
-
-    fn credentials(&self) -> Result<Credentials, Fault> {
-        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = &*found {
-            return Ok(found.clone());
-        }
-        let credentials = self.credentials.find().map_err(Fault::refused)?;
-        *found = Some(credentials.clone());
-        Ok(credentials)
     }
 }
 
