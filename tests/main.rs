@@ -10,6 +10,7 @@ mod admin;
 mod certs_check;
 mod check;
 mod cli;
+mod events;
 mod explain;
 mod fixtures;
 mod health;

@@ -12,6 +12,7 @@ use std::{
 
 use caddis_core::{
     Connection, Exchange, HttpError, State, TlsInfo,
+    event::Events,
     exchange::Io,
     metrics::{DURATION_BUCKETS, Histogram, Metrics, SIZE_BUCKETS},
     trust::TrustPools,
@@ -20,7 +21,7 @@ use caddis_logging::{AccessLogger, AccessRecord, Logging};
 use caddis_plan::{Plan, ServerPlan};
 use caddis_tls::{
     Asked, BindCx, CertManager, Certificate, HelloFacts, Policies, Policy, Reconcile,
-    acme_server::AcmeServers, policy::CaPool,
+    acme_server::AcmeServers, hello_data, policy::CaPool,
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use rustls::sign::CertifiedKey;
@@ -139,15 +140,15 @@ impl BoundShared {
             loaders: plan.tls.loaders.clone(),
             storage: self.storage.clone(),
         };
-        self.certificates.events().set(crate::events::subscriptions(&plan.events));
+        crate::events::subscribe(self.certificates.events(), &plan.events);
         self.certificates.reconcile(wanted).await;
         self.certificates.install_roots();
     }
 
-    /// Sends logs where the new config says.
-    pub(crate) fn commit(self, handle: &caddis_logging::Handle) {
+    /// Sends logs where the new config says; gives whom to tell what happens.
+    pub(crate) fn commit(self, handle: &caddis_logging::Handle) -> Arc<Events> {
         handle.set(self.logging);
-        self.certificates.events().emit("started", "", serde_json::json!({}));
+        self.certificates.events().clone()
     }
 }
 
@@ -221,6 +222,15 @@ pub(crate) async fn accept_tls<S: Io>(
     let server = &binding.server;
     let hello = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), io);
     let start = within(limit, hello).await?;
+    let asked = {
+        let (remote, local) = (connection.remote, connection.local);
+        server.certificates.wants_hello().then(|| hello_data(&start.client_hello(), remote, local))
+    };
+    if let Some(data) = asked
+        && let Err(reason) = Box::pin(server.certificates.tell_hello(data)).await
+    {
+        return Err(io::Error::other(reason));
+    }
     if let Some(name) = caddis_tls::is_challenge_hello(&start.client_hello()) {
         // Boxed and cold: an authority asks once in a while.
         return Box::pin(answer_challenge(server, start, &name, limit)).await;

@@ -22,7 +22,7 @@ use super::{CONNECT_TIMEOUT, HttpError, Target, fail};
 use crate::forward_proxy::{self, Environment, Proxy, Scheme};
 
 /// The way to servers.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Route {
     /// As `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY` say.
     #[default]

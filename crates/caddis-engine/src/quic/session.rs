@@ -7,7 +7,7 @@
 use std::{
     any::Any,
     io::Cursor,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     pin::Pin,
     sync::{
         Arc,
@@ -16,7 +16,7 @@ use std::{
     task::{Context, Waker},
 };
 
-use caddis_tls::HelloFacts;
+use caddis_tls::{HelloFacts, hello_data};
 use quinn::{
     ConnectionId, Side, TransportErrorCode,
     crypto::{
@@ -29,6 +29,7 @@ use rustls::{
     quic::{KeyChange, Secrets, ServerConnection, Version},
     server::Acceptor,
 };
+use serde_json::Value as Json;
 use tokio::sync::Notify;
 
 use crate::listen::Binding;
@@ -76,6 +77,7 @@ impl crypto::ServerConfig for Chooser {
             server_name: None,
             state: State::Hello(Box::default()),
             next: None,
+            aborted: Arc::default(),
         })
     }
 }
@@ -89,6 +91,8 @@ struct Session {
     server_name: Option<String>,
     state: State,
     next: Option<Secrets>,
+    /// A handler of events does not want the handshake.
+    aborted: Arc<AtomicBool>,
 }
 
 enum State {
@@ -124,8 +128,14 @@ impl Session {
             Ok(Some(accepted)) => accepted,
             Err((error, _)) => return Err(alert(DECODE_ERROR, &error.to_string())),
         };
-        self.server_name = accepted.client_hello().server_name().map(str::to_owned);
-        if let Some(wait) = self.certificate_under_way()? {
+        let hello = accepted.client_hello();
+        self.server_name = hello.server_name().map(str::to_owned);
+        let told = self.chooser.binding.server.certificates().wants_hello().then(|| {
+            let address = |ip| SocketAddr::new(ip, 0);
+            let (remote, local) = (self.chooser.remote, self.chooser.local);
+            hello_data(&hello, Some(address(remote)), local.map(address))
+        });
+        if let Some(wait) = self.certificate_under_way(told)? {
             self.state = State::Waiting(wait);
             return Ok(false);
         }
@@ -141,14 +151,28 @@ impl Session {
         }
     }
 
-    /// Asks for the certificate where it is missing; the flag is set when the answer is there.
-    fn certificate_under_way(&self) -> Result<Option<Arc<AtomicBool>>, TransportError> {
+    /// Tells of the hello where somebody wants to hear of it, and asks for the certificate where it
+    /// is missing; the flag is set when the answer is there.
+    fn certificate_under_way(
+        &self,
+        told: Option<Json>,
+    ) -> Result<Option<Arc<AtomicBool>>, TransportError> {
         let server = &self.chooser.binding.server;
         let facts = self.facts();
         let policy = server.policy_for(&facts).ok_or_else(no_policy)?;
-        let Some(name) = policy.missing_certificate(&facts) else { return Ok(None) };
-        let certificates = server.certificates().clone();
+        let name = policy.missing_certificate(&facts);
+        if name.is_none() && told.is_none() {
+            return Ok(None);
+        }
+        let (certificates, aborted) = (server.certificates().clone(), self.aborted.clone());
         let mut attempt = Box::pin(async move {
+            if let Some(told) = told
+                && certificates.tell_hello(told).await.is_err()
+            {
+                aborted.store(true, Ordering::Release);
+                return;
+            }
+            let Some(name) = name else { return };
             if let Err(error) = certificates.get_or_issue(&name).await {
                 tracing::debug!(target: "tls.handshake", server_name = name, %error, "no certificate");
             }
@@ -170,6 +194,9 @@ impl Session {
     /// Goes on with the configuration that is right for the hello.
     fn begin(&mut self) -> Result<(), TransportError> {
         self.state = State::Failed;
+        if self.aborted.load(Ordering::Acquire) {
+            return Err(alert(INTERNAL_ERROR, "handshake aborted by event handler"));
+        }
         let server = &self.chooser.binding.server;
         let facts = self.facts();
         let policy = server.policy_for(&facts).ok_or_else(no_policy)?;

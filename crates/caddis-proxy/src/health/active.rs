@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use caddis_config::ConfigError;
-use caddis_core::{Body, TaskCx, Template, template::Unknown};
+use caddis_core::{Body, TaskCx, Template, event::Events, template::Unknown};
 use caddis_wire::BodyFraming;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use regex::bytes::Regex;
@@ -135,7 +135,7 @@ impl Checker {
             }
             tokio::select! {
                 () = task.cancel.cancelled() => return,
-                () = self.once(&local, &address) => {}
+                () = self.once(&local, &address, &task.events) => {}
             }
         }
     }
@@ -164,7 +164,7 @@ impl Checker {
         Address::parse(&text).map_err(|error| failed("bad network address", &error)).ok()
     }
 
-    async fn once(&self, local: &Rc<Local>, own: &Address) {
+    async fn once(&self, local: &Rc<Local>, own: &Address, events: &Events) {
         let start = Instant::now();
         let outcome = match tokio::time::timeout(self.check.timeout, self.probe(local, own)).await {
             Ok(outcome) => outcome,
@@ -179,19 +179,17 @@ impl Checker {
                 "health check failed"
             );
         }
-        match self.state.note(outcome, start.elapsed(), self.check.thresholds) {
-            Some(true) => tracing::info!(
-                target: "http.handlers.reverse_proxy.health_checker.active",
-                %host,
-                "host is up"
-            ),
-            Some(false) => tracing::info!(
-                target: "http.handlers.reverse_proxy.health_checker.active",
-                %host,
-                "host is down"
-            ),
-            None => {}
-        }
+        let changed = self.state.note(outcome, start.elapsed(), self.check.thresholds);
+        let Some(is_up) = changed else { return };
+        tracing::info!(
+            target: "http.handlers.reverse_proxy.health_checker.active",
+            %host,
+            "host is {}",
+            if is_up { "up" } else { "down" }
+        );
+        // Spec R173.
+        let name = if is_up { "healthy" } else { "unhealthy" };
+        events.tell(name, "http.handlers.reverse_proxy", serde_json::json!({ "host": host }));
     }
 
     /// The URL host of the check.
