@@ -120,9 +120,8 @@ impl CredentialProvider {
         let answer = get(ROLES, &session).await?;
         let names = String::from_utf8_lossy(answer.body()).into_owned();
         let role = names.lines().map(str::trim).find(|name| !name.is_empty());
-        let role = match (answer.status().is_success(), role) {
-            (true, Some(role)) => role,
-            _ => return Err(what(AwsError("the instance has no role".to_owned()))),
+        let Some(role) = role.filter(|_| answer.status().is_success()) else {
+            return Err(what(AwsError("the instance has no role".to_owned())));
         };
         let answer = get(&format!("{ROLES}{role}"), &session).await?;
         if !answer.status().is_success() {

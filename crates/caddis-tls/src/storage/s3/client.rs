@@ -180,26 +180,29 @@ impl Client {
         body: Bytes,
     ) -> Result<Response<Bytes>, Fault> {
         for again in [true, false] {
-            let answer =
-                self.attempt(method.clone(), key, query, headers.clone(), body.clone()).await?;
+            let used = self.region.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let call = (method.clone(), key, query);
+            let answer = self.attempt(call, headers.clone(), body.clone(), &used).await?;
             let Some(region) = other_region(&answer) else { return Ok(answer) };
-            let mut known = self.region.lock().unwrap_or_else(PoisonError::into_inner);
-            if *known == region || !again {
+            if used == region || !again {
                 return Ok(answer);
             }
-            tracing::info!(target: "storage", bucket = self.bucket, region, "the bucket's region");
-            *known = region;
+            let mut known = self.region.lock().unwrap_or_else(PoisonError::into_inner);
+            // Another request may have learned it meanwhile.
+            if *known != region {
+                tracing::info!(target: "storage", bucket = self.bucket, region, "the bucket's region");
+                *known = region;
+            }
         }
         Err(Fault::refused("the bucket's region changes"))
     }
 
     async fn attempt(
         &self,
-        method: Method,
-        key: &str,
-        query: &str,
+        (method, key, query): (Method, &str, &str),
         headers: HeaderMap,
         body: Bytes,
+        region: &str,
     ) -> Result<Response<Bytes>, Fault> {
         let Origin { scheme, authority } = &self.origin;
         let key = encode_path(key);
@@ -221,13 +224,8 @@ impl Client {
         let hash_field = hash.parse().map_err(Fault::refused)?;
         request.headers_mut().insert("x-amz-content-sha256", hash_field);
         let credentials = self.credentials.get().await.map_err(Fault::refused)?;
-        let region = self.region.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let signer = Signer {
-            credentials: &credentials,
-            region: &region,
-            service: "s3",
-            paths: PathRule::Literal,
-        };
+        let signer =
+            Signer { credentials: &credentials, region, service: "s3", paths: PathRule::Literal };
         signer.sign(request, &hash, SystemTime::now()).map_err(Fault::refused)?;
         let sent = std::mem::take(request);
         self.http.send(sent).await.map_err(Fault::gone)
