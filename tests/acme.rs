@@ -451,3 +451,29 @@ fn an_authority_behind_a_forward_proxy() {
     let asked = asked.lock().unwrap();
     assert!(!asked.is_empty() && asked.iter().all(|target| *target == authority), "{asked:?}");
 }
+
+/// Fifty accounts, since each has ten orders in ten seconds (T083).
+#[test]
+#[ignore = "needs pebble"]
+fn five_hundred_names() {
+    let pebble = Pebble::start(&PebbleOptions::default());
+    let storage = scratch();
+    let names: Vec<String> = (0..500).map(|at| format!("n{at}.example.test")).collect();
+    let sites: String = names
+        .iter()
+        .enumerate()
+        .map(|(at, name)| {
+            let account = at / 10;
+            format!("{name} {{\n\ttls a{account}@example.test\n\trespond hello\n}}\n")
+        })
+        .collect();
+    let server = serve(&pebble, &storage, "", &sites);
+    let end = Instant::now() + Duration::from_secs(400);
+    let stored = || names.iter().filter(|name| files(&storage, name).len() == 3).count();
+    while stored() < names.len() {
+        assert!(Instant::now() < end, "{} of {}", stored(), names.len());
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    assert_eq!(pebble.issued(), names.len(), "{}", server.log());
+    wait_for(pebble.tls, "n499.example.test", 10);
+}
