@@ -315,7 +315,7 @@ mod tests {
     }
 
     fn set(events: &Events, all: Vec<Subscription>) {
-        events.set(all.into(), Arc::new(|work| ready(work)));
+        events.set(all.into(), Arc::new(ready));
     }
 
     #[test]
