@@ -19,7 +19,9 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-use crate::support::{Named, Pebble, PebbleOptions, Server, eventually, free_port, get, scratch};
+use crate::support::{
+    Named, Pebble, PebbleOptions, Server, caddis, eventually, free_port, get, scratch, send_raw,
+};
 
 #[derive(Debug)]
 struct Anything;
@@ -379,4 +381,99 @@ fn many_names_and_an_authority_in_trouble() {
     assert!((2..=8).contains(&busy), "{busy} at the same time");
     // One that was issued when the authority went may not have been fetched.
     assert!((60..=68).contains(&pebble.issued()), "{} certificates", pebble.issued());
+}
+
+/// A forward proxy; gives its port and what it was asked to connect to.
+fn forward_proxy() -> (u16, Arc<std::sync::Mutex<Vec<String>>>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let asked = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let seen = asked.clone();
+    std::thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let seen = seen.clone();
+            std::thread::spawn(move || tunnel(client, &seen));
+        }
+    });
+    (port, asked)
+}
+
+fn tunnel(mut client: TcpStream, seen: &std::sync::Mutex<Vec<String>>) -> Option<()> {
+    use std::io::{Read, Write};
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        client.read_exact(&mut byte).ok()?;
+        head.push(byte[0]);
+    }
+    let line = String::from_utf8(head).ok()?.lines().next()?.to_owned();
+    let target = line.strip_prefix("CONNECT ")?.split(' ').next()?.to_owned();
+    let mut server = TcpStream::connect(&target).ok()?;
+    seen.lock().unwrap().push(target);
+    client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").ok()?;
+    let (mut to, mut from) = (server.try_clone().ok()?, client.try_clone().ok()?);
+    std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+    std::io::copy(&mut server, &mut client).ok()?;
+    Some(())
+}
+
+#[test]
+#[ignore = "needs pebble"]
+fn an_authority_behind_a_forward_proxy() {
+    let pebble = Pebble::start(&PebbleOptions::default());
+    let storage = scratch();
+    let (proxy, asked) = forward_proxy();
+    let server = Server::start("{\n\tadmin 127.0.0.1:{admin}\n}\n:{port} {\n\trespond up\n}\n");
+    // The field is one of JSON alone.
+    let options = pebble.options(&storage, pebble.http, pebble.tls, HTTP_ONLY);
+    let text = format!("{options}{}", site("a.example.test"));
+    fs::write(server.folder.join("other"), text.replace("{admin}", &server.admin.to_string()))
+        .unwrap();
+    let adapted = caddis(&server.folder)
+        .args(["adapt", "--adapter", "caddyfile", "--config", "other"])
+        .output()
+        .unwrap();
+    let json = String::from_utf8(adapted.stdout).unwrap();
+    let way = format!(
+        r#""module":"acme","network_proxy":{{"from":"url","url":"http://127.0.0.1:{proxy}"}}"#
+    );
+    let json = json.replace(r#""module":"acme""#, &way);
+    assert!(json.contains("network_proxy"), "{json}");
+    let head = format!(
+        "POST /load HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{json}",
+        server.admin,
+        json.len()
+    );
+    let answer = send_raw(server.admin, head.as_bytes()).unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
+    wait_for(pebble.tls, "a.example.test", 20);
+    let authority = pebble.directory().replace("https://", "").replace("/dir", "");
+    let asked = asked.lock().unwrap();
+    assert!(!asked.is_empty() && asked.iter().all(|target| *target == authority), "{asked:?}");
+}
+
+/// Fifty accounts, since each has ten orders in ten seconds (T083).
+#[test]
+#[ignore = "needs pebble"]
+fn five_hundred_names() {
+    let pebble = Pebble::start(&PebbleOptions::default());
+    let storage = scratch();
+    let names: Vec<String> = (0..500).map(|at| format!("n{at}.example.test")).collect();
+    let sites: String = names
+        .iter()
+        .enumerate()
+        .map(|(at, name)| {
+            let account = at / 10;
+            format!("{name} {{\n\ttls a{account}@example.test\n\trespond hello\n}}\n")
+        })
+        .collect();
+    let server = serve(&pebble, &storage, "", &sites);
+    let end = Instant::now() + Duration::from_secs(400);
+    let stored = || names.iter().filter(|name| files(&storage, name).len() == 3).count();
+    while stored() < names.len() {
+        assert!(Instant::now() < end, "{} of {}", stored(), names.len());
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    assert_eq!(pebble.issued(), names.len(), "{}", server.log());
+    wait_for(pebble.tls, "n499.example.test", 10);
 }

@@ -13,6 +13,7 @@ mod check;
 mod cli;
 mod coverage;
 mod descriptors;
+mod events;
 mod explain;
 mod fixtures;
 mod health;

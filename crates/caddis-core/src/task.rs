@@ -1,10 +1,10 @@
 //! Background work of a generation: health checks, upstream look-ups.
 
-use std::rc::Rc;
+use std::{rc::Rc, sync::Arc};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::{LocalBoxFuture, Worker};
+use crate::{LocalBoxFuture, Worker, event::Events};
 
 /// Work that commit starts on the control runtime and that ends with its generation.
 pub struct Task {
@@ -31,4 +31,6 @@ pub struct TaskCx {
     pub cancel: CancellationToken,
     /// The control thread's worker, for connection pools of its own.
     pub worker: Rc<Worker>,
+    /// Whom to tell what happens.
+    pub events: Arc<Events>,
 }

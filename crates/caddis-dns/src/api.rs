@@ -442,7 +442,12 @@ pub(crate) fn unquote(text: &str) -> String {
 
 /// Time to live in whole seconds: the record's own, else the default, never below the least.
 pub(crate) fn ttl(record: &TxtRecord, default: u64, least: u64) -> u64 {
-    match record.ttl.as_secs() {
+    seconds(record.ttl, default, least)
+}
+
+/// The same of a time to live.
+pub(crate) fn seconds(ttl: Duration, default: u64, least: u64) -> u64 {
+    match ttl.as_secs() {
         0 => default,
         seconds => seconds,
     }

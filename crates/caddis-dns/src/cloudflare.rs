@@ -11,7 +11,7 @@
 //! permissions Zone.DNS:Edit and Zone.Zone:Read; with a zone token, which has the latter, just the
 //! former.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use caddis_config::ConfigError;
 use http::Method;
@@ -19,9 +19,10 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use crate::{
-    DnsError, DnsFuture, DnsProvider, Field, Provider, Syntax, TxtRecord,
-    api::{Api, Call, Secret, quote, ttl, unquote, zones},
+    Alias, DnsError, DnsFuture, DnsProvider, Field, Provider, Syntax, TxtRecord,
+    api::{Api, Call, Secret, quote, seconds, unquote, zones},
     aws::encode,
+    full_name,
     syntax::demand,
 };
 
@@ -42,6 +43,8 @@ const API: &str = "https://api.cloudflare.com/client/v4";
 const PER_PAGE: usize = 100;
 /// "Automatic".
 const TTL: u64 = 1;
+const TXT: &str = "TXT";
+const CNAME: &str = "CNAME";
 /// The least of those that are not automatic.
 const LEAST_TTL: u64 = 60;
 
@@ -144,12 +147,59 @@ impl Cloudflare {
     }
 
     /// The records with exactly this name and value.
-    async fn find(&self, zone: &Zone, full: &str, value: &str) -> Result<Vec<Record>, DnsError> {
+    async fn find(
+        &self,
+        zone: &Zone,
+        kind: &str,
+        full: &str,
+        value: &str,
+    ) -> Result<Vec<Record>, DnsError> {
         let path =
-            format!("/zones/{}/dns_records?type=TXT&name={}", encode(&zone.id), encode(full));
+            format!("/zones/{}/dns_records?type={kind}&name={}", encode(&zone.id), encode(full));
         let mut found: Vec<Record> = self.list(&path, &self.token).await?;
         found.retain(|record| unquote(&record.content) == value);
         Ok(found)
+    }
+
+    /// Adds a record, unless it is there: the API refuses that.
+    async fn add(
+        &self,
+        zone: &Zone,
+        (kind, full): (&str, &str),
+        (value, content): (&str, &str),
+        ttl: Duration,
+    ) -> Result<(), DnsError> {
+        if !self.find(zone, kind, full, value).await?.is_empty() {
+            return Ok(());
+        }
+        let mut body = json!({
+            "type": kind,
+            "name": full,
+            "content": content,
+            "ttl": if ttl.is_zero() { TTL } else { seconds(ttl, TTL, LEAST_TTL) },
+        });
+        if kind == CNAME {
+            // An alias behind Cloudflare's proxy would not be seen.
+            body["proxied"] = false.into();
+        }
+        let path = format!("/zones/{}/dns_records", encode(&zone.id));
+        self.api.expect(&self.call(Method::POST, path)?.json(&body)).await?;
+        Ok(())
+    }
+
+    async fn take_away(
+        &self,
+        zone: &Zone,
+        kind: &str,
+        full: &str,
+        value: &str,
+    ) -> Result<(), DnsError> {
+        for old in self.find(zone, kind, full, value).await? {
+            let path = format!("/zones/{}/dns_records/{}", encode(&zone.id), encode(&old.id));
+            let call = self.call(Method::DELETE, path)?;
+            self.api.take_away(&call).await?;
+        }
+        Ok(())
     }
 }
 
@@ -169,19 +219,9 @@ impl DnsProvider for Cloudflare {
         Box::pin(async move {
             let found = self.zone(zone).await?;
             for record in records {
-                let full = record.full_name(zone);
-                // The API refuses a record that is there already.
-                if !self.find(&found, &full, &record.value).await?.is_empty() {
-                    continue;
-                }
-                let body = json!({
-                    "type": "TXT",
-                    "name": full,
-                    "content": quote(&record.value),
-                    "ttl": if record.ttl.is_zero() { TTL } else { ttl(record, TTL, LEAST_TTL) },
-                });
-                let path = format!("/zones/{}/dns_records", encode(&found.id));
-                self.api.expect(&self.call(Method::POST, path)?.json(&body)).await?;
+                let (full, content) = (record.full_name(zone), quote(&record.value));
+                let value = (&*record.value, &*content);
+                self.add(&found, (TXT, &full), value, record.ttl).await?;
             }
             Ok(())
         })
@@ -191,15 +231,24 @@ impl DnsProvider for Cloudflare {
         Box::pin(async move {
             let found = self.zone(zone).await?;
             for record in records {
-                let full = record.full_name(zone);
-                for old in self.find(&found, &full, &record.value).await? {
-                    let path =
-                        format!("/zones/{}/dns_records/{}", encode(&found.id), encode(&old.id));
-                    let call = self.call(Method::DELETE, path)?;
-                    self.api.take_away(&call).await?;
-                }
+                self.take_away(&found, TXT, &record.full_name(zone), &record.value).await?;
             }
             Ok(())
+        })
+    }
+
+    fn append_alias<'a>(&'a self, zone: &'a str, alias: &'a Alias) -> DnsFuture<'a> {
+        Box::pin(async move {
+            let (found, full) = (self.zone(zone).await?, full_name(&alias.name, zone));
+            let value = (&*alias.target, &*alias.target);
+            self.add(&found, (CNAME, &full), value, alias.ttl).await
+        })
+    }
+
+    fn delete_alias<'a>(&'a self, zone: &'a str, alias: &'a Alias) -> DnsFuture<'a> {
+        Box::pin(async move {
+            let (found, full) = (self.zone(zone).await?, full_name(&alias.name, zone));
+            self.take_away(&found, CNAME, &full, &alias.target).await
         })
     }
 }

@@ -6,7 +6,8 @@
 //! JSON: `{"name": "exec", "command": ["/usr/local/bin/dns-hook", "…"]}`. For each record the
 //! program is run with three more arguments, `present` or `cleanup`, the whole name with its final
 //! dot, and the value; exit code 0 is success. Its last line of standard error is the reason of a
-//! failure. Two minutes.
+//! failure. Two minutes. For CNAME records, which ZeroSSL's API wants, it is `present-cname` and
+//! `cleanup-cname`, with the name that the record stands for.
 
 use std::{process::Stdio, sync::Arc, time::Duration};
 
@@ -16,7 +17,10 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::process::Command;
 
-use crate::{DnsError, DnsFuture, DnsProvider, Field, FieldKind, Provider, Syntax, TxtRecord};
+use crate::{
+    Alias, DnsError, DnsFuture, DnsProvider, Field, FieldKind, Provider, Syntax, TxtRecord,
+    full_name,
+};
 
 /// The module.
 pub static PROVIDER: Provider = Provider {
@@ -66,37 +70,54 @@ fn compile(json: &Value) -> Result<Arc<dyn DnsProvider>, ConfigError> {
 
 impl DnsProvider for Exec {
     fn append<'a>(&'a self, zone: &'a str, records: &'a [TxtRecord]) -> DnsFuture<'a> {
-        Box::pin(self.run("present", zone, records))
+        Box::pin(self.all("present", zone, records))
     }
 
     fn delete<'a>(&'a self, zone: &'a str, records: &'a [TxtRecord]) -> DnsFuture<'a> {
-        Box::pin(self.run("cleanup", zone, records))
+        Box::pin(self.all("cleanup", zone, records))
+    }
+
+    fn append_alias<'a>(&'a self, zone: &'a str, alias: &'a Alias) -> DnsFuture<'a> {
+        Box::pin(self.alias("present-cname", zone, alias))
+    }
+
+    fn delete_alias<'a>(&'a self, zone: &'a str, alias: &'a Alias) -> DnsFuture<'a> {
+        Box::pin(self.alias("cleanup-cname", zone, alias))
     }
 }
 
 impl Exec {
-    async fn run(&self, verb: &str, zone: &str, records: &[TxtRecord]) -> Result<(), DnsError> {
+    async fn all(&self, verb: &str, zone: &str, records: &[TxtRecord]) -> Result<(), DnsError> {
         for record in records {
-            let name = format!("{}.", record.full_name(zone));
-            let child = Command::new(&self.program)
-                .args(&self.arguments)
-                .args([verb, &name, &record.value])
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(Stdio::piped())
-                .kill_on_drop(true)
-                .spawn()
-                .map_err(|error| DnsError(format!("{}: {error}", self.program)))?;
-            let output = tokio::time::timeout(TIMEOUT, child.wait_with_output())
-                .await
-                .map_err(|_| DnsError(format!("{}: timeout", self.program)))?
-                .map_err(|error| DnsError(format!("{}: {error}", self.program)))?;
-            if !output.status.success() {
-                let text = String::from_utf8_lossy(&output.stderr);
-                let reason = text.trim().lines().last().unwrap_or_default();
-                let status = output.status;
-                return Err(DnsError(format!("{} {verb}: {status}: {reason}", self.program)));
-            }
+            self.run(verb, &record.full_name(zone), &record.value).await?;
+        }
+        Ok(())
+    }
+
+    async fn alias(&self, verb: &str, zone: &str, alias: &Alias) -> Result<(), DnsError> {
+        let target = format!("{}.", alias.target);
+        self.run(verb, &full_name(&alias.name, zone), &target).await
+    }
+
+    async fn run(&self, verb: &str, name: &str, value: &str) -> Result<(), DnsError> {
+        let child = Command::new(&self.program)
+            .args(&self.arguments)
+            .args([verb, &format!("{name}."), value])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|error| DnsError(format!("{}: {error}", self.program)))?;
+        let output = tokio::time::timeout(TIMEOUT, child.wait_with_output())
+            .await
+            .map_err(|_| DnsError(format!("{}: timeout", self.program)))?
+            .map_err(|error| DnsError(format!("{}: {error}", self.program)))?;
+        if !output.status.success() {
+            let text = String::from_utf8_lossy(&output.stderr);
+            let reason = text.trim().lines().last().unwrap_or_default();
+            let status = output.status;
+            return Err(DnsError(format!("{} {verb}: {status}: {reason}", self.program)));
         }
         Ok(())
     }
@@ -109,7 +130,7 @@ mod tests {
     use serde_json::json;
 
     use super::compile;
-    use crate::TxtRecord;
+    use crate::{Alias, TxtRecord};
 
     #[tokio::test]
     async fn the_program_gets_verb_name_and_value() {
@@ -118,6 +139,11 @@ mod tests {
         let script = r#"test "$1 $2 $3" = "present _acme-challenge.a.test. v1" || { echo bad >&2; exit 3; }"#;
         let provider = compile(&json!({"command": ["sh", "-c", script, "sh"]})).unwrap();
         provider.append("a.test", &[record("_acme-challenge")]).await.unwrap();
+        let script = r#"test "$1 $2 $3" = "cleanup-cname x.a.test. y.test.""#;
+        let other = compile(&json!({"command": ["sh", "-c", script, "sh"]})).unwrap();
+        let alias = Alias { name: "x".into(), target: "y.test".into(), ttl: Duration::ZERO };
+        other.delete_alias("a.test", &alias).await.unwrap();
+        assert!(other.append_alias("a.test", &alias).await.is_err());
         let error = provider.delete("a.test", &[record("x")]).await.unwrap_err();
         assert!(error.to_string().ends_with("bad"), "{error}");
         assert!(compile(&json!({"command": []})).is_err());

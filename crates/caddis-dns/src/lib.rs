@@ -13,6 +13,7 @@ pub mod desec;
 pub mod digitalocean;
 pub mod duckdns;
 pub mod exec;
+pub mod forward_proxy;
 pub mod gandi;
 pub mod hetzner;
 pub mod http;
@@ -22,8 +23,8 @@ pub mod query;
 pub mod rfc2136;
 pub mod route53;
 pub mod syntax;
-#[cfg(test)]
-mod testing;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
@@ -46,9 +47,24 @@ pub struct TxtRecord {
 impl TxtRecord {
     /// The whole name, without the final dot.
     pub fn full_name(&self, zone: &str) -> String {
-        let zone = zone.trim_end_matches('.');
-        if self.name == "@" { zone.to_owned() } else { format!("{}.{zone}", self.name) }
+        full_name(&self.name, zone)
     }
+}
+
+fn full_name(name: &str, zone: &str) -> String {
+    let zone = zone.trim_end_matches('.');
+    if name == "@" { zone.to_owned() } else { format!("{name}.{zone}") }
+}
+
+/// A CNAME record: a name that is an alias of another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alias {
+    /// The name relative to the zone; a zone itself has no alias.
+    pub name: String,
+    /// The other name, without the final dot.
+    pub target: String,
+    /// Time to live; zero leaves it to the provider.
+    pub ttl: Duration,
 }
 
 /// Why a provider could not do it: one sentence, without secrets.
@@ -79,6 +95,21 @@ pub trait DnsProvider: Send + Sync + fmt::Debug {
     fn append<'a>(&'a self, zone: &'a str, records: &'a [TxtRecord]) -> DnsFuture<'a>;
     /// Removes exactly these records; that one is gone already is no error.
     fn delete<'a>(&'a self, zone: &'a str, records: &'a [TxtRecord]) -> DnsFuture<'a>;
+    /// Adds an alias. Not every provider's service knows how; those that do not say so.
+    fn append_alias<'a>(&'a self, _zone: &'a str, _alias: &'a Alias) -> DnsFuture<'a> {
+        Box::pin(std::future::ready(Err(no_aliases())))
+    }
+    /// Removes an alias; that it is gone already is no error.
+    fn delete_alias<'a>(&'a self, _zone: &'a str, _alias: &'a Alias) -> DnsFuture<'a> {
+        Box::pin(std::future::ready(Err(no_aliases())))
+    }
+}
+
+fn no_aliases() -> DnsError {
+    DnsError::new(
+        "this DNS provider sets no CNAME records here: leave `dns` out, so that ZeroSSL looks for a \
+         file over HTTP, or use one of cloudflare, exec, rfc2136",
+    )
 }
 
 /// A provider module: how its configuration is written and compiled.

@@ -123,6 +123,21 @@ pub async fn has_txt(name: &str, value: &str, servers: &[String]) -> Result<bool
     Ok(true)
 }
 
+/// Whether all these servers have a name as an alias of another.
+///
+/// # Errors
+/// One of them does not answer.
+pub async fn has_cname(name: &str, target: &str, servers: &[String]) -> Result<bool, DnsError> {
+    for server in servers {
+        let answer = ask(server, name, CNAME).await?;
+        let is_it = |data: &[u8]| data.eq_ignore_ascii_case(target.as_bytes());
+        if !answer.answers.iter().any(|record| record.kind == CNAME && is_it(&record.data)) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// The addresses of a zone's own servers, with port 53.
 ///
 /// # Errors

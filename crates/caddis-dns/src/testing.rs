@@ -1,4 +1,6 @@
-//! A scripted HTTP API for the tests of providers.
+//! A scripted HTTP API for tests, of this crate and of others (feature `testing`).
+
+#![expect(clippy::unwrap_used, clippy::missing_panics_doc, reason = "it is for tests alone")]
 
 use std::{
     sync::{Arc, Mutex},
@@ -14,71 +16,78 @@ use crate::TxtRecord;
 
 /// A request as it came.
 #[derive(Debug, Clone)]
-pub(crate) struct Seen {
-    pub(crate) method: String,
+pub struct Seen {
+    /// `GET`, …
+    pub method: String,
     /// With the query.
-    pub(crate) path: String,
+    pub path: String,
     headers: Vec<(String, String)>,
-    pub(crate) body: String,
+    /// The body.
+    pub body: String,
 }
 
 impl Seen {
     /// A header field, empty if absent.
-    pub(crate) fn header(&self, name: &str) -> &str {
+    pub fn header(&self, name: &str) -> &str {
         let found = self.headers.iter().find(|(key, _)| key == name);
         found.map(|(_, value)| value.as_str()).unwrap_or_default()
     }
 
     /// `GET /path?query`.
-    pub(crate) fn line(&self) -> String {
+    pub fn line(&self) -> String {
         format!("{} {}", self.method, self.path)
     }
 
     /// The body as JSON.
-    pub(crate) fn json(&self) -> serde_json::Value {
+    pub fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.body).unwrap()
     }
 }
 
 /// What to answer.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub struct Answer {
     status: u16,
     headers: Vec<(String, String)>,
     body: String,
 }
 
 impl Answer {
-    pub(crate) fn new(status: u16, body: impl ToString) -> Self {
+    /// A status with a body.
+    pub fn new(status: u16, body: impl ToString) -> Self {
         Self { status, headers: Vec::new(), body: body.to_string() }
     }
 
-    pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
+    /// The same with a header field.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.into(), value.into()));
         self
     }
 }
 
 /// The server; it ends with the test's runtime.
-pub(crate) struct Server {
-    pub(crate) url: String,
+#[derive(Debug)]
+pub struct Server {
+    /// Its URL, without a slash at the end.
+    pub url: String,
     seen: Arc<Mutex<Vec<Seen>>>,
 }
 
 impl Server {
     /// All requests so far.
-    pub(crate) fn seen(&self) -> Vec<Seen> {
+    pub fn seen(&self) -> Vec<Seen> {
         self.seen.lock().unwrap().clone()
     }
 
     /// Their methods and paths.
-    pub(crate) fn lines(&self) -> Vec<String> {
+    pub fn lines(&self) -> Vec<String> {
         self.seen().iter().map(Seen::line).collect()
     }
 }
 
 /// Starts a server on 127.0.0.1; `answer` gets each request and how many came before it.
-pub(crate) fn api<F>(answer: F) -> Server
+pub fn api<F>(answer: F) -> Server
 where
     F: Fn(&Seen, usize) -> Answer + Send + Sync + 'static,
 {
@@ -151,6 +160,6 @@ where
 }
 
 /// A record without a time to live of its own.
-pub(crate) fn txt(name: &str, value: &str) -> TxtRecord {
+pub fn txt(name: &str, value: &str) -> TxtRecord {
     TxtRecord { name: name.into(), value: value.into(), ttl: Duration::ZERO }
 }

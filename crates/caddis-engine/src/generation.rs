@@ -11,9 +11,9 @@ use std::{
 };
 
 use caddis_config::{Config, ConfigError};
-use caddis_core::{Registry, State, TaskCx, Worker, metrics::Metrics};
+use caddis_core::{Registry, State, TaskCx, Worker, event::Subscriptions, metrics::Metrics};
 use caddis_plan::{AdminPlan, ListenerPlan, Plan};
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -83,6 +83,8 @@ struct Generation {
     grace_period: Option<Duration>,
     shutdown_delay: Option<Duration>,
     admin: AdminPlan,
+    /// Whom to tell that it stops.
+    subscriptions: Subscriptions,
 }
 
 /// Why a config was not taken.
@@ -366,7 +368,7 @@ impl Engine {
         for warning in &plan.warnings {
             tracing::warn!(target: "config", "{warning}");
         }
-        bound.commit(&self.options.logging);
+        let events = bound.commit(&self.options.logging);
         let mut old = self.current.take();
         let mut listeners = HashMap::new();
         for listener in &plan.listeners {
@@ -400,7 +402,9 @@ impl Engine {
             tracing::info!(target: "http.log", name = server.name, "server running");
         }
         self.commit_quic(quic, &listeners);
+        events.tell("started", "", json!({}));
         if let Some(old) = old {
+            events.tell_to(&old.subscriptions, "stopping", "", json!({}));
             old.cancel.cancel();
             match old.shutdown_delay {
                 Some(delay) if !old.listeners.is_empty() => {
@@ -415,7 +419,11 @@ impl Engine {
         }
         let cancel = CancellationToken::new();
         for task in std::mem::take(&mut plan.tasks) {
-            let cx = TaskCx { cancel: cancel.clone(), worker: self.worker.clone() };
+            let cx = TaskCx {
+                cancel: cancel.clone(),
+                worker: self.worker.clone(),
+                events: events.clone(),
+            };
             let run = task.run;
             let cancelled = cancel.clone();
             tokio::task::spawn_local(async move {
@@ -437,6 +445,7 @@ impl Engine {
             grace_period: plan.grace_period,
             shutdown_delay: plan.shutdown_delay,
             admin: plan.admin,
+            subscriptions: events.current().unwrap_or_default(),
         });
     }
 
@@ -523,6 +532,8 @@ impl Engine {
             announce_shutdown(&running.listeners, delay);
             tokio::time::sleep(delay).await;
         }
+        // Nothing that a handler says keeps the program from ending.
+        let _ = running.subscriptions.emit("stopping", "", json!({})).await;
         running.cancel.cancel();
         self.commit_quic(HashMap::new(), &HashMap::new());
         close_all(running.listeners);

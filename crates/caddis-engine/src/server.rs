@@ -23,7 +23,7 @@ use caddis_logging::{AccessLogger, AccessRecord, Logging};
 use caddis_plan::{MetricsPlan, Plan, ServerPlan, SiteRoutes};
 use caddis_tls::{
     Asked, BindCx, CertManager, Certificate, HelloFacts, Missing, OnDemandError, Policies, Policy,
-    Reconcile, acme_server::AcmeServers, policy::CaPool,
+    Reconcile, acme_server::AcmeServers, hello_data, policy::CaPool,
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use rustls::sign::CertifiedKey;
@@ -60,8 +60,6 @@ pub(crate) struct BoundShared {
     certificates: Arc<CertManager>,
     tickets: caddis_tls::Tickets,
     storage: Arc<dyn caddis_tls::storage::Storage>,
-    /// Those of the handlers.
-    events: Arc<Events>,
 }
 
 impl Shared {
@@ -88,8 +86,7 @@ impl Shared {
         let tickets = certificates.tickets().with_config(plan.tls.tickets.as_ref(), &storage)?;
         certificates.configure_pki(storage.clone(), plan.tls.authorities.clone());
         let logging = Arc::new(logging);
-        let events = state.single();
-        let bound = BoundShared { logging, certificates, tickets, storage, events };
+        let bound = BoundShared { logging, certificates, tickets, storage };
         bound.fill_trust_pools(state)?;
         let store = bound.certificates.store().clone();
         state.single::<ClientCertificates>().look_in(move |name| store.for_client(name));
@@ -149,17 +146,15 @@ impl BoundShared {
             loaders: plan.tls.loaders.clone(),
             storage: self.storage.clone(),
         };
-        let subscriptions = crate::events::subscriptions(&plan.events);
-        self.events.set(subscriptions.clone());
-        self.certificates.events().set(subscriptions);
+        crate::events::subscribe(self.certificates.events(), &plan.events);
         self.certificates.reconcile(wanted).await;
         self.certificates.install_roots();
     }
 
-    /// Sends logs where the new config says.
-    pub(crate) fn commit(self, handle: &caddis_logging::Handle) {
+    /// Sends logs where the new config says; gives whom to tell what happens.
+    pub(crate) fn commit(self, handle: &caddis_logging::Handle) -> Arc<Events> {
         handle.set(self.logging);
-        self.certificates.events().emit("started", "", serde_json::json!({}));
+        self.certificates.events().clone()
     }
 }
 
@@ -234,6 +229,15 @@ pub(crate) async fn accept_tls<S: Io>(
     let server = &binding.server;
     let hello = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), io);
     let start = within(limit, hello).await?;
+    let asked = {
+        let (remote, local) = (connection.remote, connection.local);
+        server.certificates.wants_hello().then(|| hello_data(&start.client_hello(), remote, local))
+    };
+    if let Some(data) = asked
+        && let Err(reason) = Box::pin(server.certificates.tell_hello(data)).await
+    {
+        return Err(io::Error::other(reason));
+    }
     if let Some(name) = caddis_tls::is_challenge_hello(&start.client_hello()) {
         // Boxed and cold: an authority asks once in a while.
         return Box::pin(answer_challenge(server, start, &name, limit)).await;

@@ -102,7 +102,7 @@ pub(crate) async fn serve(
 
 /// Whether a request looks like an authority's (T073).
 fn is_challenge(ex: &Exchange) -> bool {
-    ex.request.target.path().starts_with("/.well-known/acme-challenge/")
+    caddis_tls::Challenges::is_answer_path(ex.request.target.path())
         && ex.request.method == Method::GET
 }
 

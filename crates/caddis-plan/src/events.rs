@@ -2,8 +2,8 @@
 //!
 //! JSON: `{"subscriptions": [{"events": ["cert_obtained"], "modules": ["tls"], "handlers":
 //! [{"handler": "exec", "command": "…", "args": ["…"], "dir": "…", "timeout": "30s",
-//! "foreground": false}]}]}`, as the plugin of this name has it. `foreground` makes no difference:
-//! nothing waits for a program.
+//! "foreground": false, "abort_codes": [1]}]}]}`, as the plugin of this name has it. Placeholders
+//! are filled in in arguments alone.
 
 use std::time::Duration;
 
@@ -37,6 +37,10 @@ pub struct Program {
     pub dir: String,
     /// It is ended after this time.
     pub timeout: Duration,
+    /// What goes on waits for its end.
+    pub foreground: bool,
+    /// With one of these exit codes it aborts the event (spec T095).
+    pub abort_codes: Vec<i32>,
 }
 
 #[derive(Deserialize)]
@@ -47,9 +51,8 @@ struct ExecConfig {
     args: Vec<String>,
     dir: String,
     timeout: caddis_config::Duration,
-    /// Read and left: nothing waits for a program.
-    #[allow(dead_code)]
     foreground: bool,
+    abort_codes: Vec<i32>,
 }
 
 /// Compiles the app.
@@ -63,6 +66,10 @@ pub(crate) fn compile(app: Option<&EventsApp>) -> Result<Vec<SubscriptionPlan>, 
         for (number, json) in subscription.handlers.iter().enumerate() {
             let path = format!("apps.events.subscriptions.{at}.handlers.{number}");
             programs.push(program(json).map_err(|error| error.under(&path))?);
+        }
+        if programs.is_empty() {
+            let path = format!("apps.events.subscriptions.{at}.handlers");
+            return Err(ConfigError::new(path, "no handlers defined"));
         }
         all.push(SubscriptionPlan {
             events: subscription.events.clone(),
@@ -86,11 +93,38 @@ fn program(json: &Json) -> Result<Program, ConfigError> {
     if config.command.is_empty() {
         return Err(ConfigError::new("command", "no command"));
     }
+    if !config.abort_codes.is_empty() && !config.foreground {
+        let message = "must run commands in foreground to apply abort codes: add `foreground`";
+        return Err(ConfigError::new("abort_codes", message));
+    }
     let text = |text: &String| Template::render_global(text, Unknown::Keep);
     Ok(Program {
-        command: text(&config.command),
+        command: config.command,
         args: config.args.iter().map(text).collect(),
-        dir: text(&config.dir),
+        dir: config.dir,
         timeout: config.timeout.positive().unwrap_or(TIMEOUT),
+        foreground: config.foreground,
+        abort_codes: config.abort_codes,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::program;
+
+    #[test]
+    fn programs() {
+        let json = json!({"handler": "exec", "command": "{env.HOME}", "args": ["{env.CARGO_PKG_NAME} {event.id}"]});
+        let compiled = program(&json).unwrap();
+        assert_eq!(compiled.command, "{env.HOME}");
+        assert_eq!(compiled.args, ["caddis-plan {event.id}"]);
+        let aborts = |more| json!({"handler": "exec", "command": "x", "abort_codes": [1], "foreground": more});
+        assert_eq!(program(&aborts(true)).unwrap().abort_codes, [1]);
+        let error = program(&aborts(false)).unwrap_err();
+        assert!(error.to_string().starts_with("abort_codes: must run commands in foreground"));
+        assert!(program(&json!({"handler": "exec"})).is_err());
+        assert!(program(&json!({"handler": "mail"})).is_err());
+    }
 }

@@ -10,7 +10,7 @@ use std::{
 use caddis_config::{AutomationPolicy, Ca, Config, ConfigError, tls::SessionTicketService};
 use caddis_tls::{
     AcmeConfig, Issuer, KeyType, Loaders, ManagedSubject, OnDemandPolicy, Permission, Ports,
-    compile_acme, compile_getters, compile_loaders, on_demand_permission,
+    compile_acme, compile_getters, compile_loaders, compile_zerossl, on_demand_permission,
     storage::{self, OtherStorage, Storage},
 };
 use serde_json::Value as Json;
@@ -59,6 +59,12 @@ impl TlsPlan {
         own: &BTreeSet<String>,
     ) -> Result<Self, ConfigError> {
         let app = config.apps.tls.clone().unwrap_or_default();
+        if app.encrypted_client_hello.as_ref().is_some_and(|ech| !ech.configs.is_empty()) {
+            // Without it, names that are to be hidden would be sent in clear text.
+            let message = "Encrypted Client Hello is not supported yet: rustls, which speaks TLS \
+                here, has it for clients alone; leave out `ech`";
+            return Err(ConfigError::new("apps.tls.encrypted_client_hello", message));
+        }
         let loaders = compile_loaders(&app.certificates)
             .map_err(|error| error.under("certificates").under("apps.tls"))?;
         let automation = app.automation.clone().unwrap_or_default();
@@ -75,6 +81,11 @@ impl TlsPlan {
             }
         }
         one_policy_each(&automation.policies)?;
+        let tailscale = tailscale_names(managed, &automation.policies);
+        if !tailscale.is_empty() {
+            // Before the others, since a policy without subjects would have these names too.
+            on_demand.insert(0, tailscale_policy(&tailscale, &cx)?);
+        }
         // A wildcard that is managed is enough (spec T110).
         let wildcards: HashSet<&str> =
             managed.iter().filter_map(|other| other.name.strip_prefix("*.")).collect();
@@ -92,7 +103,10 @@ impl TlsPlan {
         let mut subjects: Vec<ManagedSubject> = Vec::new();
         for (name, from_site) in names {
             let policy = by_name.find(name);
-            if policy.is_some_and(|(_, policy)| is_on_demand(policy)) || !seen.insert(name) {
+            if policy.is_some_and(|(_, policy)| is_on_demand(policy))
+                || tailscale.iter().any(|other| other == name)
+                || !seen.insert(name)
+            {
                 continue;
             }
             // The issuers of a policy are shared by its names.
@@ -140,6 +154,23 @@ impl TlsPlan {
 /// Sources of certificates are asked in handshakes, and so make a policy one on demand (T020).
 fn is_on_demand(policy: &AutomationPolicy) -> bool {
     policy.on_demand || !policy.get_certificate.is_empty()
+}
+
+/// Names that Tailscale gives its certificates for (spec T058), where no policy names them.
+fn tailscale_names(managed: &[ManagedName], policies: &[AutomationPolicy]) -> Vec<String> {
+    let named = |name: &String| policies.iter().any(|policy| policy.subjects.contains(name));
+    let names = managed.iter().map(|managed| &managed.name);
+    names.filter(|name| name.ends_with(".ts.net") && !named(name)).cloned().collect()
+}
+
+/// They come from Tailscale's daemon in handshakes, and nobody else is asked.
+fn tailscale_policy(names: &[String], cx: &IssuerCx<'_>) -> Result<OnDemandPolicy, ConfigError> {
+    let policy = AutomationPolicy {
+        subjects: names.to_vec(),
+        get_certificate: vec![serde_json::json!({ "via": "tailscale" })],
+        ..AutomationPolicy::default()
+    };
+    on_demand_policy(&policy, None, cx)
 }
 
 fn check(policy: &AutomationPolicy, cx: &IssuerCx<'_>) -> Result<(), ConfigError> {
@@ -378,10 +409,7 @@ fn issuer(json: &Json, cx: &IssuerCx<'_>) -> Result<Issuer, ConfigError> {
             })
         }
         "acme" => Ok(Issuer::Acme(Arc::new(compile_acme(bare, cx.ports, cx.dns)?))),
-        "zerossl" => {
-            let _: caddis_config::tls::ZeroSslIssuer = caddis_config::decode(bare)?;
-            Ok(Issuer::Other("zerossl".into()))
-        }
+        "zerossl" => Ok(Issuer::ZeroSsl(Arc::new(compile_zerossl(bare, cx.ports)?))),
         other => Err(ConfigError::new("", format!("unknown module: tls.issuance.{other}"))),
     }
 }
@@ -390,10 +418,65 @@ fn issuer(json: &Json, cx: &IssuerCx<'_>) -> Result<Issuer, ConfigError> {
 mod tests {
     use caddis_config::{AutomationPolicy, Config};
     use caddis_tls::Issuer;
-    use serde_json::json;
+    use serde_json::{Value as Json, json};
 
     use super::{PolicyIndex, TlsPlan};
     use crate::ManagedName;
+
+    fn compile(app: Json, names: &[&str]) -> Result<TlsPlan, String> {
+        let config: Config = caddis_config::decode(json!({ "apps": { "tls": app } })).unwrap();
+        let managed: Vec<ManagedName> = names
+            .iter()
+            .map(|name| ManagedName { name: (*name).to_owned(), unless_loaded: true })
+            .collect();
+        TlsPlan::compile(&config, &managed, &std::collections::BTreeSet::new())
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn names_of_tailscale_are_its_own() {
+        let plan = compile(json!({}), &["a.b.ts.net", "a.test"]).unwrap();
+        let names: Vec<_> = plan.subjects.iter().map(|subject| subject.name.as_str()).collect();
+        assert_eq!(names, ["a.test"]);
+        assert_eq!(plan.on_demand[0].subjects, ["a.b.ts.net"]);
+        assert_eq!(plan.on_demand[0].getters[0].url(), "tailscale");
+        // A policy that names it has its way.
+        let named = json!({ "automation": { "policies": [
+            { "subjects": ["a.b.ts.net"], "issuers": [{ "module": "internal" }] },
+        ]}});
+        let plan = compile(named, &["a.b.ts.net"]).unwrap();
+        assert_eq!((plan.subjects.len(), plan.on_demand.len()), (1, 0));
+    }
+
+    #[test]
+    fn hidden_names_are_refused() {
+        let ech = |configs: Json| json!({ "encrypted_client_hello": { "configs": configs } });
+        let error = compile(ech(json!([{ "public_name": "a.test" }])), &[]).err().unwrap();
+        assert!(error.starts_with("apps.tls.encrypted_client_hello: Encrypted Client"), "{error}");
+        assert!(compile(ech(json!([])), &[]).is_ok());
+    }
+
+    #[test]
+    fn issuers_of_all_kinds() {
+        let policy =
+            |issuer: Json| json!({ "automation": { "policies": [{ "issuers": [issuer] }] } });
+        let plan = compile(policy(json!({ "module": "zerossl", "api_key": "k" })), &["a.test"]);
+        assert!(format!("{:?}", plan.unwrap().subjects[0].issuers).starts_with("[ZeroSsl("));
+        let proxy = json!({ "from": "url", "url": "socks5://p:1" });
+        let plan =
+            compile(policy(json!({ "module": "acme", "network_proxy": proxy })), &["a.test"]);
+        assert!(format!("{:?}", plan.unwrap().subjects[0].issuers).contains("\"p:1\""));
+        for (issuer, want) in [
+            (json!({ "module": "zerossl" }), "apps.tls.automation.policies.0.issuers.0.api_key"),
+            (
+                json!({ "module": "acme", "network_proxy": { "from": "url", "url": "ftp://x" } }),
+                "apps.tls.automation.policies.0.issuers.0.network_proxy.url",
+            ),
+        ] {
+            let error = compile(policy(issuer), &["a.test"]).err().unwrap();
+            assert!(error.starts_with(want), "{error}");
+        }
+    }
 
     #[test]
     fn internal_names_need_a_policy_of_their_own_for_other_issuers() {

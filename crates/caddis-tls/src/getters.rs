@@ -1,29 +1,37 @@
 //! `get_certificate`: sources outside that give a certificate during a handshake (T020, T070).
 //!
-//! JSON: `{"via": "http", "url": "http://…"}`. A GET with `server_name`, `signature_schemes`,
+//! JSON: `{"via": "tailscale"}` (see [`crate::tailscale`]) or `{"via": "http", "url": "http://…"}`. A GET with `server_name`, `signature_schemes`,
 //! `cipher_suites` (numbers in hexadecimal, comma separated) and `local_ip` in the query; 200 with
 //! chain and key as PEM, or 204 where the source has no certificate for this handshake. Nothing is
 //! kept: each handshake asks, as in Caddy, so that a source can change its mind. Unlike there, an
 //! answer has ten seconds, and redirects are not followed.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use caddis_config::ConfigError;
-use caddis_core::target::{encode_query, query_pairs};
 use caddis_dns::http::HttpClient;
-use http::{Request, StatusCode, Uri};
+use http::{Request, StatusCode};
 use rustls::{server::ClientHello, sign::CertifiedKey};
 use serde::Deserialize;
 use serde_json::Value as Json;
 
-use crate::certificate::Certificate;
+use crate::{certificate::Certificate, tailscale::Tailscale, url};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A source of certificates.
 #[derive(Debug, Clone)]
-pub struct CertGetter {
+pub struct CertGetter(Source);
+
+#[derive(Debug, Clone)]
+enum Source {
+    Http(HttpSource),
+    Tailscale(Tailscale),
+}
+
+#[derive(Debug, Clone)]
+struct HttpSource {
     url: Arc<str>,
     client: Arc<HttpClient>,
 }
@@ -38,6 +46,10 @@ pub struct Asked {
     schemes: String,
     suites: String,
 }
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -60,11 +72,7 @@ pub fn compile_getters(all: &[Json]) -> Result<Vec<CertGetter>, ConfigError> {
 fn compile(json: &Json) -> Result<CertGetter, ConfigError> {
     let module = json.get("via").and_then(Json::as_str).unwrap_or_default();
     match module {
-        "http" => {}
-        "tailscale" => {
-            let message = "module tls.get_certificate.tailscale is not supported yet";
-            return Err(ConfigError::new("", message));
-        }
+        "http" | "tailscale" => {}
         other => {
             let message = format!("unknown module: tls.get_certificate.{other}");
             return Err(ConfigError::new("", message));
@@ -74,16 +82,17 @@ fn compile(json: &Json) -> Result<CertGetter, ConfigError> {
     if let Some(object) = bare.as_object_mut() {
         object.remove("via");
     }
+    if module == "tailscale" {
+        let Nothing {} = caddis_config::decode(bare)?;
+        return Ok(CertGetter(Source::Tailscale(Tailscale::new())));
+    }
     let config: HttpConfig = caddis_config::decode(bare)?;
-    let parsed: Option<Uri> = config.url.parse().ok();
-    let fine = parsed.is_some_and(|url| {
-        matches!(url.scheme_str(), Some("http" | "https")) && url.authority().is_some()
-    });
-    if !fine {
+    if !url::is_http(&config.url) {
         let message = format!("{:?} is no URL with http or https", config.url);
         return Err(ConfigError::new("url", message));
     }
-    Ok(CertGetter { url: config.url.into(), client: Arc::default() })
+    let source = HttpSource { url: config.url.into(), client: Arc::default() };
+    Ok(CertGetter(Source::Http(source)))
 }
 
 impl Asked {
@@ -106,6 +115,23 @@ impl CertGetter {
     /// # Errors
     /// No answer in time, another status, content that is no certificate with its key.
     pub async fn get(&self, asked: &Asked) -> Result<Option<Arc<CertifiedKey>>, String> {
+        match &self.0 {
+            Source::Http(source) => source.get(asked).await,
+            Source::Tailscale(tailscale) => tailscale.get(&asked.name).await,
+        }
+    }
+
+    /// The source's URL or name, for logs.
+    pub fn url(&self) -> &str {
+        match &self.0 {
+            Source::Http(source) => &source.url,
+            Source::Tailscale(_) => "tailscale",
+        }
+    }
+}
+
+impl HttpSource {
+    async fn get(&self, asked: &Asked) -> Result<Option<Arc<CertifiedKey>>, String> {
         let request = Request::get(self.url_for(asked)).body(Bytes::new());
         let request = request.map_err(|error| error.to_string())?;
         let answer = tokio::time::timeout(TIMEOUT, self.client.send(request)).await;
@@ -121,40 +147,18 @@ impl CertGetter {
         }
     }
 
-    /// The source's URL, for logs.
-    pub fn url(&self) -> &str {
-        &self.url
-    }
-
     fn url_for(&self, asked: &Asked) -> String {
-        let mut own = vec![
+        let own = [
             ("server_name", asked.name.clone()),
             ("signature_schemes", asked.schemes.clone()),
             ("cipher_suites", asked.suites.clone()),
         ];
-        own.extend(asked.local.map(|local| ("local_ip", local.to_string())));
-        with_query(&self.url, own)
+        let url = url::with_query(&self.url, own);
+        match asked.local {
+            Some(local) => url::with_query(&url, [("local_ip", local.to_string())]),
+            None => url,
+        }
     }
-}
-
-/// A URL (or what follows its host) with these values in the query, which replace those that it has
-/// of the same names; all sorted by name, as Go does it. A fragment is dropped.
-pub(crate) fn with_query(url: &str, own: Vec<(&str, String)>) -> String {
-    let bare = url.split('#').next().unwrap_or_default();
-    let (before, query) = bare.split_once('?').unwrap_or((bare, ""));
-    let mut pairs: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for (key, value) in query_pairs(query) {
-        pairs.entry(key).or_default().push(value);
-    }
-    for (key, value) in own {
-        pairs.insert(key.to_owned(), vec![value]);
-    }
-    let encoded: Vec<String> = pairs
-        .iter()
-        .flat_map(|(key, values)| values.iter().map(move |value| (key, value)))
-        .map(|(key, value)| format!("{}={}", encode_query(key), encode_query(value)))
-        .collect();
-    format!("{before}?{}", encoded.join("&"))
 }
 
 #[cfg(test)]
@@ -219,7 +223,7 @@ mod tests {
     #[test]
     fn sources_that_are_refused() {
         for (json, text) in [
-            (json!({ "via": "tailscale" }), "not supported yet"),
+            (json!({ "via": "tailscale", "x": 1 }), "x"),
             (json!({ "via": "x" }), "unknown module: tls.get_certificate.x"),
             (json!({ "via": "http", "url": "ftp://x" }), "no URL"),
             (json!({ "via": "http", "uri": "x" }), "uri"),

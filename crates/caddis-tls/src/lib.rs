@@ -7,6 +7,7 @@ pub mod automate;
 mod certificate;
 mod error;
 mod getters;
+mod hello;
 mod index;
 mod info;
 mod key;
@@ -16,8 +17,11 @@ mod ocsp;
 mod permission;
 mod resolver;
 mod selection;
+mod tailscale;
 mod tickets;
 pub mod timestamp;
+mod url;
+mod zerossl;
 
 pub mod pki;
 pub mod policy;
@@ -34,6 +38,7 @@ pub use automate::{
 pub use certificate::{Certificate, PublicKeyAlgorithm};
 pub use error::{Error, Result};
 pub use getters::{Asked, CertGetter, compile_getters};
+pub use hello::hello_data;
 pub use index::{CertIndex, CertStore};
 pub use info::{CLIENT_PREFIX, ClientCertificate, ClientPlaceholders, quic_tls_info, tls_info};
 pub use key::KeyType;
@@ -45,6 +50,7 @@ pub use policy::{
 };
 pub use tickets::Tickets;
 pub use timestamp::Timestamp;
+pub use zerossl::{ZeroSslConfig, compile_zerossl};
 
 /// The handlers of this crate.
 pub static HANDLERS: &[&caddis_core::HandlerModule] = &[&acme_server::MODULE];
@@ -72,12 +78,14 @@ pub static OTHER_IDS: &[&str] = &[
     "tls.certificates.load_storage",
     "tls.client_auth.verifier.leaf",
     "tls.get_certificate.http",
+    "tls.get_certificate.tailscale",
     "tls.handshake_match.local_ip",
     "tls.handshake_match.remote_ip",
     "tls.handshake_match.sni",
     "tls.handshake_match.sni_regexp",
     "tls.issuance.acme",
     "tls.issuance.internal",
+    "tls.issuance.zerossl",
     "tls.leaf_cert_loader.file",
     "tls.leaf_cert_loader.folder",
     "tls.leaf_cert_loader.pem",

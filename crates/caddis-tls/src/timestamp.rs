@@ -28,3 +28,8 @@ pub(crate) fn text(at: Timestamp) -> String {
         .and_then(|at| at.format(&Rfc3339).ok())
         .unwrap_or_default()
 }
+
+/// So many seconds, as Go writes a duration: `719h30m0s`.
+pub(crate) fn span(seconds: i64) -> String {
+    caddis_config::Duration(seconds.saturating_mul(1_000_000_000)).to_string()
+}

@@ -148,9 +148,18 @@ impl Cx {
                     ports.extend(wanted.map(|(_, port)| (config.bind_host.clone(), port)));
                     issuers.push(Planned { issuer: config.directory.clone(), challenges });
                 }
-                Issuer::Other(name) => {
-                    let detail = format!("issuer {name} is not supported yet");
-                    checks.push(Point::new("issuer", Status::Fail, detail));
+                Issuer::ZeroSsl(config) => {
+                    let challenge = config.validation();
+                    if subject.name.starts_with("*.") && config.listener().is_some() {
+                        let detail = "a wildcard needs validation by CNAME: add a DNS provider";
+                        checks.push(Point::new("challenges", Status::Fail, detail));
+                    }
+                    if let Some((host, port)) = config.listener() {
+                        from_outside = true;
+                        ports.push((host.to_owned(), port));
+                    }
+                    let issuer = "ZeroSSL's API".to_owned();
+                    issuers.push(Planned { issuer, challenges: vec![challenge] });
                 }
             }
         }

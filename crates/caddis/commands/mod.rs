@@ -20,7 +20,6 @@ mod stop;
 mod storage;
 mod trust;
 
-
 use std::{os::unix::process::CommandExt, path::PathBuf, process::ExitCode};
 
 use crate::{

@@ -7,6 +7,7 @@
 //!         dir     <folder>
 //!         timeout <duration>
 //!         foreground
+//!         abort_codes <code…>
 //!     }
 //! }
 //! filesystem <name> <module> { … }
@@ -18,7 +19,7 @@ use caddis_config::{Duration, FilesystemEntry, Subscription};
 use super::{GlobalOption, OptionCx};
 use crate::{
     fields::Fields,
-    modules::{Kind, next_arg, no_args, one_arg},
+    modules::{Kind, integer, next_arg, no_args, one_arg, some_args},
 };
 use serde_json::Value as Json;
 
@@ -70,9 +71,17 @@ fn exec(d: &mut Dispenser) -> ParseResult<Json> {
                 no_args(d)?;
                 fields.flag("foreground");
             }
+            "abort_codes" => {
+                let mut codes = Vec::new();
+                for text in some_args(d)? {
+                    codes.push(integer(d, &text, &format!("invalid exit code {text}"))?);
+                }
+                fields.list("abort_codes", codes);
+            }
             other => {
+                let known = ["dir", "timeout", "foreground", "abort_codes"];
                 let error = d.err(format_args!("unrecognized subdirective '{other}'"));
-                return Err(d.did_you_mean(error, ["dir", "timeout", "foreground"]));
+                return Err(d.did_you_mean(error, known));
             }
         }
     }

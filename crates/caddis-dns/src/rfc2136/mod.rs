@@ -25,9 +25,10 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
-    DnsError, DnsFuture, DnsProvider, Field, Provider, Syntax, TxtRecord,
-    api::{expand, ttl, zones},
-    query::{Reader, SOA, TXT, over_tcp, over_udp, resolvers, write_name},
+    Alias, DnsError, DnsFuture, DnsProvider, Field, Provider, Syntax, TxtRecord,
+    api::{expand, seconds, zones},
+    full_name,
+    query::{CNAME, Reader, SOA, TXT, over_tcp, over_udp, resolvers, write_name},
     syntax::demand,
 };
 
@@ -136,7 +137,7 @@ impl Rfc2136 {
     async fn change(
         &self,
         zone: &str,
-        records: &[TxtRecord],
+        records: &[Entry<'_>],
         update: Update,
     ) -> Result<(), DnsError> {
         let empty = [("key_name", &self.key_name), ("server", &self.server)];
@@ -234,12 +235,37 @@ enum Update {
     Delete,
 }
 
+/// A record to change.
+struct Entry<'a> {
+    /// Relative to the zone.
+    name: &'a str,
+    /// A text, or the name that an alias stands for.
+    value: &'a str,
+    is_alias: bool,
+    /// Seconds.
+    ttl: u64,
+}
+
+impl<'a> From<&'a TxtRecord> for Entry<'a> {
+    fn from(record: &'a TxtRecord) -> Self {
+        let (name, value) = (&*record.name, &*record.value);
+        Self { name, value, is_alias: false, ttl: seconds(record.ttl, TTL, 0) }
+    }
+}
+
+impl<'a> From<&'a Alias> for Entry<'a> {
+    fn from(alias: &'a Alias) -> Self {
+        let (name, value) = (&*alias.name, &*alias.target);
+        Self { name, value, is_alias: true, ttl: seconds(alias.ttl, TTL, 0) }
+    }
+}
+
 /// An update without signature (RFC 2136 §2): records are given relative to `zone`, and changed in
 /// `home`.
 fn message(
     home: &str,
     zone: &str,
-    records: &[TxtRecord],
+    records: &[Entry<'_>],
     update: Update,
 ) -> Result<Vec<u8>, DnsError> {
     let count = u16::try_from(records.len()).map_err(|_| DnsError::new("too many records"))?;
@@ -251,22 +277,27 @@ fn message(
     write_name(&mut out, home)?;
     out.extend([SOA.to_be_bytes(), IN.to_be_bytes()].concat());
     for record in records {
-        write_name(&mut out, &record.full_name(zone))?;
-        out.extend(TXT.to_be_bytes());
+        write_name(&mut out, &full_name(record.name, zone))?;
+        let kind = if record.is_alias { CNAME } else { TXT };
+        out.extend(kind.to_be_bytes());
         // To add (§2.5.1), or to delete exactly this one of a set (§2.5.4).
         let (class, ttl) = match update {
-            Update::Add => (IN, u32::try_from(ttl(record, TTL, 0)).unwrap_or(u32::MAX >> 1)),
+            Update::Add => (IN, u32::try_from(record.ttl).unwrap_or(u32::MAX >> 1)),
             Update::Delete => (NONE, 0),
         };
         out.extend(class.to_be_bytes());
         out.extend(ttl.to_be_bytes());
-        let mut data = Vec::with_capacity(record.value.len() + 1);
-        if record.value.is_empty() {
-            data.push(0);
-        }
-        for part in record.value.as_bytes().chunks(255) {
-            data.push(u8::try_from(part.len()).unwrap_or(u8::MAX));
-            data.extend(part);
+        let mut data = Vec::with_capacity(record.value.len() + 2);
+        if record.is_alias {
+            write_name(&mut data, record.value)?;
+        } else {
+            if record.value.is_empty() {
+                data.push(0);
+            }
+            for part in record.value.as_bytes().chunks(255) {
+                data.push(u8::try_from(part.len()).unwrap_or(u8::MAX));
+                data.extend(part);
+            }
         }
         let length = u16::try_from(data.len()).map_err(|_| DnsError::new("text too long"))?;
         out.extend(length.to_be_bytes());
@@ -472,11 +503,25 @@ fn take(reader: &mut Reader<'_>) -> Option<Vec<u8>> {
 
 impl DnsProvider for Rfc2136 {
     fn append<'a>(&'a self, zone: &'a str, records: &'a [TxtRecord]) -> DnsFuture<'a> {
-        Box::pin(self.change(zone, records, Update::Add))
+        Box::pin(async move {
+            let entries: Vec<_> = records.iter().map(Entry::from).collect();
+            self.change(zone, &entries, Update::Add).await
+        })
     }
 
     fn delete<'a>(&'a self, zone: &'a str, records: &'a [TxtRecord]) -> DnsFuture<'a> {
-        Box::pin(self.change(zone, records, Update::Delete))
+        Box::pin(async move {
+            let entries: Vec<_> = records.iter().map(Entry::from).collect();
+            self.change(zone, &entries, Update::Delete).await
+        })
+    }
+
+    fn append_alias<'a>(&'a self, zone: &'a str, alias: &'a Alias) -> DnsFuture<'a> {
+        Box::pin(async move { self.change(zone, &[alias.into()], Update::Add).await })
+    }
+
+    fn delete_alias<'a>(&'a self, zone: &'a str, alias: &'a Alias) -> DnsFuture<'a> {
+        Box::pin(async move { self.change(zone, &[alias.into()], Update::Delete).await })
     }
 }
 

@@ -246,7 +246,8 @@ async fn empty_settings_are_told() {
 fn broken_answers_are_no_panic() {
     let key = key(b"secret");
     let signer = signer(&key);
-    let bare = message("a.test", "a.test", &[txt("x", &"v".repeat(600))], Update::Add).unwrap();
+    let bare =
+        message("a.test", "a.test", &[(&txt("x", &"v".repeat(600))).into()], Update::Add).unwrap();
     let (asked, mac) = signer.sign(&bare, now()).unwrap();
     let good = answer(&asked, Way::Sign(0));
     assert_eq!(signer.verify(&good, &asked, &mac, now()), Ok(Verdict::Code(0, 0)));

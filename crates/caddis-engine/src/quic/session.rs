@@ -7,13 +7,16 @@
 use std::{
     any::Any,
     io::Cursor,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     pin::Pin,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, Waker},
 };
 
-use caddis_tls::{Asked, HelloFacts, OnDemandError};
+use caddis_tls::{Asked, HelloFacts, OnDemandError, hello_data};
 use quinn::{
     ConnectionId, Side, TransportErrorCode,
     crypto::{
@@ -27,6 +30,7 @@ use rustls::{
     server::{Acceptor, ClientHello},
     sign::CertifiedKey,
 };
+use serde_json::Value as Json;
 use tokio::sync::Notify;
 
 use crate::listen::Binding;
@@ -74,6 +78,7 @@ impl crypto::ServerConfig for Chooser {
             server_name: None,
             state: State::Hello(Box::default()),
             next: None,
+            aborted: Arc::default(),
         })
     }
 }
@@ -87,6 +92,8 @@ struct Session {
     server_name: Option<String>,
     state: State,
     next: Option<Secrets>,
+    /// A handler of events does not want the handshake.
+    aborted: Arc<AtomicBool>,
 }
 
 /// What the wait for a certificate ends with: one for this handshake alone, or a word that it may
@@ -128,7 +135,12 @@ impl Session {
         };
         let hello = accepted.client_hello();
         self.server_name = hello.server_name().map(str::to_owned);
-        match self.certificate(&hello)? {
+        let told = self.chooser.binding.server.certificates().wants_hello().then(|| {
+            let address = |ip| SocketAddr::new(ip, 0);
+            let (remote, local) = (self.chooser.remote, self.chooser.local);
+            hello_data(&hello, Some(address(remote)), local.map(address))
+        });
+        match self.certificate(&hello, told)? {
             Poll::Ready(answer) => self.begin(answer)?,
             Poll::Pending => return Ok(false),
         }
@@ -143,18 +155,39 @@ impl Session {
         }
     }
 
-    /// Asks for the certificate where it is missing. What takes time goes on by itself, and is seen
-    /// in the state when it is done.
-    fn certificate(&mut self, hello: &ClientHello<'_>) -> Result<Poll<Answer>, TransportError> {
+    /// Tells of the hello where somebody wants to hear of it, and asks for the certificate where it
+    /// is missing. What takes time goes on by itself, and is seen in the state when it is done.
+    fn certificate(
+        &mut self,
+        hello: &ClientHello<'_>,
+        told: Option<Json>,
+    ) -> Result<Poll<Answer>, TransportError> {
         let server = &self.chooser.binding.server;
         let facts = self.facts();
         let policy = server.policy_for(&facts).ok_or_else(no_policy)?;
-        let Some(missing) = policy.missing_certificate(&facts) else {
+        let missing = policy.missing_certificate(&facts);
+        if missing.is_none() && told.is_none() {
             return Ok(Poll::Ready(Ok(None)));
-        };
-        let asked = Asked::new(&missing.asked, hello, facts.local);
-        let certificates = server.certificates().clone();
-        let mut attempt = Box::pin(crate::server::missing(certificates, asked, missing));
+        }
+        let missing = missing.map(|missing| {
+            let asked = Asked::new(&missing.asked, hello, facts.local);
+            (asked, missing)
+        });
+        let (certificates, aborted) = (server.certificates().clone(), self.aborted.clone());
+        let mut attempt = Box::pin(async move {
+            if let Some(told) = told
+                && certificates.tell_hello(told).await.is_err()
+            {
+                aborted.store(true, Ordering::Release);
+                return Ok(None);
+            }
+            match missing {
+                Some((asked, missing)) => {
+                    crate::server::missing(certificates, asked, missing).await
+                }
+                None => Ok(None),
+            }
+        });
         // Most names that have none may have none, which is known at once.
         let mut unwoken = Context::from_waker(Waker::noop());
         if let Poll::Ready(answer) = Future::poll(Pin::as_mut(&mut attempt), &mut unwoken) {
@@ -172,6 +205,9 @@ impl Session {
     /// Goes on with the configuration that is right for the hello.
     fn begin(&mut self, answer: Answer) -> Result<(), TransportError> {
         self.state = State::Failed;
+        if self.aborted.load(Ordering::Acquire) {
+            return Err(alert(INTERNAL_ERROR, "handshake aborted by event handler"));
+        }
         let server = &self.chooser.binding.server;
         let facts = self.facts();
         let policy = server.policy_for(&facts).ok_or_else(no_policy)?;

@@ -128,8 +128,6 @@ pub(crate) struct Checker {
     pub(crate) dial: String,
     /// Where the outcome goes.
     pub(crate) state: Arc<ActiveState>,
-    /// Whom to tell when it changes.
-    pub(crate) events: Arc<Events>,
 }
 
 impl Checker {
@@ -146,7 +144,7 @@ impl Checker {
             }
             tokio::select! {
                 () = task.cancel.cancelled() => return,
-                () = self.once(&worker, &address) => {}
+                () = self.once(&worker, &address, &task.events) => {}
             }
         }
     }
@@ -175,7 +173,7 @@ impl Checker {
         Address::parse(&text).map_err(|error| failed("bad network address", &error)).ok()
     }
 
-    async fn once(&self, worker: &Rc<Worker>, own: &Address) {
+    async fn once(&self, worker: &Rc<Worker>, own: &Address, events: &Events) {
         let start = Instant::now();
         let outcome = match tokio::time::timeout(self.check.timeout, self.probe(worker, own)).await
         {
@@ -204,7 +202,8 @@ impl Checker {
             %host,
             "{message}"
         );
-        self.events.emit(event, "http.handlers.reverse_proxy", json!({ "host": host }));
+        // Spec R173.
+        events.tell(event, "http.handlers.reverse_proxy", json!({ "host": host }));
     }
 
     /// The URL host of the check.

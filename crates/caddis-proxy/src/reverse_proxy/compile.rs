@@ -189,7 +189,6 @@ fn start_checks(
             transport: transport.clone(),
             dial: upstream.dial.clone(),
             state,
-            events: cx.state.single(),
         };
         let name = format!("active health check of {}", upstream.dial);
         cx.tasks.push(Task::new(name, move |task| checker.run(task)));

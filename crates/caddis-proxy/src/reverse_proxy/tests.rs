@@ -1,9 +1,16 @@
 //! The handler as a whole, against upstreams that follow a script.
 
-use std::{rc::Rc, sync::Arc};
+use std::{
+    rc::Rc,
+    sync::{Arc, Mutex},
+};
 
 use bytes::Bytes;
-use caddis_core::{Body, ByteString, Exchange, State, TaskCx, Worker, exchange::Upgrade};
+use caddis_core::{
+    Body, ByteString, Exchange, State, TaskCx, Worker,
+    event::{Event, Events, Subscription},
+    exchange::Upgrade,
+};
 use http::{HeaderValue, Method};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -336,7 +343,8 @@ fn tunnels_end_with_their_generation() {
         let mut proxy = ready(json!({"upstreams": [dial(upstream.address)]}));
         let cancel = tokio_util::sync::CancellationToken::new();
         for task in std::mem::take(&mut proxy.tasks) {
-            let cx = TaskCx { cancel: cancel.clone(), worker: Worker::new(0) };
+            let cx =
+                TaskCx { cancel: cancel.clone(), worker: Worker::new(0), events: Arc::default() };
             tokio::task::spawn_local((task.run)(cx));
         }
         let mut ex = upgrading(&Worker::new(1));
@@ -440,8 +448,21 @@ fn active_checks_take_out_and_bring_back() {
         let mut proxy = ready_in(&state, json.clone()).expect("compiles");
         let cancel = tokio_util::sync::CancellationToken::new();
         let control = Worker::new(0);
+        let (events, heard) = (Arc::<Events>::default(), Arc::<Mutex<Vec<String>>>::default());
+        let told = heard.clone();
+        let subscription = Subscription {
+            events: vec!["healthy".into(), "unhealthy".into()],
+            modules: vec!["http.handlers".into()],
+            handlers: vec![Arc::new(move |event: &Arc<Event>| {
+                told.lock().unwrap().push(event.fill("{event.name} {event.module} {event.data}"));
+                Box::pin(std::future::ready(Ok(())))
+            })],
+        };
+        let spawn = |work| drop(tokio::task::spawn(work));
+        events.set(vec![subscription].into(), Arc::new(spawn));
         for task in std::mem::take(&mut proxy.tasks) {
-            let cx = TaskCx { cancel: cancel.clone(), worker: control.clone() };
+            let cx =
+                TaskCx { cancel: cancel.clone(), worker: control.clone(), events: events.clone() };
             tokio::task::spawn_local((task.run)(cx));
         }
         let healthy = || upstream_status(&state)[0].healthy;
@@ -462,6 +483,12 @@ fn active_checks_take_out_and_bring_back() {
         assert_eq!(reloaded.get(&Worker::new(1)).await.0, 503, "down stays down");
         assert!(until(Some(true)).await);
         cancel.cancel();
+        while heard.lock().unwrap().len() < 2 {
+            tokio::task::yield_now().await;
+        }
+        let want =
+            |name| format!("{name} http.handlers.reverse_proxy map[host:{}]", upstream.address);
+        assert_eq!(*heard.lock().unwrap(), [want("unhealthy"), want("healthy")]);
         assert!(upstream.seen.borrow()[0].starts_with("GET /up HTTP/1.1\r\nHost: 127.0.0.1:"));
     });
 }

@@ -28,8 +28,8 @@ pub(super) struct Session {
     pub(super) key: Arc<Vec<u8>>,
 }
 
-/// Directory, mail address, root files.
-type SessionKey = (String, String, Vec<String>);
+/// Directory, mail address, root files, way there.
+type SessionKey = (String, String, Vec<String>, String);
 
 /// The sessions that are open; one registration at a time for each.
 #[derive(Default)]
@@ -63,7 +63,12 @@ impl Acme {
         config: &AcmeConfig,
         directory: &str,
     ) -> Arc<tokio::sync::Mutex<Option<Session>>> {
-        let key = (directory.to_owned(), config.email.clone(), config.trusted_roots.clone());
+        let key = (
+            directory.to_owned(),
+            config.email.clone(),
+            config.trusted_roots.clone(),
+            format!("{:?}", config.route),
+        );
         let mut all = self.accounts.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.entry(key).or_default().clone()
     }
@@ -121,7 +126,7 @@ impl Acme {
         directory: &str,
         storage: &Arc<dyn Storage>,
     ) -> std::result::Result<Session, Failure> {
-        let transport = Transport::new(self.client(&config.trusted_roots).await?);
+        let transport = Transport::new(self.client(&config.trusted_roots, &config.route).await?);
         if !config.account_key.is_empty() {
             let pkcs8 = pkcs8_of(config.account_key.as_bytes()).context("account_key")?;
             let found = with_key(&transport, &pkcs8, directory, true).await?;

@@ -147,7 +147,7 @@ impl Acme {
         leaf: &CertificateDer<'_>,
         old: Option<&RenewalInfo>,
     ) -> Result<Option<RenewalInfo>> {
-        let client = self.client(&config.trusted_roots).await?;
+        let client = self.client(&config.trusted_roots, &config.route).await?;
         let get = async |url: &str| {
             let request = Request::get(url).body(Bytes::new()).context(url)?;
             client.send(request).await.context(url)

@@ -7,7 +7,7 @@ use caddis_config::{
     tls::{AcmeIssuer, ChainPreference, DnsChallengeConfig},
 };
 use caddis_core::template::{Template, Unknown};
-use caddis_dns::DnsProvider;
+use caddis_dns::{DnsProvider, http::Route};
 use serde_json::Value;
 
 use super::{LETS_ENCRYPT, LETS_ENCRYPT_STAGING};
@@ -62,6 +62,8 @@ pub struct AcmeConfig {
     pub bind_host: String,
     /// Challenges are shared over the storage.
     pub distributed: bool,
+    /// The way to the authority.
+    pub route: Route,
 }
 
 /// The settings of DNS-01.
@@ -108,6 +110,7 @@ impl Default for AcmeConfig {
             ports: Ports::default(),
             bind_host: String::new(),
             distributed: true,
+            route: Route::default(),
         }
     }
 }
@@ -122,10 +125,8 @@ pub fn compile_acme(
     dns: Option<&Value>,
 ) -> Result<AcmeConfig, ConfigError> {
     let config: AcmeIssuer = caddis_config::decode(json)?;
-    if config.network_proxy.is_some() {
-        let message = "network proxies for ACME are not supported yet";
-        return Err(ConfigError::new("network_proxy", message));
-    }
+    let route = Route::compile(config.network_proxy.as_ref())
+        .map_err(|error| error.under("network_proxy"))?;
     let global = |text: &str| Template::render_global(text, Unknown::Keep);
     let defaults = AcmeConfig::default();
     let directory = global(&config.ca);
@@ -180,10 +181,15 @@ pub fn compile_acme(
         ports,
         bind_host: challenges.bind_host,
         distributed: challenges.distributed != Some(false),
+        route,
     })
 }
 
-fn dns_challenge(
+/// The settings of a challenge by DNS; `default` is the provider where they name none.
+///
+/// # Errors
+/// There is no provider, or it is not known.
+pub(crate) fn dns_challenge(
     config: DnsChallengeConfig,
     default: Option<&Value>,
 ) -> Result<DnsChallenge, ConfigError> {

@@ -40,7 +40,7 @@ pub(super) async fn external_account(
         return Err(Failure::new("ZeroSSL needs an email address: set the `email` option"));
     }
     tracing::info!(target: "tls.issuance.acme", email = config.email, "generating EAB credentials");
-    let client = acme.client(&[]).await?;
+    let client = acme.client(&[], &config.route).await?;
     let email: String = config
         .email
         .bytes()

@@ -40,7 +40,7 @@ impl Failure {
         Self { refused: true, ..Self::new(message) }
     }
 
-    pub(super) fn while_doing(mut self, what: &str) -> Self {
+    pub(crate) fn while_doing(mut self, what: &str) -> Self {
         self.message = format!("{what}: {}", self.message);
         self
     }

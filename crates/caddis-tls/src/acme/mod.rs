@@ -26,16 +26,18 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use caddis_dns::http::HttpClient;
+use caddis_dns::http::{HttpClient, HttpOptions, Route};
 
 use crate::error::{Context, Error, Result};
 
 pub(crate) use ari::RenewalInfo;
-pub(crate) use challenges::reverse_name;
 pub use challenges::{Challenges, is_challenge_hello};
+pub(crate) use challenges::{DnsRecord, Presented, reverse_name};
 pub use config::{AcmeConfig, Ports, compile_acme};
+pub(crate) use config::{DnsChallenge, dns_challenge};
 pub(crate) use failure::Failure;
 pub(crate) use issue::{Certified, Order};
+pub(crate) use transport::retry_after;
 
 /// Let's Encrypt.
 pub(crate) const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
@@ -49,7 +51,7 @@ pub(crate) const ZEROSSL: &str = "https://acme.zerossl.com/v2/DV90";
 #[derive(Default)]
 pub(crate) struct Acme {
     pub(crate) challenges: Arc<Challenges>,
-    clients: Mutex<HashMap<Vec<String>, Arc<HttpClient>>>,
+    clients: Mutex<HashMap<String, Arc<HttpClient>>>,
     accounts: account::Accounts,
     limits: limits::Limits,
     learned: challenges::Learned,
@@ -63,23 +65,24 @@ impl fmt::Debug for Acme {
 }
 
 impl Acme {
-    /// The client that trusts these root files; the system's roots where there are none.
-    async fn client(&self, root_files: &[String]) -> Result<Arc<HttpClient>> {
-        let known = |clients: &HashMap<_, Arc<HttpClient>>| clients.get(root_files).cloned();
+    /// The client that takes this way and trusts these root files; the system's roots where there
+    /// are none.
+    async fn client(&self, root_files: &[String], route: &Route) -> Result<Arc<HttpClient>> {
         if !root_files.is_empty() {
             // The files may have changed since: they are read for each issue.
             let files = root_files.to_vec();
             let roots = tokio::task::spawn_blocking(move || read_roots(&files));
-            let roots = roots.await.map_err(Error::new)??;
-            return Ok(Arc::new(HttpClient::with_roots(roots)));
+            let roots = Some(roots.await.map_err(Error::new)??);
+            let route = route.clone();
+            let options = HttpOptions { roots, route, ..HttpOptions::default() };
+            return Ok(Arc::new(HttpClient::with(options)));
         }
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(client) = known(&clients) {
-            return Ok(client);
-        }
-        let client = Arc::new(HttpClient::new());
-        clients.insert(Vec::new(), client.clone());
-        Ok(client)
+        let make = || {
+            let options = HttpOptions { route: route.clone(), ..HttpOptions::default() };
+            Arc::new(HttpClient::with(options))
+        };
+        Ok(clients.entry(format!("{route:?}")).or_insert_with(make).clone())
     }
 }
 

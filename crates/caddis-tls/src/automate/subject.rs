@@ -9,8 +9,6 @@
 use super::backoff;
 use crate::timestamp::Timestamp;
 
-/// Seconds after which the storage is looked at again where no issuer can be asked.
-const LOOK_AGAIN: i64 = 60 * 60;
 /// Seconds after which a name is looked at again that another process is working on.
 const BUSY: i64 = 3;
 
@@ -53,8 +51,6 @@ pub(super) enum Event {
     Busy,
     /// The authority wants another time for the renewal.
     RenewAt(Timestamp),
-    /// There is no issuer to ask.
-    Unsupported,
     /// Time passed.
     Tick,
 }
@@ -78,11 +74,6 @@ pub(super) fn step(state: State, event: Event, now: Timestamp) -> (State, Vec<Ef
         (_, Event::Issued { renew_at }) => issued(state, renew_at, now),
         (_, Event::Found { renew_at }) => valid(renew_at, now),
         (State::Valid { .. }, Event::RenewAt(renew_at)) => valid(renew_at, now),
-        (_, Event::Unsupported) => {
-            let retry_at = now.saturating_add(LOOK_AGAIN);
-            let state = State::Waiting { failures: 0, since: now, retry_at, served: false };
-            (state, vec![Effect::WakeAt(retry_at)])
-        }
         (State::Loading, Event::Missing { served }) => {
             let waiting = State::Waiting { failures: 0, since: now, retry_at: now, served };
             (waiting, vec![Effect::WakeAt(now)])
@@ -245,15 +236,6 @@ mod tests {
             assert!(attempts < 1_000);
         }
         assert!((30 * 86_400..31 * 86_400).contains(&now));
-    }
-
-    #[test]
-    fn without_an_issuer_only_the_storage_is_watched() {
-        let (state, _) = step(State::Loading, Event::Unsupported, 100);
-        assert_eq!(state.wake_at(), Some(3_700));
-        let (state, effects) = step(state, Event::Tick, 3_700);
-        assert_eq!(effects, [Effect::Issue]);
-        assert_eq!(step(state, Event::Unsupported, 3_701).0.wake_at(), Some(7_301));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! "root": {…}, "intermediate": {…}, "maintenance_interval": "10m", "renewal_window_ratio": 0.2}}}`.
 
 mod ca;
+mod java;
 mod sign;
 pub mod trust;
 

@@ -1,7 +1,9 @@
-//! Trust stores of the system (Linux) and of NSS (Firefox, Chromium): a root put in or taken out.
+//! Trust stores of the system (Linux), of NSS (Firefox, Chromium) and of Java: a root put in or taken
+//! out.
 //!
 //! Where the variable `CADDIS_TRUST_ROOT` names a folder, the system's stores are looked for below it
 //! instead of `/`, and the system's commands are not run: for tests, and for images of other systems.
+//! Java's is then changed only where it lies below the folder.
 
 use std::{
     fs,
@@ -11,6 +13,7 @@ use std::{
 
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use super::java::Java;
 use crate::{
     certificate::{decimal, parse_chain},
     error::{Context, Error, Result},
@@ -61,13 +64,14 @@ pub fn install(root_pem: &str) -> Result<Vec<String>> {
     }
     for database in nss_databases() {
         let place = format!("sql:{}", database.display());
-        let file = std::env::temp_dir().join(format!("root-{:016x}.pem", fastrand::u64(..)));
-        fs::write(&file, root_pem).context(file.display())?;
-        let added = certutil(&["-A", "-d", &place, "-t", "C,,", "-n", &name, "-i"], Some(&file));
-        // Left where it cannot be removed; it is a public certificate.
-        let _ = fs::remove_file(&file);
-        added?;
+        with_file(root_pem, |file| {
+            certutil(&["-A", "-d", &place, "-t", "C,,", "-n", &name, "-i"], Some(file))
+        })?;
         done.push(format!("NSS ({})", database.display()));
+    }
+    if let Some(java) = Java::find(other_root().as_deref()) {
+        with_file(root_pem, |file| java.install(&name, file))?;
+        done.push(format!("Java ({})", java.store().display()));
     }
     if done.is_empty() {
         return Err(Error::new("no trust store found on this system"));
@@ -114,6 +118,11 @@ pub fn uninstall(root_pem: &str) -> Result<Vec<String>> {
             done.push(format!("NSS ({})", database.display()));
         }
     }
+    if let Some(java) = Java::find(other_root().as_deref())
+        && java.uninstall(&name)?
+    {
+        done.push(format!("Java ({})", java.store().display()));
+    }
     Ok(done)
 }
 
@@ -143,6 +152,16 @@ fn system_store() -> Option<&'static Store> {
 
 fn other_root() -> Option<PathBuf> {
     std::env::var_os("CADDIS_TRUST_ROOT").filter(|root| !root.is_empty()).map(PathBuf::from)
+}
+
+/// Lets a program read the root from a file, which is gone afterwards.
+fn with_file(root_pem: &str, work: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let file = std::env::temp_dir().join(format!("root-{:016x}.pem", fastrand::u64(..)));
+    fs::write(&file, root_pem).context(file.display())?;
+    let result = work(&file);
+    // Left where it cannot be removed; it is a public certificate.
+    let _ = fs::remove_file(&file);
+    result
 }
 
 fn certutil(arguments: &[&str], file: Option<&Path>) -> Result<()> {

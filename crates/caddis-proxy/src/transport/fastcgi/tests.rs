@@ -196,7 +196,11 @@ fn checks_of_health() {
         }));
         let cancel = tokio_util::sync::CancellationToken::new();
         for task in std::mem::take(&mut proxy.tasks) {
-            let cx = TaskCx { cancel: cancel.clone(), worker: Worker::new(0) };
+            let cx = TaskCx {
+                cancel: cancel.clone(),
+                worker: Worker::new(0),
+                events: std::sync::Arc::default(),
+            };
             tokio::task::spawn_local((task.run)(cx));
         }
         let healthy = || upstream_status(&proxy.state)[0].healthy;

@@ -20,7 +20,7 @@ use instant_acme::ChallengeType;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
-pub(super) use dns01::DnsRecord;
+pub(crate) use dns01::DnsRecord;
 pub use tls_alpn01::is_challenge_hello;
 pub(crate) use tls_alpn01::reverse_name;
 
@@ -149,14 +149,11 @@ impl fmt::Debug for Challenges {
 
 impl Challenges {
     /// Takes over where the challenges of other instances are found: storages, each with the
-    /// authorities whose challenges lie there.
-    pub(crate) fn share(&self, storages: &[(Arc<dyn Storage>, Vec<String>)]) {
-        let shared = storages.iter().filter_map(|(storage, directories)| {
-            let mut prefixes: Vec<String> =
-                directories.iter().map(|directory| storage_prefix(directory)).collect();
+    /// places of the authorities whose challenges lie there.
+    pub(crate) fn share(&self, storages: Vec<(Arc<dyn Storage>, Vec<String>)>) {
+        let shared = storages.into_iter().filter_map(|(storage, mut prefixes)| {
             prefixes.sort();
             prefixes.dedup();
-            let storage = storage.clone();
             (!prefixes.is_empty()).then_some(Shared { storage, prefixes })
         });
         *self.shared.lock().unwrap_or_else(PoisonError::into_inner) = shared.collect();
@@ -172,11 +169,52 @@ impl Challenges {
         storage: &Arc<dyn Storage>,
     ) -> Result<Presented, Failure> {
         let key = challenge_key(kind, &pending.identifier);
+        let prefix = storage_prefix(directory);
+        let shared = config.distributed.then_some((storage, prefix.as_str()));
+        let mut presented = self.show(key, pending, shared).await?;
+        presented.listener = match kind {
+            Kind::Http01 => self.listen(&config.bind_host, config.ports.http, false),
+            Kind::TlsAlpn01 => self.listen(&config.bind_host, config.ports.https, true),
+            Kind::Dns01 => None,
+        };
+        Ok(presented)
+    }
+
+    /// Makes a file of ZeroSSL's API answerable, here and by others on the storage: what Caddy
+    /// stores in the form of a challenge.
+    pub(crate) async fn present_file(
+        self: &Arc<Self>,
+        name: &str,
+        url: &str,
+        content: String,
+        (host, port): (&str, u16),
+        storage: &Arc<dyn Storage>,
+    ) -> Result<Presented, Failure> {
+        let pending = Pending {
+            kind: String::new(),
+            url: url.to_owned(),
+            status: String::new(),
+            token: content,
+            key_authorization: String::new(),
+            identifier: Identifier { kind: String::new(), value: name.to_owned() },
+        };
+        let shared = Some((storage, crate::zerossl::KEY));
+        let mut presented = self.show(name.to_lowercase(), pending, shared).await?;
+        presented.listener = self.listen(host, port, false);
+        Ok(presented)
+    }
+
+    async fn show(
+        self: &Arc<Self>,
+        key: String,
+        pending: Pending,
+        shared: Option<(&Arc<dyn Storage>, &str)>,
+    ) -> Result<Presented, Failure> {
         let mut presented =
             Presented { challenges: self.clone(), key: key.clone(), stored: None, listener: None };
-        if config.distributed {
+        if let Some((storage, prefix)) = shared {
             let json = serde_json::to_vec(&pending).map_err(Failure::new)?;
-            let place = token_key(&storage_prefix(directory), &key);
+            let place = token_key(prefix, &key);
             presented.stored = Some((storage.clone(), place.clone()));
             let storage = storage.clone();
             let stored = tokio::task::spawn_blocking(move || storage.store(&place, &json)).await;
@@ -185,11 +223,6 @@ impl Challenges {
                 .map_err(|error| Failure::new(format!("storing challenge information: {error}")))?;
         }
         self.lock().insert(key, Arc::new(pending));
-        presented.listener = match kind {
-            Kind::Http01 => self.listen(&config.bind_host, config.ports.http, false),
-            Kind::TlsAlpn01 => self.listen(&config.bind_host, config.ports.https, true),
-            Kind::Dns01 => None,
-        };
         Ok(presented)
     }
 
@@ -234,7 +267,7 @@ fn challenge_key(kind: Kind, identifier: &Identifier) -> String {
 }
 
 /// A challenge that can be answered until this is dropped.
-pub(super) struct Presented {
+pub(crate) struct Presented {
     challenges: Arc<Challenges>,
     key: String,
     stored: Option<(Arc<dyn Storage>, String)>,
@@ -296,8 +329,8 @@ mod tests {
         // Policies may have storages of their own; all are looked at.
         let empty = TempDir::new();
         let apart: Arc<dyn Storage> = Arc::new(FileSystem::new(empty.path()));
-        let directories = || vec![directory.clone()];
-        other.share(&[(apart, directories()), (storage.clone(), directories())]);
+        let prefixes = || vec![super::storage_prefix(&directory)];
+        other.share(vec![(apart, prefixes()), (storage.clone(), prefixes())]);
         let path = "/.well-known/acme-challenge/tok";
         let wanted = pending(Kind::Http01, "a.test");
         let presented =

@@ -2,7 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{JobCx, ManagedSubject, Served, stored};
+use super::{
+    JobCx, ManagedSubject, Served,
+    request::{pem_of, request as csr_of},
+    stored,
+};
 use crate::{
     certificate::Certificate,
     error::Result,
@@ -56,6 +60,7 @@ pub(super) fn issue(
         Certificate::from_pem(issued.chain_pem.as_bytes(), pem.as_bytes(), Vec::new())?;
     let unstored =
         stored::save(&*cx.storage, &keys, &subject.name, (&pem, &issued.chain_pem), None);
+    let csr = if cx.wants_csr() { Some(pem_of(&csr_of(subject, &pair)?)) } else { None };
     Ok(Served {
         certificate: Arc::new(certificate),
         issuer: request.ca.clone(),
@@ -63,5 +68,6 @@ pub(super) fn issue(
         renewal_info: None,
         keys,
         unstored,
+        csr: csr.map(String::into_boxed_str),
     })
 }

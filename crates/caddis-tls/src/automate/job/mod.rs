@@ -3,7 +3,10 @@
 
 mod acme;
 mod internal;
+mod issued;
+mod request;
 mod stored;
+mod zerossl;
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -35,6 +38,13 @@ pub(super) struct JobCx {
     pub(super) pki: Arc<Pki>,
     pub(super) acme: Arc<Acme>,
     pub(super) events: Arc<Events>,
+}
+
+impl JobCx {
+    /// Whether somebody hears what was asked for.
+    fn wants_csr(&self) -> bool {
+        self.events.wants("cert_obtained", "tls")
+    }
 }
 
 /// How far a job goes.
@@ -73,6 +83,8 @@ pub(super) struct Served {
     pub(super) keys: SiteKeys,
     /// Its files, where they could not be stored yet.
     pub(super) unstored: Option<Arc<Unstored>>,
+    /// The request that it was made for, PEM, until it is told.
+    pub(super) csr: Option<Box<str>>,
 }
 
 /// What a job found out.
@@ -86,8 +98,6 @@ pub(super) enum Outcome {
     Missing(Option<Served>),
     /// Another process is at it.
     Busy,
-    /// Only issuers that are not there yet; perhaps a stored certificate to serve meanwhile.
-    Unsupported(Option<Served>),
     /// All issuers failed; perhaps a stored certificate to serve meanwhile.
     Failed(Failure, Option<Served>),
 }
@@ -126,9 +136,6 @@ pub(super) async fn run(
             "stored certificate has expired by the clock of this machine: it is served until \
              there is a new one"
         );
-    }
-    if !subject.issuers.iter().any(supported) {
-        return Outcome::Unsupported(found);
     }
     if !attempt.issue {
         return Outcome::Missing(found);
@@ -197,13 +204,17 @@ async fn locked(
     let old = if attempt.renew { found } else { None };
     let target = if attempt.renew { "renewing certificate" } else { "obtaining certificate" };
     tracing::info!(target: "tls.obtain", identifier = subject.name, "{target}");
-    let remaining = old.as_ref().map(|old| old.certificate.not_after.saturating_sub(now));
-    let data = json!({
-        "identifier": subject.name,
-        "renewal": attempt.renew,
-        "remaining": remaining,
-    });
-    cx.events.emit("cert_obtaining", "tls", data);
+    let mut data = json!({ "identifier": subject.name });
+    if let Some(old) = &old {
+        let remaining = old.certificate.not_after.saturating_sub(now);
+        data["renewal"] = true.into();
+        data["forced"] = attempt.revoked.is_some().into();
+        data["remaining"] = timestamp::span(remaining).into();
+        data["issuer"] = old.issuer.as_str().into();
+    }
+    if let Err(error) = cx.events.emit("cert_obtaining", "tls", data).await {
+        return Err(Failure::new(format!("{target} aborted by event handler: {error}")));
+    }
     let mut failures: Vec<Failure> = Vec::new();
     for issuer in &subject.issuers {
         let made = match issuer {
@@ -214,7 +225,7 @@ async fn locked(
                 made.map_err(Failure::from)
             }
             Issuer::Acme(config) => acme::issue(cx, subject, config, attempt, old.as_ref()).await,
-            Issuer::Other(_) => continue,
+            Issuer::ZeroSsl(config) => zerossl::issue(cx, subject, config).await,
         };
         match made {
             Ok(served) => return Ok(Outcome::Issued(served)),
@@ -241,10 +252,6 @@ fn together(failures: Vec<Failure>) -> Failure {
     all.at_least = at_least;
     all.storage = !failures.is_empty() && failures.iter().all(|failure| failure.storage);
     all
-}
-
-fn supported(issuer: &Issuer) -> bool {
-    !matches!(issuer, Issuer::Other(_))
 }
 
 /// When this subject's certificate is to be renewed.

@@ -111,6 +111,7 @@ fn served(
         renewal_info: data.renewal_info,
         keys,
         unstored: None,
+        csr: None,
     }
 }
 
@@ -156,9 +157,8 @@ pub(super) fn save(
     keys: &SiteKeys,
     name: &str,
     (key, chain): (&str, &str),
-    issuer_data: Option<IssuerData>,
+    issuer_data: Option<Value>,
 ) -> Option<Arc<Unstored>> {
-    let issuer_data = issuer_data.and_then(|data| serde_json::to_value(data).ok());
     let metadata = Metadata { sans: vec![name.to_owned()], issuer_data };
     let metadata = caddis_config::json::write::to_string_pretty(&metadata).unwrap_or_default();
     let files = Unstored { key: key.to_owned(), chain: chain.to_owned(), metadata };

@@ -91,17 +91,6 @@ impl Entry {
                 self.begin_where_loading(now);
                 (Event::Busy, None)
             }
-            Outcome::Unsupported(found) => {
-                if self.state == State::Loading {
-                    tracing::error!(
-                        target: "tls.obtain",
-                        identifier = name,
-                        "the issuer of this name is not supported yet: handshakes for it fail \
-                         unless a certificate is in storage"
-                    );
-                }
-                (Event::Unsupported, found)
-            }
             Outcome::Failed(failure, found) => {
                 if self.served.is_none() {
                     self.served.clone_from(&found);

@@ -3,6 +3,7 @@
 
 mod demand;
 mod entry;
+mod events;
 mod files;
 mod renewal_info;
 mod report;
@@ -35,7 +36,7 @@ use super::{
     subject::{Effect, Event, State, step},
 };
 use crate::{
-    acme::{Acme, Challenges, Failure},
+    acme::{Acme, Challenges, Failure, storage_prefix},
     certificate::Certificate,
     index::{CertIndex, CertStore, normalized},
     loaders::{Loaders, Stamp},
@@ -44,6 +45,7 @@ use crate::{
     storage::{OtherStorage, Storage},
     tickets::Tickets,
     timestamp::{self, Timestamp},
+    zerossl,
 };
 use demand::Recent;
 use entry::Entry;
@@ -245,7 +247,7 @@ impl CertManager {
     /// To be called on the control runtime, which then also runs renewals.
     pub async fn reconcile(self: &Arc<Self>, wanted: Reconcile) {
         let _ = self.runtime.set(Handle::current());
-        self.acme.challenges.share(&directories(&wanted));
+        self.acme.challenges.share(places(&wanted));
         let fresh = self.take_over(wanted);
         self.recent.forget();
         let (given, storage) = {
@@ -253,7 +255,7 @@ impl CertManager {
             (inner.loaded.clone(), inner.storage.clone())
         };
         for one in &given {
-            self.events.emit("cached_unmanaged_cert", "tls", json!({ "sans": one.names }));
+            self.events.tell("cached_unmanaged_cert", "tls", json!({ "sans": one.names }));
         }
         let first = async {
             for one in &given {
@@ -482,9 +484,9 @@ impl CertManager {
         Some((entry.subject.clone(), cx, attempt))
     }
 
-    fn finish(&self, name: &str, subject: &Arc<ManagedSubject>, outcome: Outcome) {
+    fn finish(&self, name: &str, subject: &Arc<ManagedSubject>, mut outcome: Outcome) {
         let now = self.now();
-        self.tell(name, subject, &outcome, now);
+        self.tell(name, subject, &mut outcome, now);
         match &outcome {
             Outcome::Issued(_) => self.counts.0.fetch_add(1, Ordering::Relaxed),
             Outcome::Failed(..) => self.counts.1.fetch_add(1, Ordering::Relaxed),
@@ -508,49 +510,6 @@ impl CertManager {
             self.publish_news();
         }
         self.wake.notify_one();
-    }
-
-    /// Tells events of an outcome (T094).
-    fn tell(&self, name: &str, subject: &ManagedSubject, outcome: &Outcome, now: Timestamp) {
-        let old = {
-            let inner = self.lock();
-            inner.entries.get(name).and_then(|entry| entry.certificate())
-        };
-        let renewal = old.is_some();
-        let remaining = old.map(|old| old.not_after.saturating_sub(now));
-        match outcome {
-            Outcome::Issued(served) => {
-                let folder = served.keys.certificate.rsplit_once('/').map_or("", |(path, _)| path);
-                let data = json!({
-                    "identifier": name,
-                    "renewal": renewal,
-                    "remaining": remaining,
-                    "issuer": served.issuer,
-                    "storage_path": folder,
-                    "certificate_path": served.keys.certificate,
-                    "private_key_path": served.keys.private_key,
-                    "metadata_path": served.keys.metadata,
-                });
-                self.events.emit("cert_obtained", "tls", data);
-            }
-            Outcome::Failed(failure, _) => {
-                let issuers: Vec<String> =
-                    subject.issuers.iter().map(Issuer::storage_key).collect();
-                let data = json!({
-                    "identifier": name,
-                    "renewal": renewal,
-                    "remaining": remaining,
-                    "issuers": issuers,
-                    "error": failure.to_string(),
-                });
-                self.events.emit("cert_failed", "tls", data);
-            }
-            _ => {}
-        }
-        if let Outcome::Issued(served) | Outcome::Found(served) = outcome {
-            let sans = &served.certificate.names;
-            self.events.emit("cached_managed_cert", "tls", json!({ "sans": sans }));
-        }
     }
 
     /// The clock was set by so many seconds, forward or back.
@@ -591,8 +550,8 @@ impl CertManager {
     }
 }
 
-/// The storages that a configuration uses, each with its ACME directories.
-fn directories(wanted: &Reconcile) -> Vec<(Arc<dyn Storage>, Vec<String>)> {
+/// The storages that a configuration uses, each with the places of its authorities' challenges.
+fn places(wanted: &Reconcile) -> Vec<(Arc<dyn Storage>, Vec<String>)> {
     let managed = wanted.subjects.iter().map(|subject| (&subject.storage, &subject.issuers));
     let demanded = wanted.on_demand.iter().map(|policy| (&policy.storage, &policy.issuers));
     let mut all: Vec<(Option<&OtherStorage>, Vec<String>)> = Vec::new();
@@ -604,11 +563,18 @@ fn directories(wanted: &Reconcile) -> Vec<(Arc<dyn Storage>, Vec<String>)> {
             all.len() - 1
         });
         for issuer in issuers {
-            if let Issuer::Acme(config) = issuer {
-                for directory in [&config.directory, &config.test_directory] {
-                    if !directory.is_empty() && !all[at].1.contains(directory) {
-                        all[at].1.push(directory.clone());
-                    }
+            let found = match issuer {
+                Issuer::Internal { .. } => Vec::new(),
+                Issuer::Acme(config) => [&config.directory, &config.test_directory]
+                    .into_iter()
+                    .filter(|directory| !directory.is_empty())
+                    .map(|directory| storage_prefix(directory))
+                    .collect(),
+                Issuer::ZeroSsl(_) => vec![zerossl::KEY.to_owned()],
+            };
+            for place in found {
+                if !all[at].1.contains(&place) {
+                    all[at].1.push(place);
                 }
             }
         }
@@ -616,7 +582,7 @@ fn directories(wanted: &Reconcile) -> Vec<(Arc<dyn Storage>, Vec<String>)> {
     let opened = |storage: Option<&OtherStorage>| {
         storage.map_or(&wanted.storage, OtherStorage::storage).clone()
     };
-    all.into_iter().map(|(storage, directories)| (opened(storage), directories)).collect()
+    all.into_iter().map(|(storage, places)| (opened(storage), places)).collect()
 }
 
 impl Inner {

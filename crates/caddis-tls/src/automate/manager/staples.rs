@@ -84,7 +84,7 @@ impl CertManager {
             serial = certificate.serial,
             "certificate was revoked by its authority"
         );
-        self.events.emit(
+        self.events.tell(
             "cert_ocsp_revoked",
             "tls",
             json!({

@@ -13,6 +13,7 @@ use crate::{
         OtherStorage, Storage,
         keys::{SiteKeys, acme_issuer_key},
     },
+    zerossl::{self, ZeroSslConfig},
 };
 
 /// Who makes a certificate.
@@ -29,8 +30,8 @@ pub enum Issuer {
     },
     /// `tls.issuance.acme`.
     Acme(Arc<AcmeConfig>),
-    /// Any other issuer, by its name in the storage: what it made is served.
-    Other(String),
+    /// `tls.issuance.zerossl`.
+    ZeroSsl(Arc<ZeroSslConfig>),
 }
 
 impl Issuer {
@@ -40,7 +41,7 @@ impl Issuer {
             Self::Internal { ca, .. } if ca.is_empty() => DEFAULT_CA.to_owned(),
             Self::Internal { ca, .. } => ca.clone(),
             Self::Acme(config) => acme_issuer_key(&config.directory),
-            Self::Other(name) => name.clone(),
+            Self::ZeroSsl(_) => zerossl::KEY.to_owned(),
         }
     }
 

@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use caddis_dns::{
-    aws::{CredentialSources, Credentials, PathRule, Signer, encode, encode_path, payload_hash},
+    aws::{CredentialProvider, PathRule, Signer, encode, encode_path, payload_hash},
     http::HttpClient,
 };
 use http::{HeaderMap, Method, Request, Response, StatusCode};
@@ -24,8 +24,7 @@ pub(super) struct Client {
     pub(super) bucket: String,
     /// The bucket is in the path, not in the host's name.
     path_style: bool,
-    credentials: CredentialSources,
-    found: Mutex<Option<Credentials>>,
+    credentials: CredentialProvider,
     region: Mutex<String>,
 }
 
@@ -69,11 +68,11 @@ impl Client {
         bucket: String,
         path_style: bool,
         region: String,
-        credentials: CredentialSources,
+        credentials: CredentialProvider,
+        http: HttpClient,
     ) -> Self {
-        let (found, region) = (Mutex::default(), Mutex::new(region));
-        let http = HttpClient::new();
-        Self { http, origin, bucket, path_style, credentials, found, region }
+        let region = Mutex::new(region);
+        Self { http, origin, bucket, path_style, credentials, region }
     }
 
     pub(super) async fn get(&self, key: &str) -> Result<(Bytes, HeaderMap), Fault> {
@@ -181,26 +180,29 @@ impl Client {
         body: Bytes,
     ) -> Result<Response<Bytes>, Fault> {
         for again in [true, false] {
-            let answer =
-                self.attempt(method.clone(), key, query, headers.clone(), body.clone()).await?;
+            let used = self.region.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let call = (method.clone(), key, query);
+            let answer = self.attempt(call, headers.clone(), body.clone(), &used).await?;
             let Some(region) = other_region(&answer) else { return Ok(answer) };
-            let mut known = self.region.lock().unwrap_or_else(PoisonError::into_inner);
-            if *known == region || !again {
+            if used == region || !again {
                 return Ok(answer);
             }
-            tracing::info!(target: "storage", bucket = self.bucket, region, "the bucket's region");
-            *known = region;
+            let mut known = self.region.lock().unwrap_or_else(PoisonError::into_inner);
+            // Another request may have learned it meanwhile.
+            if *known != region {
+                tracing::info!(target: "storage", bucket = self.bucket, region, "the bucket's region");
+                *known = region;
+            }
         }
         Err(Fault::refused("the bucket's region changes"))
     }
 
     async fn attempt(
         &self,
-        method: Method,
-        key: &str,
-        query: &str,
+        (method, key, query): (Method, &str, &str),
         headers: HeaderMap,
         body: Bytes,
+        region: &str,
     ) -> Result<Response<Bytes>, Fault> {
         let Origin { scheme, authority } = &self.origin;
         let key = encode_path(key);
@@ -221,27 +223,12 @@ impl Client {
         *request.headers_mut() = headers;
         let hash_field = hash.parse().map_err(Fault::refused)?;
         request.headers_mut().insert("x-amz-content-sha256", hash_field);
-        let credentials = self.credentials()?;
-        let region = self.region.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let signer = Signer {
-            credentials: &credentials,
-            region: &region,
-            service: "s3",
-            paths: PathRule::Literal,
-        };
+        let credentials = self.credentials.get().await.map_err(Fault::refused)?;
+        let signer =
+            Signer { credentials: &credentials, region, service: "s3", paths: PathRule::Literal };
         signer.sign(request, &hash, SystemTime::now()).map_err(Fault::refused)?;
         let sent = std::mem::take(request);
         self.http.send(sent).await.map_err(Fault::gone)
-    }
-
-    fn credentials(&self) -> Result<Credentials, Fault> {
-        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = &*found {
-            return Ok(found.clone());
-        }
-        let credentials = self.credentials.find().map_err(Fault::refused)?;
-        *found = Some(credentials.clone());
-        Ok(credentials)
     }
 }
 

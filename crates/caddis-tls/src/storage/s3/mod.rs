@@ -9,9 +9,10 @@
 //!     access_id <id>                   # or access_key <id>
 //!     secret_key <key>
 //!     prefix <prefix>
-//!     insecure <bool>                  # plain HTTP to `host`
-//!     use_iam_provider <bool>          # credentials of the environment or of `profile`
+//!     insecure <bool>                  # plain HTTP to `host`; any certificate of `endpoint`
+//!     use_iam_provider <bool>          # credentials of the environment, container or instance
 //!     profile <name>
+//!     role_arn <arn>                   # a role to take on with them
 //!     use_path_style <bool>
 //!     encryption_key <32 characters>
 //! }
@@ -39,7 +40,10 @@ use std::{
 
 use bytes::Bytes;
 use caddis_config::ConfigError;
-use caddis_dns::aws::{CredentialSources, Credentials};
+use caddis_dns::{
+    aws::{CredentialProvider, CredentialSources, Credentials},
+    http::{HttpClient, HttpOptions},
+};
 use crypto_secretbox::{KeyInit, XSalsa20Poly1305, aead::Aead};
 use http::{HeaderMap, Uri, header};
 use serde::Deserialize;
@@ -110,16 +114,13 @@ const IGNORED: u8 = 2;
 /// The storage of a configuration. Nothing is connected yet.
 pub(super) fn open(json: Value) -> Result<Arc<dyn Storage>, ConfigError> {
     let config: Config = caddis_config::decode(json)?;
-    if !config.role_arn.is_empty() {
-        return Err(ConfigError::new("role_arn", "roles are not supported yet"));
-    }
     let second = !config.access_key.is_empty() || !config.endpoint.is_empty();
     let bucket = options::text_or_env(&config.bucket, "S3_BUCKET");
     if bucket.is_empty() || bucket.contains(['/', '?', '#']) {
         return Err(ConfigError::new("bucket", "bucket is empty, or no name of a bucket"));
     }
     let region = options::text_or_env(&config.region, "AWS_REGION");
-    let origin = origin(&config, &region)?;
+    let (origin, insecure) = origin(&config, &region)?;
     let amazon = origin.authority.ends_with(".amazonaws.com");
     let path_style = match config.use_path_style.bool("use_path_style")? {
         Some(true) => true,
@@ -141,14 +142,16 @@ pub(super) fn open(json: Value) -> Result<Arc<dyn Storage>, ConfigError> {
     };
     let region = if region.is_empty() { region_of(&origin.authority) } else { region };
     let name = format!("s3:{}/{bucket}/{prefix}", origin.authority);
-    let credentials = credentials(&config)?;
-    let client = Client::new(origin, bucket, path_style, region, credentials);
+    let credentials = credentials(&config, &region)?;
+    let http = HttpClient::with(HttpOptions { insecure, ..HttpOptions::default() });
+    let client = Client::new(origin, bucket, path_style, region, credentials, http);
     let store = Store { client, prefix, key, conditions: AtomicU8::new(UNKNOWN) };
     let peer = Peer::new(name, TIMEOUT, REMEDY);
     Ok(Arc::new(S3 { peer: Arc::new(peer), store: Arc::new(store) }))
 }
 
-fn origin(config: &Config, region: &str) -> Result<Origin, ConfigError> {
+/// Where the service is, and whether its certificate may be anything.
+fn origin(config: &Config, region: &str) -> Result<(Origin, bool), ConfigError> {
     let insecure = match config.insecure.bool("insecure")? {
         Some(insecure) => insecure,
         None => std::env::var("S3_INSECURE")
@@ -172,19 +175,23 @@ fn origin(config: &Config, region: &str) -> Result<Origin, ConfigError> {
             Some("http") => "http",
             _ => return Err(bad()),
         };
-        if insecure && scheme == "https" {
-            let message = "certificates that are not verified are not supported yet; put the \
-                service's root into the system's trust store";
-            return Err(ConfigError::new("insecure", message));
+        let insecure = insecure && scheme == "https";
+        if insecure {
+            tracing::warn!(
+                target: "storage",
+                endpoint,
+                "the certificate of the S3 service is not verified; use this for tests only"
+            );
         }
         let authority = uri.authority().ok_or_else(bad)?.to_string();
-        return Ok(Origin { scheme, authority });
+        return Ok((Origin { scheme, authority }, insecure));
     }
     let scheme = if insecure { "http" } else { "https" };
     if host.is_empty() {
         // Amazon's own.
         let region = if region.is_empty() { DEFAULT_REGION } else { region };
-        return Ok(Origin { scheme, authority: format!("s3.{region}.amazonaws.com") });
+        let authority = format!("s3.{region}.amazonaws.com");
+        return Ok((Origin { scheme, authority }, false));
     }
     if host.contains("://") {
         let message = "host must not contain a scheme prefix like https://";
@@ -194,10 +201,10 @@ fn origin(config: &Config, region: &str) -> Result<Origin, ConfigError> {
     if whole.is_err() || host.contains(['/', '?', '#', '@']) {
         return Err(ConfigError::new("host", "write host or host:port"));
     }
-    Ok(Origin { scheme, authority: host })
+    Ok((Origin { scheme, authority: host }, false))
 }
 
-fn credentials(config: &Config) -> Result<CredentialSources, ConfigError> {
+fn credentials(config: &Config, region: &str) -> Result<CredentialProvider, ConfigError> {
     let profile = options::text(&config.profile);
     let named = if config.access_id.is_empty() { &config.access_key } else { &config.access_id };
     let access_key_id = options::text_or_env(named, "S3_ACCESS_ID");
@@ -206,6 +213,10 @@ fn credentials(config: &Config) -> Result<CredentialSources, ConfigError> {
         || std::env::var("S3_USE_IAM_PROVIDER")
             .is_ok_and(|text| options::parse_bool(&text).unwrap_or_default())
         || !profile.is_empty();
+    // The second plugin looks around where no keys are given.
+    let role = options::text(&config.role_arn);
+    let keyless = access_key_id.is_empty() && secret_access_key.is_empty();
+    let environment = environment || keyless && (!role.is_empty() || !config.endpoint.is_empty());
     if !environment {
         let missing = |field: &str| {
             let message =
@@ -221,7 +232,8 @@ fn credentials(config: &Config) -> Result<CredentialSources, ConfigError> {
     }
     let session_token = String::new();
     let fixed = Credentials { access_key_id, secret_access_key, session_token };
-    Ok(CredentialSources { fixed: (!environment).then_some(fixed), profile })
+    let fixed = (!environment).then_some(fixed);
+    Ok(CredentialSources { fixed, profile, role, region: region.to_owned() }.provider())
 }
 
 /// The region in the name of an endpoint of Amazon's.
@@ -532,7 +544,6 @@ mod tests {
             (with(json!({"endpoint": "h"})), "endpoint: write http://host[:port]"),
             (with(json!({"endpoint": "http://h", "host": "h"})), "endpoint: cannot specify both"),
             (with(json!({"encryption_key": "x"})), "encryption_key: encryption key must have"),
-            (with(json!({"role_arn": "x"})), "role_arn: roles are not supported yet"),
         ] {
             let error = open(json).err().unwrap().to_string();
             assert!(error.starts_with(want), "{error}");

@@ -5,20 +5,19 @@
 //! ```
 //!
 //! JSON: `{"from": "none"}` or `{"from": "url", "url": "…"}`; without either, the environment
-//! decides (see [`environment`]). The URL may hold placeholders, filled in per request.
+//! decides (see [`Environment`]). The URL may hold placeholders, filled in per request.
 
-mod environment;
-mod socks;
 #[cfg(test)]
 mod tests;
-mod tunnel;
-mod url;
 
-use std::{borrow::Cow, io, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    sync::{Arc, OnceLock},
+};
 
 use caddis_config::{ConfigError, Value};
 use caddis_core::{CompileCx, Exchange, Template, template::Unknown};
-use tokio::time::timeout;
+use caddis_dns::forward_proxy::{self, Environment, Proxy, Scheme};
 
 use super::{
     Failure, ProxyHeader,
@@ -29,11 +28,21 @@ use super::{
 };
 use crate::upstream::Address;
 
-pub(crate) use environment::Environment;
-pub(crate) use url::{Proxy, Scheme};
+/// The proxies that the environment names, one reading for all plans.
+#[derive(Debug, Default)]
+struct Known(OnceLock<Option<Arc<Environment>>>);
 
-/// Time for a proxy to reach the upstream, as long as Go's client waits for the answer to CONNECT.
-const HANDSHAKE: Duration = Duration::from_secs(60);
+#[cfg(test)]
+impl Known {
+    /// Stands in for the environment; false where it was read already.
+    fn set_for_test(&self, environment: Option<Environment>) -> bool {
+        self.0.set(environment.map(Arc::new)).is_ok()
+    }
+}
+
+fn of_environment(cx: &CompileCx<'_>) -> Option<Arc<Environment>> {
+    cx.state.single::<Known>().0.get_or_init(Environment::of_process).clone()
+}
 
 shape! {
     /// `{"from": "url", …}`.
@@ -75,7 +84,7 @@ impl Source {
         }
         let json = &config.network_proxy;
         if json.is_null() {
-            return Ok(environment::read_once(cx).map_or(Self::None, Self::Environment));
+            return Ok(of_environment(cx).map_or(Self::None, Self::Environment));
         }
         Self::module(json, cx).map_err(|error| error.under("network_proxy"))
     }
@@ -142,7 +151,9 @@ impl Source {
             Self::None => None,
             Self::Fixed(proxy) => Some(proxy),
             Self::Template(_) => varying.map(|varying| &varying.proxy),
-            Self::Environment(environment) => environment.proxy_for(address, tls),
+            Self::Environment(environment) => {
+                environment.proxy_for(&address.host, address.port, tls)
+            }
         };
         Some(Box::new(Way::new(proxy?, address, tls)))
     }
@@ -212,15 +223,16 @@ impl Way {
         header: Option<&ProxyHeader>,
         tls: Option<&TlsSettings>,
     ) -> Result<Carrier, Failure> {
-        let address = &self.proxy.address;
-        let mut carrier = dial(address, settings, header).await.map_err(connecting)?;
-        if self.proxy.scheme == Scheme::Https {
+        let proxy = &*self.proxy;
+        let address = Address::parse(&proxy.host_port).map_err(Failure::Transport)?;
+        let mut carrier = dial(&address, settings, header).await.map_err(connecting)?;
+        if proxy.scheme == Scheme::Https {
             let Some(tls) = tls else {
                 let why = "proxyconnect tcp: no TLS settings for an https proxy".to_owned();
                 return Err(Failure::Transport(why));
             };
             let config = Arc::clone(&tls.only_h1);
-            carrier = tls::connect(carrier, config, &address.host, tls.handshake_timeout)
+            carrier = tls::connect(carrier, config, &proxy.host, tls.handshake_timeout)
                 .await
                 .map_err(connecting)?
                 .0;
@@ -228,31 +240,12 @@ impl Way {
         if self.absolute.is_some() {
             return Ok(carrier);
         }
-        let proxy = &self.proxy;
-        let target = join(&self.host, self.port);
-        let handshake = async {
-            match proxy.scheme {
-                Scheme::Socks5 => {
-                    let user = proxy.user.as_ref();
-                    socks::connect(&mut carrier, &self.host, self.port, user).await
-                }
-                Scheme::Http | Scheme::Https => {
-                    let authorization = proxy.authorization();
-                    tunnel::connect(&mut carrier, &target, authorization.as_deref()).await
-                }
-            }
-        };
-        let what = match proxy.scheme {
-            Scheme::Socks5 => format!("socks connect tcp {}->{target}", address.host_port),
-            _ => format!("proxyconnect tcp: proxy {}: CONNECT {target}", address.host_port),
-        };
-        match timeout(HANDSHAKE, handshake).await {
-            Ok(Ok(())) => Ok(carrier),
-            Ok(Err(error)) => {
-                let why = crate::transport::io_text(&error, "read");
-                Err(Failure::Transport(format!("{what}: {why}")))
-            }
-            Err(_) => Err(Failure::Timeout(format!("{what}: i/o timeout"))),
+        let why = |error: &std::io::Error| crate::transport::io_text(error, "read");
+        let target = (self.host.as_str(), self.port);
+        match forward_proxy::open(proxy, &mut carrier, target, why).await {
+            Ok(()) => Ok(carrier),
+            Err(refused) if refused.is_timeout => Err(Failure::Timeout(refused.message)),
+            Err(refused) => Err(Failure::Transport(refused.message)),
         }
     }
 }
@@ -269,9 +262,4 @@ fn connecting(failure: Failure) -> Failure {
         }
         other => other,
     }
-}
-
-/// An answer of a proxy that is none.
-fn broken(why: impl Into<String>) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, why.into())
 }

@@ -9,7 +9,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use super::{Environment, environment::Known};
+use super::{Environment, Known};
 use crate::testing::{
     HEAD, Ready, Scripted, Step, exchange, nobody, outcome, ready, ready_in, reply, run,
 };

@@ -6,32 +6,11 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use caddis_core::CompileCx;
-
 use super::{Proxy, Scheme};
-use crate::upstream::Address;
-
-/// The proxies that the environment names, read once per process.
-#[derive(Debug, Default)]
-pub(super) struct Known(OnceLock<Option<Arc<Environment>>>);
-
-#[cfg(test)]
-impl Known {
-    /// Stands in for the environment; false where it was read already.
-    pub(super) fn set_for_test(&self, environment: Option<Environment>) -> bool {
-        self.0.set(environment.map(Arc::new)).is_ok()
-    }
-}
-
-/// The environment's proxies; `None` where it names none.
-pub(super) fn read_once(cx: &CompileCx<'_>) -> Option<Arc<Environment>> {
-    let known = cx.state.single::<Known>();
-    known.0.get_or_init(|| Environment::read(|name| std::env::var(name).ok()).map(Arc::new)).clone()
-}
 
 /// Proxies by the scheme of the upstream, and whom they are not for.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Environment {
+pub struct Environment {
     http: Option<Arc<Proxy>>,
     https: Option<Arc<Proxy>>,
     except: Vec<Except>,
@@ -52,10 +31,18 @@ enum Except {
     },
 }
 
+/// The process's own, read once.
+static OF_PROCESS: OnceLock<Option<Arc<Environment>>> = OnceLock::new();
+
 impl Environment {
+    /// The environment's proxies as they were when first asked for; `None` where it names none.
+    pub fn of_process() -> Option<Arc<Self>> {
+        OF_PROCESS.get_or_init(|| Self::read(|name| std::env::var(name).ok()).map(Arc::new)).clone()
+    }
+
     /// Reads the variables. `HTTP_PROXY` does not count where `REQUEST_METHOD` is set: to a CGI
     /// program it is a header of the client.
-    pub(crate) fn read(lookup: impl Fn(&str) -> Option<String>) -> Option<Self> {
+    pub fn read(lookup: impl Fn(&str) -> Option<String>) -> Option<Self> {
         let get = |upper: &str| {
             let set = |name: &str| lookup(name).filter(|value| !value.is_empty());
             set(upper).or_else(|| set(&upper.to_ascii_lowercase()))
@@ -66,7 +53,7 @@ impl Environment {
                 Ok(proxy) => Some(Arc::new(proxy)),
                 Err(error) => {
                     tracing::warn!(
-                        target: "http.reverse_proxy.transport.http",
+                        target: "network",
                         variable = name,
                         %error,
                         "ignoring a proxy of the environment"
@@ -87,19 +74,20 @@ impl Environment {
     }
 
     /// Whether one of them is spoken to over TLS.
-    pub(super) fn may_use_tls(&self) -> bool {
+    pub fn may_use_tls(&self) -> bool {
         [&self.http, &self.https].into_iter().flatten().any(|proxy| proxy.scheme == Scheme::Https)
     }
 
-    /// The proxy on the way to an upstream. This machine is always reached directly.
-    pub(super) fn proxy_for(&self, address: &Address, tls: bool) -> Option<&Arc<Proxy>> {
+    /// The proxy on the way to a host, given without brackets. This machine is always reached
+    /// directly.
+    pub fn proxy_for(&self, host: &str, port: u16, tls: bool) -> Option<&Arc<Proxy>> {
         let proxy = if tls { &self.https } else { &self.http }.as_ref()?;
-        let host = address.host.to_ascii_lowercase();
-        let ip = address.ip.map(|ip| ip.to_canonical());
+        let host = host.to_ascii_lowercase();
+        let ip = host.parse::<IpAddr>().ok().map(|ip| ip.to_canonical());
         if host.is_empty() || host == "localhost" || ip.is_some_and(|ip| ip.is_loopback()) {
             return None;
         }
-        let port = address.port.to_string();
+        let port = port.to_string();
         let is_excepted = self.except.iter().any(|except| except.matches(&host, ip, &port));
         (!is_excepted).then_some(proxy)
     }
@@ -178,7 +166,8 @@ mod tests {
     fn proxied(no_proxy: &str, address: &str) -> bool {
         let variables = [("HTTP_PROXY", "http://p:1"), ("no_proxy", no_proxy)];
         let environment = read(&variables).expect("a proxy");
-        environment.proxy_for(&Address::parse(address).expect(address), false).is_some()
+        let (host, port) = caddis_config::value::split_host_port(address).expect(address);
+        environment.proxy_for(host, port.parse().expect(address), false).is_some()
     }
 
     #[test]
@@ -188,13 +177,13 @@ mod tests {
         assert_eq!(read(&[("HTTP_PROXY", "ftp://x")]), None);
         let all = [("http_proxy", "one:1"), ("HTTPS_PROXY", "https://two"), ("https_proxy", "x")];
         let environment = read(&all).expect("proxies");
-        let address = Address::parse("a.test:80").expect("valid");
-        let host = |tls| environment.proxy_for(&address, tls).map(|p| p.address.host.clone());
+        let host = |tls| environment.proxy_for("a.test", 80, tls).map(|p| p.host.clone());
         assert_eq!((host(false).as_deref(), host(true).as_deref()), (Some("one"), Some("two")));
         assert!(environment.may_use_tls());
         let cgi = read(&[all[0], all[1], ("REQUEST_METHOD", "GET")]).expect("one");
         assert!(
-            cgi.proxy_for(&address, false).is_none() && cgi.proxy_for(&address, true).is_some()
+            cgi.proxy_for("a.test", 80, false).is_none()
+                && cgi.proxy_for("a.test", 80, true).is_some()
         );
     }
 

@@ -1,4 +1,9 @@
-//! A small HTTPS client for APIs: HTTP/1.1, kept connections, whole bodies, time limits.
+//! A small HTTPS client for APIs: HTTP/1.1, kept connections, whole bodies, time limits, forward
+//! proxies.
+
+mod connect;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::HashMap,
@@ -14,7 +19,11 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
 use rustls_pki_types::{CertificateDer, ServerName};
-use tokio::net::TcpStream;
+
+use self::connect::{Io, Unverified};
+use crate::forward_proxy::{Proxy, Scheme};
+
+pub use self::connect::Route;
 
 /// The longest time for one request.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -40,10 +49,32 @@ fn fail(what: &str, error: impl fmt::Display) -> HttpError {
     HttpError(format!("{what}: {error}"))
 }
 
+/// What a client may be told.
+#[derive(Debug, Clone)]
+pub struct HttpOptions {
+    /// The only roots to trust; the system's if absent.
+    pub roots: Option<Vec<CertificateDer<'static>>>,
+    /// Certificates are not verified.
+    pub insecure: bool,
+    /// The way to servers.
+    pub route: Route,
+    /// The longest time for one request.
+    pub timeout: Duration,
+}
+
+impl Default for HttpOptions {
+    fn default() -> Self {
+        Self { roots: None, insecure: false, route: Route::default(), timeout: TIMEOUT }
+    }
+}
+
 /// The client; cheap to share by `Arc`.
 pub struct HttpClient {
     /// Roots other than the system's.
     roots: Option<Arc<RootCertStore>>,
+    insecure: bool,
+    route: Route,
+    timeout: Duration,
     config: OnceLock<Arc<ClientConfig>>,
     /// The name that servers are to have, where it is not the URL's host.
     name: Option<ServerName<'static>>,
@@ -63,9 +94,9 @@ impl Default for HttpClient {
 }
 
 impl HttpClient {
-    /// A client that trusts the system's roots.
+    /// A client that trusts the system's roots and uses the environment's proxies.
     pub fn new() -> Self {
-        Self { roots: None, config: OnceLock::new(), name: None, idle: Mutex::default() }
+        Self::with(HttpOptions::default())
     }
 
     /// A client with its own TLS settings; `name` is what servers are to be called, where that is
@@ -74,11 +105,22 @@ impl HttpClient {
         Self { config: OnceLock::from(Arc::new(config)), name, ..Self::new() }
     }
 
-    /// A client that trusts these roots only.
-    pub fn with_roots(roots: Vec<CertificateDer<'static>>) -> Self {
-        let mut store = RootCertStore::empty();
-        store.add_parsable_certificates(roots);
-        Self { roots: Some(Arc::new(store)), ..Self::new() }
+    /// A client with other settings.
+    pub fn with(options: HttpOptions) -> Self {
+        let roots = options.roots.map(|roots| {
+            let mut store = RootCertStore::empty();
+            store.add_parsable_certificates(roots);
+            Arc::new(store)
+        });
+        Self {
+            roots,
+            insecure: options.insecure,
+            route: options.route,
+            timeout: options.timeout,
+            config: OnceLock::new(),
+            name: None,
+            idle: Mutex::default(),
+        }
     }
 
     /// Sends a request with an absolute URI, `http` or `https`, and reads the whole answer.
@@ -87,7 +129,7 @@ impl HttpClient {
     /// # Errors
     /// No connection, no trust, no answer in time, an answer that is too large.
     pub async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        match tokio::time::timeout(TIMEOUT, self.attempt(request)).await {
+        match tokio::time::timeout(self.timeout, self.attempt(request)).await {
             Ok(result) => result,
             Err(_) => Err(HttpError("timeout awaiting response".into())),
         }
@@ -103,8 +145,22 @@ impl HttpClient {
         if !parts.headers.contains_key(header::USER_AGENT) {
             parts.headers.insert(header::USER_AGENT, HeaderValue::from_static("caddis"));
         }
-        let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
-        parts.uri = path.parse().map_err(|error| fail("path", error))?;
+        let proxy = self.route.proxy(&at);
+        let reader = proxy.as_ref().filter(|proxy| connect::absolute_form(&at, proxy));
+        if let Some(proxy) = reader {
+            if let Some(text) = proxy.authorization() {
+                let mut value =
+                    HeaderValue::from_str(&text).map_err(|error| fail("proxy", error))?;
+                value.set_sensitive(true);
+                parts.headers.insert(header::PROXY_AUTHORIZATION, value);
+            }
+            let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+            let absolute = format!("http://{}{path}", at.authority);
+            parts.uri = absolute.parse().map_err(|error| fail("URL", error))?;
+        } else {
+            let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+            parts.uri = path.parse().map_err(|error| fail("path", error))?;
+        }
         let request = Request::from_parts(parts, Full::new(body));
         // A kept connection may have been closed meanwhile; then a new one is used.
         while let Some(mut kept) = self.take(&at.key) {
@@ -116,7 +172,7 @@ impl HttpClient {
                 Err(_) => break,
             }
         }
-        let mut sender = self.connect(&at).await?;
+        let mut sender = self.connect(&at, proxy.as_deref()).await?;
         let response =
             sender.send_request(request).await.map_err(|error| fail(&at.authority, error))?;
         self.finish(&at, sender, response).await
@@ -143,27 +199,23 @@ impl HttpClient {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).get_mut(key)?.pop()
     }
 
-    async fn connect(&self, at: &Target) -> Result<SendRequest<Full<Bytes>>, HttpError> {
-        let dial = TcpStream::connect((at.host.as_str(), at.port));
-        let tcp = tokio::time::timeout(CONNECT_TIMEOUT, dial)
-            .await
-            .map_err(|_| fail("dial tcp", format!("{}: i/o timeout", at.authority)))?
-            .map_err(|error| fail("dial tcp", format!("{}: {error}", at.authority)))?;
-        // It only saves a moment.
-        let _ = tcp.set_nodelay(true);
-        if !at.tls {
-            return handshake(TokioIo::new(tcp)).await;
+    async fn connect(
+        &self,
+        at: &Target,
+        proxy: Option<&Proxy>,
+    ) -> Result<SendRequest<Full<Bytes>>, HttpError> {
+        let needs_tls = at.tls || proxy.is_some_and(|proxy| proxy.scheme == Scheme::Https);
+        // Loading roots takes a moment.
+        let config = if needs_tls { Some(self.config().await?) } else { None };
+        let mut stream = connect::open(&self.route, at, proxy, config.as_ref()).await?;
+        if at.tls
+            && let Some(config) = &config
+        {
+            let name = self.name.as_ref().map(ServerName::to_str);
+            let name = name.as_deref().unwrap_or(&at.host);
+            stream = connect::secure(config, stream, name, &at.authority).await?;
         }
-        let config = self.config().await?;
-        let name = match &self.name {
-            Some(name) => name.clone(),
-            None => ServerName::try_from(at.host.clone()).map_err(|error| fail(&at.host, error))?,
-        };
-        let stream = tokio_rustls::TlsConnector::from(config)
-            .connect(name, tcp)
-            .await
-            .map_err(|error| fail("tls", format!("{}: {error}", at.authority)))?;
-        handshake(TokioIo::new(stream)).await
+        handshake(stream).await
     }
 
     async fn config(&self) -> Result<Arc<ClientConfig>, HttpError> {
@@ -172,6 +224,7 @@ impl HttpClient {
         }
         let roots = match &self.roots {
             Some(roots) => roots.clone(),
+            None if self.insecure => Arc::new(RootCertStore::empty()),
             None => {
                 let native = tokio::task::spawn_blocking(|| {
                     let mut store = RootCertStore::empty();
@@ -182,20 +235,23 @@ impl HttpClient {
             }
         };
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
+        let builder = ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
-            .map_err(|error| fail("tls", error))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+            .map_err(|error| fail("tls", error))?;
+        let builder = if self.insecure {
+            let anyone = Arc::new(Unverified(provider));
+            builder.dangerous().with_custom_certificate_verifier(anyone)
+        } else {
+            builder.with_root_certificates(roots)
+        };
+        let config = builder.with_no_client_auth();
         Ok(self.config.get_or_init(|| Arc::new(config)).clone())
     }
 }
 
-async fn handshake<S>(io: TokioIo<S>) -> Result<SendRequest<Full<Bytes>>, HttpError>
-where
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
-{
-    let (sender, connection) = http1::handshake(io).await.map_err(|error| fail("http", error))?;
+async fn handshake(stream: Box<dyn Io>) -> Result<SendRequest<Full<Bytes>>, HttpError> {
+    let made = http1::handshake(TokioIo::new(stream)).await;
+    let (sender, connection) = made.map_err(|error| fail("http", error))?;
     tokio::spawn(async move {
         if let Err(error) = connection.await {
             tracing::debug!(target: "http.client", %error, "connection ended");
@@ -227,47 +283,5 @@ impl Target {
         let text = authority.as_str();
         let text = text.rsplit_once('@').map_or(text, |(_, host)| host).to_owned();
         Ok(Self { tls, host, port, authority: text, key })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-    use http::Request;
-    use tokio::{
-        io::{AsyncReadExt, AsyncWriteExt},
-        net::TcpListener,
-    };
-
-    use super::HttpClient;
-
-    #[tokio::test]
-    async fn connections_are_kept_and_replaced() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/x?y", listener.local_addr().unwrap());
-        let server = tokio::spawn(async move {
-            let mut served = Vec::new();
-            for requests in [2, 1] {
-                let (mut stream, _) = listener.accept().await.unwrap();
-                for _ in 0..requests {
-                    let mut buffer = [0; 1024];
-                    let read = stream.read(&mut buffer).await.unwrap();
-                    served.push(String::from_utf8_lossy(&buffer[..read]).into_owned());
-                    let answer = b"HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\nok";
-                    stream.write_all(answer).await.unwrap();
-                }
-            }
-            served
-        });
-        let client = HttpClient::new();
-        for _ in 0..3 {
-            let request = Request::post(&url).body(Bytes::from_static(b"hi")).unwrap();
-            let response = client.send(request).await.unwrap();
-            assert_eq!((response.status().as_u16(), &response.body()[..]), (201, &b"ok"[..]));
-        }
-        let served = server.await.unwrap();
-        assert!(served.iter().all(|text| text.starts_with("POST /x?y HTTP/1.1\r\n")));
-        let request = Request::get("ftp://x/").body(Bytes::new()).unwrap();
-        assert!(client.send(request).await.is_err());
     }
 }

@@ -1,14 +1,12 @@
 //! The URL of a forward proxy.
 
 use base64::Engine as _;
-use caddis_config::value::join_host_port;
+use caddis_config::{NetworkAddress, value::join_host_port};
 use percent_encoding::percent_decode_str;
-
-use crate::upstream::Address;
 
 /// How a proxy is spoken to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Scheme {
+pub enum Scheme {
     /// HTTP in clear text.
     Http,
     /// HTTP over TLS.
@@ -19,13 +17,17 @@ pub(crate) enum Scheme {
 
 /// A forward proxy.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Proxy {
+pub struct Proxy {
     /// How it is spoken to.
-    pub(crate) scheme: Scheme,
-    /// Where it is.
-    pub(crate) address: Address,
+    pub scheme: Scheme,
+    /// Its host, an IPv6 address without brackets.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// Both, as addresses are written.
+    pub host_port: String,
     /// User and password.
-    pub(crate) user: Option<(Vec<u8>, Vec<u8>)>,
+    pub user: Option<(Vec<u8>, Vec<u8>)>,
 }
 
 impl Proxy {
@@ -34,7 +36,7 @@ impl Proxy {
     ///
     /// # Errors
     /// What is wrong with the URL; user and password are not repeated.
-    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+    pub fn parse(text: &str) -> Result<Self, String> {
         let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (user, host_port) = match rest[..end].rsplit_once('@') {
@@ -62,18 +64,19 @@ impl Proxy {
         if host.is_empty() {
             return Err(wrong("the host is missing"));
         }
-        let address = Address::parse(&join_host_port(host, &u16::to_string(&port)))
-            .map_err(|error| wrong(&error))?;
+        let host_port = join_host_port(host, &port.to_string());
+        NetworkAddress::parse(&host_port).map_err(|error| wrong(&error.to_string()))?;
+        let host = host.to_owned();
         let decode = |text: &str| percent_decode_str(text).collect::<Vec<u8>>();
         let user = user.map(|user| {
             let (name, password) = user.split_once(':').unwrap_or((user, ""));
             (decode(name), decode(password))
         });
-        Ok(Self { scheme, address, user })
+        Ok(Self { scheme, host, port, host_port, user })
     }
 
     /// `Basic …`, where the URL names a user.
-    pub(crate) fn authorization(&self) -> Option<String> {
+    pub fn authorization(&self) -> Option<String> {
         let (name, password) = self.user.as_ref()?;
         let mut pair = name.clone();
         pair.push(b':');
@@ -111,7 +114,7 @@ mod tests {
             ("socks5h://[::1]:9", Scheme::Socks5, "[::1]:9"),
         ] {
             let proxy = Proxy::parse(text).expect(text);
-            assert_eq!((proxy.scheme, proxy.address.host_port.as_str()), (scheme, address));
+            assert_eq!((proxy.scheme, proxy.host_port.as_str()), (scheme, address));
             assert_eq!(proxy.authorization(), None);
         }
         for text in [

@@ -1,0 +1,196 @@
+//! New connections of the client: directly, through a forward proxy or over a unix socket, with
+//! TLS where the URL wants it.
+
+use std::{io, path::PathBuf, sync::Arc};
+
+use caddis_config::ConfigError;
+use caddis_core::template::{Template, Unknown};
+use rustls::{
+    ClientConfig, DigitallySignedStruct, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
+};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpStream, UnixStream},
+};
+
+use super::{CONNECT_TIMEOUT, HttpError, Target, fail};
+use crate::forward_proxy::{self, Environment, Proxy, Scheme};
+
+/// The way to servers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Route {
+    /// As `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY` say.
+    #[default]
+    Environment,
+    /// Always directly.
+    Direct,
+    /// Always through this proxy.
+    Proxy(Arc<Proxy>),
+    /// To whoever listens on this unix socket, whatever the URL's host is.
+    Socket(PathBuf),
+}
+
+impl Route {
+    /// From the JSON of `network_proxy` (spec J158, J211): `{"from": "none"}` or
+    /// `{"from": "url", "url": "…"}` with global placeholders; nothing is the environment.
+    ///
+    /// # Errors
+    /// An unknown module or field, a URL that is none.
+    pub fn compile(json: Option<&Value>) -> Result<Self, ConfigError> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Url {
+            #[serde(default)]
+            url: String,
+        }
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Nothing {}
+        let Some(json) = json.filter(|json| !json.is_null()) else { return Ok(Self::default()) };
+        let mut bare = json.clone();
+        let from = bare.as_object_mut().and_then(|object| object.remove("from"));
+        match from.as_ref().and_then(Value::as_str).unwrap_or_default() {
+            "none" => caddis_config::decode::<Nothing>(bare).map(|_| Self::Direct),
+            "url" => {
+                let config: Url = caddis_config::decode(bare)?;
+                let url = Template::render_global(&config.url, Unknown::Empty);
+                let proxy = Proxy::parse(&url).map_err(|error| ConfigError::new("url", error))?;
+                Ok(Self::Proxy(Arc::new(proxy)))
+            }
+            name => {
+                let message = format!("unknown module: caddy.network_proxy.{name}");
+                Err(ConfigError::new("from", message))
+            }
+        }
+    }
+
+    /// The proxy for a target, if there is one.
+    pub(super) fn proxy(&self, at: &Target) -> Option<Arc<Proxy>> {
+        match self {
+            Self::Proxy(proxy) => Some(proxy.clone()),
+            Self::Environment => {
+                Environment::of_process()?.proxy_for(&at.host, at.port, at.tls).cloned()
+            }
+            Self::Direct | Self::Socket(_) => None,
+        }
+    }
+}
+
+/// A connection of any kind.
+pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Io for S {}
+
+/// Connects to a target, over its proxy where there is one. TLS with the target is not begun.
+pub(super) async fn open(
+    route: &Route,
+    at: &Target,
+    proxy: Option<&Proxy>,
+    tls: Option<&Arc<ClientConfig>>,
+) -> Result<Box<dyn Io>, HttpError> {
+    let Some(proxy) = proxy else {
+        return match route {
+            Route::Socket(path) => {
+                let stream = within(UnixStream::connect(path)).await;
+                let stream = stream
+                    .map_err(|error| fail("dial unix", format!("{}: {error}", path.display())))?;
+                Ok(Box::new(stream))
+            }
+            _ => dial(&at.host, at.port, &at.authority).await,
+        };
+    };
+    let through = |error: HttpError| fail("proxyconnect tcp", error);
+    let mut stream = dial(&proxy.host, proxy.port, &proxy.host_port).await.map_err(through)?;
+    if proxy.scheme == Scheme::Https
+        && let Some(tls) = tls
+    {
+        stream = secure(tls, stream, &proxy.host, &proxy.host_port).await.map_err(through)?;
+    }
+    if absolute_form(at, proxy) {
+        return Ok(stream);
+    }
+    let target = (at.host.as_str(), at.port);
+    forward_proxy::open(proxy, &mut stream, target, io::Error::to_string)
+        .await
+        .map_err(|refused| HttpError(refused.message))?;
+    Ok(stream)
+}
+
+/// Whether the proxy reads the request itself (RFC 9112 §3.2.2).
+pub(super) fn absolute_form(at: &Target, proxy: &Proxy) -> bool {
+    !at.tls && proxy.scheme != Scheme::Socks5
+}
+
+/// Begins TLS with a host.
+pub(super) async fn secure(
+    config: &Arc<ClientConfig>,
+    stream: Box<dyn Io>,
+    host: &str,
+    shown: &str,
+) -> Result<Box<dyn Io>, HttpError> {
+    let name = ServerName::try_from(host.to_owned()).map_err(|error| fail(host, error))?;
+    let handshake = tokio_rustls::TlsConnector::from(config.clone()).connect(name, stream);
+    let stream = handshake.await.map_err(|error| fail("tls", format!("{shown}: {error}")))?;
+    Ok(Box::new(stream))
+}
+
+async fn dial(host: &str, port: u16, shown: &str) -> Result<Box<dyn Io>, HttpError> {
+    let tcp = within(TcpStream::connect((host, port))).await;
+    let tcp = tcp.map_err(|error| fail("dial tcp", format!("{shown}: {error}")))?;
+    // It only saves a moment.
+    let _ = tcp.set_nodelay(true);
+    Ok(Box::new(tcp))
+}
+
+async fn within<T>(connect: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    match tokio::time::timeout(CONNECT_TIMEOUT, connect).await {
+        Ok(result) => result,
+        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "i/o timeout")),
+    }
+}
+
+/// Takes any certificate; that its holder has the key is still seen to.
+#[derive(Debug)]
+pub(super) struct Unverified(pub(super) Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Unverified {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let known = &self.0.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signature, known)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let known = &self.0.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, known)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
