@@ -16,6 +16,7 @@ mod inherited;
 mod listen;
 mod log_body;
 mod notify;
+mod pull;
 mod quic;
 mod server;
 mod service;
