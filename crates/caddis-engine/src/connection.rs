@@ -94,9 +94,10 @@ async fn serve_as<S: Io + 'static>(
             let io = io.ok_or(io::ErrorKind::TimedOut)??;
             crate::server::accept_tls(&binding, io, &connection, limit).await
         };
-        let (stream, tls) = match handshake.await {
-            Ok(done) => done,
-            Err(error) => return handshake_failed(&connection, &error),
+        let (stream, tls) = match before_late(&drain, handshake).await {
+            Some(Ok(done)) => done,
+            Some(Err(error)) => return handshake_failed(&connection, &error),
+            None => return,
         };
         let h2 = tls.alpn == "h2";
         let client = ClientPlaceholders::of(&tls);
@@ -122,6 +123,19 @@ async fn serve_as<S: Io + 'static>(
     } else {
         drop(binding);
         h1::serve_connection(io, BytesMut::new(), cx).await;
+    }
+}
+
+/// What a client begins with; `None` where the server goes and nothing came for a while after.
+async fn before_late<T>(drain: &Drain, beginning: impl Future<Output = T>) -> Option<T> {
+    let late = async {
+        drain.wait().await;
+        tokio::time::sleep(h1::FIRST_REQUEST).await;
+    };
+    tokio::select! {
+        biased;
+        done = beginning => Some(done),
+        () = late => None,
     }
 }
 
@@ -217,7 +231,8 @@ async fn serve_plain<S: Io + 'static>(mut io: S, binding: Arc<Binding>, cx: Conn
             }
         }
     };
-    match h1::within(limit, preface).await {
+    let preface = h1::within(limit, preface);
+    match before_late(&cx.drain, preface).await.flatten() {
         Some(Some(true)) => h2::serve_connection(h1::Rewind { before, io }, cx).await,
         Some(Some(false)) => h1::serve_connection(io, before, cx).await,
         _ => {}
