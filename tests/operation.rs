@@ -222,7 +222,12 @@ fn logs_tell_of_aborts_proxying_handshakes_and_the_admin_api() {
         entries.into_iter().find(|entry| entry["logger"] == logger && entry["msg"] == message)
     };
     get(server.admin, "/config/");
-    let asked = entry(&server.log(), "admin.api", "received request").unwrap();
+    let mut asked = None;
+    eventually("the request is told", || {
+        asked = entry(&server.log(), "admin.api", "received request");
+        asked.is_some()
+    });
+    let asked = asked.unwrap();
     assert_eq!((&asked["uri"], &asked["remote_ip"]), (&"/config/".into(), &"127.0.0.1".into()));
     assert_eq!(asked["host"], format!("localhost:{}", server.admin));
     let server = Server::start(&format!(
@@ -320,7 +325,8 @@ fn what_the_admin_api_cannot_do_is_refused() {
     for (part, path) in [
         ("{\"remote\":{}}", "admin.remote"),
         ("{\"identity\":{\"identifiers\":[\"a.test\"]}}", "admin.identity"),
-        ("{\"config\":{\"load\":{\"module\":\"http\",\"url\":\"http://a\"}}}", "admin.config.load"),
+        ("{\"config\":{\"load\":{\"module\":\"ftp\"}}}", "admin.config.load.module"),
+        ("{\"config\":{\"load\":{\"module\":\"http\",\"url\":\"a\"}}}", "admin.config.load.url"),
     ] {
         let body = format!("{{\"admin\":{part}}}");
         let answer = request(server.admin, "POST", "/load", &JSON, &body).unwrap();
@@ -328,6 +334,66 @@ fn what_the_admin_api_cannot_do_is_refused() {
         assert!(answer.body.contains(&format!("{path}: ")), "{}", answer.body);
     }
     assert_eq!(get(server.port, "/").body, "one");
+}
+
+#[test]
+fn configs_are_pulled() {
+    let answers = std::sync::Arc::new(std::sync::Mutex::new(String::new()));
+    let (server, given) = (Server::start(&site("one")), answers.clone());
+    let source = Scripted::start(move |wire| {
+        while let Some((head, _)) = wire.request() {
+            assert!(head.starts_with("GET /c HTTP/1.1\r\n") && head.contains("x-key: k"), "{head}");
+            let body = given.lock().unwrap().clone();
+            let json = body.starts_with("{\"") || body == "{";
+            let kind = if json { "application/json" } else { "text/caddyfile" };
+            let head = format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n",
+                body.len()
+            );
+            if !wire.send(head + &body) {
+                return;
+            }
+        }
+    });
+    let wants = |delay: &str| {
+        let load = format!(
+            "{{\"module\":\"http\",\"url\":\"http://{}/c\",\"header\":{{\"X-Key\":[\"k\"]}}}}",
+            source.address()
+        );
+        format!(
+            "{{\"admin\":{{\"listen\":\"127.0.0.1:{}\",\"config\":{{\"load\":{load}{delay}}}}}}}",
+            server.admin
+        )
+    };
+    let serves = |text: &str, more: &str| {
+        format!(
+            "{{\"admin\":{{\"listen\":\"127.0.0.1:{}\"{more}}},\"apps\":{{\"http\":{{\"servers\":{{\"a\":{{\"listen\":[\":{}\"],\"routes\":[{{\"handle\":[{{\"handler\":\"static_response\",\"body\":\"{text}\"}}]}}]}}}}}}}}}}",
+            server.admin, server.port
+        )
+    };
+    let load = |config: &str| request(server.admin, "POST", "/load", &JSON, config).unwrap();
+    // Nothing that is a config: the one that wants it is refused.
+    *answers.lock().unwrap() = "http://localhost {\n\trespnd\n}\n".into();
+    assert_eq!(load(&wants("")).status, 400);
+    assert_eq!(get(server.port, "/").body, "one");
+    // At once, as a Caddyfile.
+    *answers.lock().unwrap() = Server::fill(&site("two"), server.port, server.admin);
+    assert_eq!(load(&wants("")).status, 200);
+    eventually("the pulled config serves", || get(server.port, "/").body == "two");
+    // After a delay, and again after it changes.
+    let again = wants(",\"load_delay\":\"50ms\"");
+    let more = again.split_once(",\"config\"").unwrap().1;
+    let more = format!(",\"config\"{}", &more[..more.len() - 2]);
+    *answers.lock().unwrap() = serves("three", &more);
+    assert_eq!(load(&again).status, 200);
+    eventually("the next one serves", || get(server.port, "/").body == "three");
+    *answers.lock().unwrap() = "{".into();
+    eventually("a bad one is told", || server.log().contains("will retry"));
+    assert_eq!(get(server.port, "/").body, "three");
+    *answers.lock().unwrap() = serves("four", "");
+    eventually("the last one serves", || get(server.port, "/").body == "four");
+    let saved = fs::read_to_string(server.folder.join("config/caddy/autosave.json")).unwrap();
+    assert!(!saved.contains("four"), "{saved}");
 }
 
 #[test]

@@ -64,3 +64,35 @@ fn sigterm_finishes_what_is_under_way() {
     assert!(server.child.wait().unwrap().success());
     assert!(send_raw(port, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").is_err());
 }
+
+/// A connection that never spoke, of each kind, and one that speaks late.
+#[test]
+fn new_connections_get_their_first_answer_and_silent_ones_hold_nothing_up() {
+    use crate::support::{Wire, free_port};
+    let tls = free_port();
+    let text = |idle: u32| {
+        format!(
+            "{{\n\tadmin 127.0.0.1:{{admin}}\n\tskip_install_trust\n\thttp_port {{port}}\n\thttps_port {tls}\n\tservers :{{port}} {{\n\t\tprotocols h1 h2c\n\t}}\n\tservers {{\n\t\ttimeouts {{\n\t\t\tidle {idle}s\n\t\t}}\n\t}}\n}}\nhttp://localhost:{{port}} {{\n\trespond hi\n}}\nhttps://localhost:{tls} {{\n\ttls internal\n\trespond hi\n}}\n"
+        )
+    };
+    let plain = |idle: u32| {
+        format!(
+            "{{\n\tadmin 127.0.0.1:{{admin}}\n\tservers {{\n\t\ttimeouts {{\n\t\t\tidle {idle}s\n\t\t}}\n\t}}\n}}\nhttp://localhost:{{port}} {{\n\trespond hi\n}}\n"
+        )
+    };
+    // A reload that ends open connections: one that is new is answered still.
+    let server = Server::start(&plain(100));
+    let mut new = Wire::connect(server.port);
+    let (accepted, said) = server.reload(&plain(101));
+    assert!(accepted, "{said}");
+    new.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let answer = new.answer();
+    assert_eq!((answer.status, answer.body.as_str()), (200, "hi"));
+    assert_eq!(answer.header("connection"), Some("close"));
+    let mut server = Server::start(&text(100));
+    eventually("the TLS port is open", || std::net::TcpStream::connect(("127.0.0.1", tls)).is_ok());
+    let silent = [Wire::connect(server.port), Wire::connect(tls)];
+    server.signal("TERM");
+    eventually("the process ends", || matches!(server.child.try_wait(), Ok(Some(_))));
+    drop(silent);
+}

@@ -111,6 +111,7 @@ fn certificates_from_a_source_outside() {
     ));
     let root = server.folder.join("given.crt");
     std::fs::write(&root, certificate.pem()).unwrap();
+    eventually("the TLS port is open", || TcpStream::connect(("127.0.0.1", tls)).is_ok());
     assert_eq!(https(tls, "a.test", &root).unwrap().body, "a.test");
     assert_eq!(https(tls, "a.test", &root).unwrap().body, "a.test", "each handshake asks");
     // No permission, so nobody else is asked; the local authority needs none.

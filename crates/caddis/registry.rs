@@ -51,6 +51,7 @@ const ENGINE_IDS: &[&str] = &[
     "admin.api.metrics",
     "admin.api.pki",
     "admin.api.reverse_proxy",
+    "caddy.config_loaders.http",
     "caddy.listeners.tls",
     "events",
     "events.handlers.exec",

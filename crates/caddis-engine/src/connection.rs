@@ -112,14 +112,16 @@ async fn serve_tls<S: Io + 'static>(
     worker: Rc<Worker>,
 ) {
     let limit = binding.server.plan.timeouts.header.unwrap_or(HANDSHAKE);
-    let handshake = Box::pin(async {
+    let handshake = async {
         let io = h1::within(Some(limit), plain_http(io)).await;
         let io = io.ok_or(io::ErrorKind::TimedOut)??;
         crate::server::accept_tls(&binding, io, &connection, limit).await
-    });
+    };
+    let handshake = Box::pin(before_late(&binding.drain, handshake));
     let (stream, tls) = match handshake.await {
-        Ok(done) => done,
-        Err(error) => return handshake_failed(&connection, &error),
+        Some(Ok(done)) => done,
+        Some(Err(error)) => return handshake_failed(&connection, &error),
+        None => return,
     };
     let h2 = tls.alpn == "h2";
     let client = ClientPlaceholders::of(&tls);
@@ -137,6 +139,19 @@ async fn serve_tls<S: Io + 'static>(
     };
     drop(binding);
     serving.await;
+}
+
+/// What a client begins with; `None` where the server goes and nothing came for a while after.
+async fn before_late<T>(drain: &Drain, beginning: impl Future<Output = T>) -> Option<T> {
+    let late = async {
+        drain.wait().await;
+        tokio::time::sleep(h1::FIRST_REQUEST).await;
+    };
+    tokio::select! {
+        biased;
+        done = beginning => Some(done),
+        () = late => None,
+    }
 }
 
 /// Tells of a handshake that came to nothing, in the words that Caddy's users search for (O088).
@@ -233,7 +248,8 @@ async fn serve_plain<S: Io + 'static>(mut io: S, limit: Option<Duration>, h1: bo
             }
         }
     };
-    match h1::within(limit, preface).await {
+    let preface = h1::within(limit, preface);
+    match before_late(&cx.drain, preface).await.flatten() {
         Some(Some(true)) => {
             Box::pin(h2::serve_connection(h1::Rewind { before, io }, cx)).await;
         }

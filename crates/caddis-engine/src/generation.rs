@@ -22,7 +22,7 @@ use crate::{
     admin::AdminServer,
     autosave,
     listen::{self, Binding, BoundSocket, Listener},
-    notify,
+    notify, pull,
     quic::{self, Hold, QuicSlot},
     server::{self, ServerRuntime, Shared},
     signals::Signal,
@@ -187,7 +187,19 @@ impl Engine {
     /// The config is bad or cannot be activated; what ran before goes on unchanged.
     pub async fn load(self: &Rc<Self>, raw: Json, force: bool) -> Result<(), LoadError> {
         let _one_at_a_time = self.loading.lock().await;
-        self.load_locked(raw, force).await
+        self.load_locked(raw, force, false).await
+    }
+
+    /// Puts a config in force that was pulled from elsewhere; what comes of it is told in the log.
+    pub(crate) async fn load_pulled(self: &Rc<Self>, raw: Json) {
+        let _one_at_a_time = self.loading.lock().await;
+        tracing::info!(target: "admin", "applying dynamically-loaded config");
+        match self.load_locked(raw, false, true).await {
+            Ok(()) => self.set_source(None),
+            Err(error) => {
+                tracing::error!(target: "admin", %error, "failed to run dynamically-loaded config");
+            }
+        }
     }
 
     /// Changes the config with a function, then loads the result; both under one lock.
@@ -202,10 +214,15 @@ impl Engine {
         let _one_at_a_time = self.loading.lock().await;
         let mut raw = self.raw_config().unwrap_or_default();
         change(&mut raw)?;
-        Ok(self.load_locked(raw, force).await?)
+        Ok(self.load_locked(raw, force, false).await?)
     }
 
-    async fn load_locked(self: &Rc<Self>, raw: Json, force: bool) -> Result<(), LoadError> {
+    async fn load_locked(
+        self: &Rc<Self>,
+        raw: Json,
+        force: bool,
+        pulled: bool,
+    ) -> Result<(), LoadError> {
         let is_running = |running: &Generation| *running.raw == *raw.to_string();
         if !force && self.current.borrow().as_ref().is_some_and(is_running) {
             tracing::info!(target: "admin.api", "config is unchanged");
@@ -216,7 +233,7 @@ impl Engine {
         if !first {
             notify::reloading();
         }
-        let result = self.activate(raw).await;
+        let result = self.activate(raw, pulled).await;
         match &result {
             Ok(()) => notify::ready(),
             Err(error) if !first => notify::failed(error),
@@ -227,10 +244,10 @@ impl Engine {
         result
     }
 
-    async fn activate(self: &Rc<Self>, raw: Json) -> Result<(), LoadError> {
+    async fn activate(self: &Rc<Self>, raw: Json, pulled: bool) -> Result<(), LoadError> {
         let text: Arc<str> = raw.to_string().into();
         let (config, ids) = decode(raw)?;
-        let plan = caddis_plan::compile(
+        let mut plan = caddis_plan::compile(
             config,
             &self.options.registry,
             &self.state,
@@ -238,8 +255,26 @@ impl Engine {
             &self.options.default_admin,
         )
         .map_err(LoadError::Config)?;
+        // It would be no use after a restart, which pulls anew.
+        plan.admin.persist &= !pulled;
+        let next = match &plan.admin.load {
+            Some(loader) if loader.delay.is_none() => {
+                if pulled {
+                    return Err(LoadError::Activate(
+                        "recursive config loading detected: pulled configs cannot pull other configs without positive load_delay".to_owned(),
+                    ));
+                }
+                Some(pull::pull(self, loader).await?)
+            }
+            _ => None,
+        };
         let bound = self.bind(plan).await?;
         self.commit(text, ids, bound);
+        if let Some(next) = next {
+            // After this load, which holds the lock.
+            let engine = self.clone();
+            tokio::task::spawn_local(async move { engine.load_pulled(next).await });
+        }
         Ok(())
     }
 
@@ -432,6 +467,12 @@ impl Engine {
                     () = cancelled.cancelled() => {}
                 }
             });
+        }
+        if let Some(loader) = plan.admin.load.clone()
+            && let Some(delay) = loader.delay
+        {
+            let later = pull::pull_later(self.clone(), loader, delay, cancel.clone());
+            tokio::task::spawn_local(later);
         }
         self.swap_admin(&plan.admin, admin);
         if plan.admin.persist {

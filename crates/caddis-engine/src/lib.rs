@@ -15,6 +15,7 @@ mod h3;
 mod listen;
 mod log_body;
 mod notify;
+mod pull;
 mod quic;
 mod server;
 mod service;

@@ -3,6 +3,8 @@
 use caddis_config::{AdminConfig, ConfigError, NetworkAddress};
 use caddis_core::Template;
 
+use crate::config_loader::ConfigLoader;
+
 /// Where the admin API listens and who may use it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdminPlan {
@@ -16,6 +18,8 @@ pub struct AdminPlan {
     pub check_host: bool,
     /// Whether the config is kept on disk after a load.
     pub persist: bool,
+    /// The config to pull from elsewhere.
+    pub load: Option<ConfigLoader>,
 }
 
 /// The address where none is configured and `CADDY_ADMIN` is not set.
@@ -42,9 +46,10 @@ impl AdminPlan {
         if config.identity.is_some() {
             return unsupported("admin.identity", "an identity of the server");
         }
-        if config.config.as_ref().is_some_and(|settings| settings.load.is_some()) {
-            return unsupported("admin.config.load", "loading the config from elsewhere");
-        }
+        let load = match &config.config {
+            Some(settings) => ConfigLoader::compile(settings)?,
+            None => None,
+        };
         if config.disabled {
             let origins = Vec::new();
             return Ok(Self {
@@ -53,6 +58,7 @@ impl AdminPlan {
                 enforce_origin: false,
                 check_host: false,
                 persist,
+                load,
             });
         }
         let text = if config.listen.is_empty() { default_listen } else { &config.listen };
@@ -77,6 +83,7 @@ impl AdminPlan {
             enforce_origin: config.enforce_origin,
             check_host,
             persist,
+            load,
         })
     }
 }

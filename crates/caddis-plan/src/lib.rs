@@ -7,6 +7,7 @@
 mod admin;
 mod auto_https;
 mod compile;
+mod config_loader;
 mod events;
 mod host_index;
 mod listener_wrappers;
@@ -19,6 +20,7 @@ mod trust;
 pub use admin::{AdminPlan, DEFAULT_ADMIN};
 pub use auto_https::{ManagedName, auto_https};
 pub use compile::{ListenerPlan, Plan, compile};
+pub use config_loader::ConfigLoader;
 pub use events::{Program, SubscriptionPlan};
 pub use host_index::SiteRoutes;
 pub use listener_wrappers::{ListenerWrapper, ListenerWrappers, ProxyPolicy, ProxyProtocol};

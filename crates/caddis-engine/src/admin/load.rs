@@ -73,16 +73,25 @@ fn decode(engine: &Engine, request: &ApiRequest) -> Result<(Json, Vec<Json>), Ap
         None => "application/json",
         Some(value) => value.to_str().map_err(|_| ApiError::bad_request("invalid Content-Type"))?,
     };
+    adapt_by_type(engine, kind, &request.body)
+}
+
+/// A text as a config, by its content type, with warnings.
+pub(crate) fn adapt_by_type(
+    engine: &Engine,
+    kind: &str,
+    body: &[u8],
+) -> Result<(Json, Vec<Json>), ApiError> {
     let essence = kind.split(';').next().unwrap_or_default().trim();
     let Some((_, adapter)) = essence.split_once('/') else {
         return Err(ApiError::bad_request("malformed Content-Type"));
     };
     if adapter.ends_with("json") {
-        let config = serde_json::from_slice(&request.body)
+        let config = serde_json::from_slice(body)
             .map_err(|error| ApiError::bad_request(format!("loading config: {error}")))?;
         return Ok((config, Vec::new()));
     }
-    (engine.options.hooks.adapt)(adapter, &request.body).map_err(|why| {
+    (engine.options.hooks.adapt)(adapter, body).map_err(|why| {
         let message = match why.message.starts_with("unrecognized config adapter") {
             true => why.message,
             false => format!("adapting config using {adapter} adapter: {}", why.message),

@@ -6,6 +6,8 @@ mod config;
 mod load;
 pub(crate) mod pki;
 
+pub(crate) use self::load::adapt_by_type;
+
 use std::{convert::Infallible, net::SocketAddr, rc::Rc, sync::atomic::Ordering};
 
 use bytes::Bytes;

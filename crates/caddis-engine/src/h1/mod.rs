@@ -54,6 +54,10 @@ const DRAIN_TIME: Duration = Duration::from_secs(5);
 /// How long a refused client may take to read the refusal.
 const LINGER: Duration = Duration::from_millis(500);
 
+/// How long a new connection may take to its first request when the server goes; closing it at once
+/// would lose a request that is on its way.
+pub(crate) const FIRST_REQUEST: Duration = Duration::from_secs(3);
+
 /// Serves a connection until it closes, is upgraded, or is told to drain.
 pub(crate) async fn serve_connection<S: Io + 'static>(conn: SharedConn<S>, cx: ConnCx) {
     let mut front = Front::default();
@@ -111,6 +115,7 @@ struct Front {
     informational: Option<Rc<dyn Fn(StatusCode, HeaderMap)>>,
     patience: Patience,
     first: bool,
+    opened: Instant,
 }
 
 impl Default for Front {
@@ -121,6 +126,7 @@ impl Default for Front {
             informational: None,
             patience: Patience::default(),
             first: true,
+            opened: Instant::now(),
         }
     }
 }
@@ -139,7 +145,7 @@ impl Front {
             self.patience.wait(wait);
             (plan.timeouts.header, Limits::with_max_head(plan.max_header_bytes + HEAD_SLACK))
         };
-        self.first = false;
+        let fresh = std::mem::take(&mut self.first);
         let mut begun = !conn.borrow().buffer.is_empty();
         if begun {
             self.patience.wait(header);
@@ -154,9 +160,14 @@ impl Front {
                     Poll::Pending => {}
                     Poll::Ready(step) => return Poll::Ready(step.ok()),
                 }
-                if (!begun && self.patience.poll_drain(task, &cx.drain))
-                    || self.patience.poll(task).is_ready()
-                {
+                if !begun && self.patience.poll_drain(task, &cx.drain) {
+                    if !fresh {
+                        return Poll::Ready(None);
+                    }
+                    // Whoever connected a moment ago is about to send a request.
+                    self.patience.at_most(self.opened + FIRST_REQUEST);
+                }
+                if self.patience.poll(task).is_ready() {
                     return Poll::Ready(None);
                 }
                 Poll::Pending

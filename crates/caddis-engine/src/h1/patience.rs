@@ -27,6 +27,11 @@ impl Patience {
         self.until = limit.map(|limit| Instant::now() + limit);
     }
 
+    /// No limit beyond this.
+    pub(super) fn at_most(&mut self, until: Instant) {
+        self.until = Some(self.until.map_or(until, |limit| limit.min(until)));
+    }
+
     /// Ready when the limit passed.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(until) = self.until else { return Poll::Pending };
