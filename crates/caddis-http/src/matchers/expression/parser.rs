@@ -7,8 +7,9 @@ use super::{
 
 /// Expressions nested deeper than this are refused: the later stages use the stack.
 const MAX_DEPTH: usize = 100;
-/// Bounds the operators whose nodes nest in chains (all but `&&` and `||`), for the same reason.
-const MAX_OPERATORS: usize = 300;
+/// Bounds the operators whose nodes nest in chains (all but `&&`, `||` and single comparisons), for
+/// the same reason.
+const MAX_OPERATORS: usize = 100;
 /// Bounds the whole.
 const MAX_TOKENS: usize = 10_000;
 
@@ -190,6 +191,7 @@ impl<'a> Parser<'a> {
 
     fn relation(&mut self) -> Parsed {
         let mut left = self.sum()?;
+        let mut chained = false;
         loop {
             let token = self.token().clone();
             let name = match (&token.kind, token.text) {
@@ -198,7 +200,10 @@ impl<'a> Parser<'a> {
                 _ => return Ok(left),
             };
             self.at += 1;
-            self.count()?;
+            if chained {
+                self.count()?;
+            }
+            chained = true;
             left = call(token.at, &name, vec![left, self.sum()?]);
         }
     }
