@@ -319,14 +319,16 @@ impl HttpTransport {
         body: &mut RequestBody,
     ) -> Result<Over, Failure> {
         let pool = sending.pool;
-        let mut fresh = !pool.keeps();
+        let mut fresh = false;
         loop {
-            let result = match pool.h2().turn(fresh).await? {
+            // What is not kept is nothing to wait for.
+            let turn = if pool.keeps() { pool.h2().turn(fresh).await? } else { Turn::Dial(None) };
+            let result = match turn {
                 Turn::Go(opened) => h2::exchange(opened, self.h2_ask(sending, !fresh), body).await,
                 Turn::Dial(_) if pool.only_h1.get() => return Ok(Over::Http1(None)),
                 Turn::Dial(turn) => {
                     let full = pool.h2().full().and_then(|sessions| sessions.first().cloned());
-                    if let Some(session) = full.filter(|_| !fresh) {
+                    if let Some(session) = full.filter(|_| !fresh && pool.keeps()) {
                         drop(turn);
                         h2::exchange(session.open(), self.h2_ask(sending, true), body).await
                     } else {
@@ -336,7 +338,9 @@ impl HttpTransport {
                             None => None,
                         };
                         let connected = self.connect(sending, tls, true).await;
-                        pool.h2().attempted(connected.as_ref().err());
+                        if turn.is_some() {
+                            pool.h2().attempted(connected.as_ref().err());
+                        }
                         let (stream, agreed) = connected?;
                         if !agreed {
                             pool.only_h1.set(true);
