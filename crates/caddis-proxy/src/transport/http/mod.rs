@@ -127,6 +127,11 @@ impl HttpTransport {
         })
     }
 
+    /// Whether it is to speak HTTP/3 without the TLS that this needs.
+    pub(crate) fn lacks_tls(&self) -> bool {
+        self.h3 && self.tls.is_none()
+    }
+
     /// The name for TLS, where one is configured.
     pub(crate) fn server_name<'a>(&'a self, ex: &'a Exchange) -> Option<Cow<'a, str>> {
         Some(self.tls.as_ref()?.server_name.as_ref()?.render(ex))
