@@ -126,10 +126,9 @@ fn who_says_goodbye_ends_what_is_under_way() {
 fn half_an_answer_does_not_look_whole() {
     let upstream = Scripted::start(|wire| {
         let mut up = Up::begin(wire);
-        while let Some(stream) = up.request() {
+        if let Some(stream) = up.request() {
             up.send(HEADERS, END_HEADERS, stream, &fields(&[(":status", "200")]));
             up.send(DATA, 0, stream, b"half");
-            return;
         }
     });
     let server = front(&upstream.address(), "");

@@ -3,7 +3,7 @@
 use std::{rc::Rc, time::Duration};
 
 use bytes::Bytes;
-use caddis_dns::http::HttpClient;
+use caddis_dns::http::{HttpClient, HttpOptions};
 use caddis_plan::ConfigLoader;
 use http::{Request, Response, StatusCode, header};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
@@ -81,7 +81,7 @@ fn client(loader: &ConfigLoader) -> Result<HttpClient, String> {
             roots.push(one.map_err(|error| failed(&error))?);
         }
     }
-    Ok(HttpClient::with_roots(roots))
+    Ok(HttpClient::with(HttpOptions { roots: Some(roots), ..HttpOptions::default() }))
 }
 
 /// Pulls again and again after a delay, until there is a config other than the running one; that

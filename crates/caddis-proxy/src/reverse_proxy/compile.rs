@@ -31,6 +31,13 @@ pub(super) fn compile(json: &Value, cx: &mut CompileCx<'_>) -> Result<Handler, C
     }
     let generation = Generation::of(cx);
     let transport = transport(&config.transport, cx)?;
+    if matches!(&transport, Transport::Http(http) if http.lacks_tls()) {
+        cx.warnings.push(
+            "reverse_proxy: `versions 3` needs TLS, without which each request is answered with \
+             502; write https:// before the upstreams"
+                .to_owned(),
+        );
+    }
     let upstreams = upstreams(&config, &transport, &generation, cx)?;
     let dynamic = match &config.dynamic_upstreams {
         Value::Null => None,

@@ -517,14 +517,24 @@ fn addresses_of_a_name() {
 #[test]
 fn what_is_not_supported_yet_is_refused() {
     let state: Arc<State> = Arc::default();
-    let http3 = json!({"transport": {"protocol": "http", "versions": ["3"]}});
-    let error = ready_in(&state, http3).err().expect("refused");
-    assert!(error.message.contains("not supported yet"), "{error}");
     let error = ready_in(&state, json!({"circuit_breaker": {"type": "x"}})).err().expect("refused");
     assert_eq!(error.message, "unknown module: http.reverse_proxy.circuit_breakers.x");
     let check = json!({"health_checks": {"active": {"uri": "/%zz"}}});
     let error = ready_in(&state, check).err().expect("refused");
     assert_eq!(error.message, "parse \"/%zz\": invalid URL escape");
+    for (transport, why) in [
+        (json!({"versions": ["1.1", "3"]}), "if HTTP/3 is enabled to the upstream, no other"),
+        (json!({"versions": ["4"]}), "unsupported HTTP version: 4"),
+        (json!({"local_address": "127.0.0.1:3-5"}), "a single address, not a port range"),
+        (json!({"local_address": "udp/127.0.0.1:3"}), "a TCP address, not a UDP address"),
+        (json!({"local_address": "fd/3"}), "unsupported network"),
+        (json!({"local_address": "tcp6/127.0.0.1"}), "no suitable address found"),
+    ] {
+        let mut transport = transport;
+        transport["protocol"] = "http".into();
+        let error = ready_in(&state, json!({"transport": transport})).err().expect("refused");
+        assert!(error.message.contains(why), "{error}");
+    }
     for json in [
         json!({"upstream": []}),
         json!({"upstreams": [{"dial": "127.0.0.1:1-2"}]}),

@@ -128,6 +128,11 @@ impl HttpTransport {
         })
     }
 
+    /// Whether it is to speak HTTP/3 without the TLS that this needs.
+    pub(crate) fn lacks_tls(&self) -> bool {
+        self.h3 && self.tls.is_none()
+    }
+
     /// The name for TLS, where one is configured.
     pub(crate) fn server_name<'a>(&'a self, ex: &'a Exchange) -> Option<Cow<'a, str>> {
         Some(self.tls.as_ref()?.server_name.as_ref()?.render(ex))
@@ -320,14 +325,16 @@ impl HttpTransport {
         body: &mut RequestBody,
     ) -> Result<Over, Failure> {
         let pool = sending.pool;
-        let mut fresh = !pool.keeps();
+        let mut fresh = false;
         loop {
-            let result = match pool.h2().turn(fresh).await? {
+            // What is not kept is nothing to wait for.
+            let turn = if pool.keeps() { pool.h2().turn(fresh).await? } else { Turn::Dial(None) };
+            let result = match turn {
                 Turn::Go(opened) => h2::exchange(opened, self.h2_ask(sending, !fresh), body).await,
                 Turn::Dial(_) if pool.only_h1.get() => return Ok(Over::Http1(None)),
                 Turn::Dial(turn) => {
                     let full = pool.h2().full().and_then(|sessions| sessions.first().cloned());
-                    if let Some(session) = full.filter(|_| !fresh) {
+                    if let Some(session) = full.filter(|_| !fresh && pool.keeps()) {
                         drop(turn);
                         h2::exchange(session.open(), self.h2_ask(sending, true), body).await
                     } else {
@@ -337,7 +344,9 @@ impl HttpTransport {
                             None => None,
                         };
                         let connected = self.connect(sending, tls, true).await;
-                        pool.h2().attempted(connected.as_ref().err());
+                        if turn.is_some() {
+                            pool.h2().attempted(connected.as_ref().err());
+                        }
                         let (stream, agreed) = connected?;
                         if !agreed {
                             pool.only_h1.set(true);

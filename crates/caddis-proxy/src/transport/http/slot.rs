@@ -72,8 +72,8 @@ impl<S> Default for Slot<S> {
 pub(crate) enum Turn<'a, O> {
     /// Go on a connection that is there.
     Go(O),
-    /// Make a connection, while others wait.
-    Dial(MutexGuard<'a, ()>),
+    /// Make a connection; others wait where it is to be kept.
+    Dial(Option<MutexGuard<'a, ()>>),
 }
 
 impl<S: Multiplexed> Slot<S> {
@@ -100,7 +100,7 @@ impl<S: Multiplexed> Slot<S> {
                 return Ok(Turn::Go(opened));
             }
         }
-        Ok(Turn::Dial(turn))
+        Ok(Turn::Dial(Some(turn)))
     }
 
     /// Notes the end of an attempt, for those who waited.
