@@ -109,6 +109,49 @@ fn routes_upstreams_and_errors() {
 }
 
 #[test]
+fn file_servers_and_intercepts() {
+    let folder = scratch();
+    let site = "\
+http://a.localhost:8080 {
+	root files
+	handle /files/* {
+		uri strip_prefix /files
+		file_server {
+			hide *.key
+			index start.html
+		}
+	}
+	handle {
+		intercept {
+			replace_status 250
+		}
+		respond nothing 404
+	}
+}
+";
+    fs::write(folder.join("Caddyfile"), site).unwrap();
+    fs::create_dir_all(folder.join("files/sub")).unwrap();
+    for name in ["x.txt", "x.key", "sub/start.html"] {
+        fs::write(folder.join("files").join(name), "x").unwrap();
+    }
+    let of = |method: &str, path: &str| {
+        report(&folder, &[method, &format!("http://a.localhost:8080{path}")])
+    };
+    for (method, path, status) in [
+        ("GET", "/files/x.txt", 200),
+        ("POST", "/files/x.txt", 405),
+        ("GET", "/files/x.key", 404),
+        ("GET", "/files/sub/", 200),
+        ("GET", "/files/sub", 308),
+        ("GET", "/other", 250),
+    ] {
+        let answer = of(method, path);
+        assert_eq!(answer["status"], status, "{method} {path}: {answer:#}");
+    }
+    assert_eq!(of("GET", "/files/sub")["end"], "redirect to /files/sub/");
+}
+
+#[test]
 fn listeners_and_redirects() {
     let folder = scratch();
     fs::write(

@@ -4,7 +4,10 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use caddis_config::{Route, Server};
-use caddis_core::{CompileCx, Exchange, Flow, Handler, HttpError, Template, error::status_text};
+use caddis_core::{
+    CompileCx, Exchange, Flow, Handler, HttpError, Next, Response, RouteList, Template,
+    error::status_text,
+};
 use http::StatusCode;
 use serde_json::Value as Json;
 
@@ -62,6 +65,8 @@ pub(super) struct Walk<'a> {
     places: Places<'a>,
     pub(super) report: Report,
     groups: HashSet<String>,
+    /// The `intercept` handlers that the request went through, with their paths.
+    intercepts: Vec<(Json, Option<String>)>,
     depth: usize,
     /// Why the route of the next handler matched.
     reasons: Vec<String>,
@@ -79,13 +84,29 @@ impl<'a> Walk<'a> {
     ) -> Self {
         let own = places.own_routes(name, &server.routes);
         let (name, groups) = (name.to_owned(), HashSet::new());
-        Self { name, server, cx, places, report, groups, depth: 0, reasons: Vec::new(), own }
+        Self {
+            name,
+            server,
+            cx,
+            places,
+            report,
+            groups,
+            intercepts: Vec::new(),
+            depth: 0,
+            reasons: Vec::new(),
+            own,
+        }
     }
 
     /// Walks until there is an answer.
     pub(super) fn run(&mut self, ex: &mut Exchange) {
         let base = format!("apps.http.servers.{}", self.name);
         let mut went = self.routes(&self.server.routes, &format!("{base}.routes"), true, ex);
+        if matches!(went, Went::On | Went::Terminal) && !self.intercepts.is_empty() {
+            let text = "no handler answers: an empty response".to_owned();
+            went = Went::Answered(Some(ex.default_status()), text);
+        }
+        went = self.intercepted(went, ex);
         if let Went::Failed(error) = &went
             && error.kind == caddis_core::ErrorKind::Handler
             && let Some(errors) = &self.server.errors
@@ -276,6 +297,10 @@ impl<'a> Walk<'a> {
                 }
                 Err(error) => Went::Failed(error),
             },
+            Ok(Handler::Middleware(_)) if name == "intercept" => {
+                self.intercepts.push((json.clone(), path.map(str::to_owned)));
+                Went::On
+            }
             Ok(Handler::Middleware(_)) => self.waiting(name, json, ex),
             Err(error) => Went::Failed(HttpError::internal(error)),
         }
@@ -364,14 +389,81 @@ impl<'a> Walk<'a> {
             }
         }
         self.note(format!("file {}", file.display()));
-        if file.is_file() {
-            return Went::Answered(Some(StatusCode::OK), format!("the file {}", file.display()));
+        let passes = json.get("pass_thru").and_then(Json::as_bool).unwrap_or_default();
+        match self.served(json, ex) {
+            Ok(response) => {
+                let location = response.headers().get("location");
+                let to = location.and_then(|value| value.to_str().ok());
+                let file = || format!("the file {}", file.display());
+                let text = to.map_or_else(file, |to| format!("redirect to {to}"));
+                Went::Answered(Some(response.status()), text)
+            }
+            Err(error) if error.status == StatusCode::NOT_FOUND && passes => {
+                self.note("there is no such file; the next handler's turn");
+                Went::On
+            }
+            Err(error) if error.status == StatusCode::NOT_FOUND && error.message.is_empty() => {
+                Went::Failed(HttpError::new(StatusCode::NOT_FOUND, "there is no such file"))
+            }
+            Err(error) => Went::Failed(error),
         }
-        if json.get("pass_thru").and_then(Json::as_bool).unwrap_or_default() {
-            self.note("there is no such file; the next handler's turn");
-            return Went::On;
+    }
+
+    /// What the file server itself answers, which only reads.
+    fn served(&mut self, json: &Json, ex: &mut Exchange) -> Result<Response, HttpError> {
+        let mut alone = json.clone();
+        if let Some(object) = alone.as_object_mut() {
+            object.remove("pass_thru");
         }
-        Went::Failed(HttpError::new(StatusCode::NOT_FOUND, "there is no such file"))
+        let handler = self.cx.handler(&alone).map_err(HttpError::internal)?;
+        let Handler::Middleware(server) = handler else {
+            return Err(HttpError::status(StatusCode::NOT_FOUND));
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(HttpError::internal)?;
+        let nothing = RouteList::default();
+        runtime.block_on(server.handle(ex, Next::new(&nothing, None)))
+    }
+
+    /// What becomes of an answer that `intercept` handlers before it see, the nearest first.
+    fn intercepted(&mut self, went: Went, ex: &mut Exchange) -> Went {
+        let mut went = went;
+        while let Some((list, path)) = self.intercepts.pop() {
+            let Went::Answered(Some(status), _) = &went else { break };
+            let handlers = list.get("handle_response").and_then(Json::as_array);
+            let found = handlers.into_iter().flatten().enumerate().find(|(_, one)| {
+                let matcher = one.get("match");
+                matcher.and_then(|matcher| matcher.get("headers")).is_none()
+                    && matcher.and_then(|matcher| matcher.get("status_code")).is_none_or(|codes| {
+                        let codes = codes.as_array().into_iter().flatten().filter_map(Json::as_u64);
+                        let own = u64::from(status.as_u16());
+                        codes.into_iter().any(|code| code == own || code == own / 100)
+                    })
+            });
+            let Some((at, one)) = found else { continue };
+            if let Some(code) = one.get("status_code") {
+                let text = code.as_str().map_or_else(|| code.to_string(), str::to_owned);
+                let text = Template::parse(&text).render(ex).into_owned();
+                let code = text.parse().ok().and_then(|code| StatusCode::from_u16(code).ok());
+                if let (Some(code), Went::Answered(status, _)) = (code, &mut went) {
+                    *status = Some(code);
+                }
+                continue;
+            }
+            let routes = one.get("routes").cloned().unwrap_or_default();
+            let routes: Vec<Route> = caddis_config::decode(routes).unwrap_or_default();
+            let path = path.map(|path| format!("{path}.handle_response.{at}.routes"));
+            self.step("handler", "intercept".to_owned(), None, true)
+                .why
+                .push("handles this answer".into());
+            match self.routes(&routes, path.as_deref().unwrap_or("-"), false, ex) {
+                Went::On | Went::Terminal => {}
+                other => went = other,
+            }
+        }
+        went
     }
 }
 
