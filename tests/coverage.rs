@@ -36,10 +36,18 @@ const WORDS_IN: [&str; 12] = [
 ];
 
 /// Words of match arms that are none of the language, and why.
-const NO_WORDS: [(&str, &str); 0] = [];
+const NO_WORDS: [(&str, &str); 7] = [
+    ("burst", "only its refusal is left"),
+    ("core", "there is no core to name"),
+    ("filesystem", "there is no file system to name"),
+    ("forwarded", "only its refusal is left"),
+    ("pem_files", "a key of JSON"),
+    ("set_cookie", "a key of JSON"),
+    ("status_text", "a placeholder"),
+];
 
 /// Sentences that no Caddyfile of ordinary size gives, and why.
-const UNREACHED: [(&str, &str); 11] = [
+const UNREACHED: [(&str, &str); 16] = [
     (
         "Caddyfile input is not formatted; run 'caddy fmt --overwrite' to fix inconsistencies",
         "adapt",
@@ -56,7 +64,18 @@ const UNREACHED: [(&str, &str); 11] = [
     ("imports are nested too deeply", "hundreds of imports"),
     ("imports make the configuration too large", "millions of tokens"),
     ("the text is too long after replacing environment variables", "variables of MiB"),
-    ("too many mistakes", "more mistakes than are told"),
+    (
+        "client_certificate_file and client_certificate_key_file must both be set",
+        "shows when JSON is loaded",
+    ),
+    ("invalid regexp name (must contain only word characters): {}", "shows when JSON is loaded"),
+    (
+        "invalid use of placeholders in dial address for active health checks",
+        "shows when JSON is loaded",
+    ),
+    ("invoke: route '{}' invokes itself", "shows when JSON is loaded"),
+    ("invoke: route '{}' not found", "shows when JSON is loaded"),
+    ("storage modules are not supported in trust pools yet", "shows when JSON is loaded"),
 ];
 
 /// What stands before a text that becomes a sentence.
@@ -223,7 +242,9 @@ fn table_word(line: &str) -> Option<&str> {
 fn every_word_has_a_fixture() {
     let mut words: BTreeMap<String, String> = BTreeMap::new();
     for (path, code) in sources() {
-        if !WORDS_IN.iter().any(|part| path.contains(part)) {
+        // Templates have words of their own.
+        let inside = path.contains("/templates/") && !path.ends_with("/templates/mod.rs");
+        if inside || !WORDS_IN.iter().any(|part| path.contains(part)) {
             continue;
         }
         for word in
@@ -255,7 +276,9 @@ fn every_directive_has_a_fixture() {
     let first_words: BTreeSet<&str> =
         text.lines().filter_map(|line| line.split_whitespace().next()).collect();
     let registry = fs::read_to_string(root().join("crates/caddis/registry.rs")).unwrap();
-    let ordered = registry.lines().filter_map(|line| {
+    let order = registry.split_once("const ORDER").map_or("", |(_, list)| list);
+    let order = order.split_once("];").map_or("", |(list, _)| list);
+    let ordered = order.lines().filter_map(|line| {
         let word = line.trim().strip_prefix('"')?.strip_suffix("\",")?;
         word.chars().all(|c| c.is_ascii_lowercase() || c == '_').then_some(word)
     });
