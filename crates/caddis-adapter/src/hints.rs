@@ -72,7 +72,7 @@ fn is_second(message: &str) -> bool {
     const ENDS: [&str; 5] = ["specified", "defined", "set", "configured", "enabled"];
     let ends = |end: &&str| message.ends_with(&format!("already {end}"));
     // A transport in `php_fastcgi` has a remedy of its own.
-    ENDS.iter().any(|end| ends(&end))
+    ENDS.iter().any(ends)
         || ["specified more than once in the same", "already specified: ", "a second time"]
             .iter()
             .any(|part| message.contains(part))

@@ -121,12 +121,7 @@ impl Php {
                 take_args(d);
                 self.capture_stderr = true;
             }
-            "transport" => {
-                if d.next_arg() {
-                    self.transport_at = Some(d.token().clone());
-                    d.prev();
-                }
-            }
+            "transport" => self.transport_at = name_after(d),
             "dial_timeout" => self.timeout(d, "dial_timeout")?,
             "read_timeout" => self.timeout(d, "read_timeout")?,
             "write_timeout" => self.timeout(d, "write_timeout")?,
@@ -206,4 +201,13 @@ fn route(matchers: Json, handler: Json) -> Route {
         _ => Default::default(),
     };
     Route { matcher_sets: vec![set], handle: vec![handler], ..Route::default() }
+}
+
+/// The next word of the line, which is not taken.
+fn name_after(d: &mut Dispenser) -> Option<Token> {
+    let token = d.next_arg().then(|| d.token().clone());
+    if token.is_some() {
+        d.prev();
+    }
+    token
 }

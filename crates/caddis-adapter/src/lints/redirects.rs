@@ -114,7 +114,7 @@ impl<'a> Url<'a> {
         let is_whole = after.is_empty() || after.starts_with(['/', '{', '?', '#', ':']);
         let (host, port) = match authority.rsplit_once(':') {
             Some((host, port)) if !authority.starts_with(['[', '{']) => (host, Some(port)),
-            _ => (authority, after.strip_prefix(':').map(|rest| digits(rest))),
+            _ => (authority, after.strip_prefix(':').map(digits)),
         };
         is_whole.then_some(Self { scheme, host, port })
     }

@@ -94,12 +94,6 @@ impl ReverseProxy {
         let at = self.choose(upstreams, ex, run).ok_or(Problem::NoUpstream)?;
         run.tried.push(at);
         let upstream = &upstreams[at];
-        tracing::debug!(
-            target: "http.handlers.reverse_proxy",
-            dial = upstream.dial,
-            total_upstreams = upstreams.len(),
-            "selected upstream"
-        );
         let pool = self
             .pool(ex, &run.local, upstream)
             .map_err(|error| Problem::Final(HttpError::new(StatusCode::BAD_GATEWAY, error)))?;
@@ -122,29 +116,11 @@ impl ReverseProxy {
         let answer = match self.send(ex, run, &pool).await {
             Ok(answer) => answer,
             Err(failure) => {
-                tracing::debug!(
-                    target: LOGGER,
-                    upstream = pool.address.host_port.as_str(),
-                    duration = started.elapsed().as_secs_f64(),
-                    method = %run.prepared.method,
-                    uri = &*run.prepared.uri,
-                    error = %failure,
-                    "upstream roundtrip"
-                );
                 self.count_failure(upstream, &failure);
                 return Err(Problem::Failed(failure));
             }
         };
         let latency = answer.at.saturating_duration_since(started);
-        tracing::debug!(
-            target: LOGGER,
-            upstream = pool.address.host_port.as_str(),
-            duration = latency.as_secs_f64(),
-            method = %run.prepared.method,
-            uri = &*run.prepared.uri,
-            status = answer.status.as_u16(),
-            "upstream roundtrip"
-        );
         run.info.answered(latency, answer.status, answer.reason.as_ref());
         self.judge(upstream, answer.status, latency);
         match self.respond(ex, run, answer, in_flight, next) {
