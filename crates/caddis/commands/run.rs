@@ -75,6 +75,18 @@ pub(crate) struct Watch {
 /// without a limit, thousands of short reads at the start leave a hundred threads and their memory.
 const BLOCKING: usize = 32;
 
+/// Allows as many open files as the system lets this process have, as Go's run time does: a usual
+/// soft limit of 1,024 is few hundred proxied requests.
+fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        limit.current = limit.maximum;
+        // The limit that there is serves, too.
+        let _ = setrlimit(Resource::Nofile, limit);
+    }
+}
+
 /// Loads a config and serves until a signal or the admin API ends it.
 pub(crate) fn serve(
     config: Json,
@@ -83,6 +95,7 @@ pub(crate) fn serve(
     pidfile: Option<&std::path::Path>,
     pingback: Option<&str>,
 ) -> Outcome {
+    raise_file_limit();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING)

@@ -218,8 +218,8 @@ impl Query {
             found.map_or("", |(_, value)| value.as_str())
         };
         let secure = match ex.connection.tls {
-            Some(_) => "; HttpOnly; Secure; SameSite=Lax",
-            None => "; HttpOnly; SameSite=Lax",
+            Some(_) => "; Secure",
+            None => "",
         };
         let mut cookies = Vec::new();
         let remembered = |name: &str| cookie(&ex.request.headers, name).unwrap_or_default();
