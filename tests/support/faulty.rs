@@ -6,7 +6,7 @@ use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
     path::Path,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -25,6 +25,10 @@ pub enum Fault {
     Answer(String, String),
     /// It passes, but late.
     Late(Duration),
+    /// It passes when no other such one is under way. Pebble's orders need that where there are many
+    /// at a time: two of them may wait for each other for ever, and all else with them (lock order in
+    /// `FindValidAuthorization` of 2.4).
+    Alone,
 }
 
 /// Says what happens to a request.
@@ -44,15 +48,24 @@ impl Faulty {
         let client = Arc::new(client_config(&pebble.folder));
         let behind = pebble.directory();
         let behind = behind.trim_start_matches("https://").trim_end_matches("/dir").to_owned();
+        let turn = Arc::new(Mutex::new(()));
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let (server, client) = (server.clone(), client.clone());
-                let (behind, faults) = (behind.clone(), faults.clone());
+                let (behind, faults, turn) = (behind.clone(), faults.clone(), turn.clone());
                 // A peer that goes away ends its connection and nothing else.
-                std::thread::spawn(move || serve(stream, server, client, &behind, &faults));
+                std::thread::spawn(move || {
+                    serve(stream, server, client, &behind, &faults, &turn)
+                });
             }
         });
         Self { port }
+    }
+
+    /// Starts one that only keeps orders apart.
+    pub fn orders_in_turn(pebble: &Pebble) -> Self {
+        let alone = |path: &str| if path == "/order-plz" { Fault::Alone } else { Fault::None };
+        Self::start(pebble, Arc::new(alone))
     }
 
     pub fn directory(&self) -> String {
@@ -67,6 +80,7 @@ fn serve(
     client: Arc<ClientConfig>,
     behind: &str,
     faults: &Faults,
+    turn: &Mutex<()>,
 ) -> Option<()> {
     let mut stream = StreamOwned::new(ServerConnection::new(server).ok()?, stream);
     let (head, body) = message(&mut stream)?;
@@ -83,6 +97,8 @@ fn serve(
             if let Fault::Late(time) = fault {
                 std::thread::sleep(time);
             }
+            let alone = matches!(fault, Fault::Alone);
+            let turn = alone.then(|| turn.lock().unwrap_or_else(PoisonError::into_inner));
             let name = ServerName::try_from("127.0.0.1").ok()?;
             let tcp = TcpStream::connect(behind).ok()?;
             let mut up = StreamOwned::new(ClientConnection::new(client, name).ok()?, tcp);
@@ -93,6 +109,7 @@ fn serve(
             let mut answer = Vec::new();
             // The end may come without a goodbye.
             let _ = up.read_to_end(&mut answer);
+            drop(turn);
             answer
         }
     };
