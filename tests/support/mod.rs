@@ -2,6 +2,7 @@
 
 mod client;
 mod faulty;
+mod filled;
 pub mod frames;
 mod named;
 mod pebble;
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 
 pub use client::{Answer, get, request, send_raw};
 pub use faulty::{Fault, Faulty};
+pub use filled::Past;
 pub use named::Named;
 pub use pebble::{Options as PebbleOptions, Pebble, name_server};
 pub use quic::tls_stream;
