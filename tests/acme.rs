@@ -20,7 +20,8 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use crate::support::{
-    Faulty, Named, Pebble, PebbleOptions, Server, caddis, eventually, free_port, get, scratch, send_raw,
+    Faulty, Named, Pebble, PebbleOptions, Server, caddis, eventually, free_port, get, scratch,
+    send_raw,
 };
 
 #[derive(Debug)]
@@ -425,6 +426,27 @@ fn tunnel(mut client: TcpStream, seen: &std::sync::Mutex<Vec<String>>) -> Option
     Some(())
 }
 
+/// A Caddyfile as JSON, with the ports of a server.
+pub fn adapted(server: &Server, text: &str) -> String {
+    fs::write(server.folder.join("other"), Server::fill(text, server.port, server.admin)).unwrap();
+    let output = caddis(&server.folder)
+        .args(["adapt", "--adapter", "caddyfile", "--config", "other"])
+        .output()
+        .unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Gives a server another configuration.
+pub fn load(server: &Server, json: &str) {
+    let head = format!(
+        "POST /load HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{json}",
+        server.admin,
+        json.len()
+    );
+    let answer = send_raw(server.admin, head.as_bytes()).unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
+}
+
 #[test]
 #[ignore = "needs pebble"]
 fn an_authority_behind_a_forward_proxy() {
@@ -434,26 +456,13 @@ fn an_authority_behind_a_forward_proxy() {
     let server = Server::start("{\n\tadmin 127.0.0.1:{admin}\n}\n:{port} {\n\trespond up\n}\n");
     // The field is one of JSON alone.
     let options = pebble.options(&storage, pebble.http, pebble.tls, HTTP_ONLY);
-    let text = format!("{options}{}", site("a.example.test"));
-    fs::write(server.folder.join("other"), text.replace("{admin}", &server.admin.to_string()))
-        .unwrap();
-    let adapted = caddis(&server.folder)
-        .args(["adapt", "--adapter", "caddyfile", "--config", "other"])
-        .output()
-        .unwrap();
-    let json = String::from_utf8(adapted.stdout).unwrap();
+    let json = adapted(&server, &format!("{options}{}", site("a.example.test")));
     let way = format!(
         r#""module":"acme","network_proxy":{{"from":"url","url":"http://127.0.0.1:{proxy}"}}"#
     );
     let json = json.replace(r#""module":"acme""#, &way);
     assert!(json.contains("network_proxy"), "{json}");
-    let head = format!(
-        "POST /load HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{json}",
-        server.admin,
-        json.len()
-    );
-    let answer = send_raw(server.admin, head.as_bytes()).unwrap();
-    assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
+    load(&server, &json);
     wait_for(pebble.tls, "a.example.test", 20);
     let authority = pebble.directory().replace("https://", "").replace("/dir", "");
     let asked = asked.lock().unwrap();
