@@ -12,8 +12,10 @@ use http::{
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::{DnsError, TxtRecord, http::HttpClient};
+use crate::{Alias, DnsError, TxtRecord, full_name, http::HttpClient};
 
+const TXT: &str = "TXT";
+const CNAME: &str = "CNAME";
 /// How often a request is sent at most.
 const ATTEMPTS: u32 = 5;
 /// A server that wants a longer pause than this gets none; the certificate is tried again later.
@@ -57,27 +59,90 @@ impl std::fmt::Debug for Secret {
     }
 }
 
+/// A record, for APIs that keep those of all types in the same way.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Entry<'a> {
+    /// `TXT` or `CNAME`.
+    pub(crate) kind: &'static str,
+    name: &'a str,
+    /// The text without quotes; the other name without the final dot.
+    pub(crate) value: &'a str,
+    pub(crate) ttl: Duration,
+}
+
+impl<'a> From<&'a TxtRecord> for Entry<'a> {
+    fn from(record: &'a TxtRecord) -> Self {
+        Self { kind: TXT, name: &record.name, value: &record.value, ttl: record.ttl }
+    }
+}
+
+impl<'a> From<&'a Alias> for Entry<'a> {
+    fn from(alias: &'a Alias) -> Self {
+        let value = alias.target.trim_end_matches('.');
+        Self { kind: CNAME, name: &alias.name, value, ttl: alias.ttl }
+    }
+}
+
+impl Entry<'_> {
+    /// The whole name, without the final dot.
+    pub(crate) fn full_name(&self, zone: &str) -> String {
+        full_name(self.name, zone)
+    }
+
+    /// The value as a zone file has it.
+    pub(crate) fn written(&self) -> String {
+        if self.kind == TXT { quote(self.value) } else { self.absolute() }
+    }
+
+    /// The value with no quotes around texts; names end with a dot, lest they are taken to be below
+    /// the zone.
+    pub(crate) fn absolute(&self) -> String {
+        if self.kind == TXT { self.value.to_owned() } else { format!("{}.", self.value) }
+    }
+
+    /// Whether this is its value, in whatever way it is written.
+    pub(crate) fn is(&self, written: &str) -> bool {
+        if self.kind == TXT {
+            unquote(written) == self.value
+        } else {
+            written.trim_end_matches('.').eq_ignore_ascii_case(self.value)
+        }
+    }
+
+    /// Time to live in whole seconds: its own, else the default, never below the least.
+    pub(crate) fn ttl(&self, default: u64, least: u64) -> u64 {
+        seconds(self.ttl, default, least)
+    }
+}
+
 /// A change to all the values of a name, where an API has them in one.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Change {
-    /// Adds the value.
+    /// Adds the value. An alias takes the place of another one: a name has one at most, which is
+    /// left over from an attempt that was cut off.
     Add,
     /// Takes the value away.
     Remove,
 }
 
 impl Change {
-    /// Changes quoted values; false where nothing was to be done.
-    pub(crate) fn apply(self, values: &mut Vec<String>, value: &str) -> bool {
-        let before = values.len();
+    /// Changes values; false where nothing was to be done.
+    pub(crate) fn apply(self, values: &mut Vec<String>, entry: &Entry<'_>) -> bool {
+        let is_there = values.iter().any(|old| entry.is(old));
         match self {
-            Self::Add if !values.iter().any(|old| unquote(old) == value) => {
-                values.push(quote(value));
+            Self::Add if !is_there => {
+                if entry.kind == CNAME {
+                    values.clear();
+                }
+                values.push(entry.written());
+                true
             }
-            Self::Add => {}
-            Self::Remove => values.retain(|old| unquote(old) != value),
+            Self::Remove if is_there => {
+                values.retain(|old| !entry.is(old));
+                true
+            }
+            Self::Add | Self::Remove => false,
         }
-        values.len() != before
     }
 }
 
@@ -440,12 +505,7 @@ pub(crate) fn unquote(text: &str) -> String {
     out
 }
 
-/// Time to live in whole seconds: the record's own, else the default, never below the least.
-pub(crate) fn ttl(record: &TxtRecord, default: u64, least: u64) -> u64 {
-    seconds(record.ttl, default, least)
-}
-
-/// The same of a time to live.
+/// Time to live in whole seconds: one that is given, else the default, never below the least.
 pub(crate) fn seconds(ttl: Duration, default: u64, least: u64) -> u64 {
     match ttl.as_secs() {
         0 => default,

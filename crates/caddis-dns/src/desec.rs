@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use crate::{
-    DnsError, DnsFuture, DnsProvider, Field, Provider, Syntax, TxtRecord,
-    api::{Api, Call, Change, Secret, relative, ttl, zones},
+    Alias, DnsError, DnsFuture, DnsProvider, Field, Provider, Syntax, TxtRecord,
+    api::{Api, Call, Change, Entry, Secret, relative, zones},
     aws::encode,
     syntax::demand,
 };
@@ -92,27 +92,27 @@ impl Desec {
     }
 
     /// Changes the values of a record's name.
-    async fn change(&self, zone: &str, record: &TxtRecord, change: Change) -> Result<(), DnsError> {
+    async fn change(&self, zone: &str, record: Entry<'_>, change: Change) -> Result<(), DnsError> {
         let full = record.full_name(zone);
         let (home, least) = self.zone(zone).await?;
         let name = relative(&full, home).ok_or_else(|| self.api.no_zone(&full))?;
         let sets = format!("/domains/{}/rrsets/", encode(home));
         // In paths the zone itself is `@`, in bodies nothing.
         let one = match &*name {
-            "@" => format!("{sets}@/TXT/"),
-            name => format!("{sets}{}/TXT/", encode(name)),
+            "@" => format!("{sets}@/{}/", record.kind),
+            name => format!("{sets}{}/{}/", encode(name), record.kind),
         };
         let _turn = WRITING.lock().await;
         let old: Option<RecordSet> = self.api.json_if_there(&self.call(Method::GET, one)?).await?;
         let (mut values, kept_ttl) = old.map(|old| (old.records, old.ttl)).unwrap_or_default();
-        if !change.apply(&mut values, &record.value) {
+        if !change.apply(&mut values, &record) {
             return Ok(());
         }
         // A set without values is taken away.
         let body = json!([{
             "subname": if name == "@" { "" } else { &name },
-            "type": "TXT",
-            "ttl": kept_ttl.unwrap_or_else(|| ttl(record, least, least)),
+            "type": record.kind,
+            "ttl": kept_ttl.unwrap_or_else(|| record.ttl(least, least)),
             "records": values,
         }]);
         self.api.expect(&self.call(Method::PUT, sets)?.json(&body)).await?;
@@ -124,7 +124,7 @@ impl DnsProvider for Desec {
     fn append<'a>(&'a self, zone: &'a str, records: &'a [TxtRecord]) -> DnsFuture<'a> {
         Box::pin(async move {
             for record in records {
-                self.change(zone, record, Change::Add).await?;
+                self.change(zone, record.into(), Change::Add).await?;
             }
             Ok(())
         })
@@ -133,10 +133,18 @@ impl DnsProvider for Desec {
     fn delete<'a>(&'a self, zone: &'a str, records: &'a [TxtRecord]) -> DnsFuture<'a> {
         Box::pin(async move {
             for record in records {
-                self.change(zone, record, Change::Remove).await?;
+                self.change(zone, record.into(), Change::Remove).await?;
             }
             Ok(())
         })
+    }
+
+    fn append_alias<'a>(&'a self, zone: &'a str, alias: &'a Alias) -> DnsFuture<'a> {
+        Box::pin(self.change(zone, alias.into(), Change::Add))
+    }
+
+    fn delete_alias<'a>(&'a self, zone: &'a str, alias: &'a Alias) -> DnsFuture<'a> {
+        Box::pin(self.change(zone, alias.into(), Change::Remove))
     }
 }
 
@@ -149,7 +157,7 @@ mod tests {
     use super::Desec;
     use crate::{
         DnsProvider,
-        testing::{Answer, Server, api, txt},
+        testing::{Answer, Server, alias, api, txt},
     };
 
     fn fake(values: &[&str]) -> Server {
@@ -223,5 +231,33 @@ mod tests {
         });
         let error = provider(&server).append("b.test", &[txt("x", "y")]).await.unwrap_err();
         assert_eq!(error.to_string(), "desec: HTTP 401: No such key: ***.");
+    }
+
+    #[tokio::test]
+    async fn aliases_take_the_place_of_old_ones() {
+        let values = Mutex::new(vec!["old.test.".to_owned()]);
+        let server = api(move |seen, _| match (&*seen.method, &*seen.path) {
+            ("GET", "/domains/a.test/") => Answer::new(200, json!({"minimum_ttl": 60})),
+            ("GET", "/domains/a.test/rrsets/_x/CNAME/") => {
+                Answer::new(200, json!({"records": *values.lock().unwrap(), "ttl": 7200}))
+            }
+            ("PUT", "/domains/a.test/rrsets/") => {
+                let body = seen.json();
+                *values.lock().unwrap() =
+                    serde_json::from_value(body[0]["records"].clone()).unwrap();
+                Answer::new(200, body)
+            }
+            _ => Answer::new(404, "{}"),
+        });
+        let (provider, ours) = (provider(&server), alias("_x", "y.new.test"));
+        for _ in 0..2 {
+            provider.append_alias("a.test", &ours).await.unwrap();
+        }
+        for _ in 0..2 {
+            provider.delete_alias("a.test", &ours).await.unwrap();
+        }
+        let set =
+            |records| json!({"subname": "_x", "type": "CNAME", "ttl": 7200, "records": records});
+        assert_eq!(written(&server), [set(json!(["y.new.test."])), set(json!([]))]);
     }
 }

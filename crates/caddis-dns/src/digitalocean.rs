@@ -16,8 +16,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
-    DnsError, DnsFuture, DnsProvider, Field, Provider, Syntax, TxtRecord,
-    api::{Api, Call, Secret, relative, ttl, unquote, zones},
+    Alias, DnsError, DnsFuture, DnsProvider, Field, Provider, Syntax, TxtRecord,
+    api::{Api, Call, Entry, Secret, relative, zones},
     aws::encode,
     syntax::demand,
 };
@@ -106,16 +106,22 @@ impl DigitalOcean {
         Err(self.api.no_zone(zone))
     }
 
-    /// The records with exactly this name, relative to the zone, and value.
-    async fn find(&self, zone: &str, full: &str, value: &str) -> Result<Vec<Record>, DnsError> {
+    /// The records with exactly this name, relative to the zone, type and value.
+    async fn find(
+        &self,
+        zone: &str,
+        full: &str,
+        entry: &Entry<'_>,
+    ) -> Result<Vec<Record>, DnsError> {
         let mut all = Vec::new();
         let name = relative(full, zone).ok_or_else(|| self.api.no_zone(full))?;
         for page in 1.. {
             let call = self.call(
                 Method::GET,
                 format!(
-                    "/domains/{}/records?type=TXT&name={}&per_page={PER_PAGE}&page={page}",
+                    "/domains/{}/records?type={}&name={}&per_page={PER_PAGE}&page={page}",
                     encode(zone),
+                    entry.kind,
                     encode(full),
                 ),
             )?;
@@ -126,28 +132,41 @@ impl DigitalOcean {
                 break;
             }
         }
-        all.retain(|record| record.name == name && unquote(&record.data) == value);
+        all.retain(|record| record.name == name && entry.is(&record.data));
         Ok(all)
+    }
+
+    async fn add(&self, zone: &str, entry: Entry<'_>) -> Result<(), DnsError> {
+        let (home, full) = (self.zone(zone).await?, entry.full_name(zone));
+        if !self.find(home, &full, &entry).await?.is_empty() {
+            return Ok(());
+        }
+        let body = json!({
+            "type": entry.kind,
+            "name": relative(&full, home).ok_or_else(|| self.api.no_zone(&full))?,
+            "data": entry.absolute(),
+            "ttl": entry.ttl(TTL, TTL),
+        });
+        let path = format!("/domains/{}/records", encode(home));
+        self.api.expect(&self.call(Method::POST, path)?.json(&body)).await?;
+        Ok(())
+    }
+
+    async fn remove(&self, zone: &str, entry: Entry<'_>) -> Result<(), DnsError> {
+        let home = self.zone(zone).await?;
+        for old in self.find(home, &entry.full_name(zone), &entry).await? {
+            let path = format!("/domains/{}/records/{}", encode(home), old.id);
+            self.api.take_away(&self.call(Method::DELETE, path)?).await?;
+        }
+        Ok(())
     }
 }
 
 impl DnsProvider for DigitalOcean {
     fn append<'a>(&'a self, zone: &'a str, records: &'a [TxtRecord]) -> DnsFuture<'a> {
         Box::pin(async move {
-            let home = self.zone(zone).await?;
             for record in records {
-                let full = record.full_name(zone);
-                if !self.find(home, &full, &record.value).await?.is_empty() {
-                    continue;
-                }
-                let body = json!({
-                    "type": "TXT",
-                    "name": relative(&full, home).ok_or_else(|| self.api.no_zone(&full))?,
-                    "data": record.value,
-                    "ttl": ttl(record, TTL, TTL),
-                });
-                let path = format!("/domains/{}/records", encode(home));
-                self.api.expect(&self.call(Method::POST, path)?.json(&body)).await?;
+                self.add(zone, record.into()).await?;
             }
             Ok(())
         })
@@ -155,15 +174,19 @@ impl DnsProvider for DigitalOcean {
 
     fn delete<'a>(&'a self, zone: &'a str, records: &'a [TxtRecord]) -> DnsFuture<'a> {
         Box::pin(async move {
-            let home = self.zone(zone).await?;
             for record in records {
-                for old in self.find(home, &record.full_name(zone), &record.value).await? {
-                    let path = format!("/domains/{}/records/{}", encode(home), old.id);
-                    self.api.take_away(&self.call(Method::DELETE, path)?).await?;
-                }
+                self.remove(zone, record.into()).await?;
             }
             Ok(())
         })
+    }
+
+    fn append_alias<'a>(&'a self, zone: &'a str, alias: &'a Alias) -> DnsFuture<'a> {
+        Box::pin(self.add(zone, alias.into()))
+    }
+
+    fn delete_alias<'a>(&'a self, zone: &'a str, alias: &'a Alias) -> DnsFuture<'a> {
+        Box::pin(self.remove(zone, alias.into()))
     }
 }
 
@@ -176,7 +199,7 @@ mod tests {
     use super::DigitalOcean;
     use crate::{
         DnsProvider,
-        testing::{Answer, Server, api, txt},
+        testing::{Answer, Server, alias, api, txt},
     };
 
     /// The zone `a.test`; two records a page, the first of them another name's.
@@ -255,7 +278,35 @@ mod tests {
         assert_eq!(error.to_string(), "digitalocean: HTTP 401: bad *** (unauthorized)");
         let unset = json!({"auth_token": "{env.CADDIS_NO_SUCH}"});
         let unset = DigitalOcean::new(&unset, &server.url).unwrap();
-        let error = unset.append("b.test", &[]).await.unwrap_err();
+        let error = unset.append("b.test", &[txt("x", "y")]).await.unwrap_err();
         assert!(error.to_string().contains("auth_token is empty"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn aliases_come_and_go() {
+        let server = api(|seen, count| match (&*seen.method, &*seen.path) {
+            ("GET", "/domains/a.test") => Answer::new(200, "{}"),
+            ("GET", path)
+                if path.starts_with("/domains/a.test/records?type=CNAME&name=_x.a.test&") =>
+            {
+                let ours = json!([{"id": 7, "name": "_x", "data": "y.other.test"}]);
+                let found = if count > 2 { ours } else { json!([]) };
+                Answer::new(200, json!({"domain_records": found}))
+            }
+            ("POST", "/domains/a.test/records") => Answer::new(201, "{}"),
+            ("DELETE", "/domains/a.test/records/7") => Answer::new(204, ""),
+            _ => Answer::new(404, "{}"),
+        });
+        let provider = DigitalOcean::new(&json!({"auth_token": "tok"}), &server.url).unwrap();
+        let ours = alias("_x", "y.other.test");
+        provider.append_alias("a.test", &ours).await.unwrap();
+        provider.append_alias("a.test", &ours).await.unwrap();
+        provider.delete_alias("a.test", &ours).await.unwrap();
+        let writes: Vec<_> =
+            server.seen().into_iter().filter(|seen| seen.method != "GET").collect();
+        assert_eq!(writes.len(), 2);
+        let body = writes[0].json();
+        assert_eq!((&body["type"], &body["data"]), (&json!("CNAME"), &json!("y.other.test.")));
+        assert_eq!(writes[1].method, "DELETE");
     }
 }

@@ -17,8 +17,8 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use crate::{
-    DnsError, DnsFuture, DnsProvider, Field, Provider, Syntax, TxtRecord,
-    api::{Api, Call, Change, Secret, relative, ttl, zones},
+    Alias, DnsError, DnsFuture, DnsProvider, Field, Provider, Syntax, TxtRecord,
+    api::{Api, Call, Change, Entry, Secret, relative, zones},
     aws::encode,
     syntax::demand,
 };
@@ -87,23 +87,23 @@ impl Gandi {
     }
 
     /// Changes the values of a record's name.
-    async fn change(&self, zone: &str, record: &TxtRecord, change: Change) -> Result<(), DnsError> {
+    async fn change(&self, zone: &str, record: Entry<'_>, change: Change) -> Result<(), DnsError> {
         let full = record.full_name(zone);
         let home = self.zone(zone).await?;
         let name = relative(&full, home).ok_or_else(|| self.api.no_zone(&full))?;
-        let path = format!("/domains/{}/records/{}/TXT", encode(home), encode(&name));
+        let path = format!("/domains/{}/records/{}/{}", encode(home), encode(&name), record.kind);
         let _turn = WRITING.lock().await;
         let old: Option<RecordSet> =
             self.api.json_if_there(&self.call(Method::GET, &path)?).await?;
         let (mut values, kept_ttl) =
             old.map(|old| (old.rrset_values, old.rrset_ttl)).unwrap_or_default();
-        if !change.apply(&mut values, &record.value) {
+        if !change.apply(&mut values, &record) {
             return Ok(());
         }
         if values.is_empty() {
             return self.api.take_away(&self.call(Method::DELETE, &path)?).await;
         }
-        let ttl = kept_ttl.unwrap_or_else(|| ttl(record, TTL, TTL));
+        let ttl = kept_ttl.unwrap_or_else(|| record.ttl(TTL, TTL));
         let body = json!({"rrset_values": values, "rrset_ttl": ttl});
         self.api.expect(&self.call(Method::PUT, &path)?.json(&body)).await?;
         Ok(())
@@ -114,7 +114,7 @@ impl DnsProvider for Gandi {
     fn append<'a>(&'a self, zone: &'a str, records: &'a [TxtRecord]) -> DnsFuture<'a> {
         Box::pin(async move {
             for record in records {
-                self.change(zone, record, Change::Add).await?;
+                self.change(zone, record.into(), Change::Add).await?;
             }
             Ok(())
         })
@@ -123,10 +123,18 @@ impl DnsProvider for Gandi {
     fn delete<'a>(&'a self, zone: &'a str, records: &'a [TxtRecord]) -> DnsFuture<'a> {
         Box::pin(async move {
             for record in records {
-                self.change(zone, record, Change::Remove).await?;
+                self.change(zone, record.into(), Change::Remove).await?;
             }
             Ok(())
         })
+    }
+
+    fn append_alias<'a>(&'a self, zone: &'a str, alias: &'a Alias) -> DnsFuture<'a> {
+        Box::pin(self.change(zone, alias.into(), Change::Add))
+    }
+
+    fn delete_alias<'a>(&'a self, zone: &'a str, alias: &'a Alias) -> DnsFuture<'a> {
+        Box::pin(self.change(zone, alias.into(), Change::Remove))
     }
 }
 
@@ -139,7 +147,7 @@ mod tests {
     use super::Gandi;
     use crate::{
         DnsProvider,
-        testing::{Answer, Server, api, txt},
+        testing::{Answer, Server, alias, api, txt},
     };
 
     fn fake(values: &[&str]) -> Server {
@@ -226,5 +234,27 @@ mod tests {
         });
         let error = provider(&server).append("b.test", &[txt("x", "y")]).await.unwrap_err();
         assert_eq!(error.to_string(), "gandi: HTTP 403: Access denied (403)");
+    }
+
+    #[tokio::test]
+    async fn aliases_come_and_go() {
+        let server = api(|seen, count| match (&*seen.method, &*seen.path) {
+            ("GET", "/domains/a.test") => Answer::new(200, "{}"),
+            ("GET", "/domains/a.test/records/_x/CNAME") if count > 2 => {
+                Answer::new(200, json!({"rrset_values": ["Y.other.test."], "rrset_ttl": 300}))
+            }
+            ("PUT" | "DELETE", "/domains/a.test/records/_x/CNAME") => Answer::new(200, "{}"),
+            _ => Answer::new(404, "{}"),
+        });
+        let provider = Gandi::new(&json!({"bearer_token": "tok"}), &server.url).unwrap();
+        let ours = alias("_x", "y.other.test");
+        provider.append_alias("a.test", &ours).await.unwrap();
+        provider.append_alias("a.test", &ours).await.unwrap();
+        provider.delete_alias("a.test", &ours).await.unwrap();
+        let writes: Vec<_> =
+            server.seen().into_iter().filter(|seen| seen.method != "GET").collect();
+        assert_eq!(writes.len(), 2);
+        assert_eq!(writes[0].json()["rrset_values"], json!(["y.other.test."]));
+        assert_eq!(writes[1].method, "DELETE");
     }
 }

@@ -17,8 +17,8 @@ use serde_json::{Value, json};
 use tokio::{sync::Mutex, time::Instant};
 
 use crate::{
-    DnsError, DnsFuture, DnsProvider, Field, Provider, Syntax, TxtRecord,
-    api::{Api, Call, Secret, quote, relative, unquote, zones},
+    Alias, DnsError, DnsFuture, DnsProvider, Field, Provider, Syntax, TxtRecord,
+    api::{Api, Call, Entry, Secret, relative, zones},
     aws::encode,
     syntax::demand,
 };
@@ -121,22 +121,22 @@ impl Hetzner {
         Err(self.api.no_zone(zone))
     }
 
-    async fn change(&self, zone: &str, record: &TxtRecord, add: bool) -> Result<(), DnsError> {
+    async fn change(&self, zone: &str, record: Entry<'_>, add: bool) -> Result<(), DnsError> {
         let full = record.full_name(zone);
         let home = self.zone(zone).await?;
         let name = relative(&full, home).ok_or_else(|| self.api.no_zone(&full))?.to_lowercase();
         let name = if name == "@" { name } else { encode(&name) };
-        let set = format!("/zones/{}/rrsets/{name}/TXT", encode(home));
+        let set = format!("/zones/{}/rrsets/{name}/{}", encode(home), record.kind);
         let _turn = WRITING.lock().await;
         let found: Option<Found> = self.api.json_if_there(&self.call(Method::GET, &set)?).await?;
         let mut old = found.map(|found| found.rrset.records).unwrap_or_default().into_iter();
-        let old = old.find(|old| unquote(&old.value) == record.value);
+        let old = old.find(|old| record.is(&old.value));
         let (verb, body) = match (add, old) {
             (true, Some(_)) | (false, None) => return Ok(()),
             (true, None) => {
                 // Without a time to live of its own, it has the zone's.
                 let ttl = Some(record.ttl.as_secs()).filter(|ttl| *ttl > 0).map(|ttl| ttl.max(60));
-                let mut body = json!({"records": [{"value": quote(&record.value)}]});
+                let mut body = json!({"records": [{"value": record.written()}]});
                 if let (Some(ttl), Some(object)) = (ttl, body.as_object_mut()) {
                     object.insert("ttl".into(), ttl.into());
                 }
@@ -179,7 +179,7 @@ impl DnsProvider for Hetzner {
     fn append<'a>(&'a self, zone: &'a str, records: &'a [TxtRecord]) -> DnsFuture<'a> {
         Box::pin(async move {
             for record in records {
-                self.change(zone, record, true).await?;
+                self.change(zone, record.into(), true).await?;
             }
             Ok(())
         })
@@ -188,10 +188,18 @@ impl DnsProvider for Hetzner {
     fn delete<'a>(&'a self, zone: &'a str, records: &'a [TxtRecord]) -> DnsFuture<'a> {
         Box::pin(async move {
             for record in records {
-                self.change(zone, record, false).await?;
+                self.change(zone, record.into(), false).await?;
             }
             Ok(())
         })
+    }
+
+    fn append_alias<'a>(&'a self, zone: &'a str, alias: &'a Alias) -> DnsFuture<'a> {
+        Box::pin(self.change(zone, alias.into(), true))
+    }
+
+    fn delete_alias<'a>(&'a self, zone: &'a str, alias: &'a Alias) -> DnsFuture<'a> {
+        Box::pin(self.change(zone, alias.into(), false))
     }
 }
 
@@ -204,7 +212,7 @@ mod tests {
     use super::Hetzner;
     use crate::{
         DnsProvider,
-        testing::{Answer, Server, api, txt},
+        testing::{Answer, Server, alias, api, txt},
     };
 
     /// The zone `a.test`; an action runs until it is asked about once.
@@ -293,5 +301,34 @@ mod tests {
         assert_eq!(error.to_string(), "hetzner: HTTP 401: bad *** (unauthorized)");
         let old = Hetzner::new(&json!({"auth_api_token": "x"}), "http://x").unwrap_err();
         assert!(old.message.contains("`api_token`"), "{old}");
+    }
+
+    #[tokio::test]
+    async fn aliases_come_and_go() {
+        let server = api(|seen, count| {
+            let set = "/zones/a.test/rrsets/_x/CNAME";
+            match (&*seen.method, seen.path.strip_prefix(set).unwrap_or(&seen.path)) {
+                ("GET", "/zones/a.test") => Answer::new(200, json!({"zone": {}})),
+                ("GET", "") if count > 2 => {
+                    Answer::new(200, json!({"rrset": {"records": [{"value": "y.other.test."}]}}))
+                }
+                ("POST", "/actions/add_records" | "/actions/remove_records") => {
+                    Answer::new(201, json!({"action": {"id": 7, "status": "success"}}))
+                }
+                _ => Answer::new(404, "{}"),
+            }
+        });
+        let (provider, ours) = (provider(&server), alias("_x", "y.other.test"));
+        provider.append_alias("a.test", &ours).await.unwrap();
+        provider.append_alias("a.test", &ours).await.unwrap();
+        provider.delete_alias("a.test", &ours).await.unwrap();
+        let writes: Vec<_> =
+            server.seen().into_iter().filter(|seen| seen.method == "POST").collect();
+        let verbs: Vec<_> =
+            writes.iter().map(|seen| seen.path.rsplit('/').next().unwrap()).collect();
+        assert_eq!(verbs, ["add_records", "remove_records"]);
+        for write in &writes {
+            assert_eq!(write.json(), json!({"records": [{"value": "y.other.test."}]}));
+        }
     }
 }

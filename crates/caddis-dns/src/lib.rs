@@ -107,8 +107,8 @@ pub trait DnsProvider: Send + Sync + fmt::Debug {
 
 fn no_aliases() -> DnsError {
     DnsError::new(
-        "this DNS provider sets no CNAME records here: leave `dns` out, so that ZeroSSL looks for a \
-         file over HTTP, or use one of cloudflare, exec, rfc2136",
+        "this DNS provider's service knows no CNAME records: leave `dns` out, so that ZeroSSL looks \
+         for a file over HTTP, or use another provider (neither acmedns nor duckdns)",
     )
 }
 

@@ -26,8 +26,8 @@ use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 use crate::{
-    DnsError, DnsFuture, DnsProvider, Field, Provider, Syntax, TxtRecord,
-    api::{Api, Call, Reply, Secret, expand, is_absent, relative, ttl, unquote, zones},
+    Alias, DnsError, DnsFuture, DnsProvider, Field, Provider, Syntax, TxtRecord,
+    api::{Api, Call, Entry, Reply, Secret, expand, is_absent, relative, zones},
     aws::{encode, hex},
 };
 
@@ -183,18 +183,19 @@ impl Ovh {
         Err(self.api.no_zone(zone))
     }
 
-    /// The ids of records with exactly this name and value.
-    async fn find(&self, home: &str, name: &str, value: &str) -> Result<Vec<u64>, DnsError> {
+    /// The ids of records with exactly this name, type and value.
+    async fn find(&self, home: &str, name: &str, entry: &Entry<'_>) -> Result<Vec<u64>, DnsError> {
         let path = format!(
-            "/domain/zone/{}/record?fieldType=TXT&subDomain={}",
+            "/domain/zone/{}/record?fieldType={}&subDomain={}",
             encode(home),
+            entry.kind,
             encode(name)
         );
         let mut found = Vec::new();
         for id in self.get::<Vec<u64>>(path).await?.unwrap_or_default() {
             let path = format!("/domain/zone/{}/record/{id}", encode(home));
             if let Some(record) = self.get::<Record>(path).await?
-                && unquote(&record.target) == value
+                && entry.is(&record.target)
             {
                 found.push(id);
             }
@@ -202,7 +203,7 @@ impl Ovh {
         Ok(found)
     }
 
-    fn name(&self, zone: &str, home: &str, record: &TxtRecord) -> Result<String, DnsError> {
+    fn name(&self, zone: &str, home: &str, record: &Entry<'_>) -> Result<String, DnsError> {
         let full = record.full_name(zone);
         let name = relative(&full, home).ok_or_else(|| self.api.no_zone(&full))?;
         Ok(if name == "@" { String::new() } else { name })
@@ -241,23 +242,38 @@ fn signature(
     format!("$1${}", hex(digest(&SHA1_FOR_LEGACY_USE_ONLY, &text).as_ref()))
 }
 
+impl Ovh {
+    async fn add(&self, zone: &str, home: &str, entry: Entry<'_>) -> Result<(), DnsError> {
+        let name = self.name(zone, home, &entry)?;
+        if !self.find(home, &name, &entry).await?.is_empty() {
+            return Ok(());
+        }
+        let body = json!({
+            "fieldType": entry.kind,
+            "subDomain": name,
+            "target": entry.absolute(),
+            "ttl": entry.ttl(TTL, TTL),
+        });
+        let path = format!("/domain/zone/{}/record", encode(home));
+        self.done(self.call(Method::POST, path)?.json(&body)).await
+    }
+
+    async fn remove(&self, zone: &str, home: &str, entry: Entry<'_>) -> Result<(), DnsError> {
+        let name = self.name(zone, home, &entry)?;
+        for id in self.find(home, &name, &entry).await? {
+            let path = format!("/domain/zone/{}/record/{id}", encode(home));
+            self.done(self.call(Method::DELETE, path)?).await?;
+        }
+        Ok(())
+    }
+}
+
 impl DnsProvider for Ovh {
     fn append<'a>(&'a self, zone: &'a str, records: &'a [TxtRecord]) -> DnsFuture<'a> {
         Box::pin(async move {
             let home = self.zone(zone).await?;
             for record in records {
-                let name = self.name(zone, home, record)?;
-                if !self.find(home, &name, &record.value).await?.is_empty() {
-                    continue;
-                }
-                let body = json!({
-                    "fieldType": "TXT",
-                    "subDomain": name,
-                    "target": record.value,
-                    "ttl": ttl(record, TTL, TTL),
-                });
-                let path = format!("/domain/zone/{}/record", encode(home));
-                self.done(self.call(Method::POST, path)?.json(&body)).await?;
+                self.add(zone, home, record.into()).await?;
             }
             self.refresh(home).await
         })
@@ -267,12 +283,24 @@ impl DnsProvider for Ovh {
         Box::pin(async move {
             let home = self.zone(zone).await?;
             for record in records {
-                let name = self.name(zone, home, record)?;
-                for id in self.find(home, &name, &record.value).await? {
-                    let path = format!("/domain/zone/{}/record/{id}", encode(home));
-                    self.done(self.call(Method::DELETE, path)?).await?;
-                }
+                self.remove(zone, home, record.into()).await?;
             }
+            self.refresh(home).await
+        })
+    }
+
+    fn append_alias<'a>(&'a self, zone: &'a str, alias: &'a Alias) -> DnsFuture<'a> {
+        Box::pin(async move {
+            let home = self.zone(zone).await?;
+            self.add(zone, home, alias.into()).await?;
+            self.refresh(home).await
+        })
+    }
+
+    fn delete_alias<'a>(&'a self, zone: &'a str, alias: &'a Alias) -> DnsFuture<'a> {
+        Box::pin(async move {
+            let home = self.zone(zone).await?;
+            self.remove(zone, home, alias.into()).await?;
             self.refresh(home).await
         })
     }
@@ -287,7 +315,7 @@ mod tests {
     use super::{Config, Ovh, now, signature};
     use crate::{
         DnsProvider,
-        testing::{Answer, Server, api, txt},
+        testing::{Answer, Server, alias, api, txt},
     };
 
     /// The zone `a.test`; every signature is checked, by a clock an hour ahead.
@@ -396,5 +424,40 @@ mod tests {
             "1366560945",
         );
         assert_eq!(text, "$1$d3705e8afb27a0d2970a322b96550abfc67bb798");
+    }
+
+    #[tokio::test]
+    async fn aliases_come_and_go() {
+        let server = api(|seen, count| {
+            let tail = seen.path.strip_prefix("/domain/zone/a.test");
+            match (&*seen.method, tail) {
+                ("GET", None) => Answer::new(200, now()),
+                ("GET", Some("")) => Answer::new(200, "{}"),
+                ("GET", Some("/record?fieldType=CNAME&subDomain=_x")) => {
+                    Answer::new(200, if count > 4 { json!([7]) } else { json!([]) })
+                }
+                ("GET", Some("/record/7")) => Answer::new(200, json!({"target": "y.other.test."})),
+                ("POST", Some("/record" | "/refresh")) | ("DELETE", Some("/record/7")) => {
+                    Answer::new(200, Value::Null)
+                }
+                _ => Answer::new(404, "{}"),
+            }
+        });
+        let (provider, ours) = (provider(&server), alias("_x", "y.other.test"));
+        provider.append_alias("a.test", &ours).await.unwrap();
+        provider.append_alias("a.test", &ours).await.unwrap();
+        provider.delete_alias("a.test", &ours).await.unwrap();
+        let writes: Vec<_> = server
+            .seen()
+            .into_iter()
+            .filter(|seen| seen.method != "GET" && !seen.path.ends_with("/refresh"))
+            .collect();
+        assert_eq!(writes.len(), 2, "{:?}", server.lines());
+        let body = writes[0].json();
+        assert_eq!(
+            (&body["fieldType"], &body["target"]),
+            (&json!("CNAME"), &json!("y.other.test."))
+        );
+        assert_eq!(writes[1].method, "DELETE");
     }
 }

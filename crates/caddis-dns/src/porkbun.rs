@@ -17,8 +17,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
-    DnsError, DnsFuture, DnsProvider, Field, Provider, Syntax, TxtRecord,
-    api::{Api, Call, Reply, Secret, relative, ttl, unquote, zones},
+    Alias, DnsError, DnsFuture, DnsProvider, Field, Provider, Syntax, TxtRecord,
+    api::{Api, Call, Entry, Reply, Secret, relative, zones},
     aws::encode,
     syntax::demand,
 };
@@ -109,18 +109,18 @@ impl Porkbun {
         }
     }
 
-    /// The domain that a zone lies in, and the records of this name and value.
+    /// The domain that a zone lies in, and the records of this name, type and value.
     async fn find<'a>(
         &self,
         zone: &'a str,
-        record: &TxtRecord,
+        entry: &Entry<'_>,
     ) -> Result<(&'a str, String, Vec<Record>), DnsError> {
-        let full = record.full_name(zone);
+        let full = entry.full_name(zone);
         for home in zones(zone) {
             let Some(name) = relative(&full, home) else { continue };
             let name = if name == "@" { String::new() } else { name };
             let tail = if name.is_empty() { String::new() } else { format!("/{}", encode(&name)) };
-            let path = format!("/dns/retrieveByNameType/{}/TXT{tail}", encode(home));
+            let path = format!("/dns/retrieveByNameType/{}/{}{tail}", encode(home), entry.kind);
             let call = self.call(path, json!({}))?;
             let reply = self.api.send(&call).await?;
             let said: Answer = serde_json::from_slice(&reply.body).unwrap_or_default();
@@ -130,10 +130,41 @@ impl Porkbun {
                 continue;
             }
             let mut found = self.judge(&call, &reply)?.records;
-            found.retain(|old| unquote(&old.content) == record.value);
+            found.retain(|old| entry.is(&old.content));
             return Ok((home, name, found));
         }
         Err(self.api.no_zone(zone))
+    }
+
+    async fn add(&self, zone: &str, entry: Entry<'_>) -> Result<(), DnsError> {
+        let (home, name, found) = self.find(zone, &entry).await?;
+        if !found.is_empty() {
+            return Ok(());
+        }
+        // Names are absolute without a dot.
+        let body = json!({
+            "type": entry.kind,
+            "name": name,
+            "content": entry.value,
+            "ttl": entry.ttl(TTL, TTL).to_string(),
+        });
+        let call = self.call(format!("/dns/create/{}", encode(home)), body)?;
+        self.judge(&call, &self.api.send(&call).await?)?;
+        Ok(())
+    }
+
+    async fn remove(&self, zone: &str, entry: Entry<'_>) -> Result<(), DnsError> {
+        let (home, _, found) = self.find(zone, &entry).await?;
+        for old in found {
+            let id = match old.id {
+                Value::String(id) => id,
+                id => id.to_string(),
+            };
+            let path = format!("/dns/delete/{}/{}", encode(home), encode(&id));
+            let call = self.call(path, json!({}))?;
+            self.judge(&call, &self.api.send(&call).await?)?;
+        }
+        Ok(())
     }
 }
 
@@ -141,18 +172,7 @@ impl DnsProvider for Porkbun {
     fn append<'a>(&'a self, zone: &'a str, records: &'a [TxtRecord]) -> DnsFuture<'a> {
         Box::pin(async move {
             for record in records {
-                let (home, name, found) = self.find(zone, record).await?;
-                if !found.is_empty() {
-                    continue;
-                }
-                let body = json!({
-                    "type": "TXT",
-                    "name": name,
-                    "content": record.value,
-                    "ttl": ttl(record, TTL, TTL).to_string(),
-                });
-                let call = self.call(format!("/dns/create/{}", encode(home)), body)?;
-                self.judge(&call, &self.api.send(&call).await?)?;
+                self.add(zone, record.into()).await?;
             }
             Ok(())
         })
@@ -161,19 +181,18 @@ impl DnsProvider for Porkbun {
     fn delete<'a>(&'a self, zone: &'a str, records: &'a [TxtRecord]) -> DnsFuture<'a> {
         Box::pin(async move {
             for record in records {
-                let (home, _, found) = self.find(zone, record).await?;
-                for old in found {
-                    let id = match old.id {
-                        Value::String(id) => id,
-                        id => id.to_string(),
-                    };
-                    let path = format!("/dns/delete/{}/{}", encode(home), encode(&id));
-                    let call = self.call(path, json!({}))?;
-                    self.judge(&call, &self.api.send(&call).await?)?;
-                }
+                self.remove(zone, record.into()).await?;
             }
             Ok(())
         })
+    }
+
+    fn append_alias<'a>(&'a self, zone: &'a str, alias: &'a Alias) -> DnsFuture<'a> {
+        Box::pin(self.add(zone, alias.into()))
+    }
+
+    fn delete_alias<'a>(&'a self, zone: &'a str, alias: &'a Alias) -> DnsFuture<'a> {
+        Box::pin(self.remove(zone, alias.into()))
     }
 }
 
@@ -186,7 +205,7 @@ mod tests {
     use super::Porkbun;
     use crate::{
         DnsProvider,
-        testing::{Answer, Server, api, txt},
+        testing::{Answer, Server, alias, api, txt},
     };
 
     fn fake(values: &[(&str, &str)]) -> Server {
@@ -258,5 +277,33 @@ mod tests {
             let want = format!("porkbun: HTTP {status}: Invalid API key. (002) ***");
             assert_eq!(error.to_string(), want);
         }
+    }
+
+    #[tokio::test]
+    async fn aliases_come_and_go() {
+        let server = api(|seen, count| match &*seen.path {
+            "/dns/retrieveByNameType/a.test/CNAME/_x" => {
+                let ours = json!([{"id": "7", "content": "y.other.test"}]);
+                let found = if count > 1 { ours } else { json!([]) };
+                Answer::new(200, json!({"status": "SUCCESS", "records": found}))
+            }
+            "/dns/create/a.test" | "/dns/delete/a.test/7" => {
+                Answer::new(200, json!({"status": "SUCCESS"}))
+            }
+            _ => Answer::new(400, json!({"status": "ERROR", "message": "Invalid domain."})),
+        });
+        let (provider, ours) = (provider(&server), alias("_x", "y.other.test"));
+        provider.append_alias("a.test", &ours).await.unwrap();
+        provider.append_alias("a.test", &ours).await.unwrap();
+        provider.delete_alias("a.test", &ours).await.unwrap();
+        let writes: Vec<_> = server
+            .seen()
+            .into_iter()
+            .filter(|seen| !seen.path.contains("/retrieveByNameType/"))
+            .collect();
+        assert_eq!(writes.len(), 2, "{:?}", server.lines());
+        let body = writes[0].json();
+        assert_eq!((&body["type"], &body["content"]), (&json!("CNAME"), &json!("y.other.test")));
+        assert!(writes[1].path.ends_with("/delete/a.test/7"));
     }
 }

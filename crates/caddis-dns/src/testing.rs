@@ -12,7 +12,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use crate::TxtRecord;
+use crate::{Alias, TxtRecord};
 
 /// A request as it came.
 #[derive(Debug, Clone)]
@@ -162,4 +162,9 @@ where
 /// A record without a time to live of its own.
 pub fn txt(name: &str, value: &str) -> TxtRecord {
     TxtRecord { name: name.into(), value: value.into(), ttl: Duration::ZERO }
+}
+
+/// An alias without a time to live of its own.
+pub fn alias(name: &str, target: &str) -> Alias {
+    Alias { name: name.into(), target: target.into(), ttl: Duration::ZERO }
 }

@@ -34,8 +34,8 @@ use serde_json::{Map, Value};
 use tokio::{sync::Mutex, time::Instant};
 
 use crate::{
-    DnsError, DnsFuture, DnsProvider, Field, FieldKind, Provider, Syntax, TxtRecord,
-    api::{Api, Call, Change, Reply, expand, ttl, zones},
+    Alias, DnsError, DnsFuture, DnsProvider, Field, FieldKind, Provider, Syntax, TxtRecord,
+    api::{Api, Call, Change, Entry, Reply, expand, zones},
     aws::{
         CredentialProvider, CredentialSources, Credentials, PathRule, Signer, encode, payload_hash,
     },
@@ -262,17 +262,18 @@ impl Route53 {
         credentials: &Credentials,
         id: &str,
         full: &str,
+        kind: &str,
     ) -> Result<Option<RecordSet>, DnsError> {
         // The listing begins at this name and type.
         let name = encode(&format!("{full}."));
         let id = encode(id);
-        let path = format!("{VERSION}/hostedzone/{id}/rrset?maxitems=1&name={name}&type=TXT");
+        let path = format!("{VERSION}/hostedzone/{id}/rrset?maxitems=1&name={name}&type={kind}");
         let text = self.send(credentials, Call::new(Method::GET, path)).await?;
         let document = self.parse(&text)?;
         let mut sets =
             document.descendants().filter(|node| node.has_tag_name_of("ResourceRecordSet"));
         let set = sets
-            .find(|set| plain(set.child_text("Name")) == full && set.child_text("Type") == "TXT");
+            .find(|set| plain(set.child_text("Name")) == full && set.child_text("Type") == kind);
         Ok(set.map(|set| RecordSet {
             ttl: set.child_text("TTL").parse().unwrap_or(TTL),
             values: set
@@ -283,16 +284,16 @@ impl Route53 {
         }))
     }
 
-    async fn change(&self, zone: &str, record: &TxtRecord, change: Change) -> Result<(), DnsError> {
+    async fn change(&self, zone: &str, record: Entry<'_>, change: Change) -> Result<(), DnsError> {
         let full = record.full_name(zone).to_lowercase();
         let credentials = self.credentials().await?;
         let id = self.zone(&credentials, zone).await?;
         let turn = WRITING.lock().await;
-        let old = self.record_set(&credentials, &id, &full).await?;
+        let old = self.record_set(&credentials, &id, &full, record.kind).await?;
         let mut set =
-            old.unwrap_or_else(|| RecordSet { ttl: ttl(record, TTL, 0), values: Vec::new() });
+            old.unwrap_or_else(|| RecordSet { ttl: record.ttl(TTL, 0), values: Vec::new() });
         let before = set.values.clone();
-        if !change.apply(&mut set.values, &record.value) {
+        if !change.apply(&mut set.values, &record) {
             return Ok(());
         }
         // A set is deleted by telling it as it is.
@@ -308,11 +309,12 @@ impl Route53 {
             "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\
              <ChangeResourceRecordSetsRequest xmlns=\"https://route53.amazonaws.com/doc/2013-04-01/\">\
              <ChangeBatch><Changes><Change><Action>{action}</Action><ResourceRecordSet>\
-             <Name>{}.</Name><Type>TXT</Type><TTL>{}</TTL>\
+             <Name>{}.</Name><Type>{}</Type><TTL>{}</TTL>\
              <ResourceRecords>{values}</ResourceRecords>\
              </ResourceRecordSet></Change></Changes></ChangeBatch>\
              </ChangeResourceRecordSetsRequest>",
             escape(&full),
+            record.kind,
             set.ttl,
         );
         let path = format!("{VERSION}/hostedzone/{}/rrset/", encode(&id));
@@ -401,7 +403,7 @@ impl DnsProvider for Route53 {
     fn append<'a>(&'a self, zone: &'a str, records: &'a [TxtRecord]) -> DnsFuture<'a> {
         Box::pin(async move {
             for record in records {
-                self.change(zone, record, Change::Add).await?;
+                self.change(zone, record.into(), Change::Add).await?;
             }
             Ok(())
         })
@@ -410,10 +412,18 @@ impl DnsProvider for Route53 {
     fn delete<'a>(&'a self, zone: &'a str, records: &'a [TxtRecord]) -> DnsFuture<'a> {
         Box::pin(async move {
             for record in records {
-                self.change(zone, record, Change::Remove).await?;
+                self.change(zone, record.into(), Change::Remove).await?;
             }
             Ok(())
         })
+    }
+
+    fn append_alias<'a>(&'a self, zone: &'a str, alias: &'a Alias) -> DnsFuture<'a> {
+        Box::pin(self.change(zone, alias.into(), Change::Add))
+    }
+
+    fn delete_alias<'a>(&'a self, zone: &'a str, alias: &'a Alias) -> DnsFuture<'a> {
+        Box::pin(self.change(zone, alias.into(), Change::Remove))
     }
 }
 

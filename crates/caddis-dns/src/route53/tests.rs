@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{Element, Route53, escape, plain};
 use crate::{
     DnsProvider,
-    testing::{Answer, Server, api, txt},
+    testing::{Answer, Server, alias, api, txt},
 };
 
 const NAME: &str = "_acme-challenge.sub.a.test.";
@@ -174,4 +174,56 @@ fn partitions_and_names() {
     assert_eq!(of("us-gov-east-1").1, "us-gov-west-1");
     assert_eq!(plain("\\052.A.test."), "*.a.test");
     assert_eq!(plain("a\\9"), "a\\9");
+}
+
+#[tokio::test]
+async fn aliases_take_the_place_of_old_ones() {
+    let values = Mutex::new(vec!["old.test.".to_owned()]);
+    let server = api(move |seen, _| {
+        let path = seen.path.strip_prefix("/2013-04-01/").unwrap();
+        let mut values = values.lock().unwrap();
+        match (&*seen.method, path) {
+            ("GET", path) if path.starts_with("hostedzonesbyname?") => {
+                let zone = "<HostedZones><HostedZone><Id>/hostedzone/Z1</Id><Name>a.test.</Name>\
+                            </HostedZone></HostedZones>";
+                Answer::new(200, xml("ListHostedZonesByNameResponse", zone))
+            }
+            ("GET", path) if path.starts_with("hostedzone/Z1/rrset?maxitems=1&name=") => {
+                assert!(path.ends_with("_x.a.test.&type=CNAME"), "{path}");
+                let name = if values.is_empty() { "zzz.a.test." } else { "_x.a.test." };
+                let all: String = values
+                    .iter()
+                    .map(|one| format!("<ResourceRecord><Value>{one}</Value></ResourceRecord>"))
+                    .collect();
+                let set = format!(
+                    "<ResourceRecordSets><ResourceRecordSet><Name>{name}</Name><Type>CNAME</Type>\
+                     <TTL>77</TTL><ResourceRecords>{all}</ResourceRecords></ResourceRecordSet>\
+                     </ResourceRecordSets>"
+                );
+                Answer::new(200, xml("ListResourceRecordSetsResponse", &set))
+            }
+            ("POST", "hostedzone/Z1/rrset/") => {
+                assert!(seen.body.contains("<Name>_x.a.test.</Name><Type>CNAME</Type>"));
+                let document = Document::parse(&seen.body).unwrap();
+                let all = document.descendants().filter(|node| node.has_tag_name_of("Value"));
+                let all = all.map(|node| node.text().unwrap().to_owned()).collect();
+                *values = if seen.body.contains("DELETE") { Vec::new() } else { all };
+                change("INSYNC")
+            }
+            _ => Answer::new(404, "?"),
+        }
+    });
+    let (provider, ours) = (provider(&server, &json!({})), alias("_x", "y.new.test"));
+    for _ in 0..2 {
+        provider.append_alias("a.test", &ours).await.unwrap();
+    }
+    for _ in 0..2 {
+        provider.delete_alias("a.test", &ours).await.unwrap();
+    }
+    let writes: Vec<_> = server.seen().into_iter().filter(|seen| seen.method == "POST").collect();
+    assert_eq!(writes.len(), 2, "{:?}", server.lines());
+    assert!(writes[0].body.contains("<Action>UPSERT</Action>"));
+    assert!(writes[0].body.contains("<Value>y.new.test.</Value>"));
+    assert!(!writes[0].body.contains("old.test"));
+    assert!(writes[1].body.contains("<Action>DELETE</Action>"));
 }
