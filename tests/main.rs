@@ -8,6 +8,7 @@ mod acme;
 mod acme_server;
 mod acme_trouble;
 mod admin;
+mod browsers;
 mod certs_check;
 mod check;
 mod cli;

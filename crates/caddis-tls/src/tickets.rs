@@ -41,8 +41,9 @@ use crate::{
 const ROTATION: i64 = 12 * 60 * 60;
 /// Keys in use at a time (T044).
 const MAX_KEYS: usize = 4;
-/// The longest life of a ticket, seconds (RFC 8446 §4.6.1).
-const MAX_LIFETIME: i64 = 7 * 24 * 60 * 60;
+/// The longest life of a ticket, seconds: far below what RFC 8446 §4.6.1 allows, since a session that
+/// is resumed is no more secret than the key that sealed its ticket.
+const MAX_LIFETIME: i64 = 24 * 60 * 60;
 const NAME_LEN: usize = 16;
 /// Where the keys are in the storage.
 const FILE: &str = "stek/caddis.json";
@@ -349,7 +350,7 @@ mod tests {
         let one = with(None).unwrap().ticketer().unwrap().unwrap();
         let two = with(None).unwrap().ticketer().unwrap().unwrap();
         assert!(Arc::ptr_eq(&one, &two));
-        assert_eq!(one.lifetime(), 48 * 3_600);
+        assert_eq!(one.lifetime(), 24 * 3_600);
         let off = SessionTicketService { disabled: true, ..SessionTicketService::default() };
         assert!(with(Some(&off)).unwrap().ticketer().unwrap().is_none());
         let source = Some(json!({"provider": "other"}));
