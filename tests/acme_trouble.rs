@@ -8,14 +8,16 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
 
+use time::OffsetDateTime;
+
 use crate::{
     acme::{shown, wait_for},
-    support::{Fault, Faulty, Pebble, PebbleOptions, Server, eventually, get, scratch},
+    support::{Fault, Faulty, Past, Pebble, PebbleOptions, Server, eventually, get, scratch},
 };
 
 fn site(name: &str) -> String {
@@ -79,6 +81,111 @@ fn a_limit_is_kept() {
     assert_eq!(orders.load(Ordering::Relaxed), 1, "no other challenge is tried at once");
     let report = get(server.admin, "/tls/certificates").body;
     assert!(report.contains("\"waiting\"") && report.contains("rateLimited"), "{report}");
+}
+
+/// What an authority does to some requests: paths begin with the first text, the answer's head and
+/// body, and a word that people are told.
+type Trouble = (&'static str, &'static str, String, &'static str);
+
+/// Two names, of which one has a certificate that is due, and an authority in trouble: it is told in
+/// the log, by an event and in the report, the next attempt waits a minute, what works is served on,
+/// and when the trouble is over both have new certificates, without a word.
+fn is_told_and_passes((path, head, body, word): Trouble) {
+    const NAMES: [&str; 2] = ["old.example.test", "new.example.test"];
+    let pebble = Pebble::start(&PebbleOptions::default());
+    let (is_over, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let (over, counter) = (is_over.clone(), asked.clone());
+    let json = "Content-Type: application/json\r\nReplay-Nonce: bm9uY2U";
+    let faulty = Faulty::start(
+        &pebble,
+        Arc::new(move |asked| {
+            if over.load(Ordering::Relaxed) || !asked.starts_with(path) {
+                return Fault::None;
+            }
+            counter.fetch_add(1, Ordering::Relaxed);
+            Fault::Answer(format!("{head}\r\n{json}"), body.clone())
+        }),
+    );
+    let (storage, folder) = (scratch(), scratch());
+    let now = OffsetDateTime::now_utc();
+    let days = |days: i64| now + time::Duration::days(days);
+    let mut past = Past::new(&faulty.directory());
+    past.validity = (days(-80), days(10));
+    past.fill(&storage, [NAMES[0]]);
+    let event = "\tevents {\n\t\ton cert_failed exec sh hook.sh {event.data.identifier} \
+                 {event.data.renewal} {event.data.error}\n\t}\n";
+    fs::write(folder.join("hook.sh"), "echo \"$@\" >>heard\n").unwrap();
+    let options = pebble.options(&storage, pebble.http, pebble.tls, event);
+    let options = options.replace(&pebble.directory(), &faulty.directory());
+    let sites = NAMES.map(site).concat();
+    let text = format!("{options}{sites}\n:{{port}} {{\n\trespond up\n}}\n");
+    let server = Server::start_in(folder, &text);
+    let old = wait_for(pebble.tls, NAMES[0], 20);
+
+    let heard = || fs::read_to_string(server.folder.join("heard")).unwrap_or_default();
+    let end = Instant::now() + Duration::from_secs(30);
+    while !NAMES.iter().all(|name| heard().contains(name)) {
+        assert!(Instant::now() < end, "{path}: no event: {}", server.log());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    for (name, renewal) in NAMES.iter().zip(["true", "false"]) {
+        let line = heard().lines().find(|line| line.starts_with(name)).unwrap().to_owned();
+        assert!(line.starts_with(&format!("{name} {renewal} ")), "{line}");
+        assert!(line.contains(word), "{word}: {line}");
+        let log = server.log();
+        let retry = log.lines().find(|line| line.contains("will retry") && line.contains(name));
+        let retry: serde_json::Value = serde_json::from_str(retry.unwrap()).unwrap();
+        assert_eq!((&retry["level"], &retry["attempt"]), (&"error".into(), &1.into()), "{retry}");
+        assert!((60..=66).contains(&retry["retrying_in"].as_i64().unwrap()), "{retry}");
+        assert!(retry["error"].as_str().unwrap().contains(word), "{retry}");
+    }
+    let report = get(server.admin, "/tls/certificates").body;
+    assert_eq!(report.matches("\"waiting\"").count(), NAMES.len(), "{report}");
+    assert!(report.contains(word), "{report}");
+    assert_eq!(shown(pebble.tls, NAMES[0]).as_ref(), Some(&old), "what works is served on");
+    assert!(shown(pebble.tls, NAMES[1]).is_none());
+    let before = asked.load(Ordering::Relaxed);
+    // A nonce that is refused is no failure at once, so some of these are many.
+    assert!(before <= 100, "{path}: asked {before} times");
+
+    is_over.store(true, Ordering::Relaxed);
+    wait_for(pebble.tls, NAMES[1], 100);
+    let end = Instant::now() + Duration::from_secs(30);
+    while shown(pebble.tls, NAMES[0]).is_none_or(|now| now == old) {
+        assert!(Instant::now() < end, "{path}: not renewed: {}", server.log());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let report = get(server.admin, "/tls/certificates").body;
+    assert!(!report.contains("\"last_error\""), "{report}");
+    assert_eq!(pebble.issued(), NAMES.len(), "{path}");
+}
+
+#[test]
+#[ignore = "needs pebble"]
+fn every_trouble_is_told_and_passes() {
+    let refused = |kind: &str| problem(kind);
+    let invalid = |what: &str| {
+        format!(
+            "{{\"status\":\"invalid\",\"expires\":\"2036-01-01T00:00:00Z\",\"error\":{},\
+             \"identifiers\":[],\"authorizations\":[],\"finalize\":\"https://127.0.0.1/\",\
+             \"identifier\":{{\"type\":\"dns\",\"value\":\"x\"}},\"challenges\":[]}}",
+            problem(what)
+        )
+    };
+    let troubles: Vec<Trouble> = vec![
+        ("/dir", "503 Service Unavailable", "{}".to_owned(), "503"),
+        ("/dir", "200 OK", "[]".to_owned(), "invalid"),
+        ("/order-plz", "400 Bad Request", refused("badNonce"), "badNonce"),
+        ("/order-plz", "500 Internal Server Error", refused("serverInternal"), "serverInternal"),
+        ("/my-order/", "200 OK", invalid("rejectedIdentifier"), "rejectedIdentifier"),
+        ("/authZ/", "403 Forbidden", refused("unauthorized"), "unauthorized"),
+        ("/finalize-order/", "400 Bad Request", refused("badCSR"), "badCSR"),
+    ];
+    std::thread::scope(|scope| {
+        for trouble in troubles {
+            scope.spawn(move || is_told_and_passes(trouble));
+        }
+    });
 }
 
 /// Each fault happens once; all names have their certificates in the end, without a word.

@@ -85,6 +85,11 @@ impl Transport {
             }
             let response = result.map_err(|error| Error::Other(Box::new(error)))?;
             self.note(&url, &response);
+            let status = response.status();
+            // The library would tell that it misses some field in it.
+            if !status.is_success() && !is_problem(response.body()) {
+                return Err(Error::Other(format!("{url}: HTTP {status}").into()));
+            }
             return Ok(response);
         }
     }
@@ -105,6 +110,12 @@ impl Transport {
             notes.chains.push_back(Chain { url: url.to_owned(), alternates, pem });
         }
     }
+}
+
+/// Whether an answer says what is wrong (RFC 7807), be it in a field or two.
+fn is_problem(body: &[u8]) -> bool {
+    serde_json::from_slice::<serde_json::Value>(body)
+        .is_ok_and(|json| json.get("type").is_some() || json.get("detail").is_some())
 }
 
 impl instant_acme::HttpClient for Transport {
