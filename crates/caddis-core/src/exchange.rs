@@ -66,6 +66,11 @@ impl Connection {
         self.remote = Some(remote);
         self.remote_ip = remote.ip().to_canonical().to_smolstr();
     }
+
+    /// The peer as `address:port`, or `@` for a unix socket.
+    pub fn remote_text(&self) -> String {
+        self.remote.map_or_else(|| "@".to_owned(), crate::placeholder::address_text)
+    }
 }
 
 /// Facts of a finished TLS handshake.
