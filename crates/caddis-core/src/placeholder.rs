@@ -13,7 +13,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc2822, macros::form
 use crate::{
     Exchange, Target, Value,
     error::status_text,
-    exchange::split_host_port,
+    exchange::{proto, split_host_port},
     target::{encode_query, query_pairs},
 };
 
@@ -306,12 +306,7 @@ fn request_field(field: RequestField, ex: &Exchange) -> Option<Value<'_>> {
         F::Method => Value::str(request.method.as_str()),
         F::OrigMethod => Value::str(ex.original.method.as_str()),
         F::Scheme => Value::str(ex.scheme()),
-        F::Proto => Value::str(match request.version {
-            Version::HTTP_10 => "HTTP/1.0",
-            Version::HTTP_2 => "HTTP/2.0",
-            Version::HTTP_3 => "HTTP/3.0",
-            _ => "HTTP/1.1",
-        }),
+        F::Proto => Value::str(proto(request.version)),
         F::ProtoName => Value::str(match request.version {
             Version::HTTP_10 => "HTTP/1.0",
             Version::HTTP_2 => "HTTP/2",
