@@ -25,6 +25,7 @@ use super::{BindCx, ca_pool::CaPool};
 use crate::{
     certificate::{parse_chain, provider},
     error::{Context, Error, Result},
+    url,
 };
 
 /// The longest time for one endpoint, redirects included.
@@ -61,7 +62,7 @@ impl HttpPool {
         pool: impl FnOnce(&Value) -> std::result::Result<CaPool, ConfigError>,
     ) -> std::result::Result<Self, ConfigError> {
         for (at, endpoint) in endpoints.iter().enumerate() {
-            if !is_url(endpoint) {
+            if !url::is_http(&Template::render_global(endpoint, Unknown::Keep)) {
                 let message = format!("{endpoint:?} is no URL with http or https");
                 return Err(ConfigError::new(at.to_string(), message).under("endpoints"));
             }
@@ -117,14 +118,6 @@ impl HttpPool {
     }
 }
 
-fn is_url(text: &str) -> bool {
-    let text = Template::render_global(text, Unknown::Keep);
-    let url: Option<Uri> = text.parse().ok();
-    url.is_some_and(|url| {
-        matches!(url.scheme_str(), Some("http" | "https")) && url.authority().is_some()
-    })
-}
-
 /// On a thread with a runtime of its own, since callers may be on one that must not wait.
 fn fetch(client: Arc<HttpClient>, url: String, limit: Duration) -> Result<Bytes> {
     let name = url.clone();
@@ -156,7 +149,7 @@ async fn follow(client: &HttpClient, mut url: String) -> Result<Bytes> {
 
 /// Where a redirect leads: a URL or an absolute path.
 fn target(from: &str, location: &str) -> Result<String> {
-    if is_url(location) {
+    if url::is_http(location) {
         return Ok(location.to_owned());
     }
     let from: Uri = from.parse().map_err(Error::new)?;
