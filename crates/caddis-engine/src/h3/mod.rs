@@ -31,7 +31,7 @@ use crate::{
     h1::within,
     server::ServerRuntime,
     service::serve,
-    streams::{Activity, ActivityGuard, GOODBYE, Received, hop_by_hop, tell_length},
+    streams::{Activity, ActivityGuard, GOODBYE, Received, tell_length},
 };
 
 /// What a head may be encoded in beyond its own limit, as for HTTP/2.
@@ -287,7 +287,7 @@ impl Stream {
         let own = served.response.extensions().get::<WriteLimits>().copied();
         let own = own.unwrap_or_default();
         let (mut parts, body) = served.response.into_parts();
-        hop_by_hop(&mut parts.headers);
+        caddis_wire::remove_connection_fields(&mut parts.headers);
         let write_idle = own.idle.or(timeouts.write_idle);
         if let Some(tunnel) = served.tunnel {
             let head = respond::head(&mut parts);
