@@ -1,10 +1,12 @@
 //! The program under test, scripted upstreams, a plain client, waiting with a deadline.
 
 mod client;
+pub mod collector;
 mod faulty;
 pub mod frames;
 mod named;
 mod pebble;
+pub mod protobuf;
 pub mod quic;
 pub mod quic_upstream;
 mod scripted;
