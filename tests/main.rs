@@ -34,6 +34,7 @@ mod streams;
 mod support;
 mod tidy;
 mod tls;
+mod tracing;
 mod trust;
 mod upstream_http2;
 mod upstream_http3;

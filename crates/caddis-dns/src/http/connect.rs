@@ -82,11 +82,13 @@ pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Io for S {}
 
-/// Connects to a target, over its proxy where there is one. TLS with the target is not begun.
+/// Connects to a target, over its proxy where there is one: through a tunnel, unless it is
+/// `to_reader` and the proxy reads requests itself. TLS with the target is not begun.
 pub(super) async fn open(
     route: &Route,
     at: &Target,
     proxy: Option<&Proxy>,
+    to_reader: bool,
     tls: Option<&Arc<ClientConfig>>,
 ) -> Result<Box<dyn Io>, HttpError> {
     let Some(proxy) = proxy else {
@@ -107,7 +109,7 @@ pub(super) async fn open(
     {
         stream = secure(tls, stream, &proxy.host, &proxy.host_port).await.map_err(through)?;
     }
-    if absolute_form(at, proxy) {
+    if to_reader {
         return Ok(stream);
     }
     let target = (at.host.as_str(), at.port);

@@ -13,7 +13,9 @@ use std::{
 };
 
 use caddis_config::{Config, ConfigError};
-use caddis_core::{Registry, State, TaskCx, Worker, event::Subscriptions, metrics::Metrics};
+use caddis_core::{
+    Registry, State, TaskCx, Worker, event::Subscriptions, finish::Finishers, metrics::Metrics,
+};
 use caddis_plan::{AdminPlan, ListenerPlan, Plan};
 use serde_json::{Value as Json, json};
 use tokio::sync::{Mutex, mpsc};
@@ -485,7 +487,18 @@ impl Engine {
             }
         }
         *self.admin.borrow_mut() = None;
+        self.finish().await;
         self.workers.borrow_mut().stop();
+    }
+
+    /// Lets those finish who have something to hand over, all at once.
+    async fn finish(&self) {
+        let all = self.state.single::<Finishers>().live();
+        let blocking = all.into_iter().map(|one| tokio::task::spawn_blocking(move || one.finish()));
+        for one in blocking.collect::<Vec<_>>() {
+            // One that panicked has nothing more to say.
+            let _ = one.await;
+        }
     }
 }
 
