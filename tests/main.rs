@@ -35,6 +35,7 @@ mod streams;
 mod support;
 mod tidy;
 mod tls;
+mod tracing;
 mod trust;
 mod upstream_http2;
 mod upstream_http3;

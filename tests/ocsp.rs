@@ -9,12 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::aws_lc_rs,
-};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use caddis_dns::server_check::{ServerCheck, ServerVerifier, Shown};
+use rustls::{ClientConfig, ClientConnection, crypto::aws_lc_rs};
+use rustls_pki_types::ServerName;
 
 use crate::{
     acme::{adapted, load, shown, wait_for},
@@ -25,46 +22,18 @@ use crate::{
 #[derive(Debug, Default)]
 struct Keeps(Mutex<Vec<u8>>);
 
-impl ServerCertVerifier for Keeps {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        staple: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        *self.0.lock().unwrap() = staple.to_vec();
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        aws_lc_rs::default_provider().signature_verification_algorithms.supported_schemes()
+impl ServerCheck for Keeps {
+    fn check(&self, shown: &Shown<'_>) -> Result<(), rustls::Error> {
+        *self.0.lock().unwrap() = shown.staple.to_vec();
+        Ok(())
     }
 }
 
 /// The staple of a handshake; empty where there is none. Panics where the handshake fails.
 fn staple(port: u16) -> Vec<u8> {
-    let keeps = Arc::new(Keeps::default());
-    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let keeps = Arc::new(ServerVerifier::new(Keeps::default(), provider.clone()));
+    let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .dangerous()
@@ -77,7 +46,7 @@ fn staple(port: u16) -> Vec<u8> {
     while client.is_handshaking() {
         client.complete_io(&mut socket).unwrap();
     }
-    std::mem::take(&mut *keeps.0.lock().unwrap())
+    std::mem::take(&mut *keeps.check.0.lock().unwrap())
 }
 
 /// An authority with one certificate, which has to be stapled (RFC 7633), and its responder.

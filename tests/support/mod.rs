@@ -1,11 +1,13 @@
 //! The program under test, scripted upstreams, a plain client, waiting with a deadline.
 
 mod client;
+pub mod collector;
 mod faulty;
 mod filled;
 pub mod frames;
 mod named;
 mod pebble;
+pub mod protobuf;
 pub mod quic;
 pub mod quic_upstream;
 mod scripted;

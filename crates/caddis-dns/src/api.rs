@@ -12,7 +12,7 @@ use http::{
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::{Alias, DnsError, TxtRecord, full_name, http::HttpClient};
+use crate::{Alias, DnsError, DnsFuture, TxtRecord, full_name, http::HttpClient};
 
 const TXT: &str = "TXT";
 const CNAME: &str = "CNAME";
@@ -115,7 +115,7 @@ impl Entry<'_> {
     }
 }
 
-/// A change to all the values of a name, where an API has them in one.
+/// A change to the values of a name.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Change {
     /// Adds the value. An alias takes the place of another one: a name has one at most, which is
@@ -144,6 +144,22 @@ impl Change {
             Self::Add | Self::Remove => false,
         }
     }
+}
+
+/// Makes a change for each record, one after the other.
+pub(crate) fn each<'a, F>(
+    records: &'a [TxtRecord],
+    change: impl Fn(&'a TxtRecord) -> F + Send + 'a,
+) -> DnsFuture<'a>
+where
+    F: Future<Output = Result<(), DnsError>> + Send,
+{
+    Box::pin(async move {
+        for record in records {
+            change(record).await?;
+        }
+        Ok(())
+    })
 }
 
 /// Whether an answer says that there is no such thing.

@@ -17,7 +17,7 @@ use tokio::sync::Mutex;
 
 use crate::{
     Alias, DnsError, DnsFuture, DnsProvider, Field, Provider, Syntax, TxtRecord,
-    api::{Api, Call, Change, Entry, Secret, relative, zones},
+    api::{Api, Call, Change, Entry, Secret, each, relative, zones},
     aws::encode,
     syntax::demand,
 };
@@ -122,21 +122,11 @@ impl Desec {
 
 impl DnsProvider for Desec {
     fn append<'a>(&'a self, zone: &'a str, records: &'a [TxtRecord]) -> DnsFuture<'a> {
-        Box::pin(async move {
-            for record in records {
-                self.change(zone, record.into(), Change::Add).await?;
-            }
-            Ok(())
-        })
+        each(records, move |record| self.change(zone, record.into(), Change::Add))
     }
 
     fn delete<'a>(&'a self, zone: &'a str, records: &'a [TxtRecord]) -> DnsFuture<'a> {
-        Box::pin(async move {
-            for record in records {
-                self.change(zone, record.into(), Change::Remove).await?;
-            }
-            Ok(())
-        })
+        each(records, move |record| self.change(zone, record.into(), Change::Remove))
     }
 
     fn append_alias<'a>(&'a self, zone: &'a str, alias: &'a Alias) -> DnsFuture<'a> {
@@ -150,22 +140,17 @@ impl DnsProvider for Desec {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-
     use serde_json::json;
 
     use super::Desec;
     use crate::{
         DnsProvider,
-        testing::{Answer, Server, alias, api, txt},
+        testing::{Answer, Server, alias, api, api_of_values, change_beside, txt},
     };
 
     fn fake(values: &[&str]) -> Server {
-        let values: Vec<String> = values.iter().map(|value| (*value).to_owned()).collect();
-        let values = Mutex::new(values);
-        api(move |seen, _| {
+        api_of_values(values, move |seen, values| {
             assert_eq!(seen.header("authorization"), "Token tok");
-            let mut values = values.lock().unwrap();
             match (&*seen.method, &*seen.path) {
                 ("GET", "/domains/a.test/") => Answer::new(200, json!({"minimum_ttl": 60})),
                 (
@@ -197,10 +182,7 @@ mod tests {
     async fn values_beside_ours_stay() {
         let server = fake(&["\"one\""]);
         let provider = provider(&server);
-        let ours = [txt("_acme-challenge", "ours"), txt("_acme-challenge", "one")];
-        provider.append("a.test", &ours).await.unwrap();
-        provider.delete("a.test", &ours[..1]).await.unwrap();
-        provider.delete("a.test", &ours[..1]).await.unwrap();
+        change_beside(&provider, "a.test", "one").await;
         let set = |records| json!({"subname": "_acme-challenge", "type": "TXT", "ttl": 7200, "records": records});
         assert_eq!(
             written(&server),
@@ -235,7 +217,7 @@ mod tests {
 
     #[tokio::test]
     async fn aliases_take_the_place_of_old_ones() {
-        let values = Mutex::new(vec!["old.test.".to_owned()]);
+        let values = std::sync::Mutex::new(vec!["old.test.".to_owned()]);
         let server = api(move |seen, _| match (&*seen.method, &*seen.path) {
             ("GET", "/domains/a.test/") => Answer::new(200, json!({"minimum_ttl": 60})),
             ("GET", "/domains/a.test/rrsets/_x/CNAME/") => {

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::{
     Alias, DnsError, DnsFuture, DnsProvider, Field, Provider, Syntax, TxtRecord,
-    api::{Api, Call, Entry, Secret, relative, zones},
+    api::{Api, Call, Entry, Secret, each, relative, zones},
     aws::encode,
     syntax::demand,
 };
@@ -164,21 +164,11 @@ impl DigitalOcean {
 
 impl DnsProvider for DigitalOcean {
     fn append<'a>(&'a self, zone: &'a str, records: &'a [TxtRecord]) -> DnsFuture<'a> {
-        Box::pin(async move {
-            for record in records {
-                self.add(zone, record.into()).await?;
-            }
-            Ok(())
-        })
+        each(records, move |record| self.add(zone, record.into()))
     }
 
     fn delete<'a>(&'a self, zone: &'a str, records: &'a [TxtRecord]) -> DnsFuture<'a> {
-        Box::pin(async move {
-            for record in records {
-                self.remove(zone, record.into()).await?;
-            }
-            Ok(())
-        })
+        each(records, move |record| self.remove(zone, record.into()))
     }
 
     fn append_alias<'a>(&'a self, zone: &'a str, alias: &'a Alias) -> DnsFuture<'a> {

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use crate::{
     Alias, DnsError, DnsFuture, DnsProvider, Field, Provider, Syntax, TxtRecord,
-    api::{Api, Call, Entry, Reply, Secret, relative, zones},
+    api::{Api, Call, Entry, Reply, Secret, each, relative, zones},
     aws::encode,
     syntax::demand,
 };
@@ -170,21 +170,11 @@ impl Porkbun {
 
 impl DnsProvider for Porkbun {
     fn append<'a>(&'a self, zone: &'a str, records: &'a [TxtRecord]) -> DnsFuture<'a> {
-        Box::pin(async move {
-            for record in records {
-                self.add(zone, record.into()).await?;
-            }
-            Ok(())
-        })
+        each(records, move |record| self.add(zone, record.into()))
     }
 
     fn delete<'a>(&'a self, zone: &'a str, records: &'a [TxtRecord]) -> DnsFuture<'a> {
-        Box::pin(async move {
-            for record in records {
-                self.remove(zone, record.into()).await?;
-            }
-            Ok(())
-        })
+        each(records, move |record| self.remove(zone, record.into()))
     }
 
     fn append_alias<'a>(&'a self, zone: &'a str, alias: &'a Alias) -> DnsFuture<'a> {
@@ -205,7 +195,7 @@ mod tests {
     use super::Porkbun;
     use crate::{
         DnsProvider,
-        testing::{Answer, Server, alias, api, txt},
+        testing::{Answer, Server, alias, api, change_beside, txt},
     };
 
     fn fake(values: &[(&str, &str)]) -> Server {
@@ -250,10 +240,7 @@ mod tests {
     async fn values_beside_ours_stay() {
         let server = fake(&[("1", "one"), ("2", "two")]);
         let provider = provider(&server);
-        let ours = [txt("_acme-challenge", "ours"), txt("_acme-challenge", "two")];
-        provider.append("sub.a.test", &ours).await.unwrap();
-        provider.delete("sub.a.test", &ours[..1]).await.unwrap();
-        provider.delete("sub.a.test", &ours[..1]).await.unwrap();
+        change_beside(&provider, "sub.a.test", "two").await;
         let lines = server.lines();
         let count = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
         assert_eq!((count("/create/"), count("/delete/")), (1, 1));

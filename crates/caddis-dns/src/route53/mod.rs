@@ -35,7 +35,7 @@ use tokio::{sync::Mutex, time::Instant};
 
 use crate::{
     Alias, DnsError, DnsFuture, DnsProvider, Field, FieldKind, Provider, Syntax, TxtRecord,
-    api::{Api, Call, Change, Entry, Reply, expand, zones},
+    api::{Api, Call, Change, Entry, Reply, each, expand, zones},
     aws::{
         CredentialProvider, CredentialSources, Credentials, PathRule, Signer, encode, payload_hash,
     },
@@ -401,21 +401,11 @@ fn escape(text: &str) -> String {
 
 impl DnsProvider for Route53 {
     fn append<'a>(&'a self, zone: &'a str, records: &'a [TxtRecord]) -> DnsFuture<'a> {
-        Box::pin(async move {
-            for record in records {
-                self.change(zone, record.into(), Change::Add).await?;
-            }
-            Ok(())
-        })
+        each(records, move |record| self.change(zone, record.into(), Change::Add))
     }
 
     fn delete<'a>(&'a self, zone: &'a str, records: &'a [TxtRecord]) -> DnsFuture<'a> {
-        Box::pin(async move {
-            for record in records {
-                self.change(zone, record.into(), Change::Remove).await?;
-            }
-            Ok(())
-        })
+        each(records, move |record| self.change(zone, record.into(), Change::Remove))
     }
 
     fn append_alias<'a>(&'a self, zone: &'a str, alias: &'a Alias) -> DnsFuture<'a> {
