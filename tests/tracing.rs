@@ -11,7 +11,9 @@ use rustls_pki_types::PrivateKeyDer;
 use crate::support::{
     Scripted, Server, Wire, collector,
     collector::{Collector, Reply},
-    eventually, free_port, get, ok, protobuf::Message, request, scratch, site_with,
+    eventually, free_port, get, ok,
+    protobuf::Message,
+    request, scratch, site_with,
 };
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -141,14 +143,10 @@ fn names_statuses_and_the_end_of_bodies() {
             ))
         ),
     );
-    for (at, (target, status, failed)) in [
-        ("/missing", 404, 0),
-        ("/broken", 503, 2),
-        ("/error", 507, 2),
-        ("/dead", 502, 2),
-    ]
-    .into_iter()
-    .enumerate()
+    for (at, (target, status, failed)) in
+        [("/missing", 404, 0), ("/broken", 503, 2), ("/error", 507, 2), ("/dead", 502, 2)]
+            .into_iter()
+            .enumerate()
     {
         assert_eq!(get(server.port, target).status, status);
         let span = collector.wait(at + 1).remove(at);
@@ -178,7 +176,9 @@ fn sampling_follows_the_parent_and_the_environment() {
     let ask = |flags: &str| {
         let value = format!("00-{TRACE}-{PARENT}-{flags}");
         let fields = [("traceparent", value.as_str())];
-        request(server.port, "GET", "/", if flags.is_empty() { &[] } else { &fields }, "").unwrap().body
+        request(server.port, "GET", "/", if flags.is_empty() { &[] } else { &fields }, "")
+            .unwrap()
+            .body
     };
     assert!(ask("").ends_with("-00"), "the root is not sampled, but has ids");
     assert!(ask("00").starts_with(&format!("00-{TRACE}-")));
@@ -190,7 +190,9 @@ fn sampling_follows_the_parent_and_the_environment() {
 #[test]
 fn other_propagators() {
     let collector = Collector::http();
-    let site = site_with("\ttracing\n\trespond \"{header.b3} {header.uber-trace-id} {header.traceparent}\"\n");
+    let site = site_with(
+        "\ttracing\n\trespond \"{header.b3} {header.uber-trace-id} {header.traceparent}\"\n",
+    );
     let vars = [("OTEL_PROPAGATORS", "b3,jaeger")];
     let server = traced(&over_http(&collector), &vars, &site);
     let b3 = format!("{TRACE}-{PARENT}-1");
@@ -222,8 +224,7 @@ fn grpc_in_clear_text_and_compressed() {
         ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"),
         ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "x-tenant=a"),
     ];
-    let server =
-        traced(&over_http(&collector), &vars, &site_with("\ttracing\n\trespond ok\n"));
+    let server = traced(&over_http(&collector), &vars, &site_with("\ttracing\n\trespond ok\n"));
     for count in 1..4 {
         assert_eq!(get(server.port, "/").body, "ok");
         assert_eq!(collector.wait(count)[count - 1].name, "handler");
@@ -266,8 +267,7 @@ fn a_collector_that_refuses_for_now_gets_it_again() {
     let collector = Collector::http();
     let fields = vec![("Retry-After", "1".to_owned())];
     collector.reply(Reply { status: 503, fields, ..Reply::default() });
-    let server =
-        traced(&over_http(&collector), &[], &site_with("\ttracing\n\trespond ok\n"));
+    let server = traced(&over_http(&collector), &[], &site_with("\ttracing\n\trespond ok\n"));
     let begun = Instant::now();
     assert_eq!(get(server.port, "/").body, "ok");
     eventually("it came again", || collector.exports().len() == 2);
@@ -284,8 +284,7 @@ fn a_collector_that_refuses_for_good_is_told_and_does_no_harm() {
     let partial = collector::partial(1, "too old");
     let fields = vec![("Content-Type", "application/x-protobuf".to_owned())];
     collector.reply(Reply { fields, body: partial, ..Reply::default() });
-    let server =
-        traced(&over_http(&collector), &[], &site_with("\ttracing\n\trespond ok\n"));
+    let server = traced(&over_http(&collector), &[], &site_with("\ttracing\n\trespond ok\n"));
     assert_eq!(get(server.port, "/").body, "ok");
     eventually("the log tells of it", || {
         let log = server.log();
@@ -309,8 +308,7 @@ fn grpc_statuses() {
     };
     collector.reply(refused(16, "who%20are you"));
     let vars = [("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")];
-    let server =
-        traced(&over_http(&collector), &vars, &site_with("\ttracing\n\trespond ok\n"));
+    let server = traced(&over_http(&collector), &vars, &site_with("\ttracing\n\trespond ok\n"));
     assert_eq!(get(server.port, "/").body, "ok");
     eventually("the log tells of it", || server.log().contains("gRPC status 16: who are you"));
     assert_eq!(get(server.port, "/").body, "ok");
@@ -322,8 +320,7 @@ fn a_full_queue_drops_and_counts() {
     let collector = Collector::http();
     collector.reply(Reply { delay: Duration::from_secs(3), ..Reply::default() });
     let vars = [("OTEL_BSP_MAX_QUEUE_SIZE", "2"), ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "1")];
-    let server =
-        traced(&over_http(&collector), &vars, &site_with("\ttracing\n\trespond ok\n"));
+    let server = traced(&over_http(&collector), &vars, &site_with("\ttracing\n\trespond ok\n"));
     assert_eq!(get(server.port, "/").body, "ok");
     eventually("the collector has the first", || collector.exports().len() == 1);
     let begun = Instant::now();
@@ -343,8 +340,7 @@ fn a_full_queue_drops_and_counts() {
 fn the_end_exports_what_waits() {
     let collector = Collector::http();
     let vars = [("OTEL_BSP_SCHEDULE_DELAY", "600000")];
-    let mut server =
-        traced(&over_http(&collector), &vars, &site_with("\ttracing\n\trespond ok\n"));
+    let mut server = traced(&over_http(&collector), &vars, &site_with("\ttracing\n\trespond ok\n"));
     assert_eq!(get(server.port, "/").body, "ok");
     server.signal("TERM");
     assert!(server.child.wait().unwrap().success());
@@ -372,7 +368,8 @@ fn a_reload_keeps_the_exporter_and_one_without_tracing_ends_it() {
     let first = site_with("\ttracing\n\trespond ok\n");
     let server = traced(&over_http(&collector), &vars, &first);
     assert_eq!(get(server.port, "/").body, "ok");
-    let (done, words) = server.reload(&site_with("\ttracing {\n\t\tspan two\n\t}\n\trespond ok2\n"));
+    let (done, words) =
+        server.reload(&site_with("\ttracing {\n\t\tspan two\n\t}\n\trespond ok2\n"));
     assert!(done, "{words}");
     assert_eq!(get(server.port, "/").body, "ok2");
     assert!(collector.spans().is_empty(), "the queue went on");
@@ -418,7 +415,11 @@ fn points(export: &collector::Export, name: &str, kind: u64) -> Vec<Message> {
     let metrics = export.message.messages(1)[0].messages(2)[0].messages(2);
     let found: Vec<_> = metrics.into_iter().filter(|metric| metric.text(1) == name).collect();
     assert!(found.len() < 2, "{name} is told twice");
-    found.iter().flat_map(|metric| metric.messages(kind)).flat_map(|data| data.messages(1)).collect()
+    found
+        .iter()
+        .flat_map(|metric| metric.messages(kind))
+        .flat_map(|data| data.messages(1))
+        .collect()
 }
 
 #[test]

@@ -187,7 +187,8 @@ impl Work {
         let metrics = read(&text, SystemTime::now());
         let scope_metrics = vec![ScopeMetrics { scope: Some(resource::scope()), metrics }];
         let resource = Some(self.resource.clone());
-        let all = MetricsRequest { resource_metrics: vec![ResourceMetrics { resource, scope_metrics }] };
+        let all =
+            MetricsRequest { resource_metrics: vec![ResourceMetrics { resource, scope_metrics }] };
         let message = all.encode_to_vec();
         drop(all);
         match sender.send(&message, self.timeout, &self.shared.stop).await {

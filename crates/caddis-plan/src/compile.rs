@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use caddis_config::{Config, ConfigError, NetworkAddress};
-use caddis_otel::{Env, MetricsSettings};
 use caddis_core::{
     CompileCx, Registry, State, Task, Template, metrics::Metrics, template::Unknown,
 };
+use caddis_otel::{Env, MetricsSettings};
 use std::time::Duration;
 
 use caddis_logging::LoggingPlan;
