@@ -20,6 +20,7 @@ mod health;
 mod hostile;
 mod http2;
 mod http3;
+mod many;
 mod ocsp;
 mod operation;
 mod policies;

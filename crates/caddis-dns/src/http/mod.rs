@@ -21,8 +21,11 @@ use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 
-use self::connect::{Io, Unverified};
-use crate::forward_proxy::{Proxy, Scheme};
+use self::connect::Io;
+use crate::{
+    forward_proxy::{Proxy, Scheme},
+    server_check::{Anyone, ServerVerifier},
+};
 
 pub use self::{connect::Route, http2::Http2Client};
 
@@ -271,7 +274,7 @@ impl HttpClient {
             .with_safe_default_protocol_versions()
             .map_err(|error| fail("tls", error))?;
         let builder = if self.insecure {
-            let anyone = Arc::new(Unverified(provider));
+            let anyone = Arc::new(ServerVerifier::new(Anyone, provider));
             builder.dangerous().with_custom_certificate_verifier(anyone)
         } else {
             builder.with_root_certificates(roots)
