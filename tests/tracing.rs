@@ -11,7 +11,9 @@ use rustls_pki_types::PrivateKeyDer;
 use crate::support::{
     Scripted, Server, Wire, collector,
     collector::{Collector, Reply},
-    eventually, free_port, get, ok, request, scratch, site_with,
+    eventually, free_port, get, ok,
+    protobuf::Message,
+    request, scratch, site_with,
 };
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -141,14 +143,10 @@ fn names_statuses_and_the_end_of_bodies() {
             ))
         ),
     );
-    for (at, (target, status, failed)) in [
-        ("/missing", 404, 0),
-        ("/broken", 503, 2),
-        ("/error", 507, 2),
-        ("/dead", 502, 2),
-    ]
-    .into_iter()
-    .enumerate()
+    for (at, (target, status, failed)) in
+        [("/missing", 404, 0), ("/broken", 503, 2), ("/error", 507, 2), ("/dead", 502, 2)]
+            .into_iter()
+            .enumerate()
     {
         assert_eq!(get(server.port, target).status, status);
         let span = collector.wait(at + 1).remove(at);
@@ -178,7 +176,9 @@ fn sampling_follows_the_parent_and_the_environment() {
     let ask = |flags: &str| {
         let value = format!("00-{TRACE}-{PARENT}-{flags}");
         let fields = [("traceparent", value.as_str())];
-        request(server.port, "GET", "/", if flags.is_empty() { &[] } else { &fields }, "").unwrap().body
+        request(server.port, "GET", "/", if flags.is_empty() { &[] } else { &fields }, "")
+            .unwrap()
+            .body
     };
     assert!(ask("").ends_with("-00"), "the root is not sampled, but has ids");
     assert!(ask("00").starts_with(&format!("00-{TRACE}-")));
@@ -190,7 +190,9 @@ fn sampling_follows_the_parent_and_the_environment() {
 #[test]
 fn other_propagators() {
     let collector = Collector::http();
-    let site = site_with("\ttracing\n\trespond \"{header.b3} {header.uber-trace-id} {header.traceparent}\"\n");
+    let site = site_with(
+        "\ttracing\n\trespond \"{header.b3} {header.uber-trace-id} {header.traceparent}\"\n",
+    );
     let vars = [("OTEL_PROPAGATORS", "b3,jaeger")];
     let server = traced(&over_http(&collector), &vars, &site);
     let b3 = format!("{TRACE}-{PARENT}-1");
@@ -222,8 +224,7 @@ fn grpc_in_clear_text_and_compressed() {
         ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"),
         ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "x-tenant=a"),
     ];
-    let server =
-        traced(&over_http(&collector), &vars, &site_with("\ttracing\n\trespond ok\n"));
+    let server = traced(&over_http(&collector), &vars, &site_with("\ttracing\n\trespond ok\n"));
     for count in 1..4 {
         assert_eq!(get(server.port, "/").body, "ok");
         assert_eq!(collector.wait(count)[count - 1].name, "handler");
@@ -266,8 +267,7 @@ fn a_collector_that_refuses_for_now_gets_it_again() {
     let collector = Collector::http();
     let fields = vec![("Retry-After", "1".to_owned())];
     collector.reply(Reply { status: 503, fields, ..Reply::default() });
-    let server =
-        traced(&over_http(&collector), &[], &site_with("\ttracing\n\trespond ok\n"));
+    let server = traced(&over_http(&collector), &[], &site_with("\ttracing\n\trespond ok\n"));
     let begun = Instant::now();
     assert_eq!(get(server.port, "/").body, "ok");
     eventually("it came again", || collector.exports().len() == 2);
@@ -284,8 +284,7 @@ fn a_collector_that_refuses_for_good_is_told_and_does_no_harm() {
     let partial = collector::partial(1, "too old");
     let fields = vec![("Content-Type", "application/x-protobuf".to_owned())];
     collector.reply(Reply { fields, body: partial, ..Reply::default() });
-    let server =
-        traced(&over_http(&collector), &[], &site_with("\ttracing\n\trespond ok\n"));
+    let server = traced(&over_http(&collector), &[], &site_with("\ttracing\n\trespond ok\n"));
     assert_eq!(get(server.port, "/").body, "ok");
     eventually("the log tells of it", || {
         let log = server.log();
@@ -309,8 +308,7 @@ fn grpc_statuses() {
     };
     collector.reply(refused(16, "who%20are you"));
     let vars = [("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")];
-    let server =
-        traced(&over_http(&collector), &vars, &site_with("\ttracing\n\trespond ok\n"));
+    let server = traced(&over_http(&collector), &vars, &site_with("\ttracing\n\trespond ok\n"));
     assert_eq!(get(server.port, "/").body, "ok");
     eventually("the log tells of it", || server.log().contains("gRPC status 16: who are you"));
     assert_eq!(get(server.port, "/").body, "ok");
@@ -322,8 +320,7 @@ fn a_full_queue_drops_and_counts() {
     let collector = Collector::http();
     collector.reply(Reply { delay: Duration::from_secs(3), ..Reply::default() });
     let vars = [("OTEL_BSP_MAX_QUEUE_SIZE", "2"), ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "1")];
-    let server =
-        traced(&over_http(&collector), &vars, &site_with("\ttracing\n\trespond ok\n"));
+    let server = traced(&over_http(&collector), &vars, &site_with("\ttracing\n\trespond ok\n"));
     assert_eq!(get(server.port, "/").body, "ok");
     eventually("the collector has the first", || collector.exports().len() == 1);
     let begun = Instant::now();
@@ -343,8 +340,7 @@ fn a_full_queue_drops_and_counts() {
 fn the_end_exports_what_waits() {
     let collector = Collector::http();
     let vars = [("OTEL_BSP_SCHEDULE_DELAY", "600000")];
-    let mut server =
-        traced(&over_http(&collector), &vars, &site_with("\ttracing\n\trespond ok\n"));
+    let mut server = traced(&over_http(&collector), &vars, &site_with("\ttracing\n\trespond ok\n"));
     assert_eq!(get(server.port, "/").body, "ok");
     server.signal("TERM");
     assert!(server.child.wait().unwrap().success());
@@ -372,7 +368,8 @@ fn a_reload_keeps_the_exporter_and_one_without_tracing_ends_it() {
     let first = site_with("\ttracing\n\trespond ok\n");
     let server = traced(&over_http(&collector), &vars, &first);
     assert_eq!(get(server.port, "/").body, "ok");
-    let (done, words) = server.reload(&site_with("\ttracing {\n\t\tspan two\n\t}\n\trespond ok2\n"));
+    let (done, words) =
+        server.reload(&site_with("\ttracing {\n\t\tspan two\n\t}\n\trespond ok2\n"));
     assert!(done, "{words}");
     assert_eq!(get(server.port, "/").body, "ok2");
     assert!(collector.spans().is_empty(), "the queue went on");
@@ -408,4 +405,64 @@ fn an_unknown_exporter_is_refused() {
         + &String::from_utf8_lossy(&output.stdout);
     assert!(!output.status.success());
     assert!(words.contains("unknown exporter or metrics producer"), "{words}");
+}
+
+const WITH_METRICS: &str = "{\n\tadmin 127.0.0.1:{admin}\n\tskip_install_trust\n\tmetrics {\n\t\totlp\n\t}\n}\n\
+     http://:{port} {\n\trespond ok\n}\n";
+
+/// The data points of a metric, by the number of its kind: 5 gauge, 7 sum, 9 histogram.
+fn points(export: &collector::Export, name: &str, kind: u64) -> Vec<Message> {
+    let metrics = export.message.messages(1)[0].messages(2)[0].messages(2);
+    let found: Vec<_> = metrics.into_iter().filter(|metric| metric.text(1) == name).collect();
+    assert!(found.len() < 2, "{name} is told twice");
+    found
+        .iter()
+        .flat_map(|metric| metric.messages(kind))
+        .flat_map(|data| data.messages(1))
+        .collect()
+}
+
+#[test]
+fn metrics_are_pushed() {
+    for grpc in [false, true] {
+        let collector = if grpc { Collector::grpc(None) } else { Collector::http() };
+        let vars = [
+            ("OTEL_METRIC_EXPORT_INTERVAL", "100"),
+            ("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", if grpc { "grpc" } else { "http/protobuf" }),
+        ];
+        let server = traced(&over_http(&collector), &vars, WITH_METRICS);
+        assert_eq!(get(server.port, "/").body, "ok");
+        let total = "caddy_http_requests_total";
+        let last = || collector.exports().pop().filter(|one| !points(one, total, 7).is_empty());
+        eventually("the request is counted", || last().is_some());
+        let export = last().unwrap();
+        let path = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
+        assert_eq!(export.path, if grpc { path } else { "/v1/metrics" });
+        assert_eq!(export.resource()["webengine.name"], "caddis");
+        let point = points(&export, total, 7).remove(0);
+        assert_eq!(point.double(4), 1.0);
+        assert!(point.number(2) > 0 && point.number(3) > point.number(2), "times");
+        let labels = collector::attributes(&point, 7);
+        assert_eq!(labels, map(&[("handler", "static_response"), ("server", "srv0")]));
+        let duration = points(&export, "caddy_http_request_duration_seconds", 9).remove(0);
+        assert_eq!((duration.number(4), duration.packed(6).len()), (1, 12));
+        assert_eq!(duration.packed(7).len(), 11);
+        assert!(points(&export, "process_open_fds", 5)[0].double(4) > 3.0);
+    }
+}
+
+#[test]
+fn the_end_and_a_reload_push_once_more() {
+    let collector = Collector::http();
+    let mut server = traced(&over_http(&collector), &[], WITH_METRICS);
+    assert_eq!(get(server.port, "/").body, "ok");
+    let (done, words) = server.reload(&WITH_METRICS.replace("respond ok", "respond ok2"));
+    assert!(done, "{words}");
+    eventually("the old config is through", || collector.exports().len() == 1);
+    assert_eq!(get(server.port, "/").body, "ok2");
+    server.signal("TERM");
+    assert!(server.child.wait().unwrap().success());
+    let exports = collector.exports();
+    assert_eq!(exports.len(), 2);
+    assert_eq!(points(&exports[1], "caddy_http_requests_total", 7)[0].double(4), 2.0);
 }

@@ -5,7 +5,7 @@ use std::{
     io::Read,
     net::TcpListener,
     sync::{Arc, Mutex},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -30,7 +30,6 @@ pub struct Reply {
 /// What came in one request.
 #[derive(Debug, Clone)]
 pub struct Export {
-    pub at: Instant,
     pub path: String,
     /// In lower case.
     pub fields: BTreeMap<String, String>,
@@ -171,7 +170,7 @@ impl Book {
             plain = body.to_vec();
         }
         let message = Message::parse(&plain);
-        self.exports.lock().unwrap().push(Export { at: Instant::now(), path, fields, message });
+        self.exports.lock().unwrap().push(Export { path, fields, message });
         self.replies.lock().unwrap().pop_front().unwrap_or_default()
     }
 
@@ -195,7 +194,10 @@ impl Book {
                 };
                 let fields: BTreeMap<_, _> = head.headers.iter().map(pair).collect();
                 assert_eq!(fields["te"], "trailers");
-                assert_eq!(u32::from_be_bytes(all[1..5].try_into().unwrap()) as usize, all.len() - 5);
+                assert_eq!(
+                    u32::from_be_bytes(all[1..5].try_into().unwrap()) as usize,
+                    all.len() - 5
+                );
                 let path = head.uri.path().to_owned();
                 let reply = book.note(path, fields, &all[5..], "grpc-encoding");
                 tokio::time::sleep(reply.delay).await;
@@ -261,8 +263,7 @@ impl Span {
 pub fn attributes(message: &Message, number: u64) -> BTreeMap<String, String> {
     let one = |pair: Message| {
         let value = &pair.messages(2)[0];
-        let value =
-            if value.has(3) { format!("#{}", value.number(3)) } else { value.text(1) };
+        let value = if value.has(3) { format!("#{}", value.number(3)) } else { value.text(1) };
         (pair.text(1), value)
     };
     message.messages(number).into_iter().map(one).collect()
