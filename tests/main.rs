@@ -16,6 +16,7 @@ mod coverage;
 mod descriptors;
 mod events;
 mod explain;
+mod explain_truth;
 mod fixtures;
 mod health;
 mod hostile;

@@ -81,7 +81,7 @@ struct Shared {
 
 #[derive(Default)]
 struct Waiting {
-    spans: VecDeque<Box<SpanData>>,
+    spans: Batch,
     /// The thread has ended, or never ran.
     ended: bool,
 }
@@ -167,6 +167,9 @@ impl Queue {
     }
 }
 
+/// Boxed, so that little is moved under the lock.
+pub(crate) type Batch = VecDeque<Box<SpanData>>;
+
 enum Target {
     Console,
     Collector(Box<Sender>),
@@ -203,7 +206,7 @@ impl Work {
             }
             // Before the spans, so that none is left when it says to stop.
             let last = *stop.borrow();
-            let batch: Vec<_> = {
+            let batch: Batch = {
                 let mut waiting = shared.lock();
                 let count = size.min(waiting.spans.len());
                 waiting.spans.drain(..count).collect()
@@ -218,7 +221,7 @@ impl Work {
         }
     }
 
-    async fn export(&mut self, batch: Vec<Box<SpanData>>) {
+    async fn export(&mut self, batch: Batch) {
         let count = batch.len() as u64;
         let sender = match &self.target {
             Target::Console => return console::print(&batch, &self.resource),
