@@ -306,7 +306,8 @@ impl<'a> Cursor<'a> {
                         "true" => Arg::Literal(Val::Bool(true)),
                         "false" => Arg::Literal(Val::Bool(false)),
                         "nil" => Arg::Literal(Val::Nil),
-                        _ => Arg::Function(word.clone()),
+                        _ if super::functions::is_known(word) => Arg::Function(word.clone()),
+                        _ => return Err(Stop::text(format!("function {word:?} not defined"))),
                     }
                 }
                 Some(token) => return Err(Stop::text(format!("unexpected {token:?} in operand"))),
