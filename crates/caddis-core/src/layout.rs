@@ -199,7 +199,8 @@ impl Read<'_> {
                 if !self.rest.is_empty() && !self.rest.starts_with(' ') {
                     return None;
                 }
-                (want, self.rest) = (want.trim_start_matches(' '), self.rest.trim_start_matches(' '));
+                (want, self.rest) =
+                    (want.trim_start_matches(' '), self.rest.trim_start_matches(' '));
             } else {
                 self.rest = self.rest.strip_prefix(first)?;
                 want = &want[first.len_utf8()..];
@@ -211,8 +212,7 @@ impl Read<'_> {
     /// A point and digits, so many as said; without a number any, or nothing at all.
     fn fraction(&mut self, digits: Option<usize>) -> Option<()> {
         let after = self.rest.strip_prefix(['.', ',']);
-        let count = after
-            .map_or(0, |after| after.bytes().take_while(u8::is_ascii_digit).count());
+        let count = after.map_or(0, |after| after.bytes().take_while(u8::is_ascii_digit).count());
         match (after, digits) {
             (Some(after), wanted) if count > 0 && wanted.is_none_or(|wanted| wanted == count) => {
                 let nanos = format!("{:0<9}", &after[..count.min(9)]);
@@ -402,7 +402,11 @@ mod tests {
             ("2006-01-02", "2024-02-29", Some(1_709_164_800)),
             ("2006-01-02", "2023-02-29", None),
             ("2006-01-02", "2023-2-9", None),
-            ("Mon, 02 Jan 2006 15:04:05 -0700", "Thu, 05 May 2022 15:04:05 +0200", Some(1_651_755_845)),
+            (
+                "Mon, 02 Jan 2006 15:04:05 -0700",
+                "Thu, 05 May 2022 15:04:05 +0200",
+                Some(1_651_755_845),
+            ),
             ("2006-Jan-2 3:04PM", "2022-May-5 3:04PM", Some(1_651_763_040)),
             ("2006-01-02T15:04:05Z07:00", "2024-01-02T03:04:05.678Z", Some(1_704_164_645)),
             ("2006-01-02", "2024-01-02x", None),

@@ -224,8 +224,13 @@ impl<'a> Run<'a> {
             Node::Action(pipe) => {
                 let value = self.pipe(pipe, dot)?;
                 if pipe.variables.is_empty() {
-                    let value = self.as_map(&value).unwrap_or(value);
-                    self.print(&value.text(), out)?;
+                    let text = match &value {
+                        Val::Object(Object::Url(original)) => {
+                            self.target(*original).as_str().to_owned()
+                        }
+                        value => self.as_map(value).unwrap_or_else(|| value.clone()).text(),
+                    };
+                    self.print(&text, out)?;
                 }
                 Ok(())
             }
@@ -393,6 +398,12 @@ impl<'a> Run<'a> {
     }
 
     fn and_or(&mut self, and: bool, args: &[Arg], dot: &Val, last: Option<Val>) -> Res {
+        if args.is_empty() && last.is_none() {
+            let name = if and { "and" } else { "or" };
+            return Err(Stop::text(format!(
+                "wrong number of args for {name}: want at least 1 got 0"
+            )));
+        }
         let mut value = Val::Nil;
         for arg in args {
             value = self.operand(arg, dot)?;
@@ -487,6 +498,18 @@ impl<'a> Run<'a> {
             Object::Item(listing, at) => return listing::item_field(listing, *at, name, args),
             _ => {}
         }
+        let wanted = match name {
+            "Cookie" | "Get" | "Has" | "Values" | "Del" | "FormValue" | "PathValue" => 1,
+            "Compare" | "LessThan" | "GreaterThan" | "Equal" => 1,
+            "Set" | "Add" => 2,
+            _ => 0,
+        };
+        if args.len() != wanted {
+            let got = args.len();
+            return Err(Stop::text(format!(
+                "wrong number of args for {name}: want {wanted} got {got}"
+            )));
+        }
         Ok(match (object, name) {
             (Object::Context(args), "Args") => Val::List(args.clone()),
             (Object::Context(_), "Req") => Val::Object(Object::Request(false)),
@@ -531,7 +554,23 @@ impl<'a> Run<'a> {
                 let found = caddis_core::target::query_pairs(query).find(|(name, _)| *name == key);
                 Val::str(&found.map(|(_, value)| value).unwrap_or_default())
             }
-            (Object::Request(_), "TLS") if ex.connection.tls.is_none() => Val::Nil,
+            (Object::Request(_), "TLS") => match &ex.connection.tls {
+                None => Val::Nil,
+                Some(tls) => map_of([
+                    ("Version", Val::Int(i64::from(tls.version))),
+                    ("CipherSuite", Val::Int(i64::from(tls.cipher_suite))),
+                    ("NegotiatedProtocol", Val::str(&tls.alpn)),
+                    ("ServerName", Val::str(&tls.server_name)),
+                    ("DidResume", Val::Bool(tls.resumed)),
+                    ("HandshakeComplete", Val::Bool(true)),
+                ]),
+            },
+            (Object::Request(_), "TransferEncoding") => match ex.request.chunked {
+                true => Val::strings(["chunked"]),
+                false => Val::list(Vec::new()),
+            },
+            (Object::Request(_), "Form" | "PostForm" | "Trailer") => Val::map(BTreeMap::new()),
+            (Object::Request(_), "PathValue" | "Pattern") => Val::str(""),
             (Object::Version(version), "Major") => Val::Int64(version.major as i64),
             (Object::Version(version), "Minor") => Val::Int64(version.minor as i64),
             (Object::Version(version), "Patch") => Val::Int64(version.patch as i64),
@@ -567,7 +606,7 @@ impl<'a> Run<'a> {
             }
             (Object::Url(original), "Query") => Val::Object(Object::Query(*original)),
             (Object::Url(_), "IsAbs" | "ForceQuery" | "OmitHost") => Val::Bool(false),
-            (Object::Url(_), "User") => Val::Nil,
+            (Object::Url(_), "User") => Val::str(""),
             (Object::Url(original), "RawPath") => {
                 let target = self.target(*original);
                 let (path, escaped) = (target.path(), target.escaped_path());
@@ -599,7 +638,9 @@ impl<'a> Run<'a> {
                 Val::Named("fs.FileMode", i64::from(stat.mode), text.into())
             }
             (Object::File(stat), "Name") => Val::str(&stat.name),
-            (Object::File(stat), "Size") => Val::Int64(i64::try_from(stat.size).unwrap_or(i64::MAX)),
+            (Object::File(stat), "Size") => {
+                Val::Int64(i64::try_from(stat.size).unwrap_or(i64::MAX))
+            }
             (Object::File(stat), "IsDir") => Val::Bool(stat.is_dir),
             (Object::File(stat), "ModTime") => stat.modified.map_or(Val::Nil, Val::Time),
             _ => return Err(Stop::text(format!("can't evaluate field {name}"))),

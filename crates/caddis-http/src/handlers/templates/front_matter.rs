@@ -95,7 +95,11 @@ mod tests {
     #[test]
     fn three_kinds() {
         for (text, meta, body) in [
-            ("---\na: 1\nb: [x, 'y']\nc:\n  d: true\n---\nbody", r#"{"a":1,"b":["x","y"],"c":{"d":true}}"#, "\nbody"),
+            (
+                "---\na: 1\nb: [x, 'y']\nc:\n  d: true\n---\nbody",
+                r#"{"a":1,"b":["x","y"],"c":{"d":true}}"#,
+                "\nbody",
+            ),
             ("---\na: 1\n...\nbody", r#"{"a":1}"#, "\nbody"),
             ("+++\na = 1\n[t]\nb = \"x\"\n+++\nbody", r#"{"a":1,"t":{"b":"x"}}"#, "\nbody"),
             ("{\n\"a\": {\"b\": null}\n}\nbody", r#"{"a":{"b":null}}"#, "\nbody"),

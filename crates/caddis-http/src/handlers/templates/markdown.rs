@@ -296,6 +296,7 @@ impl<'t> Writer<'t> {
             for line in code.literal.split_inclusive('\n') {
                 self.out.push_str("<span class=\"line\"><span class=\"cl\">");
                 escape_code(line, &mut self.out);
+                self.out.push_str(if line.ends_with('\n') { "" } else { "\n" });
                 self.out.push_str("</span></span>");
             }
             return self.out.push_str("</code></pre>");
@@ -438,17 +439,50 @@ mod tests {
     #[test]
     fn writes_as_caddy_does() {
         for (text, want) in [
-            ("# Title *here*\n\n## Title *here*\n\n#\n\n#### Closed ####\n", "<h1 id=\"title-here\">Title <em>here</em></h1>\n<h2 id=\"title-here-1\">Title <em>here</em></h2>\n<h1 id=\"heading\"></h1>\n<h4 id=\"closed\">Closed</h4>\n"),
-            ("Setext *one*\nline two\n=====\n", "<h1 id=\"line-two\">Setext <em>one</em>\nline two</h1>\n"),
-            ("- one\n- two\n  1. nested\n- three\n", "<ul>\n<li>one</li>\n<li>two\n<ol>\n<li>nested</li>\n</ol>\n</li>\n<li>three</li>\n</ul>\n"),
-            ("3) a\n\n4) b\n", "<ol start=\"3\">\n<li>\n<p>a</p>\n</li>\n<li>\n<p>b</p>\n</li>\n</ol>\n"),
-            ("- [x] a\n\n- [ ] b\n", "<ul>\n<li>\n<p><input checked=\"\" disabled=\"\" type=\"checkbox\"> a</p>\n</li>\n<li>\n<p><input disabled=\"\" type=\"checkbox\"> b</p>\n</li>\n</ul>\n"),
-            ("| a | b |\n|---|--:|\n| `x\\|y` | ~~2~~ |\n", "<table>\n<thead>\n<tr>\n<th>a</th>\n<th style=\"text-align:right\">b</th>\n</tr>\n</thead>\n<tbody>\n<tr>\n<td><code>x|y</code></td>\n<td style=\"text-align:right\"><del>2</del></td>\n</tr>\n</tbody>\n</table>\n"),
-            ("www.example.com/a, me@x.test <http://a.test/?q=\"x\">", "<p><a href=\"http://www.example.com/a\">www.example.com/a</a>, <a href=\"mailto:me@x.test\">me@x.test</a> <a href=\"http://a.test/?q=%22x%22\">http://a.test/?q=&quot;x&quot;</a></p>\n"),
-            ("```\na <b>\n```\n\n```zzz q\nx\n```\n\n    in & dent\n", "<pre><code>a &lt;b&gt;\n</code></pre>\n<pre><code class=\"language-zzz\">x\n</code></pre>\n<pre><code>in &amp; dent\n</code></pre>\n"),
-            ("```text\na\n\nb\n```\n", "<pre class=\"chroma\"><code><span class=\"line\"><span class=\"cl\">a\n</span></span><span class=\"line\"><span class=\"cl\">\n</span></span><span class=\"line\"><span class=\"cl\">b\n</span></span></code></pre>"),
-            ("<div>\n*kept*\n</div>\n\na <b>x</b>  \nb\\\nc\n\n***\n", "<div>\n*kept*\n</div>\n<p>a <b>x</b><br>\nb<br>\nc</p>\n<hr>\n"),
-            ("![a *b* \"q\"](/i.png \"T & t\") [b](/ä?q=[1]%20%zz)", "<p><img src=\"/i.png\" alt=\"a b &quot;q&quot;\" title=\"T &amp; t\"> <a href=\"/%C3%A4?q=%5B1%5D%20%25zz\">b</a></p>\n"),
+            (
+                "# Title *here*\n\n## Title *here*\n\n#\n\n#### Closed ####\n",
+                "<h1 id=\"title-here\">Title <em>here</em></h1>\n<h2 id=\"title-here-1\">Title <em>here</em></h2>\n<h1 id=\"heading\"></h1>\n<h4 id=\"closed\">Closed</h4>\n",
+            ),
+            (
+                "Setext *one*\nline two\n=====\n",
+                "<h1 id=\"line-two\">Setext <em>one</em>\nline two</h1>\n",
+            ),
+            (
+                "- one\n- two\n  1. nested\n- three\n",
+                "<ul>\n<li>one</li>\n<li>two\n<ol>\n<li>nested</li>\n</ol>\n</li>\n<li>three</li>\n</ul>\n",
+            ),
+            (
+                "3) a\n\n4) b\n",
+                "<ol start=\"3\">\n<li>\n<p>a</p>\n</li>\n<li>\n<p>b</p>\n</li>\n</ol>\n",
+            ),
+            (
+                "- [x] a\n\n- [ ] b\n",
+                "<ul>\n<li>\n<p><input checked=\"\" disabled=\"\" type=\"checkbox\"> a</p>\n</li>\n<li>\n<p><input disabled=\"\" type=\"checkbox\"> b</p>\n</li>\n</ul>\n",
+            ),
+            (
+                "| a | b |\n|---|--:|\n| `x\\|y` | ~~2~~ |\n",
+                "<table>\n<thead>\n<tr>\n<th>a</th>\n<th style=\"text-align:right\">b</th>\n</tr>\n</thead>\n<tbody>\n<tr>\n<td><code>x|y</code></td>\n<td style=\"text-align:right\"><del>2</del></td>\n</tr>\n</tbody>\n</table>\n",
+            ),
+            (
+                "www.example.com/a, me@x.test <http://a.test/?q=\"x\">",
+                "<p><a href=\"http://www.example.com/a\">www.example.com/a</a>, <a href=\"mailto:me@x.test\">me@x.test</a> <a href=\"http://a.test/?q=%22x%22\">http://a.test/?q=&quot;x&quot;</a></p>\n",
+            ),
+            (
+                "```\na <b>\n```\n\n```zzz q\nx\n```\n\n    in & dent\n",
+                "<pre><code>a &lt;b&gt;\n</code></pre>\n<pre><code class=\"language-zzz\">x\n</code></pre>\n<pre><code>in &amp; dent\n</code></pre>\n",
+            ),
+            (
+                "```text\na\n\nb\n```\n",
+                "<pre class=\"chroma\"><code><span class=\"line\"><span class=\"cl\">a\n</span></span><span class=\"line\"><span class=\"cl\">\n</span></span><span class=\"line\"><span class=\"cl\">b\n</span></span></code></pre>",
+            ),
+            (
+                "<div>\n*kept*\n</div>\n\na <b>x</b>  \nb\\\nc\n\n***\n",
+                "<div>\n*kept*\n</div>\n<p>a <b>x</b><br>\nb<br>\nc</p>\n<hr>\n",
+            ),
+            (
+                "![a *b* \"q\"](/i.png \"T & t\") [b](/ä?q=[1]%20%zz)",
+                "<p><img src=\"/i.png\" alt=\"a b &quot;q&quot;\" title=\"T &amp; t\"> <a href=\"/%C3%A4?q=%5B1%5D%20%25zz\">b</a></p>\n",
+            ),
             ("", ""),
         ] {
             assert_eq!(render(text).as_deref(), Ok(want), "{text}");

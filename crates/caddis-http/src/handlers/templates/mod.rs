@@ -266,9 +266,7 @@ impl Page<'_> {
                 Err(Stop::Need(need)) if files.len() < MAX_FILES => {
                     let loaded = match &need {
                         Need::Http(uri) => Loaded::Text(include::ask(ex, uri).await?),
-                        _ => {
-                            load(self.root.render(ex).into_owned(), need.clone()).await
-                        }
+                        _ => load(self.root.render(ex).into_owned(), need.clone()).await,
                     };
                     files.insert(need, loaded);
                 }
@@ -322,8 +320,7 @@ fn load_now(root: &str, need: &Need) -> Loaded {
 /// Any address of a host; none prints as nothing.
 fn address(name: &str) -> Result<String, String> {
     use std::net::ToSocketAddrs;
-    let found: Vec<_> =
-        (name, 0).to_socket_addrs().map(Iterator::collect).unwrap_or_default();
+    let found: Vec<_> = (name, 0).to_socket_addrs().map(Iterator::collect).unwrap_or_default();
     let chosen = fastrand::choice(&found);
     Ok(chosen.map(|address| address.ip().to_string()).unwrap_or_default())
 }

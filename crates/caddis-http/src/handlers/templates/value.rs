@@ -205,7 +205,10 @@ impl Val {
                 out.push(']');
             }
             Self::Time(time) => {
-                out.push_str(&super::functions::date("2006-01-02 15:04:05 -0700 MST", time));
+                out.push_str(&super::functions::date(
+                    "2006-01-02 15:04:05.999999999 -0700 MST",
+                    time,
+                ));
             }
             Self::Object(_) => out.push_str("{...}"),
         }

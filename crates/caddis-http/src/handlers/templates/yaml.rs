@@ -190,7 +190,9 @@ fn whole(text: &str) -> Option<i64> {
     let number = match radix {
         Some(radix) => i64::from_str_radix(digits.get(2..)?, radix).ok()?,
         None if digits.starts_with(['-', '+']) => return None,
-        None if digits.len() > 1 && digits.starts_with('0') => i64::from_str_radix(digits, 8).ok()?,
+        None if digits.len() > 1 && digits.starts_with('0') => {
+            i64::from_str_radix(digits, 8).ok()?
+        }
         None => digits.parse().ok()?,
     };
     Some(if negative { -number } else { number })
@@ -220,9 +222,15 @@ mod tests {
     #[test]
     fn reads_as_go() {
         for (text, want) in [
-            ("a: 1\nb: 1.5\nc: yes\nd: true\ne: ~\nf: '1'", r#"{"a":1,"b":1.5,"c":"yes","d":true,"e":null,"f":"1"}"#),
+            (
+                "a: 1\nb: 1.5\nc: yes\nd: true\ne: ~\nf: '1'",
+                r#"{"a":1,"b":1.5,"c":"yes","d":true,"e":null,"f":"1"}"#,
+            ),
             ("a: 0x10\nb: 010\nc: 1_000\nd: 1e3", r#"{"a":16,"b":8,"c":1000,"d":1000}"#),
-            ("a: &x {k: v}\nb: *x\nc:\n  <<: *x\n  l: w", r#"{"a":{"k":"v"},"b":{"k":"v"},"c":{"k":"v","l":"w"}}"#),
+            (
+                "a: &x {k: v}\nb: *x\nc:\n  <<: *x\n  l: w",
+                r#"{"a":{"k":"v"},"b":{"k":"v"},"c":{"k":"v","l":"w"}}"#,
+            ),
             ("a: |\n  one\n  two\nb: >\n  x\n  y\n", r#"{"a":"one\ntwo\n","b":"x y\n"}"#),
             ("d: 2024-02-29\n", r#"{"d":"2024-02-29T00:00:00Z"}"#),
             ("", "{}"),

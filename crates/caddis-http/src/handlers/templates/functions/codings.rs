@@ -11,7 +11,7 @@ pub(super) fn of_codings(args: &Args<'_>) -> Res<Option<Val>> {
     let text = || args.text(0);
     Ok(Some(Val::str(&match args.name {
         "b64enc" => BASE64_STANDARD.encode(text()?),
-        "b64dec" => decoded(BASE64_STANDARD.decode(text()?).map_err(|error| error.to_string())),
+        "b64dec" => decoded(from_base64(&text()?)),
         "b32enc" => base32(text()?.as_bytes()),
         "b32dec" => decoded(from_base32(&text()?)),
         "adler32sum" => adler32(text()?.as_bytes()).to_string(),
@@ -37,15 +37,27 @@ fn decoded(bytes: Result<Vec<u8>, String>) -> String {
     }
 }
 
+fn from_base64(text: &str) -> Result<Vec<u8>, String> {
+    use base64::DecodeError::{InvalidByte, InvalidLastSymbol, InvalidLength, InvalidPadding};
+    let plain: String = text.chars().filter(|c| !matches!(c, '\r' | '\n')).collect();
+    BASE64_STANDARD.decode(&plain).map_err(|error| {
+        let at = match error {
+            InvalidByte(at, _) => at,
+            InvalidLastSymbol(at, _) => at.saturating_sub(1),
+            InvalidLength(_) | InvalidPadding => plain.len(),
+        };
+        format!("illegal base64 data at input byte {at}")
+    })
+}
+
 const BASE32: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 
 /// RFC 4648 §6.
 fn base32(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len().div_ceil(5) * 8);
     for chunk in bytes.chunks(5) {
-        let number = (0..5).fold(0u64, |number, at| {
-            number << 8 | u64::from(chunk.get(at).copied().unwrap_or(0))
-        });
+        let number = (0..5)
+            .fold(0u64, |number, at| number << 8 | u64::from(chunk.get(at).copied().unwrap_or(0)));
         let used = (chunk.len() * 8).div_ceil(5);
         for at in 0..8 {
             let place = (number >> (35 - 5 * at)) & 31;
@@ -61,6 +73,9 @@ fn from_base32(text: &str) -> Result<Vec<u8>, String> {
     let text: String = text.chars().filter(|c| !matches!(c, '\r' | '\n')).collect();
     let digits = text.trim_end_matches('=');
     let wrong = |at: usize| format!("illegal base32 data at input byte {at}");
+    if let Some(at) = digits.bytes().position(|byte| !BASE32.contains(&byte)) {
+        return Err(wrong(at));
+    }
     let padding = text.len() - digits.len();
     if !text.len().is_multiple_of(8) || padding > 6 || matches!(digits.len() % 8, 1 | 3 | 6) {
         return Err(wrong(digits.len()));
@@ -124,13 +139,13 @@ const PARTS: [&str; 8] =
 
 /// A URL's parts (RFC 3986 §3), as Go tells them.
 fn url_parse(args: &Args<'_>, text: &str) -> Res {
-    let wrong = |what: &str| args.failed(format_args!("unable to parse url: parse {text:?}: {what}"));
+    let wrong =
+        |what: &str| args.failed(format_args!("unable to parse url: parse {text:?}: {what}"));
     if text.bytes().any(|byte| byte.is_ascii_control()) {
         return Err(wrong("net/url: invalid control character in URL"));
     }
-    let decode = |part: &str| {
-        caddis_core::target::decode(part).ok_or_else(|| wrong("invalid URL escape"))
-    };
+    let decode =
+        |part: &str| caddis_core::target::decode(part).ok_or_else(|| wrong("invalid URL escape"));
     let (rest, fragment) = text.split_once('#').unwrap_or((text, ""));
     let is_scheme = |scheme: &str| {
         scheme.starts_with(|c: char| c.is_ascii_alphabetic())
@@ -176,10 +191,13 @@ fn url_join(args: &Args<'_>) -> Res<String> {
         Some(Val::Str(text)) => Ok(text.to_string()),
         Some(other) => {
             let kind = other.type_name();
-            Err(args.failed(format_args!("unable to parse {key} key, must be of type string, but {kind} found")))
+            Err(args.failed(format_args!(
+                "unable to parse {key} key, must be of type string, but {kind} found"
+            )))
         }
     };
-    let (scheme, host, path, query) = (part("scheme")?, part("host")?, part("path")?, part("query")?);
+    let (scheme, host, path, query) =
+        (part("scheme")?, part("host")?, part("path")?, part("query")?);
     let (opaque, fragment, userinfo) = (part("opaque")?, part("fragment")?, part("userinfo")?);
     let mut out = String::new();
     if !scheme.is_empty() {

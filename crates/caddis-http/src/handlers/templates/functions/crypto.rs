@@ -43,8 +43,14 @@ pub(super) fn of_crypto(args: &Args<'_>) -> Res<Option<Val>> {
         }
         "encryptAES" => encrypt(args)?,
         "decryptAES" => decrypt(args)?,
-        "derivePassword" | "genPrivateKey" | "genCA" | "genCAWithKey" | "genSelfSignedCert"
-        | "genSelfSignedCertWithKey" | "genSignedCert" | "genSignedCertWithKey"
+        "derivePassword"
+        | "genPrivateKey"
+        | "genCA"
+        | "genCAWithKey"
+        | "genSelfSignedCert"
+        | "genSelfSignedCertWithKey"
+        | "genSignedCert"
+        | "genSignedCertWithKey"
         | "buildCustomCert" => {
             return Err(args.failed("caddis has no functions that make keys and certificates"));
         }
@@ -61,8 +67,10 @@ fn bcrypt(args: &Args<'_>, password: &str) -> Res<String> {
     // Go's default cost and its prefix.
     const COST: u32 = 10;
     if password.len() > 72 {
-        return Ok("failed to encrypt string with bcrypt: bcrypt: password length exceeds 72 bytes"
-            .to_owned());
+        return Ok(
+            "failed to encrypt string with bcrypt: bcrypt: password length exceeds 72 bytes"
+                .to_owned(),
+        );
     }
     let mut salt = [0; 16];
     getrandom::fill(&mut salt).map_err(|error| args.failed(error))?;

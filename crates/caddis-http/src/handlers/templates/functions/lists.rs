@@ -79,9 +79,8 @@ pub(super) fn of_lists(args: &Args<'_>) -> Res<Option<Val>> {
                 Val::List(items) => items.clone(),
                 other => {
                     let kind = other.kind();
-                    return Err(args.failed(format_args!(
-                        "list should be type of slice or array but {kind}"
-                    )));
+                    return Err(args
+                        .failed(format_args!("list should be type of slice or array but {kind}")));
                 }
             };
             if items.is_empty() {
@@ -96,8 +95,7 @@ pub(super) fn of_lists(args: &Args<'_>) -> Res<Option<Val>> {
             Val::list(found.to_vec())
         }
         "sortAlpha" => {
-            let mut texts: Vec<String> =
-                strings(args.get(0)?).iter().map(Val::shown).collect();
+            let mut texts: Vec<String> = strings(args.get(0)?).iter().map(Val::shown).collect();
             texts.sort();
             Val::strings(texts.iter().map(String::as_str))
         }

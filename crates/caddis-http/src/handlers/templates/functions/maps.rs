@@ -133,7 +133,8 @@ fn copy(value: &Val, depth: usize, visits: &mut usize) -> Val {
         }
         Val::Map(items) => {
             let items = items.borrow();
-            let copied = items.iter().map(|(key, item)| (key.clone(), copy(item, depth + 1, visits)));
+            let copied =
+                items.iter().map(|(key, item)| (key.clone(), copy(item, depth + 1, visits)));
             Val::map(copied.collect())
         }
         other => other.clone(),
@@ -151,7 +152,7 @@ fn merge(into: &Map, from: &Map, overwrite: bool, depth: usize) {
         let known = into.borrow().get(&key).cloned();
         match (known, &value) {
             (Some(Val::Map(inner)), Val::Map(other)) => merge(&inner, other, overwrite, depth + 1),
-            (Some(known), value) if known.truth() && !(overwrite && value.truth()) => {}
+            (Some(known), _) if known.truth() && !overwrite => {}
             (_, value) => {
                 let value = unshared(value, into);
                 into.borrow_mut().insert(key, value);

@@ -17,11 +17,6 @@ use std::collections::BTreeMap;
 use caddis_core::placeholder::Placeholder;
 use http::StatusCode;
 
-pub(super) use self::{
-    semver::Version,
-    signatures::is_known,
-    times::{date, duration, duration_method, time_method},
-};
 use self::{
     codings::of_codings,
     crypto::of_crypto,
@@ -33,6 +28,11 @@ use self::{
     semver::of_versions,
     texts::of_texts,
     times::of_times,
+};
+pub(super) use self::{
+    semver::Version,
+    signatures::is_known,
+    times::{date, duration, duration_method, time_method},
 };
 use super::{
     eval::{Loaded, Need, Run, Stop},
@@ -91,11 +91,9 @@ impl Args<'_> {
     fn list(&self, at: usize) -> Res<Vec<Val>> {
         match self.get(at)? {
             Val::List(items) => Ok(items.to_vec()),
-            other => Err(self.failed(format_args!(
-                "cannot find {} on type {}",
-                self.name,
-                other.kind()
-            ))),
+            other => {
+                Err(self.failed(format_args!("cannot find {} on type {}", self.name, other.kind())))
+            }
         }
     }
 
@@ -163,9 +161,7 @@ fn of_caddy(run: &mut Run<'_>, args: &Args<'_>) -> Res<Option<Val>> {
         "stripHTML" => Val::str(&strip_html(&args.text(0)?)),
         "pathEscape" => Val::str(&path_escape(&args.text(0)?)),
         "humanize" => Val::str(&humanize(&args.text(0)?, &args.text(1)?)?),
-        "markdown" => {
-            Val::str(&super::markdown::render(&plain(args.get(0)?)).map_err(Stop::text)?)
-        }
+        "markdown" => Val::str(&super::markdown::render(&plain(args.get(0)?)).map_err(Stop::text)?),
         "splitFrontMatter" => super::front_matter::split(&plain(args.get(0)?))?,
         // Functions of plugins; none is compiled in.
         "maybe" => {
@@ -337,10 +333,9 @@ fn equal(args: &Args<'_>, one: &Val, two: &Val) -> Res<bool> {
 fn index(args: &Args<'_>, value: &Val, key: &Val) -> Res {
     let place = |length: usize| {
         let Some(at) = key.whole() else {
-            return Err(args.failed(format_args!(
-                "cannot index slice/array with type {}",
-                key.type_name()
-            )));
+            return Err(
+                args.failed(format_args!("cannot index slice/array with type {}", key.type_name()))
+            );
         };
         let found = usize::try_from(at).ok().filter(|at| *at < length);
         found.ok_or_else(|| args.failed(format_args!("index out of range: {at}")))
@@ -349,19 +344,17 @@ fn index(args: &Args<'_>, value: &Val, key: &Val) -> Res {
         Val::List(items) => Ok(items.get(place(items.len())?).cloned().unwrap_or(Val::Nil)),
         Val::Map(items) => match key {
             Val::Str(key) => Ok(items.borrow().get(&**key).cloned().unwrap_or(Val::Nil)),
-            other => Err(args.failed(format_args!(
-                "value has type {}; should be string",
-                other.type_name()
-            ))),
+            other => {
+                Err(args
+                    .failed(format_args!("value has type {}; should be string", other.type_name())))
+            }
         },
         Val::Str(text) => {
             let byte = text.as_bytes().get(place(text.len())?).copied();
             Ok(Val::Byte(byte.unwrap_or_default()))
         }
         Val::Nil => Err(args.failed("index of untyped nil")),
-        other => {
-            Err(args.failed(format_args!("can't index item of type {}", other.type_name())))
-        }
+        other => Err(args.failed(format_args!("can't index item of type {}", other.type_name()))),
     }
 }
 

@@ -321,7 +321,11 @@ mod tests {
             ("%x %X", &[Val::Int(255), Val::str("hi")], "ff 6869"),
             ("%-5s|%5s|%.2s", &[Val::str("a"), Val::str("b"), Val::str("cde")], "a    |    b|cd"),
             ("%q %v %t", &[Val::str("a\"b"), Val::Nil, Val::Bool(true)], "\"a\\\"b\" <nil> true"),
-            ("%.2f %6.1f %e %g", &[3.14159, 2.0, 1500.0, 1e21].map(Val::Float), "3.14    2.0 1.500000e+03 1e+21"),
+            (
+                "%.2f %6.1f %e %g",
+                &[3.14159, 2.0, 1500.0, 1e21].map(Val::Float),
+                "3.14    2.0 1.500000e+03 1e+21",
+            ),
             ("%d", &[Val::str("x")], "%!d(string=x)"),
             ("%d %d", &[Val::Int(1)], "1 %!d(MISSING)"),
             ("x", &[Val::Int(1)], "x%!(EXTRA int=1)"),

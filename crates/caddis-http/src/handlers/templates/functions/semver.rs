@@ -197,9 +197,7 @@ impl Constraint {
         match self.operator.as_str() {
             "" | "=" if !is_open => order.is_eq(),
             "!=" if !is_open => order.is_ne(),
-            "!=" => {
-                version.major != want.major || (!self.any_minor && version.minor != want.minor)
-            }
+            "!=" => version.major != want.major || (!self.any_minor && version.minor != want.minor),
             ">" if !is_open => order.is_gt(),
             ">" => {
                 version.major > want.major

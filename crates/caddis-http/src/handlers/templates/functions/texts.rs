@@ -97,7 +97,13 @@ pub(super) fn of_texts(args: &Args<'_>) -> Res<Option<Val>> {
             let most = (count >= 0).then(|| usize::try_from(count).unwrap_or(0));
             return Ok(Some(numbered(split(&first()?, &args.text(2)?, most))));
         }
-        "regexMatch" | "mustRegexMatch" => {
+        "regexMatch" => {
+            // What is no expression matches nothing.
+            let text = second()?;
+            let found = regex(args).is_ok_and(|regex| regex.is_match(&text));
+            return Ok(Some(Val::Bool(found)));
+        }
+        "mustRegexMatch" => {
             return Ok(Some(Val::Bool(regex(args)?.is_match(&second()?))));
         }
         "regexFind" | "mustRegexFind" => {
@@ -186,9 +192,7 @@ fn split<'t>(by: &str, text: &'t str, most: Option<usize>) -> Vec<&'t str> {
 /// A dictionary `_0`, `_1`, ….
 fn numbered(parts: Vec<&str>) -> Val {
     let pairs = parts.into_iter().enumerate();
-    Val::map(
-        pairs.map(|(at, part)| (format!("_{at}"), Val::str(part))).collect::<BTreeMap<_, _>>(),
-    )
+    Val::map(pairs.map(|(at, part)| (format!("_{at}"), Val::str(part))).collect::<BTreeMap<_, _>>())
 }
 
 fn regex(args: &Args<'_>) -> Res<regex::Regex> {
@@ -400,35 +404,39 @@ fn words(text: &str, between: char) -> String {
     out
 }
 
-/// Whether digits behind letters begin a word: those behind a word of more than one letter do.
+/// Whether digits behind letters begin a word: those that a small letter follows do, unless digits
+/// stand in front of the letters, too.
 fn starts_number(chars: &[char], at: usize) -> bool {
-    let letters = chars[..at].iter().rev().take_while(|c| c.is_alphabetic()).count();
-    letters > 1 && chars.get(at + 1).is_some_and(|c| c.is_alphanumeric())
+    let before = chars[..at].iter().rev().find(|c| !c.is_alphabetic());
+    let after = chars[at..].iter().find(|c| !c.is_numeric());
+    after.is_some_and(|c| c.is_lowercase()) && before.is_none_or(|c| !c.is_numeric())
 }
 
+/// Words begin with capital letters, without signs between them; signs around a name stay, and of
+/// several between words all but one.
 fn camel_case(text: &str) -> String {
-    let is_sign = |c: char| matches!(c, '_' | '-' | ' ') || c.is_whitespace();
-    let start = text.find(|c| !is_sign(c)).unwrap_or(text.len());
-    let mut out = text[..start].to_owned();
-    let mut capital = true;
-    let mut chars = text[start..].chars().peekable();
-    let mut signs = String::new();
-    while let Some(c) = chars.next() {
+    let is_sign = |c: char| matches!(c, '_' | '-') || c.is_whitespace();
+    let shouted = !text.chars().any(char::is_lowercase);
+    let mut out = String::with_capacity(text.len());
+    let mut signs: Vec<char> = Vec::new();
+    let mut first = true;
+    for c in text.chars() {
         if is_sign(c) {
             signs.push(c);
-            capital = true;
-            if chars.peek().is_none() {
-                out.push_str(&signs);
-            }
             continue;
         }
-        signs.clear();
-        if capital {
+        let skipped = usize::from(!first);
+        let starts = first || !signs.is_empty();
+        out.extend(signs.drain(..).skip(skipped));
+        first = false;
+        if starts {
             out.extend(c.to_uppercase());
+        } else if shouted {
+            out.extend(c.to_lowercase());
         } else {
             out.push(c);
         }
-        capital = false;
     }
+    out.extend(signs);
     out
 }

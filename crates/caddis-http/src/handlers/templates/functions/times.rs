@@ -142,11 +142,10 @@ pub(in super::super) fn duration(nanos: i64) -> String {
     }
 }
 
-/// In the largest unit that it is more than one of.
+/// In the largest unit that it is more than one of, without its sign.
 fn rounded(nanos: i64) -> String {
     const HOUR: u64 = 3600 * 1_000_000_000;
     let size = nanos.unsigned_abs();
-    let sign = if nanos < 0 { "-" } else { "" };
     let units = [
         (HOUR * 24 * 365, "y"),
         (HOUR * 24 * 30, "mo"),
@@ -156,7 +155,7 @@ fn rounded(nanos: i64) -> String {
         (1_000_000_000, "s"),
     ];
     let found = units.into_iter().find(|(unit, _)| size > *unit);
-    found.map_or("0s".to_owned(), |(unit, name)| format!("{sign}{}{name}", size / unit))
+    found.map_or("0s".to_owned(), |(unit, name)| format!("{}{name}", size / unit))
 }
 
 /// Fields and methods of times.
