@@ -141,14 +141,10 @@ fn names_statuses_and_the_end_of_bodies() {
             ))
         ),
     );
-    for (at, (target, status, failed)) in [
-        ("/missing", 404, 0),
-        ("/broken", 503, 2),
-        ("/error", 507, 2),
-        ("/dead", 502, 2),
-    ]
-    .into_iter()
-    .enumerate()
+    for (at, (target, status, failed)) in
+        [("/missing", 404, 0), ("/broken", 503, 2), ("/error", 507, 2), ("/dead", 502, 2)]
+            .into_iter()
+            .enumerate()
     {
         assert_eq!(get(server.port, target).status, status);
         let span = collector.wait(at + 1).remove(at);
@@ -178,7 +174,9 @@ fn sampling_follows_the_parent_and_the_environment() {
     let ask = |flags: &str| {
         let value = format!("00-{TRACE}-{PARENT}-{flags}");
         let fields = [("traceparent", value.as_str())];
-        request(server.port, "GET", "/", if flags.is_empty() { &[] } else { &fields }, "").unwrap().body
+        request(server.port, "GET", "/", if flags.is_empty() { &[] } else { &fields }, "")
+            .unwrap()
+            .body
     };
     assert!(ask("").ends_with("-00"), "the root is not sampled, but has ids");
     assert!(ask("00").starts_with(&format!("00-{TRACE}-")));
@@ -190,7 +188,9 @@ fn sampling_follows_the_parent_and_the_environment() {
 #[test]
 fn other_propagators() {
     let collector = Collector::http();
-    let site = site_with("\ttracing\n\trespond \"{header.b3} {header.uber-trace-id} {header.traceparent}\"\n");
+    let site = site_with(
+        "\ttracing\n\trespond \"{header.b3} {header.uber-trace-id} {header.traceparent}\"\n",
+    );
     let vars = [("OTEL_PROPAGATORS", "b3,jaeger")];
     let server = traced(&over_http(&collector), &vars, &site);
     let b3 = format!("{TRACE}-{PARENT}-1");
@@ -222,8 +222,7 @@ fn grpc_in_clear_text_and_compressed() {
         ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"),
         ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "x-tenant=a"),
     ];
-    let server =
-        traced(&over_http(&collector), &vars, &site_with("\ttracing\n\trespond ok\n"));
+    let server = traced(&over_http(&collector), &vars, &site_with("\ttracing\n\trespond ok\n"));
     for count in 1..4 {
         assert_eq!(get(server.port, "/").body, "ok");
         assert_eq!(collector.wait(count)[count - 1].name, "handler");
@@ -266,8 +265,7 @@ fn a_collector_that_refuses_for_now_gets_it_again() {
     let collector = Collector::http();
     let fields = vec![("Retry-After", "1".to_owned())];
     collector.reply(Reply { status: 503, fields, ..Reply::default() });
-    let server =
-        traced(&over_http(&collector), &[], &site_with("\ttracing\n\trespond ok\n"));
+    let server = traced(&over_http(&collector), &[], &site_with("\ttracing\n\trespond ok\n"));
     let begun = Instant::now();
     assert_eq!(get(server.port, "/").body, "ok");
     eventually("it came again", || collector.exports().len() == 2);
@@ -284,8 +282,7 @@ fn a_collector_that_refuses_for_good_is_told_and_does_no_harm() {
     let partial = collector::partial(1, "too old");
     let fields = vec![("Content-Type", "application/x-protobuf".to_owned())];
     collector.reply(Reply { fields, body: partial, ..Reply::default() });
-    let server =
-        traced(&over_http(&collector), &[], &site_with("\ttracing\n\trespond ok\n"));
+    let server = traced(&over_http(&collector), &[], &site_with("\ttracing\n\trespond ok\n"));
     assert_eq!(get(server.port, "/").body, "ok");
     eventually("the log tells of it", || {
         let log = server.log();
@@ -309,8 +306,7 @@ fn grpc_statuses() {
     };
     collector.reply(refused(16, "who%20are you"));
     let vars = [("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")];
-    let server =
-        traced(&over_http(&collector), &vars, &site_with("\ttracing\n\trespond ok\n"));
+    let server = traced(&over_http(&collector), &vars, &site_with("\ttracing\n\trespond ok\n"));
     assert_eq!(get(server.port, "/").body, "ok");
     eventually("the log tells of it", || server.log().contains("gRPC status 16: who are you"));
     assert_eq!(get(server.port, "/").body, "ok");
@@ -322,8 +318,7 @@ fn a_full_queue_drops_and_counts() {
     let collector = Collector::http();
     collector.reply(Reply { delay: Duration::from_secs(3), ..Reply::default() });
     let vars = [("OTEL_BSP_MAX_QUEUE_SIZE", "2"), ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "1")];
-    let server =
-        traced(&over_http(&collector), &vars, &site_with("\ttracing\n\trespond ok\n"));
+    let server = traced(&over_http(&collector), &vars, &site_with("\ttracing\n\trespond ok\n"));
     assert_eq!(get(server.port, "/").body, "ok");
     eventually("the collector has the first", || collector.exports().len() == 1);
     let begun = Instant::now();
@@ -343,8 +338,7 @@ fn a_full_queue_drops_and_counts() {
 fn the_end_exports_what_waits() {
     let collector = Collector::http();
     let vars = [("OTEL_BSP_SCHEDULE_DELAY", "600000")];
-    let mut server =
-        traced(&over_http(&collector), &vars, &site_with("\ttracing\n\trespond ok\n"));
+    let mut server = traced(&over_http(&collector), &vars, &site_with("\ttracing\n\trespond ok\n"));
     assert_eq!(get(server.port, "/").body, "ok");
     server.signal("TERM");
     assert!(server.child.wait().unwrap().success());
@@ -372,7 +366,8 @@ fn a_reload_keeps_the_exporter_and_one_without_tracing_ends_it() {
     let first = site_with("\ttracing\n\trespond ok\n");
     let server = traced(&over_http(&collector), &vars, &first);
     assert_eq!(get(server.port, "/").body, "ok");
-    let (done, words) = server.reload(&site_with("\ttracing {\n\t\tspan two\n\t}\n\trespond ok2\n"));
+    let (done, words) =
+        server.reload(&site_with("\ttracing {\n\t\tspan two\n\t}\n\trespond ok2\n"));
     assert!(done, "{words}");
     assert_eq!(get(server.port, "/").body, "ok2");
     assert!(collector.spans().is_empty(), "the queue went on");

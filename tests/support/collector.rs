@@ -195,7 +195,10 @@ impl Book {
                 };
                 let fields: BTreeMap<_, _> = head.headers.iter().map(pair).collect();
                 assert_eq!(fields["te"], "trailers");
-                assert_eq!(u32::from_be_bytes(all[1..5].try_into().unwrap()) as usize, all.len() - 5);
+                assert_eq!(
+                    u32::from_be_bytes(all[1..5].try_into().unwrap()) as usize,
+                    all.len() - 5
+                );
                 let path = head.uri.path().to_owned();
                 let reply = book.note(path, fields, &all[5..], "grpc-encoding");
                 tokio::time::sleep(reply.delay).await;
@@ -261,8 +264,7 @@ impl Span {
 pub fn attributes(message: &Message, number: u64) -> BTreeMap<String, String> {
     let one = |pair: Message| {
         let value = &pair.messages(2)[0];
-        let value =
-            if value.has(3) { format!("#{}", value.number(3)) } else { value.text(1) };
+        let value = if value.has(3) { format!("#{}", value.number(3)) } else { value.text(1) };
         (pair.text(1), value)
     };
     message.messages(number).into_iter().map(one).collect()

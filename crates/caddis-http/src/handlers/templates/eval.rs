@@ -79,6 +79,16 @@ pub(super) struct Run<'a> {
     /// The name of the text that runs, and its arguments.
     name: String,
     arguments: Rc<Vec<Val>>,
+    /// The dictionaries that were changed.
+    changed: Vec<Rc<RefCell<BTreeMap<String, Val>>>>,
+}
+
+impl Drop for Run<'_> {
+    fn drop(&mut self) {
+        for map in &self.changed {
+            drop(map.take());
+        }
+    }
 }
 
 type Res<T = Val> = Result<T, Stop>;
@@ -103,6 +113,7 @@ impl<'a> Run<'a> {
             printed: 0,
             name: String::new(),
             arguments: Rc::default(),
+            changed: Vec::new(),
         }
     }
 
@@ -166,17 +177,30 @@ impl<'a> Run<'a> {
 
     /// Counts what functions work on, so that few calls with much to do are bounded, too.
     pub(super) fn charge(&mut self, values: &[Val], name: &str) -> Res<()> {
-        let size = |value: &Val| match value {
-            Val::Str(text) => text.len() / 32,
-            Val::List(items) => items.len() / 4,
-            Val::Map(items) => items.borrow().len() / 4,
-            _ => 0,
-        };
+        let mut sum = 0;
+        for value in values {
+            sum += match value {
+                Val::Str(text) => text.len() / 32,
+                Val::List(_) | Val::Map(_) => {
+                    let count = value.nested();
+                    count.ok_or_else(|| Stop::text("values nest too deeply, or are too many"))? / 4
+                }
+                _ => 0,
+            };
+        }
         // Hashes of passwords take long by design.
         let slow = if matches!(name, "bcrypt" | "htpasswd") { MAX_STEPS / 20 } else { 0 };
-        let sum = values.iter().map(size).sum::<usize>();
         self.steps = self.steps.saturating_add(sum as u64).saturating_add(slow);
         self.step()
+    }
+
+    /// Keeps a dictionary that is changed until the run is over. Those nest as deep as they wish,
+    /// as each may come into another one later, and are then taken apart one by one: dropping them
+    /// within each other would take the stack.
+    pub(super) fn will_change(&mut self, value: &Val) {
+        if let Val::Map(map) = value {
+            self.changed.push(map.clone());
+        }
     }
 
     fn list(&mut self, list: &List, dot: &Val, out: &mut String) -> Res<()> {

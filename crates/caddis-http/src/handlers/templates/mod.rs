@@ -260,7 +260,8 @@ impl Page<'_> {
             let result = run_once(&mut run);
             // All rounds together are bounded.
             steps = run.steps;
-            let changed = run.headers.into_inner();
+            let changed = run.headers.take();
+            drop(run);
             match result {
                 Ok(text) => return Ok((text, changed)),
                 Err(Stop::Need(need)) if files.len() < MAX_FILES => {

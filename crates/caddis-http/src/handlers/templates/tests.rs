@@ -58,6 +58,7 @@ fn what_functions_do_is_bounded() {
         "{{$d := dict}}{{range until 100000}}{{$d = dict `a` $d `b` $d}}{{end}}{{toJson $d | len}}{{fail `x`}}",
         "{{printf `%999999999d` 1 | len | printf `%s`}}{{wrap 1 (repeat 1000000 `a b `) | len}}{{fail `x`}}",
         "{{template `/page.html`}}",
+        "{{$c := dict}}{{$r := $c}}{{range until 100000}}{{$n := dict}}{{$_ := set $c `x` $n}}{{$c = $n}}{{end}}{{toJson $r}}",
     ] {
         assert_eq!(printed(text), None, "{text}");
     }

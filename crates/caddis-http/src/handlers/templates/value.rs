@@ -62,6 +62,8 @@ pub(super) struct FileStat {
 const MAX_DEPTH: usize = 50;
 /// Printing a value ends about here.
 const MAX_TEXT: usize = 16 << 20;
+/// Lists and dictionaries within each other.
+const MAX_NESTING: usize = 200;
 /// Values that a conversion to JSON visits.
 const MAX_VISITS: usize = 1 << 20;
 
@@ -305,14 +307,39 @@ impl Val {
         }
     }
 
-    /// Equality as Go's `reflect.DeepEqual` has it: types count.
-    pub(super) fn equals(&self, other: &Self) -> bool {
-        self.equals_at(other, &mut 0)
+    /// How many values there are in a list or dictionary, looked at as deep as they may nest;
+    /// `None` where they nest deeper, or are too many.
+    pub(super) fn nested(&self) -> Option<usize> {
+        let mut visits = 0;
+        self.nests_at(0, &mut visits).then_some(visits)
     }
 
-    fn equals_at(&self, other: &Self, visits: &mut usize) -> bool {
+    fn nests_at(&self, depth: usize, visits: &mut usize) -> bool {
+        if depth > MAX_NESTING || *visits > MAX_VISITS {
+            return false;
+        }
+        match self {
+            Self::List(items) => {
+                *visits += items.len();
+                items.iter().all(|item| item.nests_at(depth + 1, visits))
+            }
+            Self::Map(items) => {
+                let items = items.borrow();
+                *visits += items.len();
+                items.values().all(|item| item.nests_at(depth + 1, visits))
+            }
+            _ => true,
+        }
+    }
+
+    /// Equality as Go's `reflect.DeepEqual` has it: types count.
+    pub(super) fn equals(&self, other: &Self) -> bool {
+        self.equals_at(other, 0, &mut 0)
+    }
+
+    fn equals_at(&self, other: &Self, depth: usize, visits: &mut usize) -> bool {
         *visits += 1;
-        if *visits > MAX_VISITS {
+        if depth > MAX_NESTING || *visits > MAX_VISITS {
             return false;
         }
         match (self, other) {
@@ -327,13 +354,18 @@ impl Val {
             (Self::Time(one), Self::Time(two)) => one == two,
             (Self::List(one), Self::List(two)) => {
                 one.len() == two.len()
-                    && one.iter().zip(two.iter()).all(|(one, two)| one.equals_at(two, visits))
+                    && one
+                        .iter()
+                        .zip(two.iter())
+                        .all(|(one, two)| one.equals_at(two, depth + 1, visits))
             }
             (Self::Map(one), Self::Map(two)) => {
                 let (one, two) = (one.borrow(), two.borrow());
                 let pairs = || one.iter().zip(two.iter());
                 one.len() == two.len()
-                    && pairs().all(|(one, two)| one.0 == two.0 && one.1.equals_at(two.1, visits))
+                    && pairs().all(|(one, two)| {
+                        one.0 == two.0 && one.1.equals_at(two.1, depth + 1, visits)
+                    })
             }
             _ => false,
         }
@@ -372,7 +404,7 @@ fn float(value: f64) -> String {
     if value.is_infinite() {
         return if value > 0.0 { "+Inf" } else { "-Inf" }.to_owned();
     }
-    if value != 0.0 && !(1e-4..1e21).contains(&value.abs()) {
+    if value != 0.0 && !(1e-4..1e6).contains(&value.abs()) {
         let text = format!("{value:e}");
         let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
         let (sign, digits) = match exponent.strip_prefix('-') {

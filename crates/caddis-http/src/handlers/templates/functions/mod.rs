@@ -109,6 +109,11 @@ impl Args<'_> {
 pub(super) fn call(run: &mut Run<'_>, name: &str, values: &[Val]) -> Res {
     signatures::check(name, values)?;
     run.charge(values, name)?;
+    if let ("set" | "merge" | "mergeOverwrite" | "mustMerge" | "mustMergeOverwrite", [into, ..]) =
+        (name, values)
+    {
+        run.will_change(into);
+    }
     let value = run_function(run, name, values)?;
     run.charge(std::slice::from_ref(&value), "")?;
     Ok(value)

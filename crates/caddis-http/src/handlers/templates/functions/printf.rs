@@ -117,6 +117,8 @@ fn one(spec: Spec, verb: char, value: &Val, out: &mut String, depth: usize) {
     if depth > 50 || out.len() > LARGEST {
         return;
     }
+    // Of values as they are, the sign is for fields' names, which none has.
+    let spec = Spec { plus: spec.plus && verb != 'v', ..spec };
     match (verb, value) {
         ('T', _) => return pad(spec, value.type_name(), out),
         ('v', Val::Nil) => return pad(spec, "<nil>", out),

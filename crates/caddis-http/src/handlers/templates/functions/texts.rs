@@ -367,13 +367,15 @@ fn words(text: &str, between: char) -> String {
         Lower,
         Digit,
         Sign,
+        Other,
     }
     let kind = |c: char| match c {
         c if c.is_uppercase() => Kind::Upper,
         c if c.is_numeric() => Kind::Digit,
         '_' | '-' | ' ' => Kind::Sign,
         c if c.is_whitespace() => Kind::Sign,
-        _ => Kind::Lower,
+        c if c.is_alphabetic() => Kind::Lower,
+        _ => Kind::Other,
     };
     let chars: Vec<char> = text.chars().collect();
     let mut out = String::with_capacity(text.len() + 8);
@@ -397,7 +399,7 @@ fn words(text: &str, between: char) -> String {
                     out.push(between);
                 }
             }
-            Kind::Lower => {}
+            Kind::Lower | Kind::Other => {}
         }
         out.extend(c.to_lowercase());
     }
@@ -407,7 +409,8 @@ fn words(text: &str, between: char) -> String {
 /// Whether digits behind letters begin a word: those that a small letter follows do, unless digits
 /// stand in front of the letters, too.
 fn starts_number(chars: &[char], at: usize) -> bool {
-    let before = chars[..at].iter().rev().find(|c| !c.is_alphabetic());
+    // A capital letter begins a word of its own.
+    let before = chars[..at].iter().rev().find(|c| !c.is_lowercase());
     let after = chars[at..].iter().find(|c| !c.is_numeric());
     after.is_some_and(|c| c.is_lowercase()) && before.is_none_or(|c| !c.is_numeric())
 }
@@ -416,10 +419,11 @@ fn starts_number(chars: &[char], at: usize) -> bool {
 /// several between words all but one.
 fn camel_case(text: &str) -> String {
     let is_sign = |c: char| matches!(c, '_' | '-') || c.is_whitespace();
-    let shouted = !text.chars().any(char::is_lowercase);
     let mut out = String::with_capacity(text.len());
     let mut signs: Vec<char> = Vec::new();
     let mut first = true;
+    // Whether all of the word so far is capital letters, of which the first alone stays one.
+    let mut shouted = false;
     for c in text.chars() {
         if is_sign(c) {
             signs.push(c);
@@ -429,6 +433,7 @@ fn camel_case(text: &str) -> String {
         let starts = first || !signs.is_empty();
         out.extend(signs.drain(..).skip(skipped));
         first = false;
+        shouted = (starts || shouted) && c.is_uppercase();
         if starts {
             out.extend(c.to_uppercase());
         } else if shouted {
