@@ -81,7 +81,7 @@ struct Shared {
 
 #[derive(Default)]
 struct Waiting {
-    spans: VecDeque<Box<SpanData>>,
+    spans: Batch,
     /// The thread has ended, or never ran.
     ended: bool,
 }
@@ -167,6 +167,9 @@ impl Queue {
     }
 }
 
+/// Boxed, so that little is moved under the lock.
+pub(crate) type Batch = VecDeque<Box<SpanData>>;
+
 enum Target {
     Console,
     Collector(Box<Sender>),
@@ -203,7 +206,7 @@ impl Work {
             }
             // Before the spans, so that none is left when it says to stop.
             let last = *stop.borrow();
-            let batch: Vec<_> = {
+            let batch: Batch = {
                 let mut waiting = shared.lock();
                 let count = size.min(waiting.spans.len());
                 waiting.spans.drain(..count).collect()
@@ -218,7 +221,7 @@ impl Work {
         }
     }
 
-    async fn export(&mut self, batch: Vec<Box<SpanData>>) {
+    async fn export(&mut self, batch: Batch) {
         let count = batch.len() as u64;
         let sender = match &self.target {
             Target::Console => return console::print(&batch, &self.resource),
@@ -227,7 +230,8 @@ impl Work {
         let spans = batch.into_iter().map(|span| span.into_message()).collect();
         let scope_spans = vec![ScopeSpans { scope: Some(resource::scope()), spans }];
         let resource = Some(self.resource.clone());
-        let request = TraceRequest { resource_spans: vec![ResourceSpans { resource, scope_spans }] };
+        let request =
+            TraceRequest { resource_spans: vec![ResourceSpans { resource, scope_spans }] };
         let message = request.encode_to_vec();
         drop(request);
         match sender.send(&message, self.shared.settings.timeout, &self.shared.stop).await {

@@ -8,13 +8,14 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
     Attribute,
+    batch::Batch,
     propagation::hex,
     proto::{AttributeValue, Resource},
     resource,
     span::SpanData,
 };
 
-pub(crate) fn print(batch: &[Box<SpanData>], resource: &Resource) {
+pub(crate) fn print(batch: &Batch, resource: &Resource) {
     let resource: Vec<Json> = resource
         .attributes
         .iter()

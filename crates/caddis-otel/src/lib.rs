@@ -22,7 +22,7 @@ mod span;
 mod testing;
 mod tracer;
 
-pub use metrics::{MetricsExport, MetricsPush};
+pub use metrics::{MetricsPush, MetricsSettings, Source};
 pub use propagation::{Context, Propagators};
 pub use settings::Env;
 pub use span::{Attribute, Span};

@@ -16,6 +16,7 @@ use caddis_config::{Config, ConfigError};
 use caddis_core::{
     Registry, State, TaskCx, Worker, event::Subscriptions, finish::Finishers, metrics::Metrics,
 };
+use caddis_otel::{MetricsPush, MetricsSettings};
 use caddis_plan::{AdminPlan, ListenerPlan, Plan};
 use serde_json::{Value as Json, json};
 use tokio::sync::{Mutex, mpsc};
@@ -92,6 +93,8 @@ struct Generation {
     admin: AdminPlan,
     /// Whom to tell that it stops.
     subscriptions: Subscriptions,
+    /// Ends with it.
+    _metrics_push: Option<Arc<MetricsPush>>,
 }
 
 /// What bind made ready for commit.
@@ -380,7 +383,26 @@ impl Engine {
             shutdown_delay: plan.shutdown_delay,
             admin: plan.admin,
             subscriptions: events.current().unwrap_or_default(),
+            _metrics_push: plan.metrics_push.and_then(|settings| self.push_metrics(settings)),
         });
+    }
+
+    /// Pushes to a collector what the admin endpoint serves at `/metrics`.
+    fn push_metrics(&self, settings: MetricsSettings) -> Option<Arc<MetricsPush>> {
+        let (expose, metrics) = (self.options.hooks.metrics, self.metrics.clone());
+        let of_certificates = self.shared.certificate_metrics_source();
+        let source = Box::new(move || expose(&metrics) + &of_certificates());
+        match MetricsPush::start(settings, source) {
+            Ok(push) => {
+                let push = Arc::new(push);
+                self.state.single::<Finishers>().add(&push);
+                Some(push)
+            }
+            Err(error) => {
+                tracing::error!(target: "http", %error, "metrics are not pushed");
+                None
+            }
+        }
     }
 
     fn swap_admin(self: &Rc<Self>, plan: &AdminPlan, socket: Option<BoundSocket>) {

@@ -99,9 +99,8 @@ fn compile(json: &Json, cx: &mut CompileCx<'_>) -> Result<Handler, ConfigError> 
     let env = Env::of_process();
     let mut warnings = Vec::new();
     let propagators = Propagators::from_env(&env, &mut warnings);
-    let settings = TracerSettings::from_env(&env).map_err(|error| {
-        ConfigError::new("", format!("creating trace exporter error: {error}"))
-    })?;
+    let settings = TracerSettings::from_env(&env)
+        .map_err(|error| ConfigError::new("", format!("creating trace exporter error: {error}")))?;
     warnings.extend_from_slice(&settings.warnings);
     for warning in warnings.into_iter().map(|warning| format!("tracing: {warning}")) {
         // Each handler reads the same environment.
@@ -198,10 +197,8 @@ async fn run_next(next: Next<'_>, ex: &mut Exchange) -> HttpResult<Response> {
 
 /// Ids for the access log and for placeholders.
 fn tell(context: &Context, ex: &mut Exchange) {
-    let ids = [
-        ("trace_id", "traceID", context.trace_hex()),
-        ("span_id", "spanID", context.span_hex()),
-    ];
+    let ids =
+        [("trace_id", "traceID", context.trace_hex()), ("span_id", "spanID", context.span_hex())];
     for (var, field, text) in ids {
         let value = Value::string(text);
         ex.set_var(var, value.clone());

@@ -1,5 +1,5 @@
 //! Page templates: `templates`. Answers of some media types are run as Go's `text/template` with
-//! Caddy's functions and sprig's, those left out that make keys and certificates.
+//! Caddy's functions and sprig's, those left out that make keys, passwords and certificates.
 //!
 //! ```text
 //! templates [<matcher>] {
