@@ -73,10 +73,8 @@ impl<'t> Writer<'t> {
         let mut skipped: Option<*const AstNode<'a>> = None;
         for edge in root.traverse() {
             match edge {
-                NodeEdge::Start(node) if skipped.is_none() => {
-                    if self.open(node) {
-                        skipped = Some(std::ptr::from_ref(node));
-                    }
+                NodeEdge::Start(node) if skipped.is_none() && self.open(node) => {
+                    skipped = Some(std::ptr::from_ref(node));
                 }
                 NodeEdge::End(node) if skipped.is_none() => self.close(node),
                 NodeEdge::End(node) if skipped == Some(std::ptr::from_ref(node)) => skipped = None,

@@ -248,7 +248,7 @@ mod tests {
         for at in 1..12 {
             let before = at - 1;
             let item = format!("*a{before}");
-            text += &format!("a{at}: &a{at} [{}]\n", vec![item.as_str(); 9].join(", "));
+            text += &format!("a{at}: &a{at} [{}]\n", [item.as_str(); 9].join(", "));
         }
         assert!(read(&text).is_err());
         assert!(read(&("a: ".to_owned() + &"[".repeat(5000))).is_err());

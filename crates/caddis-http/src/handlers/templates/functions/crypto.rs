@@ -52,7 +52,9 @@ pub(super) fn of_crypto(args: &Args<'_>) -> Res<Option<Val>> {
         | "genSignedCert"
         | "genSignedCertWithKey"
         | "buildCustomCert" => {
-            return Err(args.failed("caddis has no functions that make keys and certificates"));
+            return Err(
+                args.failed("caddis has no functions that make keys, passwords and certificates")
+            );
         }
         _ => return Ok(None),
     })))

@@ -325,7 +325,7 @@ mod tests {
             ("%q %v %t", &[Val::str("a\"b"), Val::Nil, Val::Bool(true)], "\"a\\\"b\" <nil> true"),
             (
                 "%.2f %6.1f %e %g",
-                &[3.14159, 2.0, 1500.0, 1e21].map(Val::Float),
+                &[3.14259, 2.0, 1500.0, 1e21].map(Val::Float),
                 "3.14    2.0 1.500000e+03 1e+21",
             ),
             ("%d", &[Val::str("x")], "%!d(string=x)"),
