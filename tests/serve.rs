@@ -108,3 +108,22 @@ fn access_log_is_json() {
     assert_eq!(entry["request"]["uri"], "/x?y=1");
     assert_eq!(entry["request"]["headers"]["Authorization"][0], "REDACTED");
 }
+
+#[test]
+fn templates_include_what_the_server_answers() {
+    let server = Server::start(
+        "http://localhost:{port} {\n\ttemplates\n\theader Content-Type text/html\n\
+         \trespond /outer `[{{httpInclude \"/inner?q=1\"}}]`\n\
+         \trespond /inner `{{.Req.URL.RawQuery}} {{.RemoteIP}} {{.Req.Header.Get \"Accept-Encoding\"}} {{.Req.Header.Get \"X-A\"}}`\n\
+         \trespond /gone gone 404\n\
+         \trespond /missing `{{httpInclude \"/gone\"}}`\n\
+         \trespond /circle `{{httpInclude \"/circle\"}}`\n}\n",
+    );
+    let headers = [("Host", "localhost"), ("X-A", "b"), ("Accept-Encoding", "gzip")];
+    let answer = request(server.port, "POST", "/outer", &headers, "body").unwrap();
+    assert_eq!((answer.status, &*answer.body), (200, "[q=1 127.0.0.1 identity b]"));
+    for path in ["/missing", "/circle"] {
+        let answer = request(server.port, "GET", path, &headers, "").unwrap();
+        assert_eq!((answer.status, &*answer.body), (500, ""), "{path}");
+    }
+}

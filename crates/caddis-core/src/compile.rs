@@ -33,6 +33,9 @@ pub struct CompileCx<'a> {
     pub named_routes: HashMap<String, Arc<OnceLock<RouteList>>>,
     /// The name of the server being compiled (`srv0`).
     pub server: String,
+    /// Whether a handler of the server being compiled asks the server itself (`httpInclude`), so
+    /// that its requests are to know it.
+    pub asks_own_server: bool,
     groups: HashMap<String, u16>,
     next_group: u16,
     depth: usize,
@@ -53,6 +56,7 @@ impl<'a> CompileCx<'a> {
             certificates: RefCell::default(),
             named_routes: HashMap::new(),
             server: String::new(),
+            asks_own_server: false,
             groups: HashMap::new(),
             next_group: 0,
             depth: 0,
@@ -214,6 +218,7 @@ impl<'a> CompileCx<'a> {
         self.groups.clear();
         self.next_group = 0;
         self.named_routes.clear();
+        self.asks_own_server = false;
     }
 }
 

@@ -192,8 +192,22 @@ pub struct Exchange {
     pub uuid: OnceLock<String>,
     /// Gives the client informational responses (1xx) where the front can.
     pub informational: Option<Rc<dyn Fn(StatusCode, HeaderMap)>>,
+    /// The server this came to, where its handlers may ask it something themselves.
+    pub own_server: Option<Arc<dyn OwnServer>>,
     /// Takes over an upgraded connection: set by the front where the connection can be upgraded.
     pub upgrade: Option<Upgrade>,
+}
+
+/// A server as its own handlers see it (`httpInclude`).
+pub trait OwnServer: Send + Sync {
+    /// Answers a request as if a client had sent it: routes, error routes, filters, access log.
+    ///
+    /// # Errors
+    /// The answer was to be none (`abort`).
+    fn ask(
+        self: Arc<Self>,
+        ex: Box<Exchange>,
+    ) -> crate::LocalBoxFuture<'static, crate::Result<Response>>;
 }
 
 /// A connection that can leave HTTP: the handler answers 101 (or 200 to an extended CONNECT) and
@@ -240,6 +254,7 @@ impl Exchange {
             shutdown_at: None,
             uuid: OnceLock::new(),
             informational: None,
+            own_server: None,
             upgrade: None,
         })
     }

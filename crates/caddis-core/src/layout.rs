@@ -139,6 +139,197 @@ impl Layout {
     }
 }
 
+impl Layout {
+    /// Reads a time written in this layout, as Go's `time.Parse`: what is not there is zero, a time
+    /// without a zone is UTC.
+    ///
+    /// # Errors
+    /// What does not fit, or is no date.
+    pub fn read(&self, text: &str) -> Result<OffsetDateTime, String> {
+        let mut read = Read { rest: text, ..Read::default() };
+        for (at, part) in self.0.iter().enumerate() {
+            let fits = match part {
+                Part::Text(text) => read.text(text),
+                Part::Fraction(_, digits, zeros) => read.fraction(zeros.then_some(*digits)),
+                Part::Field(field) => {
+                    let seconds = matches!(field, Field::Second | Field::SecondTwo);
+                    let followed = matches!(self.0.get(at + 1), Some(Part::Fraction(..)));
+                    let fits = read.field(*field);
+                    if fits.is_some() && seconds && !followed {
+                        // A fraction is taken where seconds are, whether the layout has one or not.
+                        read.fraction(None);
+                    }
+                    fits
+                }
+            };
+            if fits.is_none() {
+                return Err(format!("parsing time {text:?}: cannot parse {:?}", read.rest));
+            }
+        }
+        if !read.rest.is_empty() {
+            return Err(format!("parsing time {text:?}: extra text: {:?}", read.rest));
+        }
+        read.time().ok_or_else(|| format!("parsing time {text:?}: day out of range"))
+    }
+}
+
+/// A time that is being read.
+#[derive(Default)]
+struct Read<'t> {
+    rest: &'t str,
+    year: Option<i32>,
+    month: Option<u8>,
+    day: Option<u8>,
+    day_of_year: Option<u16>,
+    hour: u8,
+    minute: u8,
+    second: u8,
+    nanosecond: u32,
+    afternoon: Option<bool>,
+    /// Seconds east.
+    offset: Option<i32>,
+}
+
+impl Read<'_> {
+    /// A text; spaces stand for any number of them.
+    fn text(&mut self, text: &str) -> Option<()> {
+        let mut want = text;
+        while let Some(first) = want.chars().next() {
+            if first == ' ' {
+                if !self.rest.is_empty() && !self.rest.starts_with(' ') {
+                    return None;
+                }
+                (want, self.rest) =
+                    (want.trim_start_matches(' '), self.rest.trim_start_matches(' '));
+            } else {
+                self.rest = self.rest.strip_prefix(first)?;
+                want = &want[first.len_utf8()..];
+            }
+        }
+        Some(())
+    }
+
+    /// A point and digits, so many as said; without a number any, or nothing at all.
+    fn fraction(&mut self, digits: Option<usize>) -> Option<()> {
+        let after = self.rest.strip_prefix(['.', ',']);
+        let count = after.map_or(0, |after| after.bytes().take_while(u8::is_ascii_digit).count());
+        match (after, digits) {
+            (Some(after), wanted) if count > 0 && wanted.is_none_or(|wanted| wanted == count) => {
+                let nanos = format!("{:0<9}", &after[..count.min(9)]);
+                self.nanosecond = nanos.parse().ok()?;
+                self.rest = &after[count..];
+                Some(())
+            }
+            (_, None) => Some(()),
+            _ => None,
+        }
+    }
+
+    /// A number of at least and at most so many digits.
+    fn number(&mut self, least: usize, most: usize) -> Option<u16> {
+        let count = self.rest.bytes().take(most).take_while(u8::is_ascii_digit).count();
+        if count < least {
+            return None;
+        }
+        let (digits, rest) = self.rest.split_at(count);
+        self.rest = rest;
+        digits.parse().ok()
+    }
+
+    fn small(&mut self, least: usize, limit: u16) -> Option<u8> {
+        let number = self.number(least, 2).filter(|number| *number < limit)?;
+        u8::try_from(number).ok()
+    }
+
+    /// One of some names, by its first so many letters; its place.
+    fn name(&mut self, names: &[&str], letters: usize) -> Option<u8> {
+        let at = names.iter().position(|name| {
+            let name = &name[..name.len().min(letters)];
+            self.rest.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name))
+        })?;
+        self.rest = &self.rest[names[at].len().min(letters)..];
+        u8::try_from(at).ok()
+    }
+
+    fn field(&mut self, field: Field) -> Option<()> {
+        match field {
+            Field::YearLong => self.year = Some(self.number(4, 4)?.into()),
+            Field::YearShort => {
+                let year = i32::from(self.number(2, 2)?);
+                self.year = Some(if year >= 69 { 1900 + year } else { 2000 + year });
+            }
+            Field::MonthName => self.month = Some(self.name(&MONTHS, 9)? + 1),
+            Field::MonthShort => self.month = Some(self.name(&MONTHS, 3)? + 1),
+            Field::MonthTwo => self.month = Some(self.small(2, 13)?),
+            Field::Month => self.month = Some(self.small(1, 13)?),
+            Field::WeekdayName => drop(self.name(&WEEKDAYS, 9)?),
+            Field::WeekdayShort => drop(self.name(&WEEKDAYS, 3)?),
+            Field::DayTwo => self.day = Some(self.small(2, 32)?),
+            Field::DaySpace | Field::Day => {
+                self.rest = self.rest.strip_prefix(' ').unwrap_or(self.rest);
+                self.day = Some(self.small(1, 32)?);
+            }
+            Field::DayOfYear => self.day_of_year = Some(self.number(3, 3)?),
+            Field::Hour => self.hour = self.small(1, 24)?,
+            Field::HourTwelveTwo => self.hour = self.small(2, 13)?,
+            Field::HourTwelve => self.hour = self.small(1, 13)?,
+            Field::MinuteTwo => self.minute = self.small(2, 60)?,
+            Field::Minute => self.minute = self.small(1, 60)?,
+            Field::SecondTwo => self.second = self.small(2, 60)?,
+            Field::Second => self.second = self.small(1, 60)?,
+            Field::UpperPm => self.afternoon = Some(self.name(&["AM", "PM"], 2)? == 1),
+            Field::LowerPm => self.afternoon = Some(self.name(&["am", "pm"], 2)? == 1),
+            Field::ZoneName => {
+                let count = self.rest.bytes().take_while(u8::is_ascii_uppercase).count();
+                if !(3..=5).contains(&count) {
+                    return None;
+                }
+                self.rest = &self.rest[count..];
+                self.offset = self.offset.or(Some(0));
+            }
+            Field::Zone(z, ..) if z && self.rest.starts_with('Z') => {
+                self.rest = &self.rest[1..];
+                self.offset = Some(0);
+            }
+            Field::Zone(_, colon, minutes) => {
+                let sign = match self.rest.chars().next()? {
+                    '+' => 1,
+                    '-' => -1,
+                    _ => return None,
+                };
+                self.rest = &self.rest[1..];
+                let hours = i32::from(self.small(2, 25)?);
+                if colon {
+                    self.rest = self.rest.strip_prefix(':')?;
+                }
+                let minutes = if minutes { i32::from(self.small(2, 60)?) } else { 0 };
+                self.offset = Some(sign * (hours * 3600 + minutes * 60));
+            }
+        }
+        Some(())
+    }
+
+    fn time(&self) -> Option<OffsetDateTime> {
+        let year = self.year.unwrap_or(0);
+        let date = match self.day_of_year {
+            Some(day) => time::Date::from_ordinal_date(year, day).ok()?,
+            None => {
+                let month = time::Month::try_from(self.month.unwrap_or(1)).ok()?;
+                time::Date::from_calendar_date(year, month, self.day.unwrap_or(1)).ok()?
+            }
+        };
+        let hour = match self.afternoon {
+            Some(true) if self.hour < 12 => self.hour + 12,
+            Some(false) if self.hour == 12 => 0,
+            _ => self.hour,
+        };
+        let time =
+            time::Time::from_hms_nano(hour, self.minute, self.second, self.nanosecond).ok()?;
+        let offset = time::UtcOffset::from_whole_seconds(self.offset.unwrap_or(0)).ok()?;
+        Some(OffsetDateTime::new_in_offset(date, time, offset))
+    }
+}
+
 fn field(rest: &str) -> Option<(Part, usize)> {
     let (name, field) = FIELDS.iter().find(|(name, _)| rest.starts_with(name))?;
     Some((Part::Field(*field), name.len()))
@@ -204,6 +395,27 @@ mod tests {
     use time::{OffsetDateTime, UtcOffset};
 
     use super::Layout;
+
+    #[test]
+    fn times_are_read_as_by_go() {
+        for (layout, text, want) in [
+            ("2006-01-02", "2024-02-29", Some(1_709_164_800)),
+            ("2006-01-02", "2023-02-29", None),
+            ("2006-01-02", "2023-2-9", None),
+            (
+                "Mon, 02 Jan 2006 15:04:05 -0700",
+                "Thu, 05 May 2022 15:04:05 +0200",
+                Some(1_651_755_845),
+            ),
+            ("2006-Jan-2 3:04PM", "2022-May-5 3:04PM", Some(1_651_763_040)),
+            ("2006-01-02T15:04:05Z07:00", "2024-01-02T03:04:05.678Z", Some(1_704_164_645)),
+            ("2006-01-02", "2024-01-02x", None),
+            ("2006-01-02", "", None),
+        ] {
+            let found = Layout::parse(layout).read(text).ok().map(|time| time.unix_timestamp());
+            assert_eq!(found, want, "{text}");
+        }
+    }
 
     #[test]
     fn layouts_are_gos() {

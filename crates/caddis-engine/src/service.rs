@@ -3,7 +3,8 @@
 use std::{rc::Rc, sync::Arc};
 
 use caddis_core::{
-    Body, ErrorKind, Exchange, HttpError, Next, Response, Result, WriteLimits, exchange::Tunnel,
+    Body, ErrorKind, Exchange, HttpError, LocalBoxFuture, Next, Response, Result, WriteLimits,
+    exchange::{OwnServer, Tunnel},
 };
 use caddis_wire::PassedFields;
 use http::{HeaderValue, Method, StatusCode, header};
@@ -12,6 +13,7 @@ use crate::{
     log_body::{Open, Pending},
     server::ServerRuntime,
     sniff,
+    streams::Received,
 };
 
 /// Longest method that is routed (spec D186).
@@ -60,6 +62,9 @@ pub(crate) async fn serve(
 ) -> Served {
     let plan = &server.plan;
     plan.trust.apply(&mut ex);
+    if plan.asks_itself {
+        ex.own_server = Some(server.clone());
+    }
     let pending = Pending::begin(server, &ex, bytes_read);
     ex.may_pass &= !pending.is_logged();
     let mut open = Open::new(server, ex, pending);
@@ -98,6 +103,15 @@ pub(crate) async fn serve(
     let Some((ex, pending)) = open.close() else { return Served::empty() };
     let response = pending.attach(server, ex, response, abort);
     Served { response, passed, abort, close, tunnel }
+}
+
+impl OwnServer for ServerRuntime {
+    fn ask(self: Arc<Self>, ex: Box<Exchange>) -> LocalBoxFuture<'static, Result<Response>> {
+        Box::pin(async move {
+            let served = serve(&self, ex, Rc::new(Received(Rc::default()))).await;
+            if served.abort { Err(HttpError::abort()) } else { Ok(served.response) }
+        })
+    }
 }
 
 /// Whether a request looks like an authority's (T073).

@@ -17,6 +17,8 @@ pub struct ServerPlan {
     pub routes: SiteRoutes,
     /// The routes for errors; `None` where the config has none.
     pub errors: Option<RouteList>,
+    /// Whether its requests are told of the server, since a handler asks it something itself.
+    pub asks_itself: bool,
     /// Time limits.
     pub timeouts: Timeouts,
     /// Bytes of a request head before 431.
@@ -187,6 +189,7 @@ impl ServerPlan {
             name: name.to_owned(),
             routes,
             errors,
+            asks_itself: cx.asks_own_server,
             timeouts: timeouts(server),
             max_header_bytes: usize::try_from(server.max_header_bytes)
                 .ok()

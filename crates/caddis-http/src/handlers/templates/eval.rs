@@ -35,12 +35,16 @@ impl Stop {
     }
 }
 
-/// What is wanted of the disk, by path below the root.
+/// What is wanted: of the disk by path below the root, of the own server, of DNS.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Need {
     Read(String),
     List(String),
     Stat(String),
+    /// What the own server answers at a URI.
+    Http(String),
+    /// An address of a host.
+    Host(String),
 }
 
 /// What the disk said.
@@ -68,10 +72,23 @@ pub(super) struct Run<'a> {
     pub(super) delimiters: (&'a str, &'a str),
     defined: HashMap<String, Rc<List>>,
     variables: Vec<(String, Val)>,
-    steps: u64,
+    pub(super) steps: u64,
     depth: usize,
     nesting: usize,
     printed: usize,
+    /// The name of the text that runs, and its arguments.
+    name: String,
+    arguments: Rc<Vec<Val>>,
+    /// The dictionaries that were changed.
+    changed: Vec<Rc<RefCell<BTreeMap<String, Val>>>>,
+}
+
+impl Drop for Run<'_> {
+    fn drop(&mut self) {
+        for map in &self.changed {
+            drop(map.take());
+        }
+    }
 }
 
 type Res<T = Val> = Result<T, Stop>;
@@ -94,26 +111,51 @@ impl<'a> Run<'a> {
             depth: 0,
             nesting: 0,
             printed: 0,
+            name: String::new(),
+            arguments: Rc::default(),
+            changed: Vec::new(),
         }
     }
 
-    /// Runs a text with arguments; gives what it prints.
-    pub(super) fn text(&mut self, text: &str, args: Vec<Val>) -> Res<String> {
-        self.data(text, Val::Object(Object::Context(Rc::new(args))))
-    }
-
-    /// Runs a text with other data; gives what it prints.
-    pub(super) fn data(&mut self, text: &str, dot: Val) -> Res<String> {
-        let parsed = parse(text, self.delimiters.0, self.delimiters.1)?;
-        let outer = std::mem::replace(&mut self.defined, parsed.defined);
-        let result = self.body(&parsed.main, dot);
-        self.defined = outer;
+    /// Runs a text of this name with arguments; gives what it prints.
+    pub(super) fn text(&mut self, name: &str, text: &str, args: Vec<Val>) -> Res<String> {
+        let args = Rc::new(args);
+        let outer = std::mem::replace(&mut self.arguments, args.clone());
+        let result = self.data(name, text, Val::Object(Object::Context(args)));
+        self.arguments = outer;
         result
     }
 
-    /// Adds the templates that a text defines.
+    /// The arguments of the text that runs.
+    pub(super) fn given(&self) -> Vec<Val> {
+        self.arguments.to_vec()
+    }
+
+    /// Runs a text with other data; gives what it prints.
+    pub(super) fn data(&mut self, name: &str, text: &str, dot: Val) -> Res<String> {
+        let mut parsed = parse(text, self.delimiters.0, self.delimiters.1)?;
+        let main = Rc::new(parsed.main);
+        // A text is a template, too, by its own name.
+        parsed.defined.entry(name.to_owned()).or_insert_with(|| main.clone());
+        let outer = std::mem::replace(&mut self.defined, parsed.defined);
+        let outer_name = std::mem::replace(&mut self.name, name.to_owned());
+        let result = self.body(&main, dot);
+        self.defined = outer;
+        self.name = outer_name;
+        result
+    }
+
+    /// Adds the templates that a text defines; what is outside of those replaces the template that
+    /// runs, for later calls of it.
     pub(super) fn import(&mut self, text: &str) -> Res<()> {
         let parsed = parse(text, self.delimiters.0, self.delimiters.1)?;
+        let is_empty = parsed.main.iter().all(|node| match node {
+            Node::Text(text) => text.trim().is_empty(),
+            _ => false,
+        });
+        if !is_empty {
+            self.defined.insert(self.name.clone(), Rc::new(parsed.main));
+        }
         self.defined.extend(parsed.defined);
         Ok(())
     }
@@ -131,6 +173,34 @@ impl<'a> Run<'a> {
         self.variables = outer;
         self.depth -= 1;
         result.map(|()| out)
+    }
+
+    /// Counts what functions work on, so that few calls with much to do are bounded, too.
+    pub(super) fn charge(&mut self, values: &[Val], name: &str) -> Res<()> {
+        let mut sum = 0;
+        for value in values {
+            sum += match value {
+                Val::Str(text) => text.len() / 32,
+                Val::List(_) | Val::Map(_) => {
+                    let count = value.nested();
+                    count.ok_or_else(|| Stop::text("values nest too deeply, or are too many"))? / 4
+                }
+                _ => 0,
+            };
+        }
+        // Hashes of passwords take long by design.
+        let slow = if matches!(name, "bcrypt" | "htpasswd") { MAX_STEPS / 20 } else { 0 };
+        self.steps = self.steps.saturating_add(sum as u64).saturating_add(slow);
+        self.step()
+    }
+
+    /// Keeps a dictionary that is changed until the run is over. Those nest as deep as they wish,
+    /// as each may come into another one later, and are then taken apart one by one: dropping them
+    /// within each other would take the stack.
+    pub(super) fn will_change(&mut self, value: &Val) {
+        if let Val::Map(map) = value {
+            self.changed.push(map.clone());
+        }
     }
 
     fn list(&mut self, list: &List, dot: &Val, out: &mut String) -> Res<()> {
@@ -178,7 +248,13 @@ impl<'a> Run<'a> {
             Node::Action(pipe) => {
                 let value = self.pipe(pipe, dot)?;
                 if pipe.variables.is_empty() {
-                    self.print(&value.text(), out)?;
+                    let text = match &value {
+                        Val::Object(Object::Url(original)) => {
+                            self.target(*original).as_str().to_owned()
+                        }
+                        value => self.as_map(value).unwrap_or_else(|| value.clone()).text(),
+                    };
+                    self.print(&text, out)?;
                 }
                 Ok(())
             }
@@ -230,6 +306,7 @@ impl<'a> Run<'a> {
         out: &mut String,
     ) -> Res<()> {
         let value = self.commands(&pipe.commands, dot)?;
+        let value = self.as_map(&value).unwrap_or(value);
         let items: Vec<(Val, Val)> = match &value {
             Val::Nil => Vec::new(),
             Val::List(items) => items
@@ -243,6 +320,10 @@ impl<'a> Run<'a> {
             Val::Int(count) => {
                 let count = (*count).clamp(0, MAX_STEPS as i64);
                 (0..count).map(|at| (Val::Int(at), Val::Int(at))).collect()
+            }
+            Val::Int64(count) => {
+                let count = (*count).clamp(0, MAX_STEPS as i64);
+                (0..count).map(|at| (Val::Int64(at), Val::Int64(at))).collect()
             }
             other => return Err(Stop::text(format!("range can't iterate over {}", other.shown()))),
         };
@@ -309,7 +390,7 @@ impl<'a> Run<'a> {
                 return self.and_or(name == "and", rest, dot, last);
             }
             let args = self.args(rest, dot, last)?;
-            return functions::call(self, name, &args);
+            return functions::call(self, name, &self.wholes(args));
         }
         let (base, chain) = match first {
             Arg::Field(chain) => (dot.clone(), chain.as_slice()),
@@ -341,6 +422,12 @@ impl<'a> Run<'a> {
     }
 
     fn and_or(&mut self, and: bool, args: &[Arg], dot: &Val, last: Option<Val>) -> Res {
+        if args.is_empty() && last.is_none() {
+            let name = if and { "and" } else { "or" };
+            return Err(Stop::text(format!(
+                "wrong number of args for {name}: want at least 1 got 0"
+            )));
+        }
         let mut value = Val::Nil;
         for arg in args {
             value = self.operand(arg, dot)?;
@@ -373,10 +460,46 @@ impl<'a> Run<'a> {
         found.ok_or_else(|| Stop::text(format!("undefined variable \"${name}\"")))
     }
 
+    /// Header fields and queries as the dictionaries they are in Go.
+    fn as_map(&self, value: &Val) -> Option<Val> {
+        let mut items: BTreeMap<String, Vec<Val>> = BTreeMap::new();
+        match value {
+            Val::Object(Object::RequestHeader) => {
+                for (name, value) in self.ex.request.headers.iter() {
+                    let value = String::from_utf8_lossy(value.as_bytes());
+                    items.entry(canonical(name.as_str())).or_default().push(Val::str(&value));
+                }
+            }
+            Val::Object(Object::ResponseHeader) => {
+                for (name, value) in self.headers.borrow().iter() {
+                    let value = String::from_utf8_lossy(value.as_bytes());
+                    items.entry(canonical(name.as_str())).or_default().push(Val::str(&value));
+                }
+            }
+            Val::Object(Object::Query(original)) => {
+                let query = self.target(*original).query().unwrap_or_default();
+                for (name, value) in caddis_core::target::query_pairs(query) {
+                    items.entry(name).or_default().push(Val::str(&value));
+                }
+            }
+            _ => return None,
+        }
+        Some(Val::map(items.into_iter().map(|(key, values)| (key, Val::list(values))).collect()))
+    }
+
+    fn wholes(&self, args: Vec<Val>) -> Vec<Val> {
+        args.into_iter().map(|value| self.as_map(&value).unwrap_or(value)).collect()
+    }
+
     /// A field, a key of a map, or a method with its arguments.
     fn field(&mut self, value: &Val, name: &str, args: &[Val]) -> Res {
         match value {
+            Val::Map(_) if !args.is_empty() => {
+                Err(Stop::text(format!("{name} is not a method but has arguments")))
+            }
             Val::Map(items) => Ok(items.borrow().get(name).cloned().unwrap_or(Val::Nil)),
+            Val::Duration(nanos) => functions::duration_method(*nanos, name),
+            Val::Named(_, _, text) if name == "String" => Ok(Val::str(text)),
             Val::Time(time) => functions::time_method(time, name, args),
             Val::Object(object) => self.object(object, name, args),
             Val::Nil => Err(Stop::text(format!("nil pointer evaluating interface {{}}.{name}"))),
@@ -398,6 +521,18 @@ impl<'a> Run<'a> {
             }
             Object::Item(listing, at) => return listing::item_field(listing, *at, name, args),
             _ => {}
+        }
+        let wanted = match name {
+            "Cookie" | "Get" | "Has" | "Values" | "Del" | "FormValue" | "PathValue" => 1,
+            "Compare" | "LessThan" | "GreaterThan" | "Equal" => 1,
+            "Set" | "Add" => 2,
+            _ => 0,
+        };
+        if args.len() != wanted {
+            let got = args.len();
+            return Err(Stop::text(format!(
+                "wrong number of args for {name}: want {wanted} got {got}"
+            )));
         }
         Ok(match (object, name) {
             (Object::Context(args), "Args") => Val::List(args.clone()),
@@ -424,7 +559,61 @@ impl<'a> Run<'a> {
             }),
             (Object::Request(_), "Host") => Val::str(&ex.request.host),
             (Object::Request(_), "Header") => Val::Object(Object::RequestHeader),
-            (Object::Request(_), "Proto") => Val::str(&format!("{:?}", ex.request.version)),
+            (Object::Request(_), "Proto") => {
+                let (major, minor) = version(ex.request.version);
+                Val::str(&format!("HTTP/{major}.{minor}"))
+            }
+            (Object::Request(_), "ProtoMajor") => Val::Int(version(ex.request.version).0),
+            (Object::Request(_), "ProtoMinor") => Val::Int(version(ex.request.version).1),
+            (Object::Request(_), "UserAgent") => header(&ex.request.headers, "user-agent"),
+            (Object::Request(_), "Referer") => header(&ex.request.headers, "referer"),
+            (Object::Request(_), "ContentLength") => {
+                let length = header(&ex.request.headers, "content-length").shown();
+                let unknown = if ex.request.chunked { -1 } else { 0 };
+                Val::Int64(length.parse().unwrap_or(unknown))
+            }
+            (Object::Request(original), "FormValue") => {
+                let query = self.target(*original).query().unwrap_or_default();
+                let key = text(0);
+                let found = caddis_core::target::query_pairs(query).find(|(name, _)| *name == key);
+                Val::str(&found.map(|(_, value)| value).unwrap_or_default())
+            }
+            (Object::Request(_), "TLS") => match &ex.connection.tls {
+                None => Val::Nil,
+                Some(tls) => map_of([
+                    ("Version", Val::Int(i64::from(tls.version))),
+                    ("CipherSuite", Val::Int(i64::from(tls.cipher_suite))),
+                    ("NegotiatedProtocol", Val::str(&tls.alpn)),
+                    ("ServerName", Val::str(&tls.server_name)),
+                    ("DidResume", Val::Bool(tls.resumed)),
+                    ("HandshakeComplete", Val::Bool(true)),
+                ]),
+            },
+            (Object::Request(_), "TransferEncoding") => match ex.request.chunked {
+                true => Val::strings(["chunked"]),
+                false => Val::list(Vec::new()),
+            },
+            (Object::Request(_), "Form" | "PostForm" | "Trailer") => Val::map(BTreeMap::new()),
+            (Object::Request(_), "PathValue" | "Pattern") => Val::str(""),
+            (Object::Version(version), "Major") => Val::Int64(version.major as i64),
+            (Object::Version(version), "Minor") => Val::Int64(version.minor as i64),
+            (Object::Version(version), "Patch") => Val::Int64(version.patch as i64),
+            (Object::Version(version), "Prerelease") => Val::str(&version.prerelease),
+            (Object::Version(version), "Metadata") => Val::str(&version.metadata),
+            (Object::Version(version), "Original") => Val::str(&version.original),
+            (Object::Version(version), "String") => Val::str(&version.to_string()),
+            (Object::Version(version), "Compare" | "LessThan" | "GreaterThan" | "Equal") => {
+                let Some(Val::Object(Object::Version(other))) = args.first() else {
+                    return Err(Stop::text(format!("wrong type for value of {name}")));
+                };
+                let order = version.order(other);
+                match name {
+                    "Compare" => Val::Int(order as i64),
+                    "LessThan" => Val::Bool(order.is_lt()),
+                    "GreaterThan" => Val::Bool(order.is_gt()),
+                    _ => Val::Bool(order.is_eq()),
+                }
+            }
             (Object::Request(_), "RequestURI") => Val::str(ex.original.target.as_str()),
             (Object::Request(_), "RemoteAddr") => {
                 Val::str(&ex.connection.remote.map_or(String::new(), |remote| remote.to_string()))
@@ -440,7 +629,18 @@ impl<'a> Run<'a> {
                 Val::str(self.target(*original).escaped_path())
             }
             (Object::Url(original), "Query") => Val::Object(Object::Query(*original)),
-            (Object::Url(_), "Scheme" | "Host" | "Fragment") => Val::str(""),
+            (Object::Url(_), "IsAbs" | "ForceQuery" | "OmitHost") => Val::Bool(false),
+            (Object::Url(_), "User") => Val::str(""),
+            (Object::Url(original), "RawPath") => {
+                let target = self.target(*original);
+                let (path, escaped) = (target.path(), target.escaped_path());
+                let plain = caddis_core::target::encode_path(path) == escaped;
+                Val::str(if plain { "" } else { escaped })
+            }
+            (
+                Object::Url(_),
+                "Scheme" | "Host" | "Fragment" | "Hostname" | "Port" | "Opaque" | "RawFragment",
+            ) => Val::str(""),
             (Object::Query(original), "Get" | "Has") => {
                 let (key, query) = (text(0), self.target(*original).query().unwrap_or_default());
                 let found = caddis_core::target::query_pairs(query).find(|(name, _)| *name == key);
@@ -452,12 +652,19 @@ impl<'a> Run<'a> {
             (Object::RequestHeader, "Get") => header(&ex.request.headers, &text(0)),
             (Object::RequestHeader, "Values") => headers(&ex.request.headers, &text(0)),
             (Object::ResponseHeader, "Get") => header(&self.headers.borrow(), &text(0)),
+            (Object::ResponseHeader, "Values") => headers(&self.headers.borrow(), &text(0)),
             (Object::ResponseHeader, "Set" | "Add" | "Del") => {
                 self.change_header(name, &text(0), &text(1));
                 Val::str("")
             }
+            (Object::File(stat), "Mode") => {
+                let text = listing::mode(stat.mode);
+                Val::Named("fs.FileMode", i64::from(stat.mode), text.into())
+            }
             (Object::File(stat), "Name") => Val::str(&stat.name),
-            (Object::File(stat), "Size") => Val::Int(i64::try_from(stat.size).unwrap_or(i64::MAX)),
+            (Object::File(stat), "Size") => {
+                Val::Int64(i64::try_from(stat.size).unwrap_or(i64::MAX))
+            }
             (Object::File(stat), "IsDir") => Val::Bool(stat.is_dir),
             (Object::File(stat), "ModTime") => stat.modified.map_or(Val::Nil, Val::Time),
             _ => return Err(Stop::text(format!("can't evaluate field {name}"))),
@@ -501,6 +708,26 @@ impl<'a> Run<'a> {
             _ => Err(Stop::text("no text")),
         }
     }
+}
+
+fn version(version: http::Version) -> (i64, i64) {
+    match version {
+        http::Version::HTTP_10 => (1, 0),
+        http::Version::HTTP_2 => (2, 0),
+        http::Version::HTTP_3 => (3, 0),
+        _ => (1, 1),
+    }
+}
+
+/// A field's name as Go writes it.
+fn canonical(name: &str) -> String {
+    let mut out = String::with_capacity(name.len());
+    let mut start = true;
+    for c in name.chars() {
+        out.push(if start { c.to_ascii_uppercase() } else { c });
+        start = c == '-';
+    }
+    out
 }
 
 fn header(headers: &HeaderMap, name: &str) -> Val {

@@ -1,12 +1,12 @@
-//! `splitFrontMatter`: what stands before a text, between `---` (YAML), `+++` (TOML), or as a JSON
-//! object. Of YAML and TOML the flat part is read: `key: value`, `key = value`, lists in brackets
-//! and lists of `- item` lines.
+//! `splitFrontMatter`: what stands before a text, between `---` (YAML), `+++` (TOML), or in braces
+//! (JSON).
 
 use std::collections::BTreeMap;
 
 use super::{
     eval::{Stop, map_of},
     value::Val,
+    yaml,
 };
 
 /// `{Meta, Body}` of a text.
@@ -15,93 +15,102 @@ pub(super) fn split(text: &str) -> Result<Val, Stop> {
     Ok(map_of([("Meta", meta), ("Body", Val::str(body))]))
 }
 
+type Reader = fn(&str) -> Result<Val, String>;
+
 fn parts(text: &str) -> Result<(Val, &str), Stop> {
-    let none = || Ok((Val::map(BTreeMap::new()), text));
-    let (line, rest) = text.split_once('\n').unwrap_or((text, ""));
-    let (closing, by): (&[&str], char) = match line.trim_end() {
-        "---" => (&["---", "..."], ':'),
-        "+++" => (&["+++"], '='),
-        "{" => return json(text),
-        _ => return none(),
+    let none = Ok((Val::map(BTreeMap::new()), text));
+    let (start, end) = first_line(text);
+    let (closing, read): (&[&str], Reader) = match text[start..end].trim() {
+        "---" => (&["---", "..."], yaml::read),
+        "+++" => (&["+++"], toml),
+        "{" => (&["}"], json),
+        _ => return none,
     };
-    let mut at = 0;
-    for line in rest.split_inclusive('\n') {
-        if closing.contains(&line.trim_end()) {
-            // The body begins with the end of that line, as Caddy has it.
-            return Ok((Val::map(flat(&rest[..at], by)?), &rest[at + line.trim_end().len()..]));
-        }
-        at += line.len();
-    }
-    Err(Stop::text("unterminated front matter"))
+    let rest = &text[end..];
+    let found = closing
+        .iter()
+        .find_map(|fence| rest.find(&format!("\n{fence}")).map(|at| (at + 1, fence.len())));
+    let Some((at, length)) = found else { return Err(Stop::text("unterminated front matter")) };
+    let meta = read(&rest[..at]).map_err(Stop::text)?;
+    // The body begins with the end of the closing line.
+    Ok((meta, &rest[at + length..]))
 }
 
-fn json(text: &str) -> Result<(Val, &str), Stop> {
-    let mut stream = serde_json::Deserializer::from_str(text).into_iter::<serde_json::Value>();
-    match stream.next() {
-        Some(Ok(json)) => Ok((Val::from_json(&json), &text[stream.byte_offset()..])),
-        _ => Err(Stop::text("invalid front matter")),
-    }
-}
-
-fn flat(text: &str, by: char) -> Result<BTreeMap<String, Val>, Stop> {
-    let mut found = BTreeMap::new();
-    let mut last: Option<(String, Vec<Val>)> = None;
-    for line in text.lines() {
-        let trimmed = line.trim();
-        if trimmed.is_empty() || trimmed.starts_with('#') {
+/// Where the first line that is not empty begins and ends; nowhere without a line end.
+fn first_line(text: &str) -> (usize, usize) {
+    let (mut start, mut end) = (0, 0);
+    let mut is_empty = true;
+    for (at, c) in text.char_indices() {
+        if c == '\n' {
+            start = if end > 0 { end + 1 } else { 0 };
+            end = at;
+            if !is_empty {
+                break;
+            }
             continue;
         }
-        if let (Some(item), Some((_, items))) = (trimmed.strip_prefix("- "), &mut last) {
-            items.push(scalar(item.trim()));
-            continue;
-        }
-        if let Some((key, items)) = last.take() {
-            found.insert(key, Val::list(items));
-        }
-        let Some((key, value)) = trimmed.split_once(by).filter(|_| !line.starts_with(' ')) else {
-            return Err(Stop::text(format!("front matter: cannot read {trimmed:?}")));
-        };
-        let (key, value) = (unquoted(key.trim()).to_owned(), value.trim());
-        if value.is_empty() {
-            last = Some((key, Vec::new()));
-        } else {
-            found.insert(key, scalar(value));
-        }
+        is_empty &= c.is_whitespace();
     }
-    if let Some((key, items)) = last {
-        found.insert(key, Val::list(items));
-    }
-    Ok(found)
+    (start.min(end), end)
 }
 
-fn scalar(text: &str) -> Val {
-    if let Some(inside) = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')) {
-        let items = inside.split(',').map(str::trim).filter(|item| !item.is_empty());
-        return Val::list(items.map(plain).collect());
-    }
-    plain(text)
+fn json(text: &str) -> Result<Val, String> {
+    let found = serde_json::from_str(&format!("{{{text}}}")).map_err(|error| error.to_string())?;
+    Ok(Val::from_json(&found))
 }
 
-fn plain(text: &str) -> Val {
-    let bare = unquoted(text);
-    if bare.len() < text.len() {
-        return Val::str(bare);
-    }
-    match text {
-        "true" => Val::Bool(true),
-        "false" => Val::Bool(false),
-        "null" | "~" => Val::Nil,
-        _ => match (text.parse(), text.parse()) {
-            (Ok(number), _) => Val::Int(number),
-            (_, Ok(number)) => Val::Float(number),
-            _ => Val::str(text),
-        },
+fn toml(text: &str) -> Result<Val, String> {
+    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| error.to_string())?;
+    Ok(of_toml(&toml::Value::Table(table)))
+}
+
+/// The reader bounds the depth.
+fn of_toml(value: &toml::Value) -> Val {
+    match value {
+        toml::Value::String(text) => Val::str(text),
+        toml::Value::Integer(number) => Val::Int64(*number),
+        toml::Value::Float(number) => Val::Float(*number),
+        toml::Value::Boolean(flag) => Val::Bool(*flag),
+        toml::Value::Datetime(time) => of_datetime(time),
+        toml::Value::Array(items) => Val::list(items.iter().map(of_toml).collect()),
+        toml::Value::Table(items) => {
+            Val::map(items.iter().map(|(key, value)| (key.clone(), of_toml(value))).collect())
+        }
     }
 }
 
-fn unquoted(text: &str) -> &str {
-    ['"', '\'']
-        .into_iter()
-        .find_map(|quote| text.strip_prefix(quote)?.strip_suffix(quote))
-        .unwrap_or(text)
+fn of_datetime(time: &toml::value::Datetime) -> Val {
+    let text = time.to_string();
+    yaml::time(&text).map_or_else(|| Val::str(&text), Val::Time)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<(String, String), Stop> {
+        parts(text).map(|(meta, body)| (meta.json().to_string(), body.to_owned()))
+    }
+
+    #[test]
+    fn three_kinds() {
+        for (text, meta, body) in [
+            (
+                "---\na: 1\nb: [x, 'y']\nc:\n  d: true\n---\nbody",
+                r#"{"a":1,"b":["x","y"],"c":{"d":true}}"#,
+                "\nbody",
+            ),
+            ("---\na: 1\n...\nbody", r#"{"a":1}"#, "\nbody"),
+            ("+++\na = 1\n[t]\nb = \"x\"\n+++\nbody", r#"{"a":1,"t":{"b":"x"}}"#, "\nbody"),
+            ("{\n\"a\": {\"b\": null}\n}\nbody", r#"{"a":{"b":null}}"#, "\nbody"),
+            ("\n\n---\r\na: 1\r\n---\r\nbody", r#"{"a":1}"#, "\r\nbody"),
+            ("no front matter", "{}", "no front matter"),
+        ] {
+            let want = (meta.to_owned(), body.to_owned());
+            assert_eq!(read(text).expect("reads"), want, "{text}");
+        }
+        assert!(read("---\na: 1\n").is_err());
+        assert!(read("+++\na = \n+++\n").is_err());
+        assert!(read("---\na: [1\n---\n").is_err());
+    }
 }

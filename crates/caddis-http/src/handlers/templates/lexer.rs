@@ -118,9 +118,24 @@ fn token(rest: &str) -> Result<(Token, &str), Stop> {
             let token = if name.is_empty() { Token::Dot } else { Token::Field(name.to_owned()) };
             Ok((token, &rest[1 + end..]))
         }
+        '\'' => {
+            let mut chars = rest[1..].chars();
+            match (chars.next(), chars.next()) {
+                (Some(c), Some('\'')) if c != '\\' => {
+                    Ok((Token::Number(u32::from(c).to_string()), chars.as_str()))
+                }
+                _ => Err(Stop::text("unterminated character constant")),
+            }
+        }
         '0'..='9' | '-' | '+' | '.' => {
+            let is_hex = rest.trim_start_matches(['-', '+']).starts_with("0x");
+            let mut last = first;
             let end = rest[1..]
-                .find(|c: char| !(c.is_ascii_alphanumeric() || c == '.' || c == '_'))
+                .find(|c: char| {
+                    let signs = !is_hex && matches!(last, 'e' | 'E') && matches!(c, '-' | '+');
+                    last = c;
+                    !(signs || c.is_ascii_alphanumeric() || c == '.' || c == '_')
+                })
                 .map_or(rest.len(), |end| end + 1);
             Ok((Token::Number(rest[..end].to_owned()), &rest[end..]))
         }

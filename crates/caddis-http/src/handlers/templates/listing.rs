@@ -1,18 +1,18 @@
 //! Templates of directory listings (`file_server browse <template>`): the listing's fields and
 //! methods, beside what every template has.
 
-use std::{collections::HashMap, rc::Rc};
+use std::rc::Rc;
 
 use caddis_core::{Exchange, Result, Template};
 use http::HeaderMap;
 use time::OffsetDateTime;
 
 use super::{
-    eval::{Run, Stop, map_of},
-    finish, functions,
+    Page,
+    eval::{Stop, map_of},
+    functions,
     value::{Object, Val},
 };
-use crate::handlers::templates::MAX_FILES;
 
 /// The data of a listing.
 #[derive(Debug, Default)]
@@ -61,20 +61,9 @@ pub(crate) async fn run(
     listing: Rc<Listing>,
     root: &Template,
 ) -> Result<(String, HeaderMap)> {
-    let mut files = HashMap::new();
-    loop {
-        let mut run = Run::new(ex, &files, HeaderMap::new(), ("{{", "}}"));
-        let result = run.data(template, Val::Object(Object::Listing(listing.clone())));
-        let headers = run.headers.into_inner();
-        match result {
-            Ok(text) => return Ok((text, headers)),
-            Err(Stop::Need(need)) if files.len() < MAX_FILES => {
-                let loaded = super::load(root.render(ex).into_owned(), need.clone()).await;
-                files.insert(need, loaded);
-            }
-            Err(stop) => return Err(finish(stop)),
-        }
-    }
+    let page = Page { root, headers: HeaderMap::new(), delimiters: ("{{", "}}") };
+    let dot = Val::Object(Object::Listing(listing));
+    page.run(ex, |run| run.data("", template, dot.clone())).await
 }
 
 /// What a template asks a listing for; `None` where it is something that every template has.
@@ -152,7 +141,7 @@ fn breadcrumbs(path: &str) -> Val {
 }
 
 /// Go's mode bits as Go writes them, for example `drwxr-xr-x`.
-fn mode(bits: u32) -> String {
+pub(super) fn mode(bits: u32) -> String {
     let is_set = |at: u32| bits & (1 << at) != 0;
     let kinds = (19..=31).rev().zip("dalTLDpSugct?".chars());
     let mut text: String = kinds.filter(|(at, _)| is_set(*at)).map(|(_, kind)| kind).collect();

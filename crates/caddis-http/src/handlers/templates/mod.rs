@@ -1,6 +1,5 @@
 //! Page templates: `templates`. Answers of some media types are run as Go's `text/template` with
-//! Caddy's functions and the most used of sprig's. `markdown` and `httpInclude` are not there yet:
-//! a template that calls them answers 500.
+//! Caddy's functions and sprig's, those left out that make keys, passwords and certificates.
 //!
 //! ```text
 //! templates [<matcher>] {
@@ -15,15 +14,19 @@
 mod eval;
 mod front_matter;
 mod functions;
+mod include;
 mod lexer;
 pub(crate) mod listing;
+mod markdown;
 mod parser;
 #[cfg(test)]
 mod tests;
 mod value;
+mod yaml;
 
 use std::{
     collections::{BTreeMap, HashMap},
+    os::unix::fs::PermissionsExt,
     path::Path,
     time::SystemTime,
 };
@@ -138,6 +141,7 @@ fn compile(json: &Json, cx: &mut CompileCx<'_>) -> Result<Handler, ConfigError> 
         "" => "{http.vars.root}",
         root => root,
     };
+    cx.asks_own_server = true;
     Ok(Handler::middleware(Templates { root: Template::parse(root), types, delimiters }))
 }
 
@@ -218,24 +222,53 @@ impl Templates {
         }
     }
 
-    /// Runs a text; begins anew each time that a file had to be loaded first.
     async fn text(
         &self,
         ex: &Exchange,
         text: &str,
         headers: HeaderMap,
     ) -> HttpResult<(String, HeaderMap)> {
+        let delimiters = (&*self.delimiters.0, &*self.delimiters.1);
+        let page = Page { root: &self.root, headers, delimiters };
+        let name = ex.request.target.path();
+        page.run(ex, |run| run.text(name, text, Vec::new())).await
+    }
+}
+
+/// A text that is to be run.
+struct Page<'a> {
+    /// Where its files are.
+    root: &'a Template,
+    /// The answer's fields before it runs.
+    headers: HeaderMap,
+    delimiters: (&'a str, &'a str),
+}
+
+impl Page<'_> {
+    /// Runs it; begins anew each time that something had to be loaded first. What it prints, and
+    /// the answer's fields.
+    async fn run(
+        self,
+        ex: &Exchange,
+        run_once: impl Fn(&mut Run<'_>) -> Result<String, Stop>,
+    ) -> HttpResult<(String, HeaderMap)> {
         let mut files = HashMap::new();
+        let mut steps = 0;
         loop {
-            let delimiters = (&*self.delimiters.0, &*self.delimiters.1);
-            let mut run = Run::new(ex, &files, headers.clone(), delimiters);
-            let result = run.text(text, Vec::new());
-            let changed = run.headers.into_inner();
+            let mut run = Run::new(ex, &files, self.headers.clone(), self.delimiters);
+            run.steps = steps;
+            let result = run_once(&mut run);
+            // All rounds together are bounded.
+            steps = run.steps;
+            let changed = run.headers.take();
+            drop(run);
             match result {
                 Ok(text) => return Ok((text, changed)),
                 Err(Stop::Need(need)) if files.len() < MAX_FILES => {
-                    let root = self.root.render(ex).into_owned();
-                    let loaded = load(root, need.clone()).await;
+                    let loaded = match &need {
+                        Need::Http(uri) => Loaded::Text(include::ask(ex, uri).await?),
+                        _ => load(self.root.render(ex).into_owned(), need.clone()).await,
+                    };
                     files.insert(need, loaded);
                 }
                 Err(stop) => return Err(finish(stop)),
@@ -262,6 +295,7 @@ async fn load(root: String, need: Need) -> Loaded {
         Need::Read(_) => Loaded::Text(Err("canceled".to_owned())),
         Need::List(_) => Loaded::Names(Err("canceled".to_owned())),
         Need::Stat(_) => Loaded::Stat(Err("canceled".to_owned())),
+        Need::Host(_) | Need::Http(_) => Loaded::Text(Err("canceled".to_owned())),
     };
     tokio::task::spawn_blocking(move || load_now(&root, &need)).await.unwrap_or(failed)
 }
@@ -279,7 +313,17 @@ fn load_now(root: &str, need: &Need) -> Loaded {
         Need::Stat(path) => {
             Loaded::Stat(stat(&sanitized_join(root, path)).map_err(|error| text(path, error)))
         }
+        Need::Host(name) => Loaded::Text(address(name)),
+        Need::Http(_) => Loaded::Text(Err("not on disk".to_owned())),
     }
+}
+
+/// Any address of a host; none prints as nothing.
+fn address(name: &str) -> Result<String, String> {
+    use std::net::ToSocketAddrs;
+    let found: Vec<_> = (name, 0).to_socket_addrs().map(Iterator::collect).unwrap_or_default();
+    let chosen = fastrand::choice(&found);
+    Ok(chosen.map(|address| address.ip().to_string()).unwrap_or_default())
 }
 
 fn read(path: &Path) -> std::io::Result<String> {
@@ -305,6 +349,7 @@ fn stat(path: &Path) -> std::io::Result<FileStat> {
         name: name.unwrap_or_default(),
         size: found.len(),
         is_dir: found.is_dir(),
+        mode: found.permissions().mode() & 0o777 | if found.is_dir() { 1 << 31 } else { 0 },
         modified: found.modified().ok().map(|time: SystemTime| time.into()),
     })
 }

@@ -106,7 +106,13 @@ impl Parser {
                 "if" | "range" | "with" => {
                     cursor.next();
                     let pipe = cursor.pipe_to_end()?;
+                    if pipe.variables.len() > if word == "range" { 2 } else { 1 } {
+                        return Err(Stop::text(format!("too many declarations in {word}")));
+                    }
                     list.push(self.block(word, pipe)?);
+                }
+                "define" if self.depth > 0 => {
+                    return Err(Stop::text("unexpected {{define}}"));
                 }
                 "define" | "block" => {
                     cursor.next();
@@ -237,8 +243,16 @@ impl<'a> Cursor<'a> {
         self.declarations(&mut pipe);
         loop {
             let command = self.command()?;
-            if command.is_empty() {
-                return Err(Stop::text("missing value for command"));
+            match command.first() {
+                None => return Err(Stop::text("missing value for command")),
+                Some(Arg::Literal(Val::Nil)) => return Err(Stop::text("nil is not a command")),
+                Some(Arg::Literal(_) | Arg::Dot) if !pipe.commands.is_empty() => {
+                    let stage = pipe.commands.len() + 1;
+                    return Err(Stop::text(format!(
+                        "non executable command in pipeline stage {stage}"
+                    )));
+                }
+                _ => {}
             }
             pipe.commands.push(command);
             match self.peek() {
@@ -306,7 +320,8 @@ impl<'a> Cursor<'a> {
                         "true" => Arg::Literal(Val::Bool(true)),
                         "false" => Arg::Literal(Val::Bool(false)),
                         "nil" => Arg::Literal(Val::Nil),
-                        _ => Arg::Function(word.clone()),
+                        _ if super::functions::is_known(word) => Arg::Function(word.clone()),
+                        _ => return Err(Stop::text(format!("function {word:?} not defined"))),
                     }
                 }
                 Some(token) => return Err(Stop::text(format!("unexpected {token:?} in operand"))),

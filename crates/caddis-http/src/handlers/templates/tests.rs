@@ -24,6 +24,46 @@ fn adapts() {
     assert!(compile_error(&bad).contains("exactly two elements"));
 }
 
+/// What a text prints by itself; nothing where it is an error.
+fn printed(text: &str) -> Option<String> {
+    let ex = Exchange::for_test("/page.html");
+    let root = caddis_core::Template::parse(".");
+    let page =
+        super::Page { root: &root, headers: http::HeaderMap::new(), delimiters: ("{{", "}}") };
+    let result = block_on(page.run(&ex, |run| run.text("/page.html", text, Vec::new())));
+    result.ok().map(|(text, _)| text)
+}
+
+/// Templates and what Caddy 2.10.2 printed for them, `null` where it answered 500.
+#[test]
+fn prints_what_caddy_prints() {
+    let cases: Vec<(String, Option<String>)> =
+        serde_json::from_str(include_str!("cases.json")).expect("cases");
+    let wrong: Vec<_> = cases
+        .into_iter()
+        .filter_map(|(text, want)| {
+            let got = printed(&text);
+            (got != want).then_some((text, want, got))
+        })
+        .collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn what_functions_do_is_bounded() {
+    for text in [
+        "{{$x := repeat 1000000 `abcdefgh`}}{{range until 100000}}{{$y := upper $x}}{{end}}",
+        "{{range until 1000}}{{$x := bcrypt `a`}}{{end}}",
+        "{{$l := list}}{{range until 100000}}{{$l = append $l 1}}{{end}}",
+        "{{$d := dict}}{{range until 100000}}{{$d = dict `a` $d `b` $d}}{{end}}{{toJson $d | len}}{{fail `x`}}",
+        "{{printf `%999999999d` 1 | len | printf `%s`}}{{wrap 1 (repeat 1000000 `a b `) | len}}{{fail `x`}}",
+        "{{template `/page.html`}}",
+        "{{$c := dict}}{{$r := $c}}{{range until 100000}}{{$n := dict}}{{$_ := set $c `x` $n}}{{$c = $n}}{{end}}{{toJson $r}}",
+    ] {
+        assert_eq!(printed(text), None, "{text}");
+    }
+}
+
 #[test]
 fn prints() {
     for (text, want) in [

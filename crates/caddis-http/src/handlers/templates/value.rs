@@ -13,11 +13,19 @@ pub(super) enum Val {
     Nil,
     Bool(bool),
     Int(i64),
+    /// Go's `int64`, which is no `int`: sprig calculates in it.
+    Int64(i64),
+    /// A byte of a text.
+    Byte(u8),
     Float(f64),
     Str(Rc<str>),
     List(Rc<Vec<Self>>),
     Map(Rc<RefCell<BTreeMap<String, Self>>>),
     Time(OffsetDateTime),
+    /// Nanoseconds.
+    Duration(i64),
+    /// A number with a name: its Go type, its number, how it is printed.
+    Named(&'static str, i64, Rc<str>),
     Object(Object),
 }
 
@@ -33,6 +41,7 @@ pub(super) enum Object {
     RequestHeader,
     ResponseHeader,
     File(Rc<FileStat>),
+    Version(Rc<super::functions::Version>),
     /// The data of a directory listing, and an entry of it by its place.
     Listing(Rc<Listing>),
     Item(Rc<Listing>, usize),
@@ -44,6 +53,8 @@ pub(super) struct FileStat {
     pub(super) name: String,
     pub(super) size: u64,
     pub(super) is_dir: bool,
+    /// Go's mode bits.
+    pub(super) mode: u32,
     pub(super) modified: Option<OffsetDateTime>,
 }
 
@@ -51,6 +62,8 @@ pub(super) struct FileStat {
 const MAX_DEPTH: usize = 50;
 /// Printing a value ends about here.
 const MAX_TEXT: usize = 16 << 20;
+/// Lists and dictionaries within each other.
+const MAX_NESTING: usize = 200;
 /// Values that a conversion to JSON visits.
 const MAX_VISITS: usize = 1 << 20;
 
@@ -76,7 +89,9 @@ impl Val {
         match self {
             Self::Nil => false,
             Self::Bool(value) => *value,
-            Self::Int(value) => *value != 0,
+            Self::Int(value) | Self::Int64(value) | Self::Duration(value) => *value != 0,
+            Self::Byte(value) => *value != 0,
+            Self::Named(_, value, _) => *value != 0,
             Self::Float(value) => *value != 0.0,
             Self::Str(text) => !text.is_empty(),
             Self::List(items) => !items.is_empty(),
@@ -90,12 +105,42 @@ impl Val {
         match self {
             Self::Nil => "invalid",
             Self::Bool(_) => "bool",
-            Self::Int(_) => "int",
+            Self::Int(_) | Self::Named(..) => "int",
+            Self::Int64(_) | Self::Duration(_) => "int64",
+            Self::Byte(_) => "uint8",
             Self::Float(_) => "float64",
             Self::Str(_) => "string",
             Self::List(_) => "slice",
             Self::Map(_) => "map",
+            Self::Object(Object::Query(_) | Object::RequestHeader) => "map",
+            Self::Object(Object::Request(false) | Object::Url(_) | Object::Version(_)) => "ptr",
             Self::Time(_) | Self::Object(_) => "struct",
+        }
+    }
+
+    /// Go's name of its type.
+    pub(super) fn type_name(&self) -> &'static str {
+        match self {
+            Self::Nil => "<nil>",
+            Self::List(_) => "[]interface {}",
+            Self::Map(_) => "map[string]interface {}",
+            Self::Time(_) => "time.Time",
+            Self::Duration(_) => "time.Duration",
+            Self::Named(name, ..) => name,
+            Self::Object(object) => match object {
+                Object::Context(_) => "*templates.TemplateContext",
+                Object::Request(false) => "*http.Request",
+                Object::Request(true) => "http.Request",
+                Object::Url(_) => "*url.URL",
+                Object::Query(_) => "url.Values",
+                Object::RequestHeader => "http.Header",
+                Object::ResponseHeader => "templates.WrappedHeader",
+                Object::File(_) => "*os.fileStat",
+                Object::Version(_) => "*semver.Version",
+                Object::Listing(_) => "*fileserver.browseTemplateContext",
+                Object::Item(..) => "fileserver.fileInfo",
+            },
+            other => other.kind(),
         }
     }
 
@@ -121,7 +166,13 @@ impl Val {
         match self {
             Self::Nil => out.push_str("<nil>"),
             Self::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
-            Self::Int(value) => {
+            Self::Byte(value) => {
+                let _ = write!(out, "{value}");
+            }
+            Self::Named(_, _, text) => out.push_str(text),
+            Self::Duration(value) => out.push_str(&super::functions::duration(*value)),
+            Self::Object(Object::Version(version)) => out.push_str(&version.to_string()),
+            Self::Int(value) | Self::Int64(value) => {
                 // Writing to a text cannot fail.
                 let _ = write!(out, "{value}");
             }
@@ -156,7 +207,10 @@ impl Val {
                 out.push(']');
             }
             Self::Time(time) => {
-                out.push_str(&super::functions::date("2006-01-02 15:04:05 -0700 MST", time));
+                out.push_str(&super::functions::date(
+                    "2006-01-02 15:04:05.999999999 -0700 MST",
+                    time,
+                ));
             }
             Self::Object(_) => out.push_str("{...}"),
         }
@@ -174,7 +228,9 @@ impl Val {
             _ if depth > MAX_DEPTH || *visits > MAX_VISITS => Json::Null,
             Self::Nil | Self::Object(_) => Json::Null,
             Self::Bool(value) => (*value).into(),
-            Self::Int(value) => (*value).into(),
+            Self::Int(value) | Self::Int64(value) | Self::Duration(value) => (*value).into(),
+            Self::Byte(value) => (*value).into(),
+            Self::Named(_, value, _) => (*value).into(),
             Self::Float(value) if value.fract() == 0.0 && value.abs() < 1e15 => {
                 (*value as i64).into()
             }
@@ -188,7 +244,9 @@ impl Val {
                     .map(|(key, item)| (key.clone(), item.json_at(depth + 1, visits)))
                     .collect(),
             ),
-            Self::Time(_) => self.shown().into(),
+            Self::Time(time) => {
+                super::functions::date("2006-01-02T15:04:05.999999999Z07:00", time).into()
+            }
         }
     }
 
@@ -206,50 +264,136 @@ impl Val {
         }
     }
 
-    /// A whole number, as sprig makes it of anything.
+    /// A whole number, as sprig makes it of anything; 0 where it is none.
     pub(super) fn int(&self) -> i64 {
         match self {
             Self::Bool(value) => i64::from(*value),
-            Self::Int(value) => *value,
+            Self::Byte(value) => i64::from(*value),
+            Self::Int(value)
+            | Self::Int64(value)
+            | Self::Duration(value)
+            | Self::Named(_, value, _) => *value,
             Self::Float(value) => *value as i64,
-            Self::Str(text) => text.trim().parse().unwrap_or(0),
+            Self::Str(text) => whole(text).unwrap_or(0),
             _ => 0,
         }
     }
 
-    /// A number, as sprig makes it of anything.
+    /// A number, as sprig makes it of anything; 0 where it is none.
     pub(super) fn float(&self) -> f64 {
         match self {
             Self::Float(value) => *value,
-            Self::Str(text) => text.trim().parse().unwrap_or(0.0),
+            Self::Str(text) => text.parse().unwrap_or(0.0),
             other => other.int() as f64,
         }
     }
 
-    /// Order, where the two can be compared.
-    pub(super) fn compare(&self, other: &Self) -> Option<Ordering> {
-        match (self, other) {
-            (Self::Int(one), Self::Int(two)) => Some(one.cmp(two)),
-            (Self::Int(_) | Self::Float(_), Self::Int(_) | Self::Float(_)) => {
-                self.float().partial_cmp(&other.float())
+    /// A whole number of any size in Go's sense.
+    pub(super) fn whole(&self) -> Option<i64> {
+        match self {
+            Self::Int(_) | Self::Int64(_) | Self::Byte(_) | Self::Duration(_) | Self::Named(..) => {
+                Some(self.int())
             }
-            (Self::Str(one), Self::Str(two)) => Some(one.cmp(two)),
-            (Self::Time(one), Self::Time(two)) => Some(one.cmp(two)),
             _ => None,
         }
     }
 
-    /// Equality, of whole values.
+    /// Order, where the two can be compared as Go's `lt` does.
+    pub(super) fn compare(&self, other: &Self) -> Option<Ordering> {
+        match (self, other) {
+            (Self::Float(one), Self::Float(two)) => one.partial_cmp(two),
+            (Self::Str(one), Self::Str(two)) => Some(one.cmp(two)),
+            _ => Some(self.whole()?.cmp(&other.whole()?)),
+        }
+    }
+
+    /// How many values there are in a list or dictionary, looked at as deep as they may nest;
+    /// `None` where they nest deeper, or are too many.
+    pub(super) fn nested(&self) -> Option<usize> {
+        let mut visits = 0;
+        self.nests_at(0, &mut visits).then_some(visits)
+    }
+
+    fn nests_at(&self, depth: usize, visits: &mut usize) -> bool {
+        if depth > MAX_NESTING || *visits > MAX_VISITS {
+            return false;
+        }
+        match self {
+            Self::List(items) => {
+                *visits += items.len();
+                items.iter().all(|item| item.nests_at(depth + 1, visits))
+            }
+            Self::Map(items) => {
+                let items = items.borrow();
+                *visits += items.len();
+                items.values().all(|item| item.nests_at(depth + 1, visits))
+            }
+            _ => true,
+        }
+    }
+
+    /// Equality as Go's `reflect.DeepEqual` has it: types count.
     pub(super) fn equals(&self, other: &Self) -> bool {
+        self.equals_at(other, 0, &mut 0)
+    }
+
+    fn equals_at(&self, other: &Self, depth: usize, visits: &mut usize) -> bool {
+        *visits += 1;
+        if depth > MAX_NESTING || *visits > MAX_VISITS {
+            return false;
+        }
         match (self, other) {
             (Self::Nil, Self::Nil) => true,
             (Self::Bool(one), Self::Bool(two)) => one == two,
-            (Self::List(_) | Self::Map(_), Self::List(_) | Self::Map(_)) => {
-                self.json() == other.json()
+            (Self::Int(one), Self::Int(two)) | (Self::Int64(one), Self::Int64(two)) => one == two,
+            (Self::Byte(one), Self::Byte(two)) => one == two,
+            (Self::Duration(one), Self::Duration(two)) => one == two,
+            (Self::Named(kind, one, _), Self::Named(other, two, _)) => kind == other && one == two,
+            (Self::Float(one), Self::Float(two)) => one == two,
+            (Self::Str(one), Self::Str(two)) => one == two,
+            (Self::Time(one), Self::Time(two)) => one == two,
+            (Self::List(one), Self::List(two)) => {
+                one.len() == two.len()
+                    && one
+                        .iter()
+                        .zip(two.iter())
+                        .all(|(one, two)| one.equals_at(two, depth + 1, visits))
             }
-            _ => self.compare(other) == Some(Ordering::Equal),
+            (Self::Map(one), Self::Map(two)) => {
+                let (one, two) = (one.borrow(), two.borrow());
+                let pairs = || one.iter().zip(two.iter());
+                one.len() == two.len()
+                    && pairs().all(|(one, two)| {
+                        one.0 == two.0 && one.1.equals_at(two.1, depth + 1, visits)
+                    })
+            }
+            _ => false,
         }
     }
+}
+
+/// A whole number in a text, with Go's prefixes; a fraction of zeros is taken.
+fn whole(text: &str) -> Option<i64> {
+    let text = match text.split_once('.') {
+        Some((number, zeros)) if zeros.bytes().all(|byte| byte == b'0') => number,
+        _ => text,
+    };
+    let (negative, digits) = match text.strip_prefix('-') {
+        Some(digits) => (true, digits),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let lower = digits.to_ascii_lowercase();
+    let parsed = match lower.get(..2) {
+        Some("0x") => i64::from_str_radix(&lower[2..], 16),
+        Some("0b") => i64::from_str_radix(&lower[2..], 2),
+        Some("0o") => i64::from_str_radix(&lower[2..], 8),
+        _ if lower.len() > 1 && lower.starts_with('0') => i64::from_str_radix(&lower[1..], 8),
+        _ => lower.parse(),
+    };
+    if digits.starts_with(['-', '+']) {
+        return None;
+    }
+    parsed.ok().map(|number| if negative { -number } else { number })
 }
 
 /// Go's `%v` of a number.
@@ -260,7 +404,7 @@ fn float(value: f64) -> String {
     if value.is_infinite() {
         return if value > 0.0 { "+Inf" } else { "-Inf" }.to_owned();
     }
-    if value != 0.0 && !(1e-4..1e21).contains(&value.abs()) {
+    if value != 0.0 && !(1e-4..1e6).contains(&value.abs()) {
         let text = format!("{value:e}");
         let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
         let (sign, digits) = match exponent.strip_prefix('-') {

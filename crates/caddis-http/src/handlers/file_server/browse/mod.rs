@@ -38,13 +38,15 @@ pub(super) struct Browse {
 impl Browse {
     pub(super) fn compile(
         config: BrowseConfig,
-        _: &mut CompileCx<'_>,
+        cx: &mut CompileCx<'_>,
     ) -> std::result::Result<Self, ConfigError> {
         let bad = |message| ConfigError::new("browse.sort", message);
         if config.sort.len() > 2 {
             let count = config.sort.len();
             return Err(bad(format!("only max 2 sort options are allowed, but got {count}")));
         }
+        // Templates may ask the server itself.
+        cx.asks_own_server |= !config.template_file.is_empty();
         let mut order = Order::default();
         if let Some(by) = config.sort.first()
             && !order.set_by(by)

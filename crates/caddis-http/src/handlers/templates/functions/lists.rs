@@ -1,14 +1,19 @@
-//! Functions on lists, and choices between values.
+//! Functions on lists, choices between values, and types.
 
-use super::{Args, LARGEST, Res};
-use crate::handlers::templates::{eval::Stop, value::Val};
+use super::{Args, LARGEST, Res, texts::strings};
+use crate::handlers::templates::value::Val;
 
 pub(super) fn of_lists(args: &Args<'_>) -> Res<Option<Val>> {
-    let at_most = |count: i64| match usize::try_from(count.max(0)) {
-        Ok(count) if count <= LARGEST => Ok(count),
-        _ => Err(Stop::text(format!("{}: too large", args.name))),
-    };
-    Ok(Some(match args.name {
+    if let Some(value) = of_values(args)? {
+        return Ok(Some(value));
+    }
+    let name = args.name;
+    // The functions whose names begin with `must` are the same: here, too, mistakes are errors.
+    let plain = name.strip_prefix("must").map_or(name.to_owned(), |rest| {
+        let mut chars = rest.chars();
+        chars.next().map_or(String::new(), |c| c.to_lowercase().chain(chars).collect())
+    });
+    Ok(Some(match plain.as_str() {
         "list" | "tuple" => Val::list(args.values.to_vec()),
         "first" => args.list(0)?.first().cloned().unwrap_or(Val::Nil),
         "last" => args.list(0)?.last().cloned().unwrap_or(Val::Nil),
@@ -30,12 +35,18 @@ pub(super) fn of_lists(args: &Args<'_>) -> Res<Option<Val>> {
         }
         "concat" => {
             let lists = (0..args.values.len()).map(|at| args.list(at)).collect::<Res<Vec<_>>>()?;
+            if lists.iter().map(Vec::len).sum::<usize>() > LARGEST {
+                return Err(args.too_large());
+            }
             Val::list(lists.concat())
         }
         "reverse" => Val::list(args.list(0)?.into_iter().rev().collect()),
         "uniq" => {
             let mut found: Vec<Val> = Vec::new();
-            for item in args.list(0)?.into_iter().take(10_000) {
+            for item in args.list(0)? {
+                if found.len() > MAX_UNIQUE {
+                    return Err(args.too_large());
+                }
                 if !found.iter().any(|known| known.equals(&item)) {
                     found.push(item);
                 }
@@ -44,56 +55,66 @@ pub(super) fn of_lists(args: &Args<'_>) -> Res<Option<Val>> {
         }
         "compact" => Val::list(args.list(0)?.into_iter().filter(Val::truth).collect()),
         "without" => {
-            let unwanted = &args.values[1..];
+            let unwanted = args.rest();
             let keep = |item: &Val| !unwanted.iter().any(|other| other.equals(item));
             Val::list(args.list(0)?.into_iter().filter(keep).collect())
         }
         "has" => {
             let wanted = args.get(0)?;
-            Val::Bool(args.list(1)?.iter().any(|item| item.equals(wanted)))
+            match args.get(1)? {
+                Val::Nil => Val::Bool(false),
+                _ => Val::Bool(args.list(1)?.iter().any(|item| item.equals(wanted))),
+            }
+        }
+        "chunk" => {
+            let (size, items) = (args.int(0)?, args.list(1)?);
+            let size = usize::try_from(size).unwrap_or(0);
+            if size == 0 {
+                return Err(args.failed("integer divide by zero"));
+            }
+            Val::list(items.chunks(size).map(|part| Val::list(part.to_vec())).collect())
+        }
+        "slice" => {
+            let items = match args.get(0)? {
+                Val::List(items) => items.clone(),
+                other => {
+                    let kind = other.kind();
+                    return Err(args
+                        .failed(format_args!("list should be type of slice or array but {kind}")));
+                }
+            };
+            if items.is_empty() {
+                return Ok(Some(Val::Nil));
+            }
+            let place = |at: usize, otherwise: usize| match args.values.get(at) {
+                Some(value) => usize::try_from(value.int()).unwrap_or(usize::MAX),
+                None => otherwise,
+            };
+            let found = items.get(place(1, 0)..place(2, items.len()));
+            let found = found.ok_or_else(|| args.failed("slice index out of bounds"))?;
+            Val::list(found.to_vec())
         }
         "sortAlpha" => {
-            let mut texts: Vec<String> = args.list(0)?.iter().map(Val::shown).collect();
+            let mut texts: Vec<String> = strings(args.get(0)?).iter().map(Val::shown).collect();
             texts.sort();
             Val::strings(texts.iter().map(String::as_str))
         }
-        "toStrings" => {
-            let texts: Vec<String> = args.list(0)?.iter().map(Val::shown).collect();
-            Val::strings(texts.iter().map(String::as_str))
-        }
+        "toStrings" => Val::list(strings(args.get(0)?)),
         "until" => {
-            at_most(args.int(0)?)?;
-            Val::list((0..args.int(0)?).map(Val::Int).collect())
+            let count = args.int(0)?;
+            steps(args, 0, count, if count < 0 { -1 } else { 1 })?
         }
-        "untilStep" => {
-            let (start, stop, step) = (args.int(0)?, args.int(1)?, args.int(2)?);
-            let span = i128::from(stop) - i128::from(start);
-            let count = if step == 0 {
-                0
-            } else {
-                (span / i128::from(step)).clamp(0, i128::from(i64::MAX))
-            };
-            at_most(i64::try_from(count).unwrap_or(i64::MAX))?;
-            let more = step != 0 && span % i128::from(step.max(1)) != 0;
-            let count =
-                count as i64 + i64::from(more && span.signum() == i128::from(step.signum()));
-            Val::list(
-                (0..count)
-                    .map(|at| Val::Int(start.saturating_add(at.saturating_mul(step))))
-                    .collect(),
-            )
-        }
-        "seq" => {
-            let (first, step, last) = match args.values.len() {
-                1 => (1, if args.int(0)? < 1 { -1 } else { 1 }, args.int(0)?),
-                2 => (args.int(0)?, if args.int(1)? < args.int(0)? { -1 } else { 1 }, args.int(1)?),
-                _ => (args.int(0)?, args.int(1)?, args.int(2)?),
-            };
-            let steps = if step == 0 { -1 } else { last.saturating_sub(first) / step };
-            at_most(steps)?;
-            let numbers = (0..=steps).map(|at| (first + at * step).to_string());
-            Val::str(&numbers.collect::<Vec<_>>().join(" "))
-        }
+        "untilStep" => steps(args, args.int(0)?, args.int(1)?, args.int(2)?)?,
+        "seq" => seq(args)?,
+        _ => return Ok(None),
+    }))
+}
+
+/// Comparing each with each grows with the square.
+const MAX_UNIQUE: usize = 10_000;
+
+fn of_values(args: &Args<'_>) -> Res<Option<Val>> {
+    Ok(Some(match args.name {
         "empty" => Val::Bool(!args.get(0)?.truth()),
         "all" => Val::Bool(args.values.iter().all(Val::truth)),
         "any" => Val::Bool(args.values.iter().any(Val::truth)),
@@ -104,14 +125,59 @@ pub(super) fn of_lists(args: &Args<'_>) -> Res<Option<Val>> {
         "coalesce" => args.values.iter().find(|value| value.truth()).cloned().unwrap_or(Val::Nil),
         "ternary" => args.get(usize::from(!args.get(2)?.truth()))?.clone(),
         "kindOf" => Val::str(args.get(0)?.kind()),
-        "typeOf" => Val::str(match args.get(0)? {
-            Val::List(_) => "[]interface {}",
-            Val::Map(_) => "map[string]interface {}",
-            Val::Nil => "<nil>",
-            other => other.kind(),
-        }),
-        "kindIs" | "typeIs" => Val::Bool(args.text(0)? == args.get(1)?.kind()),
+        "kindIs" => Val::Bool(args.text(0)? == args.get(1)?.kind()),
+        "typeOf" => Val::str(args.get(0)?.type_name()),
+        "typeIs" => Val::Bool(args.text(0)? == args.get(1)?.type_name()),
+        "typeIsLike" => {
+            let (wanted, name) = (args.text(0)?, args.get(1)?.type_name());
+            Val::Bool(wanted == name || format!("*{wanted}") == name)
+        }
         "deepEqual" => Val::Bool(args.get(0)?.equals(args.get(1)?)),
         _ => return Ok(None),
     }))
+}
+
+/// The numbers from one before another.
+fn numbers(args: &Args<'_>, start: i64, stop: i64, step: i64) -> Res<Vec<i64>> {
+    if step == 0 || (stop > start) != (step > 0) || start == stop {
+        return Ok(Vec::new());
+    }
+    let span = (i128::from(stop) - i128::from(start)).unsigned_abs();
+    let count = span.div_ceil(u128::from(step.unsigned_abs()));
+    let count = i64::try_from(count).unwrap_or(i64::MAX);
+    if usize::try_from(count).unwrap_or(usize::MAX) > LARGEST {
+        return Err(args.too_large());
+    }
+    Ok((0..count).map(|at| start.saturating_add(at.saturating_mul(step))).collect())
+}
+
+fn steps(args: &Args<'_>, start: i64, stop: i64, step: i64) -> Res {
+    Ok(Val::list(numbers(args, start, stop, step)?.into_iter().map(Val::Int).collect()))
+}
+
+fn seq(args: &Args<'_>) -> Res {
+    let direction = |start: i64, end: i64| if end < start { -1 } else { 1 };
+    let (start, step, end, beyond) = match args.values.len() {
+        1 => {
+            let (start, end) = (1, args.int(0)?);
+            let step = direction(start, end);
+            (start, step, end, step)
+        }
+        2 => {
+            let (start, end) = (args.int(0)?, args.int(1)?);
+            let step = direction(start, end);
+            (start, step, end, step)
+        }
+        3 => {
+            let (start, step, end) = (args.int(0)?, args.int(1)?, args.int(2)?);
+            if end < start && step > 0 {
+                return Ok(Val::str(""));
+            }
+            (start, step, end, direction(start, end))
+        }
+        _ => return Ok(Val::str("")),
+    };
+    let numbers = numbers(args, start, end.saturating_add(beyond), step)?;
+    let texts: Vec<String> = numbers.iter().map(i64::to_string).collect();
+    Ok(Val::str(&texts.join(" ")))
 }

@@ -1,9 +1,14 @@
-//! Functions of templates: Go's own, Caddy's, and the most used of sprig's.
+//! Functions of templates: Go's own, Caddy's, and sprig's.
 
+mod codings;
+mod crypto;
 mod lists;
 mod maps;
 mod numbers;
+mod printf;
 mod printing;
+mod semver;
+mod signatures;
 mod texts;
 mod times;
 
@@ -12,14 +17,22 @@ use std::collections::BTreeMap;
 use caddis_core::placeholder::Placeholder;
 use http::StatusCode;
 
-pub(super) use self::times::{date, time_method};
 use self::{
+    codings::of_codings,
+    crypto::of_crypto,
     lists::of_lists,
     maps::of_maps,
-    numbers::{of_codings, of_numbers},
-    printing::{format, html, humanize, js, path_escape, strip_html},
+    numbers::of_numbers,
+    printf::{format, sprint},
+    printing::{html, humanize, js, path_escape, strip_html},
+    semver::of_versions,
     texts::of_texts,
     times::of_times,
+};
+pub(super) use self::{
+    semver::Version,
+    signatures::is_known,
+    times::{date, duration, duration_method, time_method},
 };
 use super::{
     eval::{Loaded, Need, Run, Stop},
@@ -31,7 +44,7 @@ type Res<T = Val> = Result<T, Stop>;
 /// Texts and lists that functions make are no larger than this.
 const LARGEST: usize = 1 << 24;
 
-/// Arguments of one call.
+/// Arguments of one call, checked against what the function takes.
 struct Args<'a> {
     name: &'a str,
     values: &'a [Val],
@@ -45,6 +58,11 @@ impl Args<'_> {
         self.values.get(at).ok_or_else(wrong)
     }
 
+    /// All but the first.
+    fn rest(&self) -> &[Val] {
+        self.values.get(1..).unwrap_or_default()
+    }
+
     fn text(&self, at: usize) -> Res<String> {
         Ok(self.get(at)?.shown())
     }
@@ -55,11 +73,15 @@ impl Args<'_> {
 
     fn size(&self, at: usize) -> Res<usize> {
         let number = usize::try_from(self.int(at)?.max(0)).unwrap_or(usize::MAX);
-        if number > LARGEST {
-            Err(Stop::text(format!("{}: too large", self.name)))
-        } else {
-            Ok(number)
-        }
+        if number > LARGEST { Err(self.too_large()) } else { Ok(number) }
+    }
+
+    fn too_large(&self) -> Stop {
+        Stop::text(format!("error calling {}: too large", self.name))
+    }
+
+    fn failed(&self, why: impl std::fmt::Display) -> Stop {
+        Stop::text(format!("error calling {}: {why}", self.name))
     }
 
     fn float(&self, at: usize) -> Res<f64> {
@@ -69,28 +91,53 @@ impl Args<'_> {
     fn list(&self, at: usize) -> Res<Vec<Val>> {
         match self.get(at)? {
             Val::List(items) => Ok(items.to_vec()),
-            Val::Nil => Ok(Vec::new()),
-            other => Err(Stop::text(format!("{}: no list: {}", self.name, other.kind()))),
+            other => {
+                Err(self.failed(format_args!("cannot find {} on type {}", self.name, other.kind())))
+            }
         }
     }
 
     fn map(&self, at: usize) -> Res<std::rc::Rc<std::cell::RefCell<BTreeMap<String, Val>>>> {
         match self.get(at)? {
             Val::Map(items) => Ok(items.clone()),
-            other => Err(Stop::text(format!("{}: no dictionary: {}", self.name, other.kind()))),
+            other => Err(self.failed(format_args!("no dictionary: {}", other.kind()))),
         }
     }
 }
 
 /// Calls a function by its name.
 pub(super) fn call(run: &mut Run<'_>, name: &str, values: &[Val]) -> Res {
+    signatures::check(name, values)?;
+    run.charge(values, name)?;
+    if let ("set" | "merge" | "mergeOverwrite" | "mustMerge" | "mustMergeOverwrite", [into, ..]) =
+        (name, values)
+    {
+        run.will_change(into);
+    }
+    let value = run_function(run, name, values)?;
+    run.charge(std::slice::from_ref(&value), "")?;
+    Ok(value)
+}
+
+fn run_function(run: &mut Run<'_>, name: &str, values: &[Val]) -> Res {
     let args = Args { name, values };
     for group in [of_caddy, of_files] {
         if let Some(value) = group(run, &args)? {
             return Ok(value);
         }
     }
-    for group in [of_go, of_texts, of_lists, of_maps, of_numbers, of_codings, of_times] {
+    let groups = [
+        of_go,
+        of_texts,
+        of_lists,
+        of_maps,
+        of_numbers,
+        of_codings,
+        of_crypto,
+        of_times,
+        of_versions,
+    ];
+    for group in groups {
         if let Some(value) = group(&args)? {
             return Ok(value);
         }
@@ -110,6 +157,7 @@ fn of_caddy(run: &mut Run<'_>, args: &Args<'_>) -> Res<Option<Val>> {
             Val::str(&found.unwrap_or_default())
         }
         "env" => Val::str(&std::env::var(args.text(0)?).unwrap_or_default()),
+        "expandenv" => Val::str(&expand_env(&args.text(0)?)),
         "httpError" => {
             let code =
                 u16::try_from(args.int(0)?).ok().and_then(|code| StatusCode::from_u16(code).ok());
@@ -118,23 +166,59 @@ fn of_caddy(run: &mut Run<'_>, args: &Args<'_>) -> Res<Option<Val>> {
         "stripHTML" => Val::str(&strip_html(&args.text(0)?)),
         "pathEscape" => Val::str(&path_escape(&args.text(0)?)),
         "humanize" => Val::str(&humanize(&args.text(0)?, &args.text(1)?)?),
-        "splitFrontMatter" => super::front_matter::split(&args.text(0)?)?,
+        "markdown" => Val::str(&super::markdown::render(&plain(args.get(0)?)).map_err(Stop::text)?),
+        "splitFrontMatter" => super::front_matter::split(&plain(args.get(0)?))?,
+        // Functions of plugins; none is compiled in.
         "maybe" => {
             let name = args.text(0)?;
-            match call(run, &name, &args.values[1..]) {
-                Err(Stop::Text(text)) if text.ends_with("not defined") => Val::str(""),
-                other => other?,
-            }
+            tracing::warn!(
+                target: "http.handlers.templates.maybe",
+                name,
+                "template function could not be found; ignoring invocation"
+            );
+            Val::str("")
         }
+        "call" => return Err(args.failed("non-function")),
         _ => return Ok(None),
     }))
+}
+
+/// As text, nothing where it is nothing.
+fn plain(value: &Val) -> String {
+    match value {
+        Val::Nil => String::new(),
+        other => other.shown(),
+    }
+}
+
+/// `$NAME` and `${NAME}` replaced.
+fn expand_env(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('$') {
+        out.push_str(before);
+        let (name, next) = match after.strip_prefix('{').and_then(|inner| inner.split_once('}')) {
+            Some(found) => found,
+            None => {
+                let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+                after.split_at(after.find(|c| !is_name(c)).unwrap_or(after.len()))
+            }
+        };
+        if name.is_empty() {
+            out.push('$');
+        } else {
+            out.push_str(&std::env::var(name).unwrap_or_default());
+        }
+        rest = next;
+    }
+    out + rest
 }
 
 fn of_files(run: &mut Run<'_>, args: &Args<'_>) -> Res<Option<Val>> {
     Ok(Some(match args.name {
         "include" => {
             let text = run.read(&args.text(0)?)?.to_owned();
-            let printed = run.text(&text, args.values[1..].to_vec())?;
+            let printed = run.text(&args.text(0)?, &text, args.rest().to_vec())?;
             Val::str(&printed)
         }
         "import" => {
@@ -152,6 +236,20 @@ fn of_files(run: &mut Run<'_>, args: &Args<'_>) -> Res<Option<Val>> {
             Loaded::Stat(Err(error)) => return Err(Stop::text(error.clone())),
             _ => Val::Nil,
         },
+        "httpInclude" => {
+            let uri = args.text(0)?;
+            let text = match run.file(Need::Http(uri.clone()))? {
+                Loaded::Text(Ok(text)) => text.as_str(),
+                Loaded::Text(Err(error)) => return Err(args.failed(error)),
+                _ => "",
+            };
+            let printed = run.text(&uri, text, run.given())?;
+            Val::str(&printed)
+        }
+        "getHostByName" => match run.file(Need::Host(args.text(0)?))? {
+            Loaded::Text(Ok(address)) => Val::str(address),
+            _ => Val::str(""),
+        },
         "listFiles" => match run.file(Need::List(args.text(0)?))? {
             Loaded::Names(Ok(names)) => Val::strings(names.iter().map(String::as_str)),
             Loaded::Names(Err(error)) => return Err(Stop::text(error.clone())),
@@ -165,73 +263,103 @@ fn of_go(args: &Args<'_>) -> Res<Option<Val>> {
     use std::cmp::Ordering::{Greater, Less};
     let order = || {
         let (one, two) = (args.get(0)?, args.get(1)?);
-        one.compare(two).ok_or_else(|| Stop::text("incompatible types for comparison"))
+        one.compare(two).ok_or_else(|| args.failed("incompatible types for comparison"))
     };
     Ok(Some(match args.name {
         "len" => Val::Int(match args.get(0)? {
             Val::Str(text) => text.len(),
             Val::List(items) => items.len(),
             Val::Map(items) => items.borrow().len(),
-            other => return Err(Stop::text(format!("len of type {}", other.kind()))),
+            Val::Nil => return Err(args.failed("len of nil pointer")),
+            other => return Err(args.failed(format_args!("len of type {}", other.type_name()))),
         } as i64),
         "index" => {
             let mut value = args.get(0)?.clone();
-            for key in &args.values[1..] {
-                value = index(&value, key)?;
+            for key in args.rest() {
+                value = index(args, &value, key)?;
             }
             value
-        }
-        "slice" => {
-            let start = args.size(1)?;
-            match args.get(0)? {
-                Val::List(items) => {
-                    let end = args.size(2).unwrap_or(items.len());
-                    let part =
-                        items.get(start..end).ok_or_else(|| Stop::text("index out of range"))?;
-                    Val::list(part.to_vec())
-                }
-                other => {
-                    let text = other.shown();
-                    let end = args.size(2).unwrap_or(text.len());
-                    Val::str(text.get(start..end).ok_or_else(|| Stop::text("index out of range"))?)
-                }
-            }
         }
         "not" => Val::Bool(!args.get(0)?.truth()),
         "eq" => {
             let first = args.get(0)?;
-            args.get(1)?;
-            Val::Bool(args.values[1..].iter().any(|other| first.equals(other)))
+            args.get(1).map_err(|_| args.failed("missing argument for comparison"))?;
+            let mut found = false;
+            for other in args.rest() {
+                found = equal(args, first, other)?;
+                if found {
+                    break;
+                }
+            }
+            Val::Bool(found)
         }
-        "ne" => Val::Bool(!args.get(0)?.equals(args.get(1)?)),
+        "ne" => Val::Bool(!equal(args, args.get(0)?, args.get(1)?)?),
         "lt" => Val::Bool(order()? == Less),
         "le" => Val::Bool(order()? != Greater),
         "gt" => Val::Bool(order()? == Greater),
         "ge" => Val::Bool(order()? != Less),
-        "print" => Val::str(&args.values.iter().map(Val::shown).collect::<String>()),
+        "print" => Val::str(&sprint(args.values)),
         "println" => Val::str(&format!("{}\n", joined(args.values, " "))),
-        "printf" => Val::str(&format(&args.text(0)?, &args.values[1..])),
-        "html" => Val::str(&html(&joined(args.values, ""))),
-        "urlquery" => Val::str(&caddis_core::target::encode_query(&joined(args.values, ""))),
-        "js" => Val::str(&js(&joined(args.values, ""))),
+        "printf" => Val::str(&format(&args.text(0)?, args.rest())),
+        "html" => Val::str(&html(&sprint(args.values))),
+        "urlquery" => Val::str(&caddis_core::target::encode_query(&sprint(args.values))),
+        "js" => Val::str(&js(&sprint(args.values))),
         _ => return Ok(None),
     }))
 }
 
-fn index(value: &Val, key: &Val) -> Res {
+/// Go's `eq`: what is of other kinds cannot be compared.
+fn equal(args: &Args<'_>, one: &Val, two: &Val) -> Res<bool> {
+    let group = |value: &Val| match value {
+        Val::Bool(_) => 1,
+        Val::Float(_) => 2,
+        Val::Str(_) => 3,
+        Val::List(_) | Val::Map(_) => 4,
+        Val::Time(_) => 5,
+        Val::Object(_) => 6,
+        Val::Nil => 0,
+        _ => 7,
+    };
+    match (group(one), group(two)) {
+        (0, other) | (other, 0) => Ok(other == 0),
+        (4, _) | (_, 4) => Err(args.failed(format_args!(
+            "non-comparable type {}: {}",
+            one.shown(),
+            one.type_name()
+        ))),
+        (one_group, two_group) if one_group != two_group => {
+            Err(args.failed("incompatible types for comparison"))
+        }
+        (7, _) => Ok(one.int() == two.int()),
+        _ => Ok(one.equals(two)),
+    }
+}
+
+fn index(args: &Args<'_>, value: &Val, key: &Val) -> Res {
+    let place = |length: usize| {
+        let Some(at) = key.whole() else {
+            return Err(
+                args.failed(format_args!("cannot index slice/array with type {}", key.type_name()))
+            );
+        };
+        let found = usize::try_from(at).ok().filter(|at| *at < length);
+        found.ok_or_else(|| args.failed(format_args!("index out of range: {at}")))
+    };
     match value {
-        Val::List(items) => {
-            let found = usize::try_from(key.int()).ok().and_then(|at| items.get(at));
-            found.cloned().ok_or_else(|| Stop::text(format!("index out of range: {}", key.shown())))
-        }
-        Val::Map(items) => Ok(items.borrow().get(&key.shown()).cloned().unwrap_or(Val::Nil)),
+        Val::List(items) => Ok(items.get(place(items.len())?).cloned().unwrap_or(Val::Nil)),
+        Val::Map(items) => match key {
+            Val::Str(key) => Ok(items.borrow().get(&**key).cloned().unwrap_or(Val::Nil)),
+            other => {
+                Err(args
+                    .failed(format_args!("value has type {}; should be string", other.type_name())))
+            }
+        },
         Val::Str(text) => {
-            let found = usize::try_from(key.int()).ok().and_then(|at| text.as_bytes().get(at));
-            found
-                .map(|byte| Val::Int(i64::from(*byte)))
-                .ok_or_else(|| Stop::text(format!("index out of range: {}", key.shown())))
+            let byte = text.as_bytes().get(place(text.len())?).copied();
+            Ok(Val::Byte(byte.unwrap_or_default()))
         }
-        other => Err(Stop::text(format!("can't index item of type {}", other.kind()))),
+        Val::Nil => Err(args.failed("index of untyped nil")),
+        other => Err(args.failed(format_args!("can't index item of type {}", other.type_name()))),
     }
 }
 

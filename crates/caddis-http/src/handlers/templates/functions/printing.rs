@@ -1,7 +1,9 @@
-//! Escapes and formats: Go's `printf`, HTML, JavaScript, sizes.
+//! Escapes for HTML, JavaScript and paths; sizes and times in words.
+
+use time::OffsetDateTime;
 
 use super::Res;
-use crate::handlers::templates::{eval::Stop, value::Val};
+use crate::handlers::templates::eval::Stop;
 
 pub(super) fn html(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -12,6 +14,7 @@ pub(super) fn html(text: &str) -> String {
             '&' => out.push_str("&amp;"),
             '"' => out.push_str("&#34;"),
             '\'' => out.push_str("&#39;"),
+            '\0' => out.push('\u{fffd}'),
             c => out.push(c),
         }
     }
@@ -25,33 +28,36 @@ pub(super) fn js(text: &str) -> String {
             '\'' => out.push_str("\\'"),
             '"' => out.push_str("\\\""),
             '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\u000A"),
             '<' => out.push_str("\\u003C"),
             '>' => out.push_str("\\u003E"),
             '&' => out.push_str("\\u0026"),
             '=' => out.push_str("\\u003D"),
+            c if c < ' ' => {
+                out.push_str("\\u00");
+                out.push_str(&format!("{:02X}", u32::from(c)));
+            }
             c => out.push(c),
         }
     }
     out
 }
 
-/// Takes tags off.
+/// Takes tags off, which end outside of quotes only.
 pub(super) fn strip_html(text: &str) -> String {
     let mut out = String::new();
-    let mut rest = text;
-    while let Some((before, tag)) = rest.split_once('<') {
-        out.push_str(before);
-        match tag.split_once('>') {
-            Some((_, after)) => rest = after,
-            None => {
-                out.push('<');
-                rest = tag;
-                break;
-            }
+    let mut depth = 0usize;
+    let mut quote = None;
+    for c in text.chars() {
+        match (c, quote) {
+            ('"' | '\'', None) if depth > 0 => quote = Some(c),
+            (c, Some(open)) if c == open => quote = None,
+            ('<', None) => depth += 1,
+            ('>', None) if depth > 0 => depth -= 1,
+            _ if depth == 0 => out.push(c),
+            _ => {}
         }
     }
-    out + rest
+    out
 }
 
 pub(super) fn path_escape(text: &str) -> String {
@@ -75,14 +81,32 @@ pub(super) fn path_escape(text: &str) -> String {
         .collect()
 }
 
+/// A size or a time in words.
 pub(super) fn humanize(what: &str, text: &str) -> Res<String> {
-    if what != "size" {
-        return Err(Stop::text(format!("no know function was given: {what}")));
+    let mut parts = what.split(':');
+    match parts.next() {
+        Some("size") => {
+            let bytes = text
+                .parse()
+                .map_err(|error| Stop::text(format!("humanize: size cannot be parsed: {error}")))?;
+            Ok(size(bytes))
+        }
+        Some("time") => {
+            // What is behind a further colon does not count, as in Caddy.
+            let layout = parts.next().unwrap_or("Mon, 02 Jan 2006 15:04:05 -0700");
+            let time = caddis_core::Layout::parse(layout)
+                .read(text)
+                .map_err(|error| Stop::text(format!("humanize: time cannot be parsed: {error}")))?;
+            let seconds = (OffsetDateTime::now_utc() - time).whole_seconds();
+            Ok(relative(seconds))
+        }
+        _ => Err(Stop::text("no know function was given")),
     }
-    let bytes: u64 =
-        text.parse().map_err(|_| Stop::text(format!("humanize: {text} is no size")))?;
+}
+
+fn size(bytes: u64) -> String {
     if bytes < 10 {
-        return Ok(format!("{bytes} B"));
+        return format!("{bytes} B");
     }
     let mut value = bytes as f64;
     let mut unit = 0;
@@ -92,63 +116,37 @@ pub(super) fn humanize(what: &str, text: &str) -> Res<String> {
     }
     let value = (value * 10.0 + 0.5).floor() / 10.0;
     let digits = usize::from(value < 10.0);
-    Ok(format!("{value:.digits$} {}", ["B", "kB", "MB", "GB", "TB", "PB", "EB"][unit]))
+    format!("{value:.digits$} {}", ["B", "kB", "MB", "GB", "TB", "PB", "EB"][unit])
 }
 
-/// Go's `Sprintf`, for the verbs that templates use.
-pub(super) fn format(pattern: &str, values: &[Val]) -> String {
-    let mut out = String::new();
-    let mut values = values.iter();
-    let mut rest = pattern;
-    while let Some((before, after)) = rest.split_once('%') {
-        out.push_str(before);
-        let end = after.find(|c: char| !matches!(c, '0'..='9' | '.' | '-' | '+' | '#' | ' '));
-        let Some(end) = end else {
-            out.push_str("%!(NOVERB)");
-            return out;
-        };
-        let (flags, verb) = after.split_at(end);
-        let verb_len = verb.chars().next().map_or(0, char::len_utf8);
-        rest = &verb[verb_len..];
-        if verb.starts_with('%') {
-            out.push('%');
-            continue;
-        }
-        match values.next() {
-            Some(value) => out.push_str(&one(flags, &verb[..verb_len], value)),
-            None => {
-                out.push_str("%!");
-                out.push_str(&verb[..verb_len]);
-                out.push_str("(MISSING)");
-            }
-        }
-    }
-    out + rest
-}
-
-fn one(flags: &str, verb: &str, value: &Val) -> String {
-    let (width, precision) = flags.split_once('.').unwrap_or((flags, ""));
-    let left = width.contains('-');
-    let width = width.trim_start_matches(['-', '+', '#', ' ']);
-    let zero = width.starts_with('0') && !left;
-    let width = width.parse::<usize>().unwrap_or(0).min(1000);
-    let text = match (verb, value) {
-        ("q", value) => format!("{:?}", value.shown()),
-        ("x", Val::Int(number)) => format!("{number:x}"),
-        ("x", value) => value.shown().bytes().map(|byte| format!("{byte:02x}")).collect(),
-        ("f", value) => {
-            let digits = precision.parse::<usize>().unwrap_or(6).min(100);
-            format!("{:.digits$}", value.float())
-        }
-        (_, value) => value.shown(),
-    };
-    let missing = width.saturating_sub(text.chars().count());
-    match (left, zero) {
-        (true, _) => text + &" ".repeat(missing),
-        (_, true) => match text.strip_prefix('-') {
-            Some(digits) => format!("-{}{digits}", "0".repeat(missing)),
-            None => "0".repeat(missing) + &text,
-        },
-        _ => " ".repeat(missing) + &text,
+/// So many seconds ago, or from now where they are negative.
+fn relative(seconds: i64) -> String {
+    const MINUTE: u64 = 60;
+    const HOUR: u64 = 60 * MINUTE;
+    const DAY: u64 = 24 * HOUR;
+    const WEEK: u64 = 7 * DAY;
+    const MONTH: u64 = 30 * DAY;
+    const YEAR: u64 = 12 * MONTH;
+    let label = if seconds < 0 { "from now" } else { "ago" };
+    let size = seconds.unsigned_abs();
+    let many = |unit: u64, name: &str| format!("{} {name} {label}", size / unit);
+    match size {
+        0 => "now".to_owned(),
+        1 => format!("1 second {label}"),
+        _ if size < MINUTE => many(1, "seconds"),
+        _ if size < 2 * MINUTE => format!("1 minute {label}"),
+        _ if size < HOUR => many(MINUTE, "minutes"),
+        _ if size < 2 * HOUR => format!("1 hour {label}"),
+        _ if size < DAY => many(HOUR, "hours"),
+        _ if size < 2 * DAY => format!("1 day {label}"),
+        _ if size < WEEK => many(DAY, "days"),
+        _ if size < 2 * WEEK => format!("1 week {label}"),
+        _ if size < MONTH => many(WEEK, "weeks"),
+        _ if size < 2 * MONTH => format!("1 month {label}"),
+        _ if size < YEAR => many(MONTH, "months"),
+        _ if size < 18 * MONTH => format!("1 year {label}"),
+        _ if size < 2 * YEAR => format!("2 years {label}"),
+        _ if size < 37 * YEAR => many(YEAR, "years"),
+        _ => format!("a long while {label}"),
     }
 }
