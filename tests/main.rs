@@ -15,6 +15,7 @@ mod coverage;
 mod descriptors;
 mod events;
 mod explain;
+mod explain_truth;
 mod fixtures;
 mod health;
 mod hostile;

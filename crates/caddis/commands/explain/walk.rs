@@ -111,7 +111,18 @@ impl<'a> Walk<'a> {
             && error.kind == caddis_core::ErrorKind::Handler
             && let Some(errors) = &self.server.errors
         {
+            let first = error.status;
             went = self.errors(error, &errors.routes, &format!("{base}.errors.routes"), ex);
+            // Caddy's way: what happens in error routes does not change the answer.
+            if let Went::Failed(second) = &went
+                && second.kind == caddis_core::ErrorKind::Handler
+            {
+                let text = format!(
+                    "the error routes fail ({}): an empty response with the first error's status",
+                    error_text(second)
+                );
+                went = Went::Answered(Some(first), text);
+            }
         }
         let (status, text) = match went {
             Went::On | Went::Terminal => {
