@@ -165,13 +165,26 @@ fn expose_histogram(out: &mut String, name: &str, labels: &str, histogram: &Hist
     let mut total = 0;
     for (bound, bucket) in histogram.bounds.iter().zip(&histogram.buckets) {
         total += bucket.load(Ordering::Relaxed);
-        line(out, name, "_bucket", labels, &format!("le=\"{bound}\""), total);
+        line(out, name, "_bucket", labels, &format!("le=\"{}\"", shown(*bound)), total);
     }
     let count = histogram.count.load(Ordering::Relaxed);
     line(out, name, "_bucket", labels, "le=\"+Inf\"", count);
     let sum = f64::from_bits(histogram.sum.load(Ordering::Relaxed));
     line(out, name, "_sum", labels, "", sum);
     line(out, name, "_count", labels, "", count);
+}
+
+/// A bound as the text of its label, which is compared as text: from a million on with an exponent,
+/// as Go writes it.
+fn shown(bound: f64) -> String {
+    if bound < 1e6 {
+        return bound.to_string();
+    }
+    let text = format!("{bound:e}");
+    match text.split_once('e') {
+        Some((digits, exponent)) => format!("{digits}e+{exponent:0>2}"),
+        None => text,
+    }
 }
 
 fn line(
@@ -217,5 +230,19 @@ mod tests {
         assert!(text.contains("# TYPE a_total counter\na_total{x=\"1\"} 2\n"), "{text}");
         assert!(text.contains("h_bucket{le=\"1\"} 0\nh_bucket{le=\"2\"} 1\n"), "{text}");
         assert!(text.contains("h_sum 1.5\nh_count 1\n"), "{text}");
+    }
+
+    #[test]
+    fn bounds_as_go_writes_them() {
+        let texts: Vec<_> = SIZE_BUCKETS.iter().map(|bound| shown(*bound)).collect();
+        let want =
+            ["256", "1024", "4096", "16384", "65536", "262144", "1.048576e+06", "4.194304e+06"];
+        assert_eq!(texts, want);
+        assert_eq!(
+            DURATION_BUCKETS.iter().map(|bound| shown(*bound)).next_back().as_deref(),
+            Some("10")
+        );
+        assert_eq!(shown(0.005), "0.005");
+        assert_eq!(shown(1e10), "1e+10");
     }
 }

@@ -392,7 +392,8 @@ type SeriesKey = (Place, u16, &'static str);
 
 struct Series {
     total: Arc<AtomicU64>,
-    errors: Arc<AtomicU64>,
+    /// Told from the first error on, as in Caddy.
+    errors: OnceLock<Arc<AtomicU64>>,
     duration: Arc<Histogram>,
     first_byte: Arc<Histogram>,
     request_size: Arc<Histogram>,
@@ -453,10 +454,11 @@ impl ServerMetrics {
             counted.status.as_u16(),
             method_label(&ex.original.method),
         );
-        let series = self.series(key);
+        let series = self.series(&key);
         series.total.fetch_add(1, Ordering::Relaxed);
         if counted.failed {
-            series.errors.fetch_add(1, Ordering::Relaxed);
+            let errors = series.errors.get_or_init(|| self.errors(&key));
+            errors.fetch_add(1, Ordering::Relaxed);
         }
         series.first_byte.observe(counted.first_byte.as_secs_f64());
         series.duration.observe(counted.duration.as_secs_f64());
@@ -489,14 +491,23 @@ impl ServerMetrics {
         }
     }
 
-    fn series(&self, key: SeriesKey) -> Arc<Series> {
+    fn series(&self, key: &SeriesKey) -> Arc<Series> {
         let mut all = self.series.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(series) = all.get(&key) {
+        if let Some(series) = all.get(key) {
             return series.clone();
         }
-        let series = Arc::new(self.make_series(&key));
-        all.insert(key, series.clone());
+        let series = Arc::new(self.make_series(key));
+        all.insert(key.clone(), series.clone());
         series
+    }
+
+    fn errors(&self, ((handler, host), ..): &SeriesKey) -> Arc<AtomicU64> {
+        let mut labels = vec![("server", self.server.as_str()), ("handler", handler)];
+        if self.plan.per_host {
+            labels.push(("host", host));
+        }
+        let help = "Number of requests resulting in middleware errors.";
+        self.metrics.counter("caddy_http_request_errors_total", help, &labels)
     }
 
     fn make_series(&self, ((handler, host), code, method): &SeriesKey) -> Series {
@@ -511,10 +522,7 @@ impl ServerMetrics {
         let histogram = |name, help, bounds| self.metrics.histogram(name, help, &labels, bounds);
         Series {
             total: counter("caddy_http_requests_total", "Counter of HTTP(S) requests made."),
-            errors: counter(
-                "caddy_http_request_errors_total",
-                "Number of requests resulting in middleware errors.",
-            ),
+            errors: OnceLock::new(),
             duration: histogram(
                 "caddy_http_request_duration_seconds",
                 "Histogram of round-trip request durations.",

@@ -8,7 +8,7 @@
 //!
 //! JSON: `{"handler": "metrics", "disable_openmetrics": true}`.
 
-use std::{fmt::Write as _, sync::Arc};
+use std::{borrow::Cow, fmt::Write as _, sync::Arc};
 
 use caddis_caddyfile::Result as ParseResult;
 use caddis_config::ConfigError;
@@ -110,7 +110,8 @@ pub fn expose(metrics: &Metrics, open_metrics: bool) -> String {
     if open_metrics { to_open_metrics(&text) } else { text }
 }
 
-/// In OpenMetrics a counter's family is named without `_total`, and the text has an end mark.
+/// In OpenMetrics a counter's family is named without `_total`, bounds of buckets have a point, and
+/// the text has an end mark.
 fn to_open_metrics(text: &str) -> String {
     let counters: Vec<&str> = text
         .lines()
@@ -126,11 +127,22 @@ fn to_open_metrics(text: &str) -> String {
         // Writing to a String cannot fail.
         let _ = match family {
             Some((mark, name, rest)) => writeln!(out, "{mark}{name} {rest}"),
-            None => writeln!(out, "{line}"),
+            None => writeln!(out, "{}", with_point(line)),
         };
     }
     out.push_str("# EOF\n");
     out
+}
+
+/// A line with the bound of its bucket, if it has one, written as a number with a point.
+fn with_point(line: &str) -> Cow<'_, str> {
+    // Ours is the last label.
+    let Some((before, rest)) = line.rsplit_once("le=\"") else { return line.into() };
+    let bound = rest.split('"').next().unwrap_or_default();
+    if bound.is_empty() || !bound.bytes().all(|byte| byte.is_ascii_digit()) {
+        return line.into();
+    }
+    format!("{before}le=\"{bound}.0{}", &rest[bound.len()..]).into()
 }
 
 /// Metrics of the process itself, under the names that dashboards know.
@@ -251,6 +263,10 @@ mod tests {
     fn open_metrics_names() {
         let text = "# HELP a_total A.\n# TYPE a_total counter\na_total 1\n# TYPE b gauge\nb 2\n";
         let want = "# HELP a A.\n# TYPE a counter\na_total 1\n# TYPE b gauge\nb 2\n# EOF\n";
+        assert_eq!(to_open_metrics(text), want);
+        let text =
+            "a_bucket{x=\"1\",le=\"5\"} 1\na_bucket{le=\"0.5\"} 1\na_bucket{le=\"+Inf\"} 1\n";
+        let want = "a_bucket{x=\"1\",le=\"5.0\"} 1\na_bucket{le=\"0.5\"} 1\na_bucket{le=\"+Inf\"} 1\n# EOF\n";
         assert_eq!(to_open_metrics(text), want);
     }
 }
