@@ -20,6 +20,7 @@ mod handshakes;
 mod health;
 mod hostile;
 mod http2;
+mod http2_rules;
 mod http3;
 mod ocsp;
 mod operation;
