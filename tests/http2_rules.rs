@@ -195,7 +195,7 @@ const FRAME_SIZE_ERROR: u32 = 6;
 const COMPRESSION_ERROR: u32 = 9;
 
 /// The codes of RFC 9113; where it ends the stream alone, ending the connection is right, too. For
-/// settings, sizes and compression the codec may have the general code.
+/// what it cannot tell apart the codec has the general code.
 #[test]
 fn each_broken_rule_has_its_code() {
     let (mut server, seen, _upstream) = serve();

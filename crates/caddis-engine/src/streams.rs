@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use caddis_core::{Body, BodyError};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, response::Parts};
+use http::{HeaderMap, HeaderValue, StatusCode, header, response::Parts};
 use http_body::{Frame, SizeHint};
 use tokio::sync::Notify;
 
@@ -63,20 +63,6 @@ impl Drop for ActivityGuard {
         if self.0.open.get() == 0 {
             self.0.quiet.notify_one();
         }
-    }
-}
-
-/// Takes off fields that have no place in HTTP/2 and HTTP/3 (RFC 9113 §8.2.2, RFC 9114 §4.2). They
-/// are looked for in one pass, since there rarely is one.
-pub(crate) fn hop_by_hop(headers: &mut HeaderMap) {
-    let misplaced = |name: &&HeaderName| {
-        matches!(
-            name.as_str(),
-            "connection" | "transfer-encoding" | "upgrade" | "keep-alive" | "proxy-connection"
-        )
-    };
-    while let Some(name) = headers.keys().find(misplaced).cloned() {
-        headers.remove(name);
     }
 }
 

@@ -1,8 +1,8 @@
 //! Lints: what a Caddyfile says that is valid and most likely not meant.
 //!
 //! One file per lint or small family, and its line in [`LINTS`]. A lint looks at a [`Text`] (the
-//! statements as written) or a [`Subject`] (with the configuration that they made) and gives warnings. A finding is
-//! silenced by a comment on its line or right above: `# caddis: allow CODE`.
+//! statements as written) or a [`Subject`] (with the configuration that they made) and gives
+//! warnings. A finding is silenced by a comment on its line or right above: `# caddis: allow CODE`.
 
 mod acme;
 mod addresses;

@@ -37,8 +37,7 @@ use crate::{
     server::ServerRuntime,
     service::{Served, serve},
     streams::{
-        Activity, ActivityGuard, AskedFor, GOODBYE, Received, hop_by_hop, take_expectation,
-        tell_length,
+        Activity, ActivityGuard, AskedFor, GOODBYE, Received, take_expectation, tell_length,
     },
 };
 
@@ -246,7 +245,7 @@ impl Stream {
     fn interim(&self) -> Rc<dyn Fn(StatusCode, HeaderMap)> {
         let reply = self.reply.clone();
         Rc::new(move |status, mut headers| {
-            hop_by_hop(&mut headers);
+            caddis_wire::remove_connection_fields(&mut headers);
             let mut response = http::Response::new(());
             *response.status_mut() = status;
             *response.headers_mut() = headers;
@@ -282,7 +281,7 @@ impl Stream {
         }
         let own = served.response.extensions().get::<WriteLimits>().copied().unwrap_or_default();
         let (mut parts, body) = served.response.into_parts();
-        hop_by_hop(&mut parts.headers);
+        caddis_wire::remove_connection_fields(&mut parts.headers);
         if let (Some(tunnel), Some(stream)) = (served.tunnel, tunnel_stream) {
             let send = respond::head(&self.reply, parts, false)?;
             return Ok(Answered::Tunnel(tunnel, Tunnelled::new(stream, send)));

@@ -17,10 +17,7 @@ use http_body::Frame;
 use quinn::SendStream;
 use tokio::io::AsyncWrite;
 
-use crate::{
-    h1::{self, within},
-    streams::hop_by_hop,
-};
+use crate::h1::{self, within};
 
 /// Informational answers on their way out (RFC 9114 §4.1).
 #[derive(Default)]
@@ -30,7 +27,7 @@ impl Interim {
     pub(super) fn sink(&self) -> Rc<dyn Fn(StatusCode, HeaderMap)> {
         let waiting = self.0.clone();
         Rc::new(move |status, mut headers| {
-            hop_by_hop(&mut headers);
+            caddis_wire::remove_connection_fields(&mut headers);
             let mut section = Vec::new();
             http3::write_response_section(&mut section, status, &headers);
             waiting.borrow_mut().extend_from_slice(&frame(FRAME_HEADERS, &section));

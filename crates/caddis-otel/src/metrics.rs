@@ -1,0 +1,3 @@
+//! Metrics.
+pub struct MetricsExport;
+pub struct MetricsPush;
