@@ -406,7 +406,7 @@ fn bytes_that_are_no_handshake_do_no_harm() {
     let message_length = (truncated.len() as u32 - 9).to_be_bytes();
     truncated[6..9].copy_from_slice(&message_length[1..]);
     for (what, bytes) in [
-        ("noise", (0..2000u32).map(|number| (number * 7919 >> 3) as u8).collect::<Vec<_>>()),
+        ("noise", (0..2000u32).map(|number| ((number * 7919) >> 3) as u8).collect::<Vec<_>>()),
         ("a record too long", [&[22, 3, 1, 0xff, 0xff][..], &[1; 20_000]].concat()),
         ("empty records", [22, 3, 1, 0, 0].repeat(2000)),
         (

@@ -424,7 +424,7 @@ fn body_limits_count_without_a_length() {
     ] {
         let mut wire = Wire::connect(server.port);
         wire.send(format!("POST / HTTP/1.1\r\nHost: a\r\n{head}"));
-        assert_eq!(wire.answer().status, status, "{:.60}", head);
+        assert_eq!(wire.answer().status, status, "{head:.60}");
     }
 }
 

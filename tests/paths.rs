@@ -285,7 +285,7 @@ fn odd_files_hurt_nobody() {
     }
     let begin = Instant::now();
     let answer = get(&server, "files.test", "/fifo");
-    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", answer);
+    assert!(begin.elapsed() < Duration::from_secs(5), "{answer:?}");
     assert_eq!(get(&server, "files.test", "/file.txt").body, "file");
     let long = format!("/{}", "x".repeat(5000));
     assert!(matches!(get(&server, "files.test", long).status, 400 | 404 | 414));
@@ -474,7 +474,7 @@ fn unreadable_files_are_forbidden() {
     let folder = folder();
     let path = folder.join("www/unreadable.txt");
     fs::write(&path, "no").unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
     let server = Server::start_in(folder, FILES);
     let answer = get(&server, "files.test", "/unreadable.txt");
     // Root reads everything.

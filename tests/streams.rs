@@ -224,6 +224,13 @@ fn an_early_answer_passes_before_the_upload_ends() {
     wire.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\nthe beginning");
     let answer = wire.answer();
     assert_eq!((answer.status, answer.body.as_str()), (403, "no"));
+    // Nor is a short rest waited for where the connection is to end.
+    let begin = Instant::now();
+    let mut wire = Wire::connect(server.port);
+    wire.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\nConnection: close\r\n\r\nthe");
+    let answer = wire.answer();
+    assert_eq!((answer.status, answer.body.as_str()), (403, "no"));
+    assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
 }
 
 #[test]

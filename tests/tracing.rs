@@ -11,7 +11,9 @@ use rustls_pki_types::PrivateKeyDer;
 use crate::support::{
     Scripted, Server, Wire, collector,
     collector::{Collector, Reply},
-    eventually, free_port, get, ok, request, scratch, site_with,
+    eventually, free_port, get, ok,
+    protobuf::Message,
+    request, scratch, site_with,
 };
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -403,4 +405,64 @@ fn an_unknown_exporter_is_refused() {
         + &String::from_utf8_lossy(&output.stdout);
     assert!(!output.status.success());
     assert!(words.contains("unknown exporter or metrics producer"), "{words}");
+}
+
+const WITH_METRICS: &str = "{\n\tadmin 127.0.0.1:{admin}\n\tskip_install_trust\n\tmetrics {\n\t\totlp\n\t}\n}\n\
+     http://:{port} {\n\trespond ok\n}\n";
+
+/// The data points of a metric, by the number of its kind: 5 gauge, 7 sum, 9 histogram.
+fn points(export: &collector::Export, name: &str, kind: u64) -> Vec<Message> {
+    let metrics = export.message.messages(1)[0].messages(2)[0].messages(2);
+    let found: Vec<_> = metrics.into_iter().filter(|metric| metric.text(1) == name).collect();
+    assert!(found.len() < 2, "{name} is told twice");
+    found
+        .iter()
+        .flat_map(|metric| metric.messages(kind))
+        .flat_map(|data| data.messages(1))
+        .collect()
+}
+
+#[test]
+fn metrics_are_pushed() {
+    for grpc in [false, true] {
+        let collector = if grpc { Collector::grpc(None) } else { Collector::http() };
+        let vars = [
+            ("OTEL_METRIC_EXPORT_INTERVAL", "100"),
+            ("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", if grpc { "grpc" } else { "http/protobuf" }),
+        ];
+        let server = traced(&over_http(&collector), &vars, WITH_METRICS);
+        assert_eq!(get(server.port, "/").body, "ok");
+        let total = "caddy_http_requests_total";
+        let last = || collector.exports().pop().filter(|one| !points(one, total, 7).is_empty());
+        eventually("the request is counted", || last().is_some());
+        let export = last().unwrap();
+        let path = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
+        assert_eq!(export.path, if grpc { path } else { "/v1/metrics" });
+        assert_eq!(export.resource()["webengine.name"], "caddis");
+        let point = points(&export, total, 7).remove(0);
+        assert_eq!(point.double(4), 1.0);
+        assert!(point.number(2) > 0 && point.number(3) > point.number(2), "times");
+        let labels = collector::attributes(&point, 7);
+        assert_eq!(labels, map(&[("handler", "static_response"), ("server", "srv0")]));
+        let duration = points(&export, "caddy_http_request_duration_seconds", 9).remove(0);
+        assert_eq!((duration.number(4), duration.packed(6).len()), (1, 12));
+        assert_eq!(duration.packed(7).len(), 11);
+        assert!(points(&export, "process_open_fds", 5)[0].double(4) > 3.0);
+    }
+}
+
+#[test]
+fn the_end_and_a_reload_push_once_more() {
+    let collector = Collector::http();
+    let mut server = traced(&over_http(&collector), &[], WITH_METRICS);
+    assert_eq!(get(server.port, "/").body, "ok");
+    let (done, words) = server.reload(&WITH_METRICS.replace("respond ok", "respond ok2"));
+    assert!(done, "{words}");
+    eventually("the old config is through", || collector.exports().len() == 1);
+    assert_eq!(get(server.port, "/").body, "ok2");
+    server.signal("TERM");
+    assert!(server.child.wait().unwrap().success());
+    let exports = collector.exports();
+    assert_eq!(exports.len(), 2);
+    assert_eq!(points(&exports[1], "caddy_http_requests_total", 7)[0].double(4), 2.0);
 }

@@ -5,7 +5,7 @@ use std::{
     io::Read,
     net::TcpListener,
     sync::{Arc, Mutex},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -30,7 +30,6 @@ pub struct Reply {
 /// What came in one request.
 #[derive(Debug, Clone)]
 pub struct Export {
-    pub at: Instant,
     pub path: String,
     /// In lower case.
     pub fields: BTreeMap<String, String>,
@@ -171,7 +170,7 @@ impl Book {
             plain = body.to_vec();
         }
         let message = Message::parse(&plain);
-        self.exports.lock().unwrap().push(Export { at: Instant::now(), path, fields, message });
+        self.exports.lock().unwrap().push(Export { path, fields, message });
         self.replies.lock().unwrap().pop_front().unwrap_or_default()
     }
 

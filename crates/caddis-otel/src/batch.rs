@@ -227,8 +227,7 @@ impl Work {
         let spans = batch.into_iter().map(|span| span.into_message()).collect();
         let scope_spans = vec![ScopeSpans { scope: Some(resource::scope()), spans }];
         let resource = Some(self.resource.clone());
-        let request =
-            TraceRequest { resource_spans: vec![ResourceSpans { resource, scope_spans }] };
+        let request = TraceRequest { resource_spans: vec![ResourceSpans { resource, scope_spans }] };
         let message = request.encode_to_vec();
         drop(request);
         match sender.send(&message, self.shared.settings.timeout, &self.shared.stop).await {

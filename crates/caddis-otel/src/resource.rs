@@ -70,9 +70,7 @@ mod tests {
 
     #[test]
     fn names_the_service() {
-        assert!(
-            value(&[], "service.name").is_some_and(|name| name.starts_with("unknown_service:"))
-        );
+        assert!(value(&[], "service.name").is_some_and(|name| name.starts_with("unknown_service:")));
         let given = ("OTEL_RESOURCE_ATTRIBUTES", "service.name=a, x = b%20c ,bad");
         assert_eq!(value(&[given], "service.name").as_deref(), Some("a"));
         assert_eq!(value(&[given], "x").as_deref(), Some("b c"));

@@ -119,7 +119,9 @@ impl Sender {
     async fn attempt(&self, request: Request<Bytes>) -> Result<Note, Failure> {
         let unreachable = |error: caddis_dns::http::HttpError| Failure::for_now(error.to_string());
         match &self.client {
-            Client::Http(client) => judge_http(&client.send(request).await.map_err(unreachable)?),
+            Client::Http(client) => {
+                judge_http(&client.send(request).await.map_err(unreachable)?)
+            }
             Client::Grpc(client) => {
                 let (answer, trailers) = client.send(request).await.map_err(unreachable)?;
                 judge_grpc(&answer, &trailers)
@@ -338,9 +340,7 @@ mod tests {
         assert_eq!(failure.message, "the collector answered gRPC status 14: a b");
         assert_eq!(failure.again, Some(Duration::ZERO));
         assert_eq!(judge_grpc(&http(200, &[], vec![]), &HeaderMap::new()).unwrap_err().again, None);
-        assert!(
-            judge_grpc(&http(503, &[], vec![]), &HeaderMap::new()).unwrap_err().again.is_some()
-        );
+        assert!(judge_grpc(&http(503, &[], vec![]), &HeaderMap::new()).unwrap_err().again.is_some());
         assert_eq!(judge_grpc(&http(404, &[], vec![]), &HeaderMap::new()).unwrap_err().again, None);
         // Exhausted: only with a time.
         let answer = http(200, &[], vec![]);
@@ -349,8 +349,7 @@ mod tests {
         let delay = crate::proto::Duration { seconds: 3, nanos: 5 };
         let info = RetryInfo { retry_delay: Some(delay) }.encode_to_vec();
         let type_url = "type.googleapis.com/google.rpc.RetryInfo".to_owned();
-        let status =
-            RpcStatus { details: vec![Any { type_url, value: info }], ..RpcStatus::default() };
+        let status = RpcStatus { details: vec![Any { type_url, value: info }], ..RpcStatus::default() };
         let text = base64::engine::general_purpose::STANDARD.encode(status.encode_to_vec());
         let with = [("grpc-status", "8"), ("grpc-status-details-bin", text.as_str())];
         let failure = judge_grpc(&answer, &trailers(&with)).unwrap_err();

@@ -136,7 +136,11 @@ impl Exporter {
 }
 
 impl Otlp {
-    fn from_env(signal: Signal, env: &Env<'_>, warnings: &mut Vec<String>) -> Result<Self, String> {
+    fn from_env(
+        signal: Signal,
+        env: &Env<'_>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Self, String> {
         let named = |what: &str| {
             let own = format!("OTEL_EXPORTER_OTLP_{}_{what}", signal.word());
             let common = format!("OTEL_EXPORTER_OTLP_{what}");
@@ -175,8 +179,7 @@ impl Otlp {
         let mut read = |what: &str| {
             let (name, file) = named(what)?;
             let read = std::fs::read(Path::new(&file));
-            let read =
-                read.map_err(|error| warnings.push(format!("{name}: {file}: {error}"))).ok()?;
+            let read = read.map_err(|error| warnings.push(format!("{name}: {file}: {error}"))).ok()?;
             Some((name, file, read))
         };
         let (authorities, chain, key) =
@@ -334,10 +337,7 @@ mod tests {
                 &[(END, "h:1"), GRPC, ("OTEL_EXPORTER_OTLP_INSECURE", "TRUE")],
                 format!("http://h:1{METHOD}"),
             ),
-            (
-                &[("OTEL_EXPORTER_OTLP_TRACES_INSECURE", "true")],
-                "http://localhost:4318/v1/traces".into(),
-            ),
+            (&[("OTEL_EXPORTER_OTLP_TRACES_INSECURE", "true")], "http://localhost:4318/v1/traces".into()),
         ] {
             assert_eq!(otlp(vars).uri.to_string(), want, "{vars:?}");
         }
@@ -362,9 +362,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong() {
-        assert!(
-            read(&[("OTEL_TRACES_EXPORTER", "zipkin")]).0.unwrap_err().contains("unknown exporter")
-        );
+        assert!(read(&[("OTEL_TRACES_EXPORTER", "zipkin")]).0.unwrap_err().contains("unknown exporter"));
         let bad = ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json");
         assert!(read(&[bad]).0.unwrap_err().starts_with("invalid OTLP protocol"));
         assert!(matches!(read(&[("OTEL_TRACES_EXPORTER", "none")]).0, Ok(Exporter::None)));

@@ -19,7 +19,10 @@ fn fields(pairs: &[(&str, &str)]) -> HeaderMap {
     let mut map = HeaderMap::new();
     for (name, value) in pairs {
         let value = value.replace('T', TRACE).replace('S', SPAN);
-        map.append(HeaderName::try_from(*name).unwrap(), HeaderValue::try_from(value).unwrap());
+        map.append(
+            HeaderName::try_from(*name).unwrap(),
+            HeaderValue::try_from(value).unwrap(),
+        );
     }
     map
 }
@@ -75,10 +78,7 @@ fn trace_context() {
     };
     assert_eq!(state("a=1,b=2").as_deref(), Some("a=1,b=2"));
     assert_eq!(state("nothing").as_deref(), Some(""));
-    assert_eq!(
-        round_trip("tracecontext", &[("traceparent", "00-T-S-03")]),
-        ["traceparent: 00-T-S-03"]
-    );
+    assert_eq!(round_trip("tracecontext", &[("traceparent", "00-T-S-03")]), ["traceparent: 00-T-S-03"]);
 }
 
 #[test]
@@ -95,8 +95,7 @@ fn b3() {
     assert_eq!(round_trip("b3", &[("b3", "T-S-d")]), ["b3: T-S-d"]);
     assert_eq!(round_trip("b3", &[("b3", "T-S")]), ["b3: T-S"]);
     // The single field is not valid: the others are read.
-    let pairs =
-        [("b3", "x"), ("x-b3-traceid", "T"), ("x-b3-spanid", "S"), ("x-b3-sampled", "TRUE")];
+    let pairs = [("b3", "x"), ("x-b3-traceid", "T"), ("x-b3-spanid", "S"), ("x-b3-sampled", "TRUE")];
     let pairs = pairs.map(|(name, value)| (name, if value == "TRUE" { "true" } else { value }));
     let want = ["x-b3-sampled: 1", "x-b3-spanid: S", "x-b3-traceid: T"];
     assert_eq!(round_trip("b3multi", &pairs), want);
@@ -146,8 +145,7 @@ fn ottrace() {
         ("ot-tracer-sampled", "true"),
     ];
     assert_eq!(sampled("ottrace", &pairs), Some(true));
-    let want =
-        ["ot-tracer-sampled: true", "ot-tracer-spanid: S", "ot-tracer-traceid: 8448eb211c80319c"];
+    let want = ["ot-tracer-sampled: true", "ot-tracer-spanid: S", "ot-tracer-traceid: 8448eb211c80319c"];
     assert_eq!(round_trip("ottrace", &pairs), want);
 }
 
@@ -157,10 +155,7 @@ fn several_at_once() {
     // The last that is valid counts, all are written.
     assert_eq!(sampled("tracecontext,b3", &both), Some(true));
     assert_eq!(sampled("b3,tracecontext", &both), Some(false));
-    assert_eq!(
-        round_trip("tracecontext,baggage,b3", &both),
-        ["b3: T-S-1", "traceparent: 00-T-S-01"]
-    );
+    assert_eq!(round_trip("tracecontext,baggage,b3", &both), ["b3: T-S-1", "traceparent: 00-T-S-01"]);
     assert_eq!(extract("b3,none", &both), None);
     let vars = env(&[("OTEL_PROPAGATORS", "x,b3")]);
     let mut warnings = Vec::new();
