@@ -224,6 +224,13 @@ fn an_early_answer_passes_before_the_upload_ends() {
     wire.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\nthe beginning");
     let answer = wire.answer();
     assert_eq!((answer.status, answer.body.as_str()), (403, "no"));
+    // Nor is a short rest waited for where the connection is to end.
+    let begin = Instant::now();
+    let mut wire = Wire::connect(server.port);
+    wire.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\nConnection: close\r\n\r\nthe");
+    let answer = wire.answer();
+    assert_eq!((answer.status, answer.body.as_str()), (403, "no"));
+    assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
 }
 
 #[test]
@@ -457,4 +464,83 @@ fn an_upstream_that_takes_no_more_of_a_body_is_given_up() {
     while wire.send(&piece) {}
     let head = wire.head();
     assert!(head.starts_with("HTTP/1.1 504 "), "{head}");
+}
+
+/// As Caddy sends it: dated, and with both servers' names.
+#[test]
+fn a_switch_says_who_made_it_and_when() {
+    let upstream = Scripted::start(|wire| {
+        wire.head();
+        wire.send(SWITCH.replace("\r\n\r\n", "\r\nServer: up\r\n\r\n"));
+        wire.rest();
+    });
+    let server = proxy(&upstream.address(), "");
+    let mut wire = Wire::connect(server.port);
+    wire.send(UPGRADE);
+    let head = wire.head().to_lowercase();
+    assert!(head.starts_with("http/1.1 101 "), "{head}");
+    for line in ["\r\ndate: ", "\r\nserver: caddis\r\n", "\r\nserver: up\r\n"] {
+        assert_eq!(head.matches(line).count(), 1, "{line:?} in {head}");
+    }
+}
+
+#[test]
+fn an_upstream_that_has_said_all_still_listens() {
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let keep = heard.clone();
+    let upstream = Scripted::start(move |wire| {
+        wire.head();
+        wire.send(format!("{SWITCH}all"));
+        wire.half_close();
+        *keep.lock().unwrap() = wire.rest();
+    });
+    let server = proxy(&upstream.address(), "");
+    let mut wire = Wire::connect(server.port);
+    wire.send(UPGRADE);
+    assert!(wire.head().starts_with("HTTP/1.1 101 "));
+    assert_eq!(wire.rest(), b"all");
+    for _ in 0..3 {
+        assert!(wire.send("more "));
+    }
+    wire.half_close();
+    eventually("all of it came", || *heard.lock().unwrap() == b"more more more ");
+}
+
+/// What comes in chunks has no type before its first bytes are here; buffered, they are.
+#[test]
+fn buffered_answers_get_a_type() {
+    let upstream = Scripted::fixed(
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nb\r\n<html>hello\r\n0\r\n\r\n",
+    );
+    let server = Server::start(&site_with(&format!(
+        "\treverse_proxy /buffered {up} {{\n\t\tresponse_buffers 4KiB\n\t}}\n\treverse_proxy {up}\n",
+        up = upstream.address()
+    )));
+    let answer = get(server.port, "/buffered");
+    assert_eq!(answer.header("content-type"), Some("text/html; charset=utf-8"));
+    assert_eq!(answer.body, "<html>hello");
+    assert_eq!(get(server.port, "/").header("content-type"), None);
+}
+
+/// A dial address that is no single socket is an error of its requests alone, as in Caddy.
+#[test]
+fn a_range_of_ports_is_no_upstream() {
+    let up = Upstream::start("up");
+    let server = Server::start(&site_with("\trespond ok\n"));
+    let config = serde_json::json!([{
+        "match": [{ "path": ["/range"] }],
+        "handle": [{ "handler": "reverse_proxy", "upstreams": [{ "dial": "127.0.0.1:1000-1002" }] }],
+        "terminal": true
+    }, {
+        "handle": [{ "handler": "reverse_proxy", "upstreams": [{ "dial": up.address() }] }]
+    }]);
+    let json = [("Content-Type", "application/json")];
+    let path = "/config/apps/http/servers/srv0/routes";
+    let set = request(server.admin, "PATCH", path, &json, &config.to_string()).unwrap();
+    assert_eq!(set.status, 200, "{}", set.body);
+    assert_eq!(get(server.port, "/").body, "up");
+    assert_eq!(get(server.port, "/range").status, 502);
+    let why = "making dial info: upstream 127.0.0.1:1000-1002: dial address must represent \
+               precisely one socket: 127.0.0.1:1000-1002 represents 3";
+    eventually("it is told", || server.log().contains(why));
 }

@@ -351,3 +351,48 @@ localhost {{
     let kept = "data/caddy/certificates/local/client.localhost/client.localhost.crt";
     assert!(server.folder.join(kept).exists(), "it is managed as any other");
 }
+
+/// An empty list of protocols is none (spec T009): clients get HTTP/1.1, whatever they offer.
+#[test]
+fn an_empty_list_of_protocols_is_none() {
+    let tls = free_port();
+    let server = Server::start(&format!(
+        "{{\n\tadmin 127.0.0.1:{{admin}}\n\thttp_port {{port}}\n\thttps_port {tls}\n\
+         \tskip_install_trust\n}}\nlocalhost {{\n\trespond {{http.request.proto}}\n}}\n"
+    ));
+    let root = server.folder.join("data/caddy/pki/authorities/local/root.crt");
+    eventually("the site is up", || https(tls, "localhost", &root).is_ok());
+    let (path, json) = ("/config/apps/http/servers", [("Content-Type", "application/json")]);
+    let agreed = |offered: &[&[u8]]| {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(&root).unwrap()).unwrap();
+        let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
+        let mut config = builder
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = offered.iter().map(|name| name.to_vec()).collect();
+        let name = ServerName::try_from("localhost").unwrap();
+        let client = ClientConnection::new(Arc::new(config), name).unwrap();
+        let socket = TcpStream::connect(("127.0.0.1", tls)).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let mut stream = StreamOwned::new(client, socket);
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        Some((stream.conn.alpn_protocol().map(<[u8]>::to_vec), Answer::parse(&answer).body))
+    };
+    assert_eq!(agreed(&[b"h2", b"http/1.1"]).unwrap().0, Some(b"h2".to_vec()));
+    let mut servers: serde_json::Value =
+        serde_json::from_str(&get(server.admin, path).body).unwrap();
+    for one in servers.as_object_mut().unwrap().values_mut() {
+        one["tls_connection_policies"] = serde_json::json!([{ "alpn": [] }]);
+    }
+    let set = request(server.admin, "POST", path, &json, &servers.to_string()).unwrap();
+    assert_eq!(set.status, 200, "{}", set.body);
+    eventually("the new policy counts", || {
+        agreed(&[b"h2", b"http/1.1"]) == Some((None, "HTTP/1.1".to_owned()))
+    });
+    assert_eq!(agreed(&[b"foo"]), Some((None, "HTTP/1.1".to_owned())));
+}

@@ -18,7 +18,7 @@ use http::{Method, Request};
 
 use self::raw::{GET, frame, headers};
 use crate::support::{
-    Scripted, Server, eventually, free_port,
+    Scripted, Server, Upstream, eventually, free_port,
     quic::{Got, Options, Quic, answer, dial},
 };
 
@@ -495,6 +495,61 @@ fn websockets_go_through() {
         send.write_all(&frame(0, b"hello")).await.unwrap();
         let answer = recv.read_to_end(1 << 20).await.unwrap();
         assert!(answer.ends_with(b"\x00\x05hello"), "{answer:?}");
+    });
+}
+
+#[test]
+fn informational_answers_come_before_the_last_one() {
+    let upstream = Scripted::fixed(
+        "HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi",
+    );
+    let site = Site::start(&format!(
+        "\troute {{\n\t\trespond /own 103\n\t\trespond /own own\n\t\treverse_proxy {}\n\t}}\n",
+        upstream.address()
+    ));
+    block_on(async {
+        for (path, body, hinted) in [("/", &b"hi"[..], true), ("/own", b"own", false)] {
+            let (_endpoint, connection) =
+                dial(site.tls, "localhost", &site.root, &Options::default()).await.unwrap();
+            let (mut send, mut recv) = connection.open_bi().await.unwrap();
+            let fields = [GET[0], GET[1], GET[2], (":path", path)];
+            send.write_all(&headers(&fields)).await.unwrap();
+            send.finish().unwrap();
+            let answer = recv.read_to_end(1 << 20).await.unwrap();
+            // Two heads (RFC 9114 §7.2.2), the first one short, then the body.
+            let first = usize::from(answer[1] & 0x3f);
+            assert_eq!(answer[0], 1, "{answer:?}");
+            // `:status: 103` is the static table's entry 24.
+            assert_eq!(answer[4], 0xc0 | 24, "{answer:?}");
+            let hints = String::from_utf8_lossy(&answer[2..2 + first]).into_owned();
+            assert_eq!(hints.contains("a.css"), hinted, "{hints:?}");
+            assert_eq!(answer[2 + first], 1, "{answer:?}");
+            assert!(answer.ends_with(body), "{answer:?}");
+        }
+    });
+}
+
+#[test]
+fn a_client_that_expects_to_be_asked_is_asked() {
+    let up = Upstream::start("up");
+    let site = Site::start(&format!("\treverse_proxy {}\n", up.address()));
+    block_on(async {
+        let (_endpoint, connection) =
+            dial(site.tls, "localhost", &site.root, &Options::default()).await.unwrap();
+        let (mut send, mut recv) = connection.open_bi().await.unwrap();
+        let mut fields = vec![(":method", "POST")];
+        fields.extend(&GET[1..]);
+        fields.extend([("content-length", "5"), ("expect", "100-continue")]);
+        send.write_all(&headers(&fields)).await.unwrap();
+        let mut asked = [0; 2];
+        recv.read_exact(&mut asked).await.unwrap();
+        assert_eq!(asked[0], 1);
+        let mut section = vec![0; usize::from(asked[1])];
+        recv.read_exact(&mut section).await.unwrap();
+        assert!(section.ends_with(b"100"), "{section:?}");
+        send.write_all(&frame(0, b"hello")).await.unwrap();
+        send.finish().unwrap();
+        assert!(recv.read_to_end(1 << 20).await.unwrap().ends_with(b"up"));
     });
 }
 

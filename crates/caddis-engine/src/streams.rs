@@ -2,12 +2,16 @@
 
 use std::{
     cell::Cell,
+    pin::Pin,
     rc::Rc,
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
-use caddis_core::Body;
-use http::{HeaderValue, StatusCode, header, response::Parts};
+use bytes::Bytes;
+use caddis_core::{Body, BodyError};
+use http::{HeaderMap, HeaderValue, StatusCode, header, response::Parts};
+use http_body::{Frame, SizeHint};
 use tokio::sync::Notify;
 
 use crate::service::BytesRead;
@@ -75,6 +79,55 @@ pub(crate) fn tell_length(parts: &mut Parts, body: &Body, head_method: bool) {
         }
         None if head_method => {}
         None => drop(parts.headers.remove(header::CONTENT_LENGTH)),
+    }
+}
+
+/// Takes off `Expect: 100-continue`, which is this server's to fulfil. Whether it was there.
+pub(crate) fn take_expectation(headers: &mut HeaderMap) -> bool {
+    let value = headers.get(header::EXPECT);
+    let expects = value.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    if expects {
+        headers.remove(header::EXPECT);
+    }
+    expects
+}
+
+/// A request body that the client sends when it is asked to (RFC 9110 §10.1.1).
+pub(crate) struct AskedFor {
+    body: Body,
+    ask: Option<Rc<dyn Fn(StatusCode, HeaderMap)>>,
+}
+
+impl AskedFor {
+    pub(crate) fn new(body: Body, ask: Rc<dyn Fn(StatusCode, HeaderMap)>) -> Self {
+        Self { body, ask: Some(ask) }
+    }
+}
+
+impl http_body::Body for AskedFor {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        // Whoever sends without being asked is not asked.
+        if let Some(ask) = self.ask.take()
+            && frame.is_pending()
+        {
+            ask(StatusCode::CONTINUE, HeaderMap::new());
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

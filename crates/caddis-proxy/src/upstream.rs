@@ -125,6 +125,9 @@ pub(crate) enum Target {
     Fixed(Address),
     /// Known per request.
     Template(Template),
+    /// Nowhere, and why. As in Caddy this is an error of each request and of health checks, so
+    /// that the other upstreams of a config still serve.
+    Wrong(String),
 }
 
 /// One backend of a handler.

@@ -307,8 +307,9 @@ fn check_conflicts(a: &ConnectionPolicy, b: &ConnectionPolicy) -> Result<(), Str
     let conflict = |what: &str, a: String, b: String| {
         Err(format!("two policies with same match criteria have conflicting {what}: {a} vs. {b}"))
     };
+    let none = Vec::new();
     let lists = [
-        ("ALPN", &a.alpn, &b.alpn),
+        ("ALPN", a.alpn.as_ref().unwrap_or(&none), b.alpn.as_ref().unwrap_or(&none)),
         ("cipher suites", &a.cipher_suites, &b.cipher_suites),
         ("curves", &a.curves, &b.curves),
     ];
@@ -356,7 +357,7 @@ fn reconcile(policy: &mut ConnectionPolicy, other: ConnectionPolicy) {
             *own = other;
         }
     };
-    list(&mut policy.alpn, other.alpn);
+    policy.alpn = policy.alpn.take().or(other.alpn);
     list(&mut policy.cipher_suites, other.cipher_suites);
     list(&mut policy.curves, other.curves);
     text(&mut policy.default_sni, other.default_sni);

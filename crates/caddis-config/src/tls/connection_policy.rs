@@ -16,8 +16,8 @@ envelope! {
         pub cipher_suites: Vec<String>,
         /// Key exchange groups.
         pub curves: Vec<String>,
-        /// ALPN protocols.
-        pub alpn: Vec<String>,
+        /// ALPN protocols; `h2` and `http/1.1` where it is absent, none where it is empty.
+        pub alpn: Option<Vec<String>>,
         /// Oldest version.
         pub protocol_min: String,
         /// Newest version.

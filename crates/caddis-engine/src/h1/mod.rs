@@ -299,8 +299,9 @@ async fn finish<S: Io + 'static>(
         };
     }
     let mut keep_alive = facts.keep_alive && !close && !cx.drain.is_begun();
-    if !progress.done.get() {
-        keep_alive &= drain(conn, progress, limits.read).await;
+    // Where the connection ends anyway, the answer does not wait.
+    if keep_alive && !progress.done.get() {
+        keep_alive = drain(conn, progress, limits.read).await;
     }
     let own = response.extensions().get::<WriteLimits>().copied().unwrap_or_default();
     let write_idle = own.idle.or(limits.write_idle);

@@ -180,7 +180,9 @@ pub(crate) fn write_head(
         framing,
         keep_alive,
     );
-    if !parts.headers.contains_key(header::DATE) && !parts.status.is_informational() {
+    let is_final =
+        !parts.status.is_informational() || parts.status == StatusCode::SWITCHING_PROTOCOLS;
+    if !parts.headers.contains_key(header::DATE) && is_final {
         // The head ends with an empty line; the date goes before it.
         out.truncate(out.len() - 2);
         write_date(out);

@@ -6,8 +6,10 @@ mod tunnel;
 
 use std::{
     cell::{Cell, RefCell},
+    future::Future,
     rc::Rc,
     sync::Arc,
+    task::Poll,
     time::Duration,
 };
 
@@ -23,7 +25,7 @@ use tokio::time::Instant;
 
 use self::{
     request::{Failure, Incoming, StreamBody},
-    respond::respond,
+    respond::{Interim, respond},
     tunnel::Tunnelled,
 };
 use crate::{
@@ -31,7 +33,9 @@ use crate::{
     h1::within,
     server::ServerRuntime,
     service::serve,
-    streams::{Activity, ActivityGuard, GOODBYE, Received, tell_length},
+    streams::{
+        Activity, ActivityGuard, AskedFor, GOODBYE, Received, take_expectation, tell_length,
+    },
 };
 
 /// What a head may be encoded in beyond its own limit, as for HTTP/2.
@@ -269,20 +273,41 @@ impl Stream {
             return self.refuse(Failure::Bad, timeouts.write_idle).await;
         };
         server.plan.header_names.apply(&mut request.headers);
+        let interim = Interim::default();
+        if let Body::Stream(_) = &request.body
+            && take_expectation(&mut request.headers)
+        {
+            let body = request.body.take();
+            request.body = Body::stream(AskedFor::new(body, interim.sink()));
+        }
         let mut ex = self.cx.exchange(request, server);
+        ex.informational = Some(interim.sink());
         if connect {
             ex.upgrade = Some(Upgrade::default());
         }
         let service = serve(server, ex, Rc::new(Received(bytes)));
         let mut stopped = std::pin::pin!(self.send.stopped());
         // A client that wants no answer ends the work for it.
-        let served = tokio::select! {
-            biased;
-            served = Box::pin(service) => served,
-            _ = &mut stopped => return Err(code::REQUEST_CANCELLED),
-        };
+        let mut service = Box::pin(service);
+        let served = std::future::poll_fn(|task| {
+            let served = service.as_mut().poll(task);
+            // Those of a handler are pushed while it is polled.
+            let sent = interim.poll_send(&mut self.send, task);
+            match served {
+                Poll::Ready(served) => Poll::Ready(Some(served)),
+                Poll::Pending if sent.is_err() => Poll::Ready(None),
+                Poll::Pending => stopped.as_mut().poll(task).map(|_| None),
+            }
+        })
+        .await
+        .ok_or(code::REQUEST_CANCELLED)?;
         if served.abort {
             return Err(code::INTERNAL_ERROR);
+        }
+        let rest = interim.take();
+        if !rest.is_empty() {
+            // A part of one is out: the whole answer comes behind it.
+            respond::write(&mut self.send, &mut [rest], timeouts.write_idle).await?;
         }
         let own = served.response.extensions().get::<WriteLimits>().copied();
         let own = own.unwrap_or_default();

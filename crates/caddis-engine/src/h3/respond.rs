@@ -1,15 +1,60 @@
 //! Writing an answer: head and first bytes in one go, the rest as fast as the client takes it.
 
-use std::{future::Future, pin::Pin, pin::pin, task::Poll, time::Duration};
+use std::{
+    cell::RefCell,
+    future::Future,
+    pin::{Pin, pin},
+    rc::Rc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes, BytesMut};
 use caddis_core::{Body, BodyError};
 use caddis_wire::http3::{self, FRAME_DATA, FRAME_HEADERS, code};
 use http::{HeaderMap, StatusCode, header, response::Parts};
 use http_body::Frame;
 use quinn::SendStream;
+use tokio::io::AsyncWrite;
 
 use crate::h1::{self, within};
+
+/// Informational answers on their way out (RFC 9114 §4.1).
+#[derive(Default)]
+pub(super) struct Interim(Rc<RefCell<BytesMut>>);
+
+impl Interim {
+    pub(super) fn sink(&self) -> Rc<dyn Fn(StatusCode, HeaderMap)> {
+        let waiting = self.0.clone();
+        Rc::new(move |status, mut headers| {
+            caddis_wire::remove_connection_fields(&mut headers);
+            let mut section = Vec::new();
+            http3::write_response_section(&mut section, status, &headers);
+            waiting.borrow_mut().extend_from_slice(&frame(FRAME_HEADERS, &section));
+        })
+    }
+
+    /// Sends as much as the client takes now.
+    pub(super) fn poll_send(
+        &self,
+        send: &mut SendStream,
+        cx: &mut Context<'_>,
+    ) -> std::io::Result<()> {
+        let mut waiting = self.0.borrow_mut();
+        while !waiting.is_empty() {
+            match AsyncWrite::poll_write(Pin::new(&mut *send), cx, &waiting) {
+                Poll::Ready(written) => waiting.advance(written?),
+                Poll::Pending => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// What is left of them.
+    pub(super) fn take(&self) -> Bytes {
+        self.0.take().freeze()
+    }
+}
 
 /// The frame of a response's head; adds `Date`.
 pub(super) fn head(parts: &mut Parts) -> Bytes {

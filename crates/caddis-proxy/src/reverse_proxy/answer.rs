@@ -108,6 +108,11 @@ impl ReverseProxy {
         }
         Responded::Later(Box::pin(async move {
             let body = read_ahead(body, self.response_buffers).await;
+            let mut head = head;
+            if self.response_buffers != 0 {
+                // Enough is here to guess a type by; see `pass`.
+                head.headers.remove(header::TRANSFER_ENCODING);
+            }
             self.handle(ex, run, head, body, next).await
         }))
     }
@@ -209,7 +214,7 @@ fn via(version: Version) -> HeaderValue {
 }
 
 /// Adds all fields of one map to another.
-fn merge(into: &mut HeaderMap, from: HeaderMap) {
+pub(super) fn merge(into: &mut HeaderMap, from: HeaderMap) {
     let mut last = None;
     for (name, value) in from {
         if name.is_some() {

@@ -161,6 +161,7 @@ impl ReverseProxy {
             Target::Fixed(address) => address.clone(),
             Target::Template(template) => Address::parse(&template.render(ex))
                 .map_err(|error| format!("making dial info: {error}"))?,
+            Target::Wrong(error) => return Err(format!("making dial info: {error}")),
         };
         let mut name = address.full();
         if let Some(header) = header {

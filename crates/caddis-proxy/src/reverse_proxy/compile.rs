@@ -19,7 +19,7 @@ use crate::{
         Transport, fastcgi,
         http::{HttpTransportConfig, compile as compile_http},
     },
-    upstream::{ActiveState, Upstream},
+    upstream::{ActiveState, Target, Upstream},
     upstreams::{Dynamic, Maker, Place},
 };
 
@@ -38,7 +38,7 @@ pub(super) fn compile(json: &Value, cx: &mut CompileCx<'_>) -> Result<Handler, C
                 .to_owned(),
         );
     }
-    let upstreams = upstreams(&config, &transport, &generation, cx)?;
+    let upstreams = upstreams(&config, &transport, &generation, cx);
     let dynamic = match &config.dynamic_upstreams {
         Value::Null => None,
         json => {
@@ -154,17 +154,21 @@ fn upstreams(
     config: &Config,
     transport: &Transport,
     generation: &Arc<Generation>,
-    cx: &CompileCx<'_>,
-) -> Result<Arc<[Upstream]>, ConfigError> {
+    cx: &mut CompileCx<'_>,
+) -> Arc<[Upstream]> {
     let checks = config.health_checks.as_ref();
     let active = checks.and_then(|checks| checks.active.as_ref()).filter(|a| active::is_on(a));
     let maker = maker(config, transport, Place::PerAddress(generation.clone()), cx);
     let mut all = Vec::with_capacity(config.upstreams.len());
-    for (at, upstream) in config.upstreams.iter().enumerate() {
+    for upstream in &config.upstreams {
         let dial = &upstream.dial;
-        let mut made = maker
-            .make(dial, upstream.max_requests)
-            .map_err(|error| ConfigError::new(format!("upstreams.{at}.dial"), error))?;
+        let mut made = maker.make(dial, upstream.max_requests);
+        if let Target::Wrong(error) = &made.target {
+            cx.warnings.push(format!(
+                "reverse_proxy: {error}; requests for it are answered with 502: give each socket \
+                 an upstream of its own"
+            ));
+        }
         made.active = active.map(|check| {
             let key = active::key(check, transport.fingerprint(), dial);
             let make = || ActiveState { address: dial.clone(), ..ActiveState::default() };
@@ -172,7 +176,7 @@ fn upstreams(
         });
         all.push(made);
     }
-    Ok(all.into())
+    all.into()
 }
 
 fn start_checks(

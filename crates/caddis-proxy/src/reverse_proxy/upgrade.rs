@@ -10,11 +10,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use caddis_core::{Body, Exchange, Response, exchange::Io};
+use caddis_core::{Exchange, Response, exchange::Io};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
+    answer::merge,
     forwarded::remove_hop_by_hop,
     handler::{ReverseProxy, Run, Streams},
     passed_on::InFlight,
@@ -24,7 +25,7 @@ use crate::{
     transport::http::{Conn, Local},
 };
 
-/// How long one direction may go on after the other ended.
+/// How often a peer that sends no more is looked at, while the other direction goes on.
 const HALF_OPEN: Duration = Duration::from_secs(30);
 
 impl ReverseProxy {
@@ -85,15 +86,11 @@ impl ReverseProxy {
             headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
             headers.extend(chosen.map(|chosen| (header::UPGRADE, chosen)));
         }
-        let mut early = std::mem::take(&mut ex.early_headers);
-        early.remove(header::SERVER);
-        for (name, value) in early {
-            headers.extend(name.map(|name| (name, value)));
-        }
-        let mut response = Response::new(Body::Empty);
-        *response.status_mut() =
+        let status =
             if run.prepared.extended { StatusCode::OK } else { StatusCode::SWITCHING_PROTOCOLS };
-        *response.headers_mut() = headers;
+        // With our own `Server` beside the upstream's, unlike other answers: as in Caddy.
+        let mut response = ex.respond(status);
+        merge(response.headers_mut(), headers);
         Ok(response)
     }
 }
@@ -168,6 +165,14 @@ impl Pipe {
     }
 }
 
+/// Whether a peer that has ended its sending is there no more: its system has answered a keepalive
+/// probe with a reset, or the stream was reset.
+fn is_gone(peer: &mut (impl AsyncRead + Unpin), cx: &mut Context<'_>) -> bool {
+    let mut buffer = [0; 1];
+    let mut buffer = tokio::io::ReadBuf::new(&mut buffer);
+    matches!(Pin::new(peer).poll_read(cx, &mut buffer), Poll::Ready(Err(_)))
+}
+
 struct Tunnel {
     client: Box<dyn Io>,
     backend: Conn,
@@ -205,23 +210,34 @@ impl Tunnel {
         }
     }
 
-    /// Copies both ways; after one direction ended, the other may go on for a while.
+    /// Copies both ways. After one direction ended the other goes on until it ends, too, as in
+    /// Go's reverse proxy; a peer that is gone altogether ends both.
     async fn copy(&mut self) {
-        let mut half_open: Option<Pin<Box<tokio::time::Sleep>>> = None;
+        let mut look: Option<Pin<Box<tokio::time::Sleep>>> = None;
         poll_fn(|cx| {
             let Self { client, backend, local, up, down } = self;
             let sent = up.poll(cx, local, client, &mut backend.stream);
             let received = down.poll(cx, local, &mut backend.stream, client);
-            match (sent, received) {
+            match (&sent, &received) {
                 (Poll::Ready(Err(_)), _)
                 | (_, Poll::Ready(Err(_)))
-                | (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(()),
-                (Poll::Pending, Poll::Pending) => Poll::Pending,
-                _ => half_open
-                    .get_or_insert_with(|| Box::pin(tokio::time::sleep(HALF_OPEN)))
-                    .as_mut()
-                    .poll(cx),
+                | (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(()),
+                (Poll::Pending, Poll::Pending) => return Poll::Pending,
+                _ => {}
             }
+            let look = look.get_or_insert_with(|| Box::pin(tokio::time::sleep(HALF_OPEN)));
+            while look.as_mut().poll(cx).is_ready() {
+                let gone = if sent.is_ready() {
+                    is_gone(client, cx)
+                } else {
+                    is_gone(&mut backend.stream, cx)
+                };
+                if gone {
+                    return Poll::Ready(());
+                }
+                look.as_mut().reset(tokio::time::Instant::now() + HALF_OPEN);
+            }
+            Poll::Pending
         })
         .await;
     }

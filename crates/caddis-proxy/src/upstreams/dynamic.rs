@@ -62,13 +62,13 @@ impl Maker {
     }
 
     /// An upstream at an address; placeholders in it are filled in per request.
-    pub(crate) fn make(&self, dial: &str, max_requests: i64) -> Result<Upstream, String> {
+    pub(crate) fn make(&self, dial: &str, max_requests: i64) -> Upstream {
         let template = Template::parse(dial);
         let target = match template.as_static() {
-            Some(text) => Target::Fixed(Address::parse(text)?),
+            Some(text) => Address::parse(text).map_or_else(Target::Wrong, Target::Fixed),
             None => Target::Template(template),
         };
-        Ok(Upstream {
+        Upstream {
             target,
             state: self.states.lease(dial.to_owned(), UpstreamState::default),
             active: None,
@@ -79,7 +79,7 @@ impl Maker {
                 PoolId::lease(&self.pools, &handler, dial, self.max_conns)
             },
             dial: dial.to_owned(),
-        })
+        }
     }
 }
 
@@ -207,7 +207,7 @@ impl Dynamic {
                 let port = port.render(ex);
                 let found = addresses(lookup.resolver.as_ref(), name, *v4, *v6).await?;
                 let dials = found.iter().map(|ip| join_host_port(&ip.to_string(), &port));
-                dials.map(|dial| self.maker.make(&dial, 0)).collect()
+                Ok(dials.map(|dial| self.maker.make(&dial, 0)).collect())
             }
             Kind::Srv { prefix, .. } => {
                 let resolver = match &lookup.resolver {
@@ -219,7 +219,7 @@ impl Dynamic {
                     let address = join_host_port(&service.target, &service.port.to_string());
                     format!("{prefix}{address}")
                 });
-                dials.map(|dial| self.maker.make(&dial, 0)).collect()
+                Ok(dials.map(|dial| self.maker.make(&dial, 0)).collect())
             }
         }
     }

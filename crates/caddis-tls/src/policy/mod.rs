@@ -166,7 +166,7 @@ fn compile(
         drop: policy.drop,
         provider: parameters::provider(&policy.cipher_suites, &policy.curves, warnings)?,
         versions: parameters::versions(&policy.protocol_min, &policy.protocol_max)?,
-        alpn: parameters::alpn(&policy.alpn, facts),
+        alpn: parameters::alpn(policy.alpn.as_deref(), facts),
         client_auth: client_auth
             .transpose()
             .map_err(|error| error.under("client_authentication"))?,

@@ -163,11 +163,12 @@ pub(super) fn versions(
 }
 
 /// The ALPN protocols: the policy's or the default ones, without what the server does not speak.
-pub(super) fn alpn(names: &[String], facts: ServerFacts) -> Vec<Vec<u8>> {
-    let names: Vec<&str> = if names.is_empty() {
-        vec!["h2", "http/1.1"]
-    } else {
-        names.iter().map(String::as_str).collect()
+/// An empty list of the policy's is none at all (spec T009): whatever a client offers, it gets
+/// HTTP/1.1.
+pub(super) fn alpn(names: Option<&[String]>, facts: ServerFacts) -> Vec<Vec<u8>> {
+    let names: Vec<&str> = match names {
+        None => vec!["h2", "http/1.1"],
+        Some(names) => names.iter().map(String::as_str).collect(),
     };
     names
         .into_iter()
@@ -226,9 +227,9 @@ mod tests {
 
     #[test]
     fn alpn_follows_the_server() {
-        let names = |facts| alpn(&[], facts).len();
+        let names = |facts| alpn(None, facts).len();
         assert_eq!(names(ServerFacts::default()), 2);
-        assert_eq!(alpn(&[], ServerFacts { h1: true, h2: false }), [b"http/1.1".to_vec()]);
-        assert_eq!(alpn(&list(&["foo"]), ServerFacts { h1: false, h2: false }).len(), 1);
+        assert_eq!(alpn(None, ServerFacts { h1: true, h2: false }), [b"http/1.1".to_vec()]);
+        assert_eq!(alpn(Some(&list(&["foo"])), ServerFacts { h1: false, h2: false }).len(), 1);
     }
 }

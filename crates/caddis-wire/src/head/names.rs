@@ -168,6 +168,9 @@ pub fn is_hop_by_hop(name: &HeaderName) -> bool {
             | "proxy-authenticate"
             | "proxy-authorization"
             | "proxy-connection"
+            // No field at all; programs behind a gateway take it for the address of a proxy
+            // (CVE-2016-5385).
+            | "proxy"
             | "te"
             | "trailer"
             | "transfer-encoding"

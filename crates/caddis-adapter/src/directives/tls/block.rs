@@ -88,7 +88,7 @@ fn handshake(d: &mut Dispenser, word: &str, tls: &mut Tls) -> ParseResult<bool> 
             let mut inner = d.new_from_next_segment();
             policy.client_authentication = Some(client_auth::parse(&mut inner)?);
         }
-        "alpn" => policy.alpn = some_args(d)?,
+        "alpn" => policy.alpn = Some(some_args(d)?),
         "insecure_secrets_log" => policy.insecure_secrets_log = next_arg(d)?,
         _ => return Ok(false),
     }
