@@ -25,6 +25,7 @@ mod operation;
 mod policies;
 mod proxy;
 mod reload;
+mod remote_admin;
 mod serve;
 mod soak;
 mod splice;

@@ -17,7 +17,11 @@ use http::{HeaderValue, Request, Response, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::aws_lc_rs,
+    sign::{CertifiedKey, SingleCertAndKey},
+};
 use rustls_pki_types::{CertificateDer, ServerName};
 
 use self::connect::{Io, Unverified};
@@ -56,6 +60,8 @@ pub struct HttpOptions {
     pub roots: Option<Vec<CertificateDer<'static>>>,
     /// Certificates are not verified.
     pub insecure: bool,
+    /// The certificate to show where a server asks for one.
+    pub certificate: Option<Arc<CertifiedKey>>,
     /// The way to servers.
     pub route: Route,
     /// The longest time for one request.
@@ -64,7 +70,8 @@ pub struct HttpOptions {
 
 impl Default for HttpOptions {
     fn default() -> Self {
-        Self { roots: None, insecure: false, route: Route::default(), timeout: TIMEOUT }
+        let route = Route::default();
+        Self { roots: None, insecure: false, certificate: None, route, timeout: TIMEOUT }
     }
 }
 
@@ -73,6 +80,7 @@ pub struct HttpClient {
     /// Roots other than the system's.
     roots: Option<Arc<RootCertStore>>,
     insecure: bool,
+    certificate: Option<Arc<CertifiedKey>>,
     route: Route,
     timeout: Duration,
     config: OnceLock<Arc<ClientConfig>>,
@@ -115,6 +123,7 @@ impl HttpClient {
         Self {
             roots,
             insecure: options.insecure,
+            certificate: options.certificate,
             route: options.route,
             timeout: options.timeout,
             config: OnceLock::new(),
@@ -244,7 +253,13 @@ impl HttpClient {
         } else {
             builder.with_root_certificates(roots)
         };
-        let config = builder.with_no_client_auth();
+        let config = match &self.certificate {
+            Some(key) => {
+                let one = SingleCertAndKey::from(key.clone());
+                builder.with_client_cert_resolver(Arc::new(one))
+            }
+            None => builder.with_no_client_auth(),
+        };
         Ok(self.config.get_or_init(|| Arc::new(config)).clone())
     }
 }
