@@ -493,6 +493,9 @@ pub(crate) fn method_not_allowed() -> ApiError {
 
 async fn route(engine: &Rc<Engine>, parts: &Parts, request: &ApiRequest, peer: &Peer) -> Answer {
     let path = parts.uri.path();
+    if !path.starts_with('/') {
+        return Err(ApiError::bad_request(format!("invalid path: {path}")));
+    }
     if let Some(clean) = paths::cleaned(path) {
         return Ok(paths::redirect(parts, &clean));
     }
