@@ -9,59 +9,31 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::aws_lc_rs,
-};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use caddis_dns::server_check::{ServerCheck, ServerVerifier, Shown};
+use rustls::{ClientConfig, ClientConnection, crypto::aws_lc_rs};
+use rustls_pki_types::ServerName;
 
-use crate::support::{Server, eventually, free_port, scratch};
+use crate::{
+    acme::{adapted, load, shown, wait_for},
+    support::{Faulty, Pebble, PebbleOptions, Server, eventually, free_port, scratch},
+};
 
 /// Takes any certificate and keeps the staple.
 #[derive(Debug, Default)]
 struct Keeps(Mutex<Vec<u8>>);
 
-impl ServerCertVerifier for Keeps {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        staple: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        *self.0.lock().unwrap() = staple.to_vec();
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        aws_lc_rs::default_provider().signature_verification_algorithms.supported_schemes()
+impl ServerCheck for Keeps {
+    fn check(&self, shown: &Shown<'_>) -> Result<(), rustls::Error> {
+        *self.0.lock().unwrap() = shown.staple.to_vec();
+        Ok(())
     }
 }
 
 /// The staple of a handshake; empty where there is none. Panics where the handshake fails.
 fn staple(port: u16) -> Vec<u8> {
-    let keeps = Arc::new(Keeps::default());
-    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let keeps = Arc::new(ServerVerifier::new(Keeps::default(), provider.clone()));
+    let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .dangerous()
@@ -74,7 +46,7 @@ fn staple(port: u16) -> Vec<u8> {
     while client.is_handshaking() {
         client.complete_io(&mut socket).unwrap();
     }
-    std::mem::take(&mut *keeps.0.lock().unwrap())
+    std::mem::take(&mut *keeps.check.0.lock().unwrap())
 }
 
 /// An authority with one certificate, which has to be stapled (RFC 7633), and its responder.
@@ -213,4 +185,70 @@ fn staples_come_stay_and_are_renewed() {
     }
     assert!(responder.is_good(&staple(tls)));
     fs::remove_dir_all(storage).unwrap();
+}
+
+/// A certificate of an authority outside is in the storage, and its responder is away: it is served
+/// without a staple, as in Caddy, which is told, and the responder is asked every minute. When the
+/// authority revokes it, it is replaced by itself, and the extension is asked for.
+#[test]
+#[ignore = "needs openssl and pebble"]
+fn a_managed_certificate_that_demands_a_staple() {
+    // RFC 7633: TLS feature, status_request.
+    const MUST_STAPLE: &[u8] =
+        b"\x06\x08\x2b\x06\x01\x05\x05\x07\x01\x18\x04\x05\x30\x03\x02\x01\x05";
+    let mut responder = Responder::new();
+    let pebble = Pebble::start(&PebbleOptions::default());
+    let front = Faulty::orders_in_turn(&pebble);
+    let storage = scratch();
+    let place = front.directory().replace("https://", "").replace([':', '/'], "-");
+    let files = storage.join("certificates").join(place).join("a.test");
+    fs::create_dir_all(&files).unwrap();
+    for (from, to) in [("chain.pem", "a.test.crt"), ("leaf.key", "a.test.key")] {
+        fs::copy(responder.folder.join(from), files.join(to)).unwrap();
+    }
+    let server = Server::start("{\n\tadmin 127.0.0.1:{admin}\n}\n:{port} {\n\trespond up\n}\n");
+    let heard = server.folder.join("heard");
+    let event = format!(
+        "\tevents {{\n\t\ton cert_ocsp_revoked exec sh -c \"echo {{event.data.subjects}} >>{}\"\n\t}}\n",
+        heard.display()
+    );
+    let options = pebble.options(&storage, pebble.http, pebble.tls, &event);
+    let options = options.replace(&pebble.directory(), &front.directory());
+    let json = adapted(&server, &format!("{options}a.test {{\n\trespond hello\n}}\n"));
+    // The field is one of JSON alone.
+    let wanted = json.replace(r#""policies":[{"#, r#""policies":[{"must_staple":true,"#);
+    assert_ne!(wanted, json);
+    load(&server, &wanted);
+    let old = wait_for(pebble.tls, "a.test", 30);
+    assert!(staple(pebble.tls).is_empty());
+    for told in ["stapling OCSP", "the certificate demands an OCSP staple, and there is none"] {
+        assert!(server.log().contains(told), "{told}: {}", server.log());
+    }
+    // The responder comes back.
+    responder.up();
+    let end = Instant::now() + Duration::from_secs(110);
+    while staple(pebble.tls).is_empty() {
+        assert!(Instant::now() < end, "no staple: {}", server.log());
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert!(responder.is_good(&staple(pebble.tls)));
+    assert_eq!(pebble.orders(), 0, "a responder that is away is no reason for another one");
+    // The authority revokes it.
+    responder.down();
+    let revoked = "R\t400101000000Z\t260101000000Z\t1001\tunknown\t/CN=a.test\n";
+    fs::write(responder.folder.join("index"), revoked).unwrap();
+    responder.up();
+    let end = Instant::now() + Duration::from_secs(150);
+    while shown(pebble.tls, "a.test").is_none_or(|now| now == old) {
+        assert!(Instant::now() < end, "not replaced: {}", server.log());
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert_eq!(pebble.issued(), 1);
+    let requests = front.requests();
+    assert_eq!(requests.len(), 1);
+    assert!(requests[0].windows(MUST_STAPLE.len()).any(|part| part == MUST_STAPLE));
+    assert!(server.log().contains("certificate was revoked by its authority"));
+    eventually("the event is told", || {
+        fs::read_to_string(&heard).is_ok_and(|text| text.contains("a.test"))
+    });
 }

@@ -235,6 +235,9 @@ fn configs_are_pulled_with_certificates() {
         folder.display(),
     ));
     let source_root = source.folder.join("data/caddy/pki/authorities/local/root.crt");
+    eventually("the source has its authority", || {
+        TcpStream::connect(("127.0.0.1", source_port)).is_ok() && source_root.exists()
+    });
     let pull = |what: &str, tls: Value| {
         let mut tls = tls;
         tls["root_ca_pem_files"] = json!([source_root]);

@@ -6,14 +6,18 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use crate::{
     acme::{shown, wait_for},
     support::{
-        Pebble, PebbleOptions, Postgres, Redis, S3, Server, Store, caddis, eventually, free_port,
-        get, scratch,
+        Fault, Faulty, Pebble, PebbleOptions, Postgres, Redis, Redises, S3, Server, Store, caddis,
+        eventually, free_port, get, scratch,
     },
 };
 
@@ -412,6 +416,87 @@ fn a_lock_in_redis_ends_with_its_holder() {
 #[ignore = "needs redis and pebble"]
 fn redis_goes_and_comes_back() {
     goes_and_comes_back(&mut Redis::start());
+}
+
+/// The master that has a lock dies in the middle of an issuance, and its replica takes over: what was
+/// stored is there, the name has one certificate, and the lock, which Redis may even have forgotten,
+/// is held and freed.
+#[track_caller]
+fn survives_a_failover(mut redis: Redises) {
+    let pebble = Pebble::start(&PebbleOptions::default());
+    let late = Arc::new(AtomicBool::new(false));
+    let (is_late, asked) = (late.clone(), Arc::new(AtomicUsize::new(0)));
+    let counter = asked.clone();
+    let faults = move |path: &str| match path.starts_with("/chalZ/") {
+        true if is_late.load(Ordering::Relaxed) => {
+            counter.fetch_add(1, Ordering::Relaxed);
+            Fault::Late(Duration::from_secs(12))
+        }
+        _ => Fault::None,
+    };
+    let front = Faulty::start(&pebble, Arc::new(faults));
+    let text = |ports: (u16, u16), names: &[&str]| {
+        let options = pebble.options_without_storage(ports.0, ports.1, redis.option());
+        let sites: String = names.iter().map(|name| site(name)).collect();
+        let options = options.replace(&pebble.directory(), &front.directory());
+        format!("{options}{sites}:{{port}} {{\n\trespond up\n}}\n")
+    };
+    let names = ["old.example.test", "mid.example.test", "new.example.test"];
+    let ports = (pebble.http, pebble.tls);
+    let (two, three) = (text(ports, &names[..2]), text(ports, &names));
+    let other_ports = (free_port(), free_port());
+    let other = text(other_ports, &names[..2]);
+    let server = Server::start(&text(ports, &names[..1]));
+    let old = wait_for(pebble.tls, names[0], 30);
+    let place = front.directory().replace("https://", "").replace([':', '/'], "-");
+    let stored = |name: &str| format!("caddy/certificates/{place}/{name}/{name}.crt");
+    eventually("the first one is stored", || redis.holder(&stored(names[0])).is_some());
+
+    late.store(true, Ordering::Relaxed);
+    let (reloaded, said) = server.reload(&two);
+    assert!(reloaded, "{said}");
+    eventually("a challenge is under way", || asked.load(Ordering::Relaxed) > 0);
+    let lock = format!("caddy/locks/issue_cert_{}", names[1]);
+    redis.forget(&lock);
+    eventually("the lock is taken again", || redis.holder(&lock).is_some());
+    let master = redis.holder(&lock).unwrap();
+    redis.settle(master);
+    redis.kill(master);
+    late.store(false, Ordering::Relaxed);
+
+    let mid = wait_for(pebble.tls, names[1], 90);
+    assert_eq!(shown(pebble.tls, names[0]).as_ref(), Some(&old));
+    let end = Instant::now() + Duration::from_secs(60);
+    while redis.holder(&stored(names[1])).is_none() || redis.holder(&lock).is_some() {
+        assert!(Instant::now() < end, "not stored, or locked: {}", server.log());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(redis.holder(&stored(names[0])).is_some_and(|now| now != master));
+    assert_eq!(pebble.issued(), 2);
+    // Another server finds both; the node that died follows, and new names are issued.
+    let second = Server::start(&other);
+    assert_eq!(wait_for(other_ports.1, names[0], 20), old);
+    assert_eq!(wait_for(other_ports.1, names[1], 20), mid);
+    drop(second);
+    redis.up(master);
+    let (reloaded, said) = server.reload(&three);
+    assert!(reloaded, "{said}");
+    wait_for(pebble.tls, names[2], 60);
+    assert_eq!(pebble.issued(), 3);
+}
+
+#[test]
+#[ignore = "needs redis and pebble"]
+fn redis_fails_over_by_sentinels() {
+    survives_a_failover(Redises::failover());
+}
+
+#[test]
+#[ignore = "needs redis and pebble"]
+fn redis_fails_over_in_a_cluster() {
+    let cluster = Redises::cluster();
+    round_trip(cluster.option());
+    survives_a_failover(cluster);
 }
 
 #[test]

@@ -38,6 +38,7 @@ fn floors_keep_to_themselves() {
         ("caddis-config", &["caddis_core", "caddis_caddyfile"]),
         ("caddis-wire", &["tokio", "caddis_core"]),
         ("caddis-core", &["tokio::net", "caddis_http", "caddis_proxy", "caddis_plan"]),
+        ("caddis-otel", &["caddis_plan", "caddis_engine", "caddis_http", "caddis_proxy"]),
         ("caddis-http", &["caddis_plan", "caddis_engine", "caddis_proxy", "caddis_adapter"]),
         ("caddis-proxy", &["caddis_plan", "caddis_engine", "caddis_adapter"]),
         ("caddis-adapter", &["caddis_http::", "caddis_proxy::", "caddis_plan", "caddis_engine"]),

@@ -55,7 +55,9 @@ impl Traced {
         if error.path.is_empty() {
             return one;
         }
-        one.help(format!("in the JSON config: {}", error.path))
+        let remedy = REMEDIES.iter().find(|(part, _)| one.message.contains(part));
+        let path = format!("in the JSON config: {}", error.path);
+        one.help(remedy.map_or(path.clone(), |(_, remedy)| format!("{remedy} ({path})")))
     }
 }
 
@@ -171,6 +173,13 @@ fn sentence(error: &ConfigError) -> String {
     }
     format!("{before}module {id} is {NOT_SUPPORTED}")
 }
+
+/// What to do about a mistake that only the configuration shows, by a part of the sentence.
+const REMEDIES: &[(&str, &str)] = &[
+    ("module value cannot be null", "give it at least one argument"),
+    ("look-around", "match what is wanted, and take the rest out by a `not` matcher"),
+    ("missing closing", "close what opens in the expression, or write a backslash before it"),
+];
 
 /// Modules of Caddy itself, all of which are meant to come.
 const STANDARD: &[&str] = &[

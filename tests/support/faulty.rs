@@ -6,10 +6,11 @@ use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
     path::Path,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use rustls::{
     ClientConfig, ClientConnection, ServerConfig, ServerConnection, StreamOwned, crypto::aws_lc_rs,
 };
@@ -25,6 +26,10 @@ pub enum Fault {
     Answer(String, String),
     /// It passes, but late.
     Late(Duration),
+    /// It passes when no other such one is under way. Pebble's orders need that where there are many
+    /// at a time: two of them may wait for each other for ever, and all else with them (lock order in
+    /// `FindValidAuthorization` of 2.4).
+    Alone,
 }
 
 /// Says what happens to a request.
@@ -33,7 +38,11 @@ pub type Faults = Arc<dyn Fn(&str) -> Fault + Send + Sync>;
 /// A running front; it lives as long as the process.
 pub struct Faulty {
     pub port: u16,
+    sent: Sent,
 }
+
+/// Paths and bodies of requests.
+type Sent = Arc<Mutex<Vec<(String, Vec<u8>)>>>;
 
 impl Faulty {
     /// Starts it before an authority.
@@ -44,15 +53,42 @@ impl Faulty {
         let client = Arc::new(client_config(&pebble.folder));
         let behind = pebble.directory();
         let behind = behind.trim_start_matches("https://").trim_end_matches("/dir").to_owned();
+        let turn = Arc::new(Mutex::new(()));
+        let sent = Sent::default();
+        let seen = sent.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let (server, client) = (server.clone(), client.clone());
-                let (behind, faults) = (behind.clone(), faults.clone());
+                let (behind, faults, turn) = (behind.clone(), faults.clone(), turn.clone());
+                let seen = seen.clone();
                 // A peer that goes away ends its connection and nothing else.
-                std::thread::spawn(move || serve(stream, server, client, &behind, &faults));
+                std::thread::spawn(move || {
+                    serve(stream, server, client, &behind, &faults, (&turn, &seen))
+                });
             }
         });
-        Self { port }
+        Self { port, sent }
+    }
+
+    /// Starts one that only keeps orders apart.
+    pub fn orders_in_turn(pebble: &Pebble) -> Self {
+        let alone = |path: &str| if path == "/order-plz" { Fault::Alone } else { Fault::None };
+        Self::start(pebble, Arc::new(alone))
+    }
+
+    /// The signing requests that it was sent, DER (RFC 8555 §7.4).
+    pub fn requests(&self) -> Vec<Vec<u8>> {
+        let sent = self.sent.lock().unwrap();
+        let orders = sent.iter().filter(|(path, _)| path.starts_with("/finalize-order/"));
+        orders
+            .map(|(_, body)| {
+                let field = |json: &[u8], name: &str| {
+                    let json: serde_json::Value = serde_json::from_slice(json).unwrap();
+                    URL_SAFE_NO_PAD.decode(json[name].as_str().unwrap()).unwrap()
+                };
+                field(&field(body, "payload"), "csr")
+            })
+            .collect()
     }
 
     pub fn directory(&self) -> String {
@@ -67,10 +103,12 @@ fn serve(
     client: Arc<ClientConfig>,
     behind: &str,
     faults: &Faults,
+    (turn, seen): (&Mutex<()>, &Sent),
 ) -> Option<()> {
     let mut stream = StreamOwned::new(ServerConnection::new(server).ok()?, stream);
     let (head, body) = message(&mut stream)?;
     let path = head.split(' ').nth(1)?.to_owned();
+    seen.lock().ok()?.push((path.clone(), body.clone()));
     let answer = match faults(&path) {
         Fault::Answer(head, body) => {
             let length = body.len();
@@ -83,6 +121,8 @@ fn serve(
             if let Fault::Late(time) = fault {
                 std::thread::sleep(time);
             }
+            let alone = matches!(fault, Fault::Alone);
+            let turn = alone.then(|| turn.lock().unwrap_or_else(PoisonError::into_inner));
             let name = ServerName::try_from("127.0.0.1").ok()?;
             let tcp = TcpStream::connect(behind).ok()?;
             let mut up = StreamOwned::new(ClientConnection::new(client, name).ok()?, tcp);
@@ -93,6 +133,7 @@ fn serve(
             let mut answer = Vec::new();
             // The end may come without a goodbye.
             let _ = up.read_to_end(&mut answer);
+            drop(turn);
             answer
         }
     };

@@ -1,10 +1,13 @@
 //! The program under test, scripted upstreams, a plain client, waiting with a deadline.
 
 mod client;
+pub mod collector;
 mod faulty;
+mod filled;
 pub mod frames;
 mod named;
 mod pebble;
+pub mod protobuf;
 pub mod quic;
 pub mod quic_upstream;
 mod scripted;
@@ -17,12 +20,13 @@ use std::time::{Duration, Instant};
 
 pub use client::{Answer, get, request, send_raw};
 pub use faulty::{Fault, Faulty};
+pub use filled::Past;
 pub use named::Named;
 pub use pebble::{Options as PebbleOptions, Pebble, name_server};
 pub use quic::tls_stream;
 pub use scripted::{Scripted, ok};
 pub use server::{Server, caddis, free_port, scratch, site_with};
-pub use stores::{Postgres, Redis, S3, Store};
+pub use stores::{Postgres, Redis, Redises, S3, Store};
 pub use upstream::Upstream;
 pub use wire::Wire;
 

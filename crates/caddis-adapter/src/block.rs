@@ -9,7 +9,7 @@ use caddis_config::Route;
 use caddis_core::{ConfigValue, Directive, DirectiveKind, Helper, Registry};
 use smol_str::SmolStr;
 
-use crate::{matchers, plugins, routes, trace};
+use crate::{matchers, options, plugins, routes, trace, usage};
 
 /// A config value and the directive that it is from.
 #[derive(Debug, Clone)]
@@ -123,7 +123,7 @@ pub(crate) fn point_at(error: Diagnostic, segment: &Segment, registry: &Registry
     let help = match name {
         // What may be imported was imported before; this one is in a named route.
         "import" => Some("nothing is imported inside a named route; write it out, or import the whole named route".to_owned()),
-        _ => plugins::directive_help(name).or_else(|| {
+        _ => unknown_help(segment, registry).or_else(|| {
             let known = known.chain(["import"]);
             nearest(name, known).map(|near| format!("did you mean `{near}`?"))
         }),
@@ -137,6 +137,40 @@ pub(crate) fn point_at(error: Diagnostic, segment: &Segment, registry: &Registry
         Some(help) => error.help(help),
         None => error,
     }
+}
+
+/// What a word is that stands where a directive should, if it is something else.
+fn unknown_help(segment: &Segment, registry: &Registry) -> Option<String> {
+    let name = segment.directive();
+    if let Some(plain) = name.strip_suffix(';').filter(|plain| !plain.is_empty()) {
+        let line = plugins::directive_help(plain);
+        return Some(line.unwrap_or_else(|| format!("lines end without `;`: write `{plain}`")));
+    }
+    if let Some(help) = plugins::directive_help(name) {
+        return Some(help);
+    }
+    if options::is_option(name) {
+        return Some(format!(
+            "`{name}` is a global option: it belongs into the block `{{ … }}` without an address at the top of the file"
+        ));
+    }
+    if registry.matcher(name).is_some() {
+        return Some(format!(
+            "`{name}` is a matcher: give it a name (`@name {name} …`), and name that in a directive"
+        ));
+    }
+    if lacks_at(segment, registry) {
+        return Some(format!("the name of a matcher begins with `@`: write `@{name} …`"));
+    }
+    let around = usage::owner_of(name)?;
+    Some(format!("`{name}` belongs into the block of `{around}`"))
+}
+
+/// Whether a line reads like the definition of a matcher whose name lacks the `@`.
+pub(crate) fn lacks_at(segment: &Segment, registry: &Registry) -> bool {
+    segment.0.get(1).is_some_and(|kind| {
+        registry.matcher(&kind.text).is_some() && !segment.0[0].next_is_on_new_line(kind)
+    })
 }
 
 /// Runs one directive on the tokens in the helper's dispenser.

@@ -44,7 +44,14 @@ fn help(error: &Diagnostic, segment: Option<&Segment>, registry: &Registry) -> O
             "no matcher of this name can be seen from here; define it in this site, for example `@{name} path /{name}/*`"
         ));
     }
-    if message.contains("time: ") && message.contains("invalid duration") {
+    if let Some(plain) = word_at(error, segment).and_then(|word| word.strip_suffix(';'))
+        && !plain.is_empty()
+    {
+        return Some(format!("lines end without `;`: write `{plain}`"));
+    }
+    if message.contains("time: ")
+        && ["invalid duration", "unknown unit", "missing unit"].iter().any(|s| message.contains(s))
+    {
         return Some(
             "a duration is a number with its unit, such as `500ms`, `30s` or `1h30m`".into(),
         );
@@ -65,6 +72,13 @@ fn help(error: &Diagnostic, segment: Option<&Segment>, registry: &Registry) -> O
     }
     let remedy = REMEDIES.iter().find(|(part, _)| message.contains(part));
     remedy.map(|(_, remedy)| (*remedy).to_owned())
+}
+
+/// The word at the main label.
+fn word_at<'a>(error: &Diagnostic, segment: Option<&'a Segment>) -> Option<&'a str> {
+    let (span, _) = error.labels.first()?;
+    let token = segment?.0.iter().find(|token| token.span == *span && !token.is_quoted())?;
+    Some(&token.text)
 }
 
 /// Whether something is given that may be given once only.
@@ -91,7 +105,21 @@ const REMEDIES: &[(&str, &str)] = &[
     ("unknown sort option", "one of: name, namedirfirst, size, time, asc, desc"),
     ("invalid proxy protocol version", "one of: v1, v2"),
     ("conflicts with a Caddyfile placeholder shorthand", "give the destination another name"),
+    ("invalid start port", "an address is `host:port`, the port a number from 0 to 65535"),
+    ("invalid end port", "a range of ports is `first-last`, such as 8000-8003"),
     ("strconv.ParseUint", "a mode is written in octal, such as 0640"),
+    (
+        "Redir code not in the 3xx range",
+        "the last word is 301, 302, 303, 307, 308, 401, temporary, permanent or html; the target may not have spaces unless it is quoted",
+    ),
+    (
+        "must use the same scheme",
+        "put upstreams of another scheme into a `reverse_proxy` of their own",
+    ),
+    (
+        "is HTTP, but attempts to configure TLS",
+        "remove the directive `tls`, or serve the site by HTTPS (leave `http://` and port 80 away)",
+    ),
     ("invalid byte size", "a size is a number with its unit, such as `4KiB` or `10MB`"),
     ("parsing size", "a size is a number with its unit, such as `4KiB` or `10MB`"),
     ("is not an ordered HTTP handler", "put it at the top of the site, or into a `route` block"),
@@ -205,7 +233,10 @@ fn word(message: &str) -> Option<&'static str> {
     let inner = message.rsplit("': ").next().unwrap_or(message);
     if message.contains(ARGUMENTS) || message.contains("expecting argument") {
         Some("an argument is missing after this, or this one is too many")
-    } else if message.contains("invalid duration") {
+    } else if ["invalid duration", "unknown unit", "missing unit"]
+        .iter()
+        .any(|part| message.contains(part))
+    {
         Some("not a duration")
     } else if message.contains("strconv.Atoi") && message.contains("invalid syntax") {
         Some("not a whole number")

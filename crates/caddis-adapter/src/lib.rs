@@ -142,6 +142,8 @@ fn run(
     mut shared: AdaptState,
 ) -> Result<(Adapted, Option<freeze::Frozen>), Vec<Diagnostic>> {
     let mut errors = check_keys(&blocks, registry);
+    // What is in a block of such a key is none of a site.
+    blocks.retain(|block| !block.keys.iter().any(|key| is_misplaced(key, registry)));
     let has_options = blocks.first().is_some_and(|first| first.keys.is_empty());
     let option_block = has_options.then(|| blocks.remove(0));
     let segments = option_block.as_ref().map_or(&[][..], |block| &block.segments);
@@ -205,11 +207,20 @@ fn at_option(error: Diagnostic, segments: &[Segment]) -> Diagnostic {
 /// Keys that are probably directives or matchers outside of a site.
 fn check_keys(blocks: &[Cow<'_, ServerBlock>], registry: &Registry) -> Vec<Diagnostic> {
     let mut errors = Vec::new();
+    // Where the block before is such a one, this one goes with it.
+    let mut follows = false;
     for (number, block) in blocks.iter().enumerate() {
+        let goes_with = std::mem::replace(
+            &mut follows,
+            block.keys.first().is_some_and(|key| is_misplaced(key, registry)),
+        );
+        if goes_with && follows {
+            continue;
+        }
         for (at, key) in block.keys.iter().enumerate() {
             let message = if at == 0 && key.text.starts_with(matchers::PREFIX) {
                 format!("cannot define a matcher outside of a site block: '{}'", key.text)
-            } else if registry.directive(&key.text).is_some() {
+            } else if is_misplaced(key, registry) {
                 format!(
                     "parsed '{}' as a site address, but it is a known directive; directives must appear in a site block",
                     key.text
@@ -229,6 +240,11 @@ fn check_keys(blocks: &[Cow<'_, ServerBlock>], registry: &Registry) -> Vec<Diagn
         }
     }
     errors
+}
+
+/// Whether a key is a directive.
+fn is_misplaced(key: &Token, registry: &Registry) -> bool {
+    registry.directive(&key.text).is_some()
 }
 
 /// The last directive of a block that should have a block of its own and has none.

@@ -2,7 +2,7 @@
 
 use caddis_caddyfile::{File, Segment, Span, Token};
 
-use crate::Adapted;
+use crate::{Adapted, Place};
 
 /// Parts of the configuration whose subdirective has another name.
 const OTHER_NAMES: &[(&str, &str)] = &[
@@ -21,6 +21,9 @@ const OTHER_NAMES: &[(&str, &str)] = &[
 /// The word that is to blame for a mistake at a dotted path of the configuration, as near as is known.
 pub fn locate(file: &File, adapted: &Adapted, path: &str, message: &str) -> Option<Token> {
     if let Some(place) = adapted.origins.directive(path) {
+        if let Some(token) = in_matcher(file, place, path, message) {
+            return Some(token);
+        }
         let near = segment_at(file, place.token.span).and_then(|tokens| refine(tokens, path));
         return Some(near.unwrap_or_else(|| place.token.clone()));
     }
@@ -29,6 +32,34 @@ pub fn locate(file: &File, adapted: &Adapted, path: &str, message: &str) -> Opti
         return tokens.and_then(|tokens| refine(tokens, path)).or_else(|| token_at(file, span));
     }
     named_in(file, message)
+}
+
+/// The word of a named matcher's definition that a mistake in the matcher is about: the one that the
+/// message holds, else the kind of matcher.
+fn in_matcher(file: &File, place: &Place, path: &str, message: &str) -> Option<Token> {
+    let definition = place.definition.as_ref()?;
+    let (_, inner) = path.rsplit_once(".match.")?;
+    if inner.contains(".handle.") {
+        return None;
+    }
+    let kind = inner.split('.').nth(1)?;
+    let words = segment_at(file, definition.span)?.get(1..)?;
+    let at = words.iter().position(|word| word.text == kind);
+    let after = words.get(at.map_or(0, |at| at + 1)..).unwrap_or_default();
+    let named = after.iter().filter(|word| holds_word(message, &word.text));
+    let named = named.max_by_key(|word| word.text.len());
+    named.or_else(|| words.get(at?)).or(Some(definition)).cloned()
+}
+
+/// Whether a message holds a text that is no part of a longer word there.
+fn holds_word(message: &str, text: &str) -> bool {
+    let inside = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
+    text.len() > 1
+        && message.match_indices(text).any(|(at, _)| {
+            let before = message.get(..at).and_then(|before| before.chars().next_back());
+            let after = message.get(at + text.len()..).and_then(|after| after.chars().next());
+            !inside(before) && !inside(after)
+        })
 }
 
 /// The tokens from a place to the end of the segment that it is in, nested blocks and all.

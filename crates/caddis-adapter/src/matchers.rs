@@ -41,7 +41,9 @@ pub(crate) fn define(
     let name = d.val().to_owned();
     if definitions.contains_key(&name) {
         let error = Diagnostic::error(format!("matcher is defined more than once: {name}"));
-        return Err(error.labelled(d.token(), "defined again here"));
+        return Err(error.labelled(d.token(), "defined again here").help(
+            "give it another name; conditions that have to hold together go into one block `@name { … }`",
+        ));
     }
     let mut set = MatcherSetConfig::new();
     for (matcher, tokens) in by_matcher(&mut d) {

@@ -94,13 +94,54 @@ const FIRST_VERSION: &[(&str, &str)] = &[
     ("websocket", "reverse_proxy"),
 ];
 
+/// Directives of nginx and Apache and what does their work.
+const OTHER_SERVERS: &[(&str, &str)] = &[
+    ("DocumentRoot", "`root * <path>` with `file_server`"),
+    ("ProxyPass", "`reverse_proxy <upstream>`"),
+    ("RewriteRule", "`rewrite` or `redir`"),
+    ("ServerName", "the address before the site's `{`"),
+    ("access_log", "`log`"),
+    ("add_header", "`header <field> <value>`"),
+    ("alias", "`handle_path <path>/* { root * <folder> … }`"),
+    ("auth_basic", "`basic_auth`"),
+    ("auth_basic_user_file", "`basic_auth`"),
+    ("autoindex", "`file_server browse`"),
+    ("client_max_body_size", "`request_body { max_size <size> }`"),
+    ("deny", "a matcher such as `@blocked remote_ip <ranges>` with `abort @blocked`"),
+    ("error_log", "the global option `log`"),
+    ("error_page", "`handle_errors`"),
+    ("expires", "`header Cache-Control <value>`"),
+    ("fastcgi_param", "`env` in the block of `php_fastcgi`"),
+    ("fastcgi_pass", "`php_fastcgi <address>`"),
+    ("if", "a named matcher, such as `@name path /x/*`"),
+    ("include", "`import`"),
+    ("index", "`index` in the block of `file_server`"),
+    ("listen", "the address before the site's `{`"),
+    ("location", "`handle <path>* { … }` (or `handle_path`, which strips the path)"),
+    ("proxy_http_version", "`versions` in `transport http` of `reverse_proxy`"),
+    ("proxy_pass", "`reverse_proxy <upstream>`"),
+    ("proxy_read_timeout", "`read_timeout` in `transport http` of `reverse_proxy`"),
+    ("proxy_set_header", "`header_up` in the block of `reverse_proxy`"),
+    ("return", "`redir` or `respond`"),
+    ("server", "a site: its address, then `{ … }`"),
+    ("server_name", "the address before the site's `{`"),
+    ("set", "`vars`"),
+    ("ssl_certificate", "`tls <certificate> <key>`"),
+    ("ssl_certificate_key", "`tls <certificate> <key>`"),
+    ("ssl_protocols", "`protocols` in the block of `tls`"),
+    ("upstream", "several addresses in one `reverse_proxy`"),
+];
+
 /// What to say of a directive or option that is none here, if it is one elsewhere.
 pub(crate) fn directive_help(name: &str) -> Option<String> {
     if let Some((_, plugin)) = DIRECTIVES.iter().find(|(known, _)| *known == name) {
         return Some(belongs(name, plugin));
     }
-    let (_, instead) = FIRST_VERSION.iter().find(|(known, _)| *known == name)?;
-    Some(format!("`{name}` is from Caddy 1; its place was taken by `{instead}`"))
+    if let Some((_, instead)) = FIRST_VERSION.iter().find(|(known, _)| *known == name) {
+        return Some(format!("`{name}` is from Caddy 1; its place was taken by `{instead}`"));
+    }
+    let (_, instead) = OTHER_SERVERS.iter().find(|(known, _)| *known == name)?;
+    Some(format!("`{name}` is of another server's language; here write {instead}"))
 }
 
 /// What to say of a module that is not compiled in, if it is a plugin's.
@@ -129,6 +170,7 @@ mod tests {
         assert!(directive_help("gzip").unwrap().contains("encode gzip"));
         assert!(directive_help("reverse_proxy").is_none());
         assert!(module_help("dns.providers.x").unwrap().contains("caddy-dns/x"));
-        assert!(DIRECTIVES.is_sorted());
+        assert!(directive_help("location").unwrap().contains("handle"));
+        assert!(DIRECTIVES.is_sorted() && OTHER_SERVERS.is_sorted());
     }
 }

@@ -116,10 +116,14 @@ pub(crate) fn evaluate(
         if block.keys.is_empty() {
             let message = "server block without any key is global configuration, and if used, it must be first";
             let mut error = Diagnostic::error(message).code("adapter::late_options");
-            if let Some(token) = block.segments.first().and_then(Segment::name) {
-                error = error.labelled(token, "in this block");
-            }
-            errors.push(error);
+            error = match (block.open, block.segments.first().and_then(Segment::name)) {
+                (Some(brace), _) => error.label(brace, "no address before this brace"),
+                (None, Some(token)) => error.labelled(token, "in this block"),
+                (None, None) => error,
+            };
+            errors.push(error.help(
+                "move these lines into the block at the top of the file (there is one such block), or write the address of a site before the `{`",
+            ));
             continue;
         }
         let block = crate::shorthand::expanded(&block);
@@ -169,6 +173,11 @@ fn evaluate_site(
                 }
             }
             Err(error) => {
+                if error.code == "adapter::unknown_directive" && block::lacks_at(segment, registry)
+                {
+                    // Its uses are no further mistakes.
+                    h.matchers.entry(format!("@{}", segment.directive())).or_default();
+                }
                 let warnings = h.shared.warnings.len();
                 let found = recover::all(segment, error, |rest| {
                     let next = evaluate_directive(&mut h, rest, block.has_braces).err();

@@ -4,7 +4,9 @@
 //! without certificate, or the first line after it that is no directive. People search for that
 //! sentence, so the mistake has it, drawn at the brace.
 
-use caddis_caddyfile::{Diagnostic, File, Loader, STRAY_BRACE, SourceMap, parse_literally};
+use caddis_caddyfile::{
+    Diagnostic, File, Loader, STRAY_BRACE, Source, SourceMap, Span, parse_literally,
+};
 use caddis_core::Registry;
 
 use crate::{Adapted, adapt};
@@ -19,10 +21,11 @@ pub fn reword_stray_brace(
     loader: &dyn Loader,
     registry: &Registry,
 ) -> Option<(File, Adapted)> {
+    let (_, text) = sources.iter().next()?;
+    point_at_early_ends(errors, text);
     let first = errors.iter().position(Diagnostic::is_error)?;
     let brace = &errors[first];
-    let (span, _) = brace.labels.first()?;
-    let (_, text) = sources.iter().next()?;
+    let span = brace.labels.first()?.0;
     if brace.code != STRAY_BRACE {
         return None;
     }
@@ -33,7 +36,7 @@ pub fn reword_stray_brace(
         match adapt(&file, registry) {
             Ok(mut adapted) => {
                 let odd = "this closing brace closes nothing and is read as a site address";
-                let odd = Diagnostic::warning(odd).label(*span, "closes nothing");
+                let odd = Diagnostic::warning(odd).label(span, "closes nothing");
                 adapted.warnings.splice(0..0, warnings);
                 adapted.warnings.push(odd);
                 return Some((file, adapted));
@@ -46,7 +49,16 @@ pub fn reword_stray_brace(
     // A mistake of its own, which the other reading found as well.
     if let Some(own) = errors.iter().position(|error| error.to_string() == sentence) {
         let own = errors.remove(own);
-        errors.insert(first, own);
+        if own.code == "adapter::key"
+            && own.labels.first().is_some_and(|(key, _)| key.file == span.file && *key < span)
+        {
+            // The site ended too early, so that its own `}` closes nothing.
+            errors.retain(|error| {
+                error.code != STRAY_BRACE
+                    || error.labels.first().is_none_or(|(place, _)| *place != span)
+            });
+        }
+        errors.insert(first.min(errors.len()), own);
         return None;
     }
     let brace = &mut errors[first];
@@ -54,4 +66,32 @@ pub fn reword_stray_brace(
     brace.place.clone_from(&said.place);
     brace.imports.clone_from(&said.imports);
     None
+}
+
+/// Shows the `}` that ended the site before directives that stand outside of one.
+fn point_at_early_ends(errors: &mut [Diagnostic], text: &Source) {
+    for error in errors.iter_mut().filter(|one| one.code == "adapter::key" && one.help.is_none()) {
+        let Some(key) = error.labels.first().map(|(key, _)| *key) else { continue };
+        let before = without_comments(text.text.get(..key.start as usize).unwrap_or_default());
+        if !before.ends_with('}') {
+            error.help = Some("write the address of a site and a block `{ … }` around it".into());
+            continue;
+        }
+        let end = u32::try_from(before.len()).unwrap_or(u32::MAX);
+        error.labels.push((Span::new(key.file, end - 1, end), "the block before ends here".into()));
+        error.help = Some(
+            "remove that `}` if the site is meant to go on, else write the address of a site before these lines".into(),
+        );
+    }
+}
+
+/// A text without the blank lines and the lines of comments at its end.
+fn without_comments(text: &str) -> &str {
+    let mut text = text.trim_end();
+    while let Some((before, line)) = text.rsplit_once('\n')
+        && line.trim_start().starts_with('#')
+    {
+        text = before.trim_end();
+    }
+    text
 }

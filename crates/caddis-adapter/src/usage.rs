@@ -126,6 +126,11 @@ pub(crate) fn of(name: &str, around: Option<&str>) -> Option<&'static str> {
     }
 }
 
+/// The directive in whose block a word belongs that means nothing elsewhere.
+pub(crate) fn owner_of(name: &str) -> Option<&'static str> {
+    INSIDE.iter().find(|(_, word, _)| *word == name).map(|(owner, ..)| *owner)
+}
+
 #[cfg(test)]
 mod tests {
     use super::of;

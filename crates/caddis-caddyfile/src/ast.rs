@@ -33,6 +33,8 @@ pub struct ServerBlock {
     pub is_named_route: bool,
     /// Whether the block was written with braces.
     pub has_braces: bool,
+    /// The place of its `{`, where it has one and no keys.
+    pub open: Option<Span>,
 }
 
 impl ServerBlock {

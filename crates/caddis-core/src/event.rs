@@ -18,7 +18,7 @@ use std::{
 
 use serde_json::Value as Json;
 
-use crate::placeholder::random_uuid;
+use crate::placeholder::{go_time, random_uuid};
 
 /// Something that happened.
 #[derive(Debug, Clone)]
@@ -155,23 +155,22 @@ impl From<Vec<Subscription>> for Subscriptions {
 
 impl Subscriptions {
     fn wants(&self, name: &str, module: &str) -> bool {
-        self.handlers(name, module).next().is_some()
+        !self.handlers(name, module).is_empty()
     }
 
     /// Who hears an event, in order.
-    fn handlers(&self, name: &str, module: &str) -> impl Iterator<Item = &EventHandler> {
-        let names = if name.is_empty() { vec![""] } else { vec![name, ""] };
+    fn handlers(&self, name: &str, module: &str) -> Vec<&EventHandler> {
+        let names: &[&str] = if name.is_empty() { &[""] } else { &[name, ""] };
         let origins = origins(module);
-        let pairs = names
-            .into_iter()
-            .flat_map(move |name| origins.clone().into_iter().map(move |origin| (name, origin)))
-            .collect::<Vec<_>>();
-        pairs.into_iter().flat_map(move |(name, origin)| {
-            self.0
-                .iter()
-                .filter(move |one| is_in(&one.events, name) && is_in(&one.modules, origin))
-                .flat_map(|one| &one.handlers)
-        })
+        let mut all = Vec::new();
+        for name in names {
+            for origin in &origins {
+                let wants =
+                    |one: &&Subscription| is_in(&one.events, name) && is_in(&one.modules, origin);
+                all.extend(self.0.iter().filter(wants).flat_map(|one| &one.handlers));
+            }
+        }
+        all
     }
 
     /// Tells an event and waits until everybody has heard it.
@@ -179,7 +178,8 @@ impl Subscriptions {
     /// # Errors
     /// A handler aborted it.
     pub async fn emit(&self, name: &str, module: &str, data: Json) -> Result<(), Aborted> {
-        if !self.wants(name, module) {
+        let handlers = self.handlers(name, module);
+        if handlers.is_empty() {
             return Ok(());
         }
         let event = Arc::new(Event {
@@ -189,7 +189,7 @@ impl Subscriptions {
             module: module.to_owned(),
             data,
         });
-        for handler in self.handlers(name, module) {
+        for handler in handlers {
             if let Err(refusal) = handler(&event).await
                 && refusal.aborts
             {
@@ -243,7 +243,7 @@ impl Event {
             "id" => self.id.clone(),
             "name" => self.name.clone(),
             "module" => self.module.clone(),
-            "time" => time::OffsetDateTime::from(self.time).to_string(),
+            "time" => go_time(self.time.into()),
             "time_unix" => since.as_millis().to_string(),
             "data" => shown(&self.data),
             _ => match key.strip_prefix("data.").and_then(|field| self.data.get(field)) {
@@ -277,11 +277,12 @@ mod tests {
         pin::pin,
         sync::{Arc, Mutex},
         task::{Context, Poll, Waker},
+        time::{Duration, SystemTime},
     };
 
     use serde_json::json;
 
-    use super::{Events, Refusal, Subscription};
+    use super::{Event, Events, Refusal, Subscription};
 
     fn ready<T>(work: impl Future<Output = T>) -> T {
         let mut cx = Context::from_waker(Waker::noop());
@@ -340,6 +341,19 @@ mod tests {
             "b: two   {x}",
         ];
         assert_eq!(*heard.lock().unwrap(), want);
+    }
+
+    #[test]
+    fn times_are_written_as_go_does() {
+        let event = Event {
+            id: String::new(),
+            time: SystemTime::UNIX_EPOCH + Duration::from_millis(1500),
+            name: String::new(),
+            module: String::new(),
+            data: json!({}),
+        };
+        let filled = event.fill("{event.time}|{event.time_unix}");
+        assert_eq!(filled, "1970-01-01 00:00:01.5 +0000 UTC|1500");
     }
 
     #[test]

@@ -66,6 +66,27 @@ impl Connection {
         self.remote = Some(remote);
         self.remote_ip = remote.ip().to_canonical().to_smolstr();
     }
+
+    /// The peer as `address:port`, or `@` for a unix socket.
+    pub fn remote_text(&self) -> String {
+        self.remote.map_or_else(|| "@".to_owned(), crate::placeholder::address_text)
+    }
+}
+
+/// A version as Go writes it, for example `HTTP/2.0`.
+pub fn proto(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_09 => "HTTP/0.9",
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 => "HTTP/2.0",
+        Version::HTTP_3 => "HTTP/3.0",
+        _ => "HTTP/1.1",
+    }
+}
+
+/// Whether a header field (its name in lower case) holds what logs do not show.
+pub fn is_credential(name: &str) -> bool {
+    matches!(name, "cookie" | "set-cookie" | "authorization" | "proxy-authorization")
 }
 
 /// Facts of a finished TLS handshake.

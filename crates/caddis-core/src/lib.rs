@@ -11,6 +11,7 @@ pub mod directive;
 pub mod error;
 pub mod event;
 pub mod exchange;
+pub mod finish;
 pub mod handler;
 pub mod layout;
 pub mod matcher;

@@ -13,7 +13,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc2822, macros::form
 use crate::{
     Exchange, Target, Value,
     error::status_text,
-    exchange::split_host_port,
+    exchange::{proto, split_host_port},
     target::{encode_query, query_pairs},
 };
 
@@ -306,12 +306,7 @@ fn request_field(field: RequestField, ex: &Exchange) -> Option<Value<'_>> {
         F::Method => Value::str(request.method.as_str()),
         F::OrigMethod => Value::str(ex.original.method.as_str()),
         F::Scheme => Value::str(ex.scheme()),
-        F::Proto => Value::str(match request.version {
-            Version::HTTP_10 => "HTTP/1.0",
-            Version::HTTP_2 => "HTTP/2.0",
-            Version::HTTP_3 => "HTTP/3.0",
-            _ => "HTTP/1.1",
-        }),
+        F::Proto => Value::str(proto(request.version)),
         F::ProtoName => Value::str(match request.version {
             Version::HTTP_10 => "HTTP/1.0",
             Version::HTTP_2 => "HTTP/2",
@@ -333,7 +328,7 @@ fn request_field(field: RequestField, ex: &Exchange) -> Option<Value<'_>> {
             None => Value::str(&ex.connection.local_name),
         },
         F::LocalPort => Value::Int(ex.connection.local.map_or(0, |local| local.port().into())),
-        F::Remote => Value::string(remote_text(ex)),
+        F::Remote => Value::string(ex.connection.remote_text()),
         F::RemoteHost => match ex.connection.remote {
             Some(remote) => Value::string(remote.ip().to_canonical().to_string()),
             None => Value::str("@"),
@@ -375,13 +370,8 @@ fn request_field(field: RequestField, ex: &Exchange) -> Option<Value<'_>> {
     })
 }
 
-/// The peer as `address:port`, or `@` for a unix socket.
-pub fn remote_text(ex: &Exchange) -> String {
-    ex.connection.remote.map_or_else(|| "@".to_owned(), address_text)
-}
-
 /// An address and port; IPv4 as such, also where a socket for both families gave it.
-fn address_text(address: std::net::SocketAddr) -> String {
+pub(crate) fn address_text(address: std::net::SocketAddr) -> String {
     std::net::SocketAddr::new(address.ip().to_canonical(), address.port()).to_string()
 }
 
@@ -491,13 +481,7 @@ fn file_content(path: &str) -> String {
 fn time_field(key: &str) -> Option<Value<'static>> {
     let now = OffsetDateTime::from(SystemTime::now());
     Some(match key {
-        // As Go writes a time.
-        "time.now" => Value::string(
-            now.format(format_description!(
-                "[year]-[month]-[day] [hour]:[minute]:[second].[subsecond] +0000 UTC"
-            ))
-            .ok()?,
-        ),
+        "time.now" => Value::string(go_time(now)),
         "time.now.http" => {
             let date = now.format(&Rfc2822).ok()?;
             Value::string(date.replace("+0000", "GMT"))
@@ -513,6 +497,13 @@ fn time_field(key: &str) -> Option<Value<'static>> {
         "time.now.unix_ms" => Value::string((now.unix_timestamp_nanos() / 1_000_000).to_string()),
         _ => return None,
     })
+}
+
+/// A time as Go writes it, for example `2026-08-01 12:00:00.5 +0000 UTC`.
+pub(crate) fn go_time(time: OffsetDateTime) -> String {
+    let shape =
+        format_description!("[year]-[month]-[day] [hour]:[minute]:[second].[subsecond] +0000 UTC");
+    time.format(shape).unwrap_or_default()
 }
 
 /// A duration as Go writes it, for example `1.5ms`.

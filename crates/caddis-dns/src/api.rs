@@ -12,7 +12,7 @@ use http::{
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::{DnsError, TxtRecord, http::HttpClient};
+use crate::{DnsError, DnsFuture, TxtRecord, http::HttpClient};
 
 /// How often a request is sent at most.
 const ATTEMPTS: u32 = 5;
@@ -57,7 +57,7 @@ impl std::fmt::Debug for Secret {
     }
 }
 
-/// A change to all the values of a name, where an API has them in one.
+/// A change to the values of a name.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Change {
     /// Adds the value.
@@ -79,6 +79,22 @@ impl Change {
         }
         values.len() != before
     }
+}
+
+/// Makes a change for each record, one after the other.
+pub(crate) fn each<'a, F>(
+    records: &'a [TxtRecord],
+    change: impl Fn(&'a TxtRecord) -> F + Send + 'a,
+) -> DnsFuture<'a>
+where
+    F: Future<Output = Result<(), DnsError>> + Send,
+{
+    Box::pin(async move {
+        for record in records {
+            change(record).await?;
+        }
+        Ok(())
+    })
 }
 
 /// Whether an answer says that there is no such thing.

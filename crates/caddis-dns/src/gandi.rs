@@ -18,7 +18,7 @@ use tokio::sync::Mutex;
 
 use crate::{
     DnsError, DnsFuture, DnsProvider, Field, Provider, Syntax, TxtRecord,
-    api::{Api, Call, Change, Secret, relative, ttl, zones},
+    api::{Api, Call, Change, Secret, each, relative, ttl, zones},
     aws::encode,
     syntax::demand,
 };
@@ -112,42 +112,27 @@ impl Gandi {
 
 impl DnsProvider for Gandi {
     fn append<'a>(&'a self, zone: &'a str, records: &'a [TxtRecord]) -> DnsFuture<'a> {
-        Box::pin(async move {
-            for record in records {
-                self.change(zone, record, Change::Add).await?;
-            }
-            Ok(())
-        })
+        each(records, move |record| self.change(zone, record, Change::Add))
     }
 
     fn delete<'a>(&'a self, zone: &'a str, records: &'a [TxtRecord]) -> DnsFuture<'a> {
-        Box::pin(async move {
-            for record in records {
-                self.change(zone, record, Change::Remove).await?;
-            }
-            Ok(())
-        })
+        each(records, move |record| self.change(zone, record, Change::Remove))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-
     use serde_json::json;
 
     use super::Gandi;
     use crate::{
         DnsProvider,
-        testing::{Answer, Server, api, txt},
+        testing::{Answer, Server, api, api_of_values, change_beside, txt},
     };
 
     fn fake(values: &[&str]) -> Server {
-        let values: Vec<String> = values.iter().map(|value| (*value).to_owned()).collect();
-        let values = Mutex::new(values);
-        api(move |seen, _| {
+        api_of_values(values, move |seen, values| {
             assert_eq!(seen.header("authorization"), "Bearer tok");
-            let mut values = values.lock().unwrap();
             let set = "/domains/a.test/records/_acme-challenge.sub/TXT";
             match (&*seen.method, &*seen.path) {
                 ("GET", "/domains/a.test") => Answer::new(200, json!({"fqdn": "a.test"})),
@@ -175,10 +160,7 @@ mod tests {
     async fn values_beside_ours_stay() {
         let server = fake(&["\"one\""]);
         let provider = provider(&server);
-        let ours = [txt("_acme-challenge", "ours"), txt("_acme-challenge", "one")];
-        provider.append("sub.a.test", &ours).await.unwrap();
-        provider.delete("sub.a.test", &ours[..1]).await.unwrap();
-        provider.delete("sub.a.test", &ours[..1]).await.unwrap();
+        change_beside(&provider, "sub.a.test", "one").await;
         let bodies: Vec<_> = server
             .seen()
             .iter()

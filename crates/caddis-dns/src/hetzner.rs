@@ -18,7 +18,7 @@ use tokio::{sync::Mutex, time::Instant};
 
 use crate::{
     DnsError, DnsFuture, DnsProvider, Field, Provider, Syntax, TxtRecord,
-    api::{Api, Call, Secret, quote, relative, unquote, zones},
+    api::{Api, Call, Change, Secret, each, quote, relative, unquote, zones},
     aws::encode,
     syntax::demand,
 };
@@ -121,7 +121,7 @@ impl Hetzner {
         Err(self.api.no_zone(zone))
     }
 
-    async fn change(&self, zone: &str, record: &TxtRecord, add: bool) -> Result<(), DnsError> {
+    async fn change(&self, zone: &str, record: &TxtRecord, change: Change) -> Result<(), DnsError> {
         let full = record.full_name(zone);
         let home = self.zone(zone).await?;
         let name = relative(&full, home).ok_or_else(|| self.api.no_zone(&full))?.to_lowercase();
@@ -131,9 +131,9 @@ impl Hetzner {
         let found: Option<Found> = self.api.json_if_there(&self.call(Method::GET, &set)?).await?;
         let mut old = found.map(|found| found.rrset.records).unwrap_or_default().into_iter();
         let old = old.find(|old| unquote(&old.value) == record.value);
-        let (verb, body) = match (add, old) {
-            (true, Some(_)) | (false, None) => return Ok(()),
-            (true, None) => {
+        let (verb, body) = match (change, old) {
+            (Change::Add, Some(_)) | (Change::Remove, None) => return Ok(()),
+            (Change::Add, None) => {
                 // Without a time to live of its own, it has the zone's.
                 let ttl = Some(record.ttl.as_secs()).filter(|ttl| *ttl > 0).map(|ttl| ttl.max(60));
                 let mut body = json!({"records": [{"value": quote(&record.value)}]});
@@ -143,7 +143,9 @@ impl Hetzner {
                 ("add_records", body)
             }
             // As the API writes it.
-            (false, Some(old)) => ("remove_records", json!({"records": [{"value": old.value}]})),
+            (Change::Remove, Some(old)) => {
+                ("remove_records", json!({"records": [{"value": old.value}]}))
+            }
         };
         let call = self.call(Method::POST, format!("{set}/actions/{verb}"))?.json(&body);
         let deadline = Instant::now() + LIMIT;
@@ -177,43 +179,30 @@ impl Hetzner {
 
 impl DnsProvider for Hetzner {
     fn append<'a>(&'a self, zone: &'a str, records: &'a [TxtRecord]) -> DnsFuture<'a> {
-        Box::pin(async move {
-            for record in records {
-                self.change(zone, record, true).await?;
-            }
-            Ok(())
-        })
+        each(records, move |record| self.change(zone, record, Change::Add))
     }
 
     fn delete<'a>(&'a self, zone: &'a str, records: &'a [TxtRecord]) -> DnsFuture<'a> {
-        Box::pin(async move {
-            for record in records {
-                self.change(zone, record, false).await?;
-            }
-            Ok(())
-        })
+        each(records, move |record| self.change(zone, record, Change::Remove))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Mutex, time::Duration};
+    use std::time::Duration;
 
     use serde_json::{Value, json};
 
     use super::Hetzner;
     use crate::{
         DnsProvider,
-        testing::{Answer, Server, api, txt},
+        testing::{Answer, Server, api, api_of_values, change_beside, txt},
     };
 
     /// The zone `a.test`; an action runs until it is asked about once.
     fn fake(values: &[&str]) -> Server {
-        let values: Vec<String> = values.iter().map(|value| (*value).to_owned()).collect();
-        let values = Mutex::new(values);
-        api(move |seen, _| {
+        api_of_values(values, move |seen, values| {
             assert_eq!(seen.header("authorization"), "Bearer tok");
-            let mut values = values.lock().unwrap();
             let set = "/zones/a.test/rrsets/_acme-challenge.sub/TXT";
             let action =
                 |status: &str| json!({"action": {"id": 7, "status": status, "error": null}});
@@ -250,12 +239,9 @@ mod tests {
     async fn values_beside_ours_stay() {
         let server = fake(&["\"one\""]);
         let provider = provider(&server);
-        let ours = [txt("_acme-challenge", "ours"), txt("_acme-challenge", "one")];
-        provider.append("sub.a.test", &ours).await.unwrap();
+        change_beside(&provider, "sub.a.test", "one").await;
         assert_eq!(server.lines().iter().filter(|line| line.ends_with("add_records")).count(), 1);
         assert!(server.lines().contains(&"GET /actions/7".to_owned()));
-        provider.delete("sub.a.test", &ours[..1]).await.unwrap();
-        provider.delete("sub.a.test", &ours[..1]).await.unwrap();
         let removed: Vec<_> = server
             .seen()
             .into_iter()

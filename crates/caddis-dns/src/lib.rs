@@ -1,8 +1,8 @@
 //! DNS providers (`dns.providers.*`): who can set the TXT records of ACME's DNS-01 challenge.
 //!
 //! One provider is one file with a [`Provider`] static and a line in [`PROVIDERS`]. Beside them lie
-//! what providers and the challenge need: an HTTPS client ([`http`]), look-ups
-//! ([`query`]) and the signatures of AWS ([`aws`]).
+//! what providers and the challenge need: an HTTPS client ([`http`]), whom TLS clients believe
+//! ([`server_check`]), look-ups ([`query`]) and the signatures of AWS ([`aws`]).
 
 pub mod acmedns;
 mod api;
@@ -22,6 +22,7 @@ pub mod porkbun;
 pub mod query;
 pub mod rfc2136;
 pub mod route53;
+pub mod server_check;
 pub mod syntax;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -287,7 +287,7 @@ mod tests {
     use super::{Config, Ovh, now, signature};
     use crate::{
         DnsProvider,
-        testing::{Answer, Server, api, txt},
+        testing::{Answer, Server, api, change_beside, txt},
     };
 
     /// The zone `a.test`; every signature is checked, by a clock an hour ahead.
@@ -348,10 +348,7 @@ mod tests {
     async fn values_beside_ours_stay() {
         let server = fake(&[(1, "\"one\""), (2, "two")]);
         let provider = provider(&server);
-        let ours = [txt("_acme-challenge", "ours"), txt("_acme-challenge", "one")];
-        provider.append("sub.a.test", &ours).await.unwrap();
-        provider.delete("sub.a.test", &ours[..1]).await.unwrap();
-        provider.delete("sub.a.test", &ours[..1]).await.unwrap();
+        change_beside(&provider, "sub.a.test", "one").await;
         let lines = server.lines();
         let count = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
         assert_eq!(count("POST /domain/zone/a.test/record"), 1);

@@ -12,7 +12,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use crate::TxtRecord;
+use crate::{DnsProvider, TxtRecord};
 
 /// A request as it came.
 #[derive(Debug, Clone)]
@@ -105,6 +105,24 @@ where
         }
     });
     Server { url, seen }
+}
+
+/// The same for an API that has all values of a name in one: `answer` gets them to read and change.
+pub fn api_of_values<F>(values: &[&str], answer: F) -> Server
+where
+    F: Fn(&Seen, &mut Vec<String>) -> Answer + Send + Sync + 'static,
+{
+    let values = Mutex::new(values.iter().map(|value| (*value).to_owned()).collect());
+    api(move |seen, _| answer(seen, &mut values.lock().unwrap()))
+}
+
+/// Adds the values `ours` and `there` (which is to be there already) to `_acme-challenge`, and takes
+/// `ours` away again, twice.
+pub async fn change_beside(provider: &dyn DnsProvider, zone: &str, there: &str) {
+    let ours = [txt("_acme-challenge", "ours"), txt("_acme-challenge", there)];
+    provider.append(zone, &ours).await.unwrap();
+    provider.delete(zone, &ours[..1]).await.unwrap();
+    provider.delete(zone, &ours[..1]).await.unwrap();
 }
 
 async fn serve<F>(stream: TcpStream, all: &Mutex<Vec<Seen>>, answer: &F)

@@ -159,10 +159,7 @@ fn handshake_failed(connection: &Connection, error: &io::Error) {
     tracing::debug!(
         target: "http.stdlib",
         "http: TLS handshake error from {}: {error}",
-        connection.remote.map_or_else(
-            || "@".to_owned(),
-            |remote| std::net::SocketAddr::new(remote.ip().to_canonical(), remote.port()).to_string()
-        )
+        connection.remote_text()
     );
 }
 

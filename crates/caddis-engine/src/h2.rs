@@ -26,7 +26,7 @@ use crate::{
     connection::ConnCx,
     gather::Gathered,
     service::serve,
-    streams::{Activity, ActivityGuard, GOODBYE, Received, hop_by_hop, tell_length},
+    streams::{Activity, ActivityGuard, GOODBYE, Received, tell_length},
 };
 
 /// What a client may have open at once on a connection (Go's default).
@@ -172,7 +172,7 @@ async fn answer(
         });
     }
     let (mut parts, body) = served.response.into_parts();
-    hop_by_hop(&mut parts.headers);
+    caddis_wire::remove_connection_fields(&mut parts.headers);
     tell_length(&mut parts, &body, head_method);
     let body = if head_method { Body::Empty } else { body };
     Ok(http::Response::from_parts(parts, GuardedBody { body, _guard: guard }))

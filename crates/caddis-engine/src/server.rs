@@ -169,6 +169,13 @@ impl Shared {
         crate::admin::certificates::metrics(slot.as_deref())
     }
 
+    /// [`certificate_metrics`](Self::certificate_metrics) from another thread.
+    pub(crate) fn certificate_metrics_source(&self) -> impl Fn() -> String + Send + use<> {
+        let slot = self.certificates.lock().unwrap_or_else(PoisonError::into_inner);
+        let manager = slot.clone();
+        move || crate::admin::certificates::metrics(manager.as_deref())
+    }
+
     pub(crate) fn pki_endpoint(&self, path: &str, method: &Method) -> crate::admin::Answer {
         let slot = self.certificates.lock().unwrap_or_else(PoisonError::into_inner);
         crate::admin::pki::answer(slot.as_deref(), path, method)

@@ -7,7 +7,7 @@ use std::{
 };
 
 use caddis_core::Body;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, response::Parts};
+use http::{HeaderValue, StatusCode, header, response::Parts};
 use tokio::sync::Notify;
 
 use crate::service::BytesRead;
@@ -59,20 +59,6 @@ impl Drop for ActivityGuard {
         if self.0.open.get() == 0 {
             self.0.quiet.notify_one();
         }
-    }
-}
-
-/// Takes off fields that have no place in HTTP/2 and HTTP/3 (RFC 9113 §8.2.2, RFC 9114 §4.2). They
-/// are looked for in one pass, since there rarely is one.
-pub(crate) fn hop_by_hop(headers: &mut HeaderMap) {
-    let misplaced = |name: &&HeaderName| {
-        matches!(
-            name.as_str(),
-            "connection" | "transfer-encoding" | "upgrade" | "keep-alive" | "proxy-connection"
-        )
-    };
-    while let Some(name) = headers.keys().find(misplaced).cloned() {
-        headers.remove(name);
     }
 }
 

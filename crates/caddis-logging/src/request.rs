@@ -2,8 +2,11 @@
 
 use std::{borrow::Cow, net::SocketAddr};
 
-use caddis_core::{Exchange, TlsInfo};
-use http::{HeaderMap, HeaderValue, Version};
+use caddis_core::{
+    Exchange, TlsInfo,
+    exchange::{is_credential, proto},
+};
+use http::{HeaderMap, HeaderValue};
 use smallvec::SmallVec;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -56,16 +59,6 @@ fn remote(remote: Option<SocketAddr>) -> (Cow<'static, str>, Cow<'static, str>) 
     }
 }
 
-fn proto(version: Version) -> &'static str {
-    match version {
-        Version::HTTP_09 => "HTTP/0.9",
-        Version::HTTP_10 => "HTTP/1.0",
-        Version::HTTP_2 => "HTTP/2.0",
-        Version::HTTP_3 => "HTTP/3.0",
-        _ => "HTTP/1.1",
-    }
-}
-
 impl Object for LoggedHeaders<'_> {
     fn fields(&self, out: &mut FieldSink<'_>) {
         let mut fields = self.headers.iter().peekable();
@@ -89,10 +82,6 @@ impl Object for LoggedHeaders<'_> {
 
 fn text(value: &HeaderValue) -> Cow<'_, str> {
     String::from_utf8_lossy(value.as_bytes())
-}
-
-fn is_credential(name: &str) -> bool {
-    matches!(name, "cookie" | "set-cookie" | "authorization" | "proxy-authorization")
 }
 
 /// `content-type` → `Content-Type`.

@@ -6,6 +6,7 @@ use caddis_config::{Config, ConfigError, NetworkAddress};
 use caddis_core::{
     CompileCx, Registry, State, Task, Template, metrics::Metrics, template::Unknown,
 };
+use caddis_otel::{Env, MetricsSettings};
 use std::time::Duration;
 
 use caddis_logging::LoggingPlan;
@@ -24,6 +25,8 @@ pub struct Plan {
     pub logging: LoggingPlan,
     /// Whom to tell what.
     pub events: Vec<SubscriptionPlan>,
+    /// How metrics are pushed, where they are.
+    pub metrics_push: Option<MetricsSettings>,
     /// The admin endpoint.
     pub admin: AdminPlan,
     /// Background work.
@@ -84,10 +87,12 @@ pub fn compile(
             Err(error) => errors.push(error.under(&path)),
         }
     }
-    if app.metrics.as_ref().is_some_and(|metrics| metrics.otlp) {
-        let warning = "apps.http.metrics.otlp: metrics are not sent anywhere yet, only served";
-        cx.warnings.push(warning.to_owned());
-    }
+    let pushes = app.metrics.as_ref().is_some_and(|metrics| metrics.otlp);
+    let metrics_push = pushes.then(|| metrics_settings(&mut cx)).transpose();
+    let metrics_push = metrics_push.unwrap_or_else(|error| {
+        errors.push(error);
+        None
+    });
     let (grace_period, shutdown_delay) =
         (app.grace_period.positive(), app.shutdown_delay.positive());
     // Only now is it known of which names handlers want certificates.
@@ -115,12 +120,23 @@ pub fn compile(
         tls,
         logging,
         events,
+        metrics_push,
         admin,
         tasks: cx.tasks,
         warnings: cx.warnings,
         grace_period,
         shutdown_delay,
     })
+}
+
+/// What the environment says about pushing metrics (spec O112).
+fn metrics_settings(cx: &mut CompileCx<'_>) -> Result<MetricsSettings, ConfigError> {
+    let settings = MetricsSettings::from_env(&Env::of_process()).map_err(|error| {
+        ConfigError::new("apps.http.metrics.otlp", format!("creating OTLP metric reader: {error}"))
+    })?;
+    let warnings = settings.warnings.iter();
+    cx.warnings.extend(warnings.map(|warning| format!("apps.http.metrics.otlp: {warning}")));
+    Ok(settings)
 }
 
 fn server_listeners(

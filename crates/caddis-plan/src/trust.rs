@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use caddis_config::{ConfigError, IpRanges, Server};
 use caddis_core::Exchange;
 use http::HeaderName;
+use serde::Deserialize;
 use serde_json::Value as Json;
 
 /// A server's trusted proxies and where they say who the client is.
@@ -91,18 +92,19 @@ fn static_ranges(json: &Json) -> Result<IpRanges, ConfigError> {
         let message = format!("unknown module: http.ip_sources.{source}");
         return Err(ConfigError::new("trusted_proxies", message));
     }
-    // `http.ip_sources.static` has one field (spec J038).
-    let unknown = json.as_object().into_iter().flatten().map(|(key, _)| key);
-    if let Some(key) = unknown.into_iter().find(|key| !["source", "ranges"].contains(&key.as_str()))
-    {
-        let message = format!("json: unknown field \"{key}\"");
-        return Err(ConfigError::new(format!("trusted_proxies.{key}"), message));
-    }
-    let ranges: Option<Vec<String>> =
-        caddis_config::decode(json.get("ranges").cloned().unwrap_or_default())
-            .map_err(|error| error.under("ranges").under("trusted_proxies"))?;
-    let ranges = ranges.unwrap_or_default();
+    let config: StaticSource =
+        caddis_config::decode(json.clone()).map_err(|error| error.under("trusted_proxies"))?;
+    let ranges = config.ranges.unwrap_or_default();
     IpRanges::parse(&ranges).map_err(|error| ConfigError::new("trusted_proxies.ranges", error))
+}
+
+/// JSON shape of `http.ip_sources.static` (spec J038).
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StaticSource {
+    #[serde(rename = "source")]
+    _source: String,
+    ranges: Option<Vec<String>>,
 }
 
 /// An address with or without port, zone or brackets.

@@ -1,10 +1,11 @@
 //! `get_certificate`: sources outside that give a certificate during a handshake (T020, T070).
 //!
-//! JSON: `{"via": "tailscale"}` (see [`crate::tailscale`]) or `{"via": "http", "url": "http://…"}`. A GET with `server_name`, `signature_schemes`,
-//! `cipher_suites` (numbers in hexadecimal, comma separated) and `local_ip` in the query; 200 with
-//! chain and key as PEM, or 204 where the source has no certificate for this handshake. Nothing is
-//! kept: each handshake asks, as in Caddy, so that a source can change its mind. Unlike there, an
-//! answer has ten seconds, and redirects are not followed.
+//! JSON: `{"via": "tailscale"}` (see [`crate::tailscale`]) or `{"via": "http", "url": "http://…"}`.
+//! The latter is a GET with `server_name`, `signature_schemes`, `cipher_suites` (numbers in
+//! hexadecimal, comma separated) and `local_ip` in the query; 200 with chain and key as PEM, or 204
+//! where the source has no certificate for this handshake. Nothing is kept: each handshake asks, as
+//! in Caddy, so that a source can change its mind. Unlike there, an answer has ten seconds, and
+//! redirects are not followed.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 

@@ -1,8 +1,8 @@
 //! `tls.permission.http`: asks a URL whether a name may get a certificate (T098).
 //!
 //! JSON: `{"permission": {"module": "http", "endpoint": "http://…"}}`, or the old form
-//! `{"ask": "http://…"}`. A GET with `domain=name` in the query; any 2xx answer allows; redirects are not
-//! followed; ten seconds.
+//! `{"ask": "http://…"}`. A GET with `domain=name` in the query; any 2xx answer allows; redirects
+//! are not followed; ten seconds.
 
 use std::{sync::Arc, time::Duration};
 

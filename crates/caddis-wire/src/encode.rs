@@ -28,6 +28,22 @@ pub fn declared_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
+/// Takes off the fields of a connection, which have no place in HTTP/2 and HTTP/3 (RFC 9113 §8.2.2,
+/// RFC 9114 §4.2). They are looked for in one pass, since there rarely is one.
+pub fn remove_connection_fields(headers: &mut HeaderMap) {
+    while let Some(name) = headers.keys().find(|name| is_of_connection(name)).cloned() {
+        headers.remove(name);
+    }
+}
+
+/// Whether a field belongs to a connection, whatever its value is.
+pub(crate) fn is_of_connection(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection" | "transfer-encoding" | "upgrade" | "keep-alive" | "proxy-connection"
+    )
+}
+
 /// Writes one field line.
 pub fn write_header(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
     let value = value.as_bytes();

@@ -19,9 +19,9 @@ mod recycle;
 pub use body::{BodyDecoder, BodyPart};
 pub use chunked::{ChunkError, ChunkStep, ChunkedDecoder};
 pub use encode::{
-    canonical_name, declared_length, phrase, write_chunk, write_chunk_end, write_chunk_head,
-    write_error_response, write_header, write_last_chunk, write_passed_head, write_request_head,
-    write_request_line, write_response_head,
+    canonical_name, declared_length, phrase, remove_connection_fields, write_chunk,
+    write_chunk_end, write_chunk_head, write_error_response, write_header, write_last_chunk,
+    write_passed_head, write_request_head, write_request_line, write_response_head,
 };
 pub use error::HeadError;
 pub use head::{

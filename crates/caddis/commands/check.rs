@@ -3,7 +3,7 @@
 use std::{process::ExitCode, sync::Arc};
 
 use caddis_adapter::lints;
-use caddis_caddyfile::{Diagnostic, FsLoader};
+use caddis_caddyfile::{Diagnostic, FsLoader, SourceMap};
 use caddis_config::ConfigError;
 use caddis_core::Registry;
 
@@ -98,7 +98,11 @@ fn in_caddyfile(text: &Text, registry: &Registry, allowed: &[String]) -> Found {
     let (json, warnings, literal) = match adapted {
         Ok((json, warnings)) => (json, warnings, None),
         Err(errors) => {
-            all.extend(errors);
+            // What the adapter says of a word that is wrong already adds nothing.
+            let wrong: Vec<_> = all.iter().filter_map(|one| Some(one.labels.first()?.0)).collect();
+            let is_new =
+                |one: &Diagnostic| one.labels.first().is_none_or(|(span, _)| !wrong.contains(span));
+            all.extend(errors.into_iter().filter(is_new));
             let (file, _) = parse();
             let sources = &file.sources;
             match caddis_adapter::reword_stray_brace(&mut all, sources, &FsLoader, registry) {
@@ -111,7 +115,13 @@ fn in_caddyfile(text: &Text, registry: &Registry, allowed: &[String]) -> Found {
                     if let Some(found) = by_layout(text, &all, registry) {
                         return found;
                     }
-                    all.extend(lints::run_on_mistaken(&file, is_broken, allowed));
+                    let odd = lints::run_on_mistaken(&file, is_broken, allowed);
+                    // Where the line is a mistake, its `;` goes with that.
+                    let is_known = |one: &Diagnostic| {
+                        one.code == "semicolon" && share_a_line(one, &all, &file.sources)
+                    };
+                    let odd: Vec<_> = odd.into_iter().filter(|one| !is_known(one)).collect();
+                    all.extend(odd);
                     in_order(&mut all);
                     return (all, Arc::new(file.sources));
                 }
@@ -138,6 +148,16 @@ fn in_caddyfile(text: &Text, registry: &Registry, allowed: &[String]) -> Found {
     };
     in_order(&mut all);
     (all, Arc::new(sources))
+}
+
+/// Whether a finding is drawn on the line of one of these.
+fn share_a_line(one: &Diagnostic, others: &[Diagnostic], sources: &SourceMap) -> bool {
+    let line = |one: &Diagnostic| {
+        let (span, _) = one.labels.first()?;
+        Some((span.file, sources.line_col(*span).0))
+    };
+    let here = line(one);
+    here.is_some() && others.iter().any(|other| line(other) == here)
 }
 
 /// The mistakes of a config that adapted. Its tree, and the places of its parts, which take as much
@@ -176,7 +196,8 @@ fn by_layout(text: &Text, all: &[Diagnostic], registry: &Registry) -> Option<Fou
     // The sentence that Caddy has for the file stays, drawn at the brace that is its cause.
     let sentence = first.to_string();
     if !found.iter().any(|one| one.to_string() == sentence) {
-        let cause = notes.first_mut()?;
+        let at = notes.iter().position(|note| note.place == first.place).unwrap_or(0);
+        let cause = notes.get_mut(at)?;
         cause.message.clone_from(&first.message);
         cause.place.clone_from(&first.place);
         cause.imports.clone_from(&first.imports);

@@ -53,7 +53,7 @@ fn import(flags: &StorageImport) -> Outcome {
         archive::import(&*storage, io::stdin().lock())
     } else {
         let file = fs::File::open(input).map_err(|error| {
-            format!("opening input file: open {input}: {}", crate::source::plain(&error))
+            format!("opening input file: open {input}: {}", source::plain(&error))
         })?;
         archive::import(&*storage, io::BufReader::new(file))
     };

@@ -1,8 +1,8 @@
 //! `unset-variable`: `{$VAR}` without a default, where the variable is not set.
 
-use caddis_caddyfile::Diagnostic;
-
 use std::collections::BTreeMap;
+
+use caddis_caddyfile::Diagnostic;
 
 use super::subject::Text;
 use super::{Findings, Lint, Run};

@@ -1,8 +1,8 @@
 //! Lints: what a Caddyfile says that is valid and most likely not meant.
 //!
 //! One file per lint or small family, and its line in [`LINTS`]. A lint looks at a [`Text`] (the
-//! statements as written) or a [`Subject`] (with the configuration that they made) and gives warnings. A finding is
-//! silenced by a comment on its line or right above: `# caddis: allow CODE`.
+//! statements as written) or a [`Subject`] (with the configuration that they made) and gives
+//! warnings. A finding is silenced by a comment on its line or right above: `# caddis: allow CODE`.
 
 mod acme;
 mod addresses;
@@ -19,9 +19,11 @@ mod json;
 mod paths;
 mod placeholders;
 mod ports;
+mod quotes;
 mod reach;
 mod redirects;
 mod regexps;
+mod status;
 mod subject;
 mod tls;
 mod unused;
@@ -57,12 +59,14 @@ enum Run {
 pub const LINTS: &[&Lint] = &[
     &headers::CORS_CREDENTIALS,
     &headers::DEPRECATED,
+    &quotes::FOREIGN_QUOTES,
     &health::HEALTH_CHECK_OFF,
     &health::HEALTH_TIMEOUT,
     &https::HTTPS_WITHOUT_CERTIFICATE,
     &hosts::IMPOSSIBLE_HOST,
     &paths::IMPOSSIBLE_PATH,
     &regexps::IMPOSSIBLE_REGEXP,
+    &status::IMPOSSIBLE_STATUS,
     &tls::INSECURE_UPSTREAM_TLS,
     &tls::INTERNAL_PUBLIC_NAME,
     &tls::ON_DEMAND_OPEN,
@@ -76,12 +80,15 @@ pub const LINTS: &[&Lint] = &[
     &redirects::REDIRECT_LOOP,
     &headers::REDUNDANT_HEADER,
     &paths::REPEATED_STRIP,
+    &quotes::SEMICOLON,
     &reach::SHADOWED_ROUTE,
     &acme::STAGING_CA,
+    &quotes::SWALLOWED_LINES,
     &admin::TRUSTS_EVERYONE,
     &files::TRY_FILES_WITHOUT_EFFECT,
     &captures::UNKNOWN_CAPTURE,
     &placeholders::UNKNOWN_PLACEHOLDER,
+    &quotes::UNQUOTED_VALUE,
     &reach::UNREACHABLE_ROUTE,
     &environment::UNSET_VARIABLE,
     &unused::UNUSED_MATCHER,
@@ -128,7 +135,9 @@ pub fn run_on_mistaken(file: &File, is_broken: bool, allowed: &[String]) -> Vec<
     let mut findings = Findings::default();
     let text = Text::new(file, &[], file.blocks.iter());
     if is_broken {
-        run_one(&environment::UNSET_VARIABLE, allowed, &mut findings, &text, None);
+        for lint in [&environment::UNSET_VARIABLE, &quotes::SWALLOWED_LINES] {
+            run_one(lint, allowed, &mut findings, &text, None);
+        }
     } else {
         // What an unknown directive fills is unknown, too.
         let of_plugins = &placeholders::UNKNOWN_PLACEHOLDER;

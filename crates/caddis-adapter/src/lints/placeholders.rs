@@ -45,8 +45,16 @@ const FAMILIES: &[&str] = &[
     "http.url_pattern.",
     "l4.",
     "system.",
-    "time.",
     "tls.",
+];
+/// The clock, of which only these parts are known.
+const CLOCK: &[&str] = &[
+    "time.now",
+    "time.now.common_log",
+    "time.now.http",
+    "time.now.unix",
+    "time.now.unix_ms",
+    "time.now.year",
 ];
 /// Directives whose words are not replaced, or are patterns.
 const LITERAL: &[&str] = &["log", "header_regexp", "path_regexp", "vars_regexp", "path_rewrite"];
@@ -154,6 +162,9 @@ fn is_known(name: &str) -> bool {
 
 /// Whether a placeholder is known by its long name.
 pub(super) fn is_known_long(name: &str) -> bool {
+    if name.starts_with("time.") {
+        return CLOCK.contains(&name);
+    }
     FAMILIES.iter().any(|family| name.starts_with(family))
         || !matches!(Placeholder::parse(name), Placeholder::Dynamic(_))
 }
@@ -166,7 +177,8 @@ pub(super) fn near_long(name: &str) -> Option<String> {
 }
 
 fn near(name: &str) -> Option<&'static str> {
-    nearest(name, shorthand::short_names()).or_else(|| nearest(name, known_keys()))
+    nearest(name, shorthand::short_names())
+        .or_else(|| nearest(name, known_keys().chain(CLOCK.iter().copied())))
 }
 
 #[cfg(test)]
@@ -186,6 +198,7 @@ mod tests {
             [(">X-Y", "header.X-Y".to_owned()), ("~c", "cookie.c".into())]
         );
         assert!(of("{>} {> x} \\{?q} {>x").is_empty());
+        assert!(is_known("time.now.unix") && !is_known("time.now.unixx"));
         assert!(!is_known("hots") && near("hots") == Some("host"));
     }
 }

@@ -145,6 +145,11 @@ fn all() -> impl Iterator<Item = &'static GlobalOption> {
     ALL.iter().flat_map(|group| group.iter())
 }
 
+/// Whether a word is the name of a global option.
+pub(crate) fn is_option(name: &str) -> bool {
+    all().any(|option| option.name == name)
+}
+
 /// Evaluates the options block.
 ///
 /// Goes on after a mistake; the mistakes are in the order of the file.
@@ -158,7 +163,7 @@ pub(crate) fn evaluate(
     for segment in segments {
         let name = segment.directive();
         let Some(option) = all().find(|option| option.name == name) else {
-            errors.push(unknown(segment));
+            errors.push(unknown(segment, registry));
             continue;
         };
         let mut run = |segment: &Segment| {
@@ -179,7 +184,7 @@ pub(crate) fn evaluate(
     options
 }
 
-fn unknown(segment: &Segment) -> Diagnostic {
+fn unknown(segment: &Segment, registry: &Registry) -> Diagnostic {
     let name = segment.directive();
     let Some(token) = segment.name() else {
         return Diagnostic::error("unrecognized global option: ");
@@ -189,7 +194,12 @@ fn unknown(segment: &Segment) -> Diagnostic {
         .code("adapter::unknown_option")
         .labelled(token, "no such option");
     let near = || nearest(name, all().map(|option| option.name));
-    let help = plugins::directive_help(name)
+    let is_directive = registry.directive(name).is_some();
+    let directive = is_directive.then(|| {
+        format!("`{name}` is a directive: it belongs into the block of a site, after its address")
+    });
+    let help = directive
+        .or_else(|| plugins::directive_help(name))
         .or_else(|| near().map(|near| format!("did you mean `{near}`?")));
     match help {
         Some(help) => error.help(help),

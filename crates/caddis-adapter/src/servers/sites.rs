@@ -80,7 +80,10 @@ pub(super) fn take_ambiguous(sites: &mut Vec<Served>, errors: &mut Vec<Diagnosti
                 let error = Diagnostic::error(message)
                     .code("adapter::ambiguous_site")
                     .labelled(&key.token, "defined again here")
-                    .labelled(&first_key.token, "first defined here");
+                    .labelled(&first_key.token, "first defined here")
+                    .help(
+                        "put the directives of both into one block, or change one of the addresses",
+                    );
                 errors.push(error);
                 again.push((at, number));
             }

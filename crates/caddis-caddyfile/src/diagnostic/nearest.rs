@@ -8,13 +8,26 @@ pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         return None;
     }
     let limit = (name.len() / 3).clamp(1, 3);
-    candidates
-        .into_iter()
+    let candidates: Vec<&str> = candidates.into_iter().collect();
+    let near = candidates
+        .iter()
+        .copied()
         .filter(|candidate| candidate.len().abs_diff(name.len()) <= limit * 4)
         .map(|candidate| (distance(&name, &candidate.chars().collect::<Vec<_>>()), candidate))
         .filter(|(far, candidate)| *far <= limit && *far < candidate.chars().count())
         .min()
-        .map(|(_, candidate)| candidate)
+        .map(|(_, candidate)| candidate);
+    near.or_else(|| only_longer(&name.into_iter().collect::<String>(), &candidates))
+}
+
+/// The only candidate that begins with the name, as of one that was cut off at a `_`.
+fn only_longer<'a>(name: &str, candidates: &[&'a str]) -> Option<&'a str> {
+    const SHORTEST: usize = 5;
+    let goes_on =
+        |candidate: &&&str| candidate.strip_prefix(name).is_some_and(|rest| rest.starts_with('_'));
+    let mut longer = candidates.iter().filter(goes_on);
+    let first = longer.next().filter(|_| name.len() >= SHORTEST)?;
+    longer.all(|other| other == first).then_some(first)
 }
 
 /// Edit distance in which swapping two neighbours is one step.
@@ -48,6 +61,13 @@ mod tests {
         assert_eq!(nearest("repsond", NAMES), Some("respond"));
         assert_eq!(nearest("file-server", NAMES), Some("file_server"));
         assert_eq!(nearest("rot", NAMES), Some("root"));
+    }
+
+    #[test]
+    fn finds_what_goes_on() {
+        let names = ["tls_insecure_skip_verify", "tls_timeout", "tls_timer", "max_size"];
+        assert_eq!(nearest("tls_insecure", names), Some("tls_insecure_skip_verify"));
+        assert_eq!(nearest("tls", names), None);
     }
 
     #[test]

@@ -62,7 +62,11 @@ impl<'a> Files<'a> {
             let known = snippets.keys().map(SmolStr::as_str);
             return Err(match nearest(pattern, known) {
                 Some(name) => mistake.help(format!("did you mean the snippet `{name}`?")),
-                None => mistake,
+                None if pattern.contains(['/', '.']) => mistake
+                    .help("paths are seen from the folder of the file with the `import` line"),
+                None => mistake.help(format!(
+                    "define the snippet `({pattern}) {{ … }}` above this line, or make the file `{glob}`"
+                )),
             });
         }
         if glob.rsplit('/').next().is_some_and(|last| last.starts_with('*')) {

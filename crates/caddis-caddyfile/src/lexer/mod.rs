@@ -41,6 +41,8 @@ pub(crate) struct Lexed {
     /// would be kept until the last token of it is read.
     pub(crate) chunks: Vec<Vec<Token>>,
     pub(crate) errors: Vec<Diagnostic>,
+    /// The opening of a quote that is not closed.
+    pub(crate) unclosed: Option<Span>,
 }
 
 /// Tokens per chunk.
@@ -124,6 +126,7 @@ impl<'a> Lexer<'a> {
                 let quoted = quoted::double(self.rest, escaped);
                 self.count_lines(quoted.raw);
                 self.rest = quoted.rest;
+                self.note_quote(quoted.closed, start);
                 if !quoted.closed && quoted.text.is_empty() {
                     return false;
                 }
@@ -133,6 +136,7 @@ impl<'a> Lexer<'a> {
                 let quoted = quoted::backtick(self.rest);
                 self.count_lines(quoted.raw);
                 self.rest = quoted.rest;
+                self.note_quote(quoted.closed, start);
                 if !quoted.closed && quoted.text.is_empty() {
                     return false;
                 }
@@ -152,6 +156,13 @@ impl<'a> Lexer<'a> {
         let span = self.text.span(self.file, start, self.offset());
         let origin = Some(Arc::clone(&self.origin));
         self.push(Token { text, quote, line, span, origin })
+    }
+
+    /// Remembers the opening of a quote that is not closed.
+    fn note_quote(&mut self, closed: bool, start: usize) {
+        if !closed {
+            self.lexed.unclosed = Some(self.text.span(self.file, start, start + 1));
+        }
     }
 
     /// Skips to the next token. True if a backslash is waiting for it.

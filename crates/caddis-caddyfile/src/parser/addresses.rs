@@ -24,9 +24,15 @@ impl Parser<'_> {
             if token.is_open_brace() {
                 if expecting {
                     let message = "Expected another address but had '{' - check for extra comma";
-                    self.reports.push(self.error(message));
+                    let mistake = self.error(message).help(
+                        "remove the comma at the end, or write the address that is to follow it",
+                    );
+                    self.reports.push(mistake);
                 }
                 self.block.has_braces = true;
+                if self.block.keys.is_empty() {
+                    self.block.open = Some(token.span);
+                }
                 return Ok(Head::Body);
             }
             if self.ends_with_brace(&token) {
@@ -69,6 +75,9 @@ impl Parser<'_> {
             let mistake = mistake.help("remove it, or look above for a line that lacks its `{`");
             self.reports.push(with_label(mistake, "this closes nothing"));
         } else {
+            let mistake = mistake.help(
+                "put it into the block of a site; if it is in one, a `}` above closes that too early",
+            );
             self.reports.push(with_label(mistake, "not inside a site block"));
             self.skip_statement();
         }

@@ -23,6 +23,7 @@ impl Parser<'_> {
             // Caddy takes the brace of the last directive for the missing one.
             let message = "the last block of the file has no closing brace";
             let warning = Diagnostic::warning(message).placed_at(&open);
+            let warning = warning.help("add a `}` at the end of the file");
             self.reports.push(warning.label(open.span, not_closed));
             return Ok(());
         }
@@ -95,7 +96,8 @@ impl Parser<'_> {
         } else if self.stream.is_new_line() {
             let message =
                 "Unexpected '{' on a new line; did you mean to place the '{' on the previous line?";
-            self.reports.push(self.error(message));
+            let mistake = self.error(message).help("put it at the end of the line before");
+            self.reports.push(mistake);
         }
     }
 }

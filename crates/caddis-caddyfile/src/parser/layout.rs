@@ -80,6 +80,33 @@ pub(super) fn repairs(tokens: &[Token], text: &str) -> Vec<Repair> {
     walk.found
 }
 
+/// Parts words such as `handle{` at the end of a line into the word and the brace, with a note of each.
+pub(super) fn unglue(tokens: Vec<Token>) -> (Vec<Token>, Vec<Diagnostic>) {
+    let mut parted = Vec::with_capacity(tokens.len());
+    let mut notes = Vec::new();
+    let mut rest = tokens.into_iter().peekable();
+    while let Some(token) = rest.next() {
+        let ends = rest.peek().is_some_and(|next| token.next_is_on_new_line(next));
+        let word = token.text.strip_suffix('{').filter(|word| !word.is_empty());
+        let Some(word) = word.filter(|word| ends && !token.is_quoted() && !word.contains('{'))
+        else {
+            parted.push(token);
+            continue;
+        };
+        let word = token.with_text(word);
+        let note = Diagnostic::error(format!("no space between '{}' and its brace", word.text))
+            .code("caddyfile::layout")
+            .placed_at(&token)
+            .label(token.span, "this is one word, which opens no block")
+            .help(format!("write `{} {{`", word.text));
+        notes.push(note);
+        let brace = opening(&token);
+        parted.push(word);
+        parted.push(brace);
+    }
+    (parted, notes)
+}
+
 /// The tokens with the missing braces.
 pub(super) fn apply(tokens: Vec<Token>, repairs: &[Repair]) -> Vec<Token> {
     let mut mended = Vec::with_capacity(tokens.len() + repairs.len());
@@ -188,6 +215,16 @@ mod tests {
         let notes = found.iter().map(|repair| repair.note.to_string()).collect();
         let mended = apply(tokens, &found);
         (notes, mended.iter().map(|token| token.text.as_str()).collect::<Vec<_>>().join(" "))
+    }
+
+    #[test]
+    fn glued_braces() {
+        let tokens = crate::tokenize("F", "a{\n\tb x{y} \"{\"\n\tc\\{\n}\nd{").expect("tokens");
+        let (tokens, notes) = unglue(tokens);
+        let words: Vec<_> = tokens.iter().map(|token| token.text.as_str()).collect();
+        assert_eq!(words[..2], ["a", "{"]);
+        assert!(words.contains(&"x{y}") && words.last() == Some(&"d{"), "{words:?}");
+        assert_eq!(notes[0].to_string(), "no space between 'a' and its brace, at F:1");
     }
 
     #[test]

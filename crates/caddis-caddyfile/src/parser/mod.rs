@@ -68,7 +68,32 @@ pub(crate) fn parse(
         // What follows a broken heredoc would only give mistakes that are none.
         return (file, lexed.errors);
     }
-    parse_tokens(lexed.chunks, file, loader, stray)
+    let unclosed = lexed.unclosed;
+    let (file, mut found) = parse_tokens(lexed.chunks, file, loader, stray);
+    if let Some(quote) = unclosed {
+        note_unclosed(quote, &mut found);
+    }
+    (file, found)
+}
+
+/// Draws the end of the file, which a quote took for its own, at that quote.
+fn note_unclosed(quote: Span, found: &mut Vec<Diagnostic>) {
+    const LABEL: &str = "this quote is not closed";
+    const HELP: &str = "add the closing quote";
+    let at_end = |one: &&mut Diagnostic| {
+        ["caddyfile::eof", "caddyfile::syntax"].contains(&one.code) && one.is_error()
+    };
+    match found.iter_mut().rev().find(at_end) {
+        Some(mistake) => {
+            mistake.labels = vec![(quote, LABEL.to_owned())];
+            mistake.help = Some(HELP.to_owned());
+        }
+        None => found.push(
+            Diagnostic::warning("a quote is not closed and takes the rest of the file")
+                .label(quote, LABEL)
+                .help(HELP),
+        ),
+    }
 }
 
 /// Parses with the braces that are missing by the indentation. See [`crate::parse_by_layout`].
@@ -79,15 +104,21 @@ pub(crate) fn parse_by_layout(
 ) -> Option<(File, Vec<Diagnostic>, Vec<Diagnostic>)> {
     let mut file = File::default();
     let lexed = read(name.into(), text, loader, &mut file.sources, limits::TOKENS).ok()?;
+    if lexed.unclosed.is_some() {
+        // Braces inside of the quote are not missing.
+        return None;
+    }
     let (tokens, errors) = lexed.into_parts();
     let (_, source) = file.sources.iter().next()?;
+    let (tokens, mut notes) = layout::unglue(tokens);
     let repairs = layout::repairs(&tokens, &source.text);
-    if repairs.is_empty() || !errors.is_empty() {
+    if (repairs.is_empty() && notes.is_empty()) || !errors.is_empty() {
         return None;
     }
     let tokens = layout::apply(tokens, &repairs);
     let (file, found) = parse_tokens(vec![tokens], file, loader, Stray::Reported);
-    Some((file, found, repairs.into_iter().map(|repair| repair.note).collect()))
+    notes.extend(repairs.into_iter().map(|repair| repair.note));
+    Some((file, found, notes))
 }
 
 fn parse_tokens(

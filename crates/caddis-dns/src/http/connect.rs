@@ -5,12 +5,8 @@ use std::{io, path::PathBuf, sync::Arc};
 
 use caddis_config::ConfigError;
 use caddis_core::template::{Template, Unknown};
-use rustls::{
-    ClientConfig, DigitallySignedStruct, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
-};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::{
@@ -86,11 +82,13 @@ pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Io for S {}
 
-/// Connects to a target, over its proxy where there is one. TLS with the target is not begun.
+/// Connects to a target, over its proxy where there is one: through a tunnel, unless it is
+/// `to_reader` and the proxy reads requests itself. TLS with the target is not begun.
 pub(super) async fn open(
     route: &Route,
     at: &Target,
     proxy: Option<&Proxy>,
+    to_reader: bool,
     tls: Option<&Arc<ClientConfig>>,
 ) -> Result<Box<dyn Io>, HttpError> {
     let Some(proxy) = proxy else {
@@ -111,7 +109,7 @@ pub(super) async fn open(
     {
         stream = secure(tls, stream, &proxy.host, &proxy.host_port).await.map_err(through)?;
     }
-    if absolute_form(at, proxy) {
+    if to_reader {
         return Ok(stream);
     }
     let target = (at.host.as_str(), at.port);
@@ -151,46 +149,5 @@ async fn within<T>(connect: impl Future<Output = io::Result<T>>) -> io::Result<T
     match tokio::time::timeout(CONNECT_TIMEOUT, connect).await {
         Ok(result) => result,
         Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "i/o timeout")),
-    }
-}
-
-/// Takes any certificate; that its holder has the key is still seen to.
-#[derive(Debug)]
-pub(super) struct Unverified(pub(super) Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Unverified {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let known = &self.0.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signature, known)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let known = &self.0.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, known)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }

@@ -1,7 +1,8 @@
-//! A small HTTPS client for APIs: HTTP/1.1, kept connections, whole bodies, time limits, forward
-//! proxies.
+//! A small HTTPS client for APIs: HTTP/1.1 (HTTP/2 where asked for, as gRPC wants), kept
+//! connections, whole bodies, time limits, forward proxies.
 
 mod connect;
+mod http2;
 #[cfg(test)]
 mod tests;
 
@@ -22,12 +23,15 @@ use rustls::{
     crypto::aws_lc_rs,
     sign::{CertifiedKey, SingleCertAndKey},
 };
-use rustls_pki_types::{CertificateDer, ServerName};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 
-use self::connect::{Io, Unverified};
-use crate::forward_proxy::{Proxy, Scheme};
+use self::connect::Io;
+use crate::{
+    forward_proxy::{Proxy, Scheme},
+    server_check::{Anyone, ServerVerifier},
+};
 
-pub use self::connect::Route;
+pub use self::{connect::Route, http2::Http2Client};
 
 /// The longest time for one request.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -66,12 +70,34 @@ pub struct HttpOptions {
     pub route: Route,
     /// The longest time for one request.
     pub timeout: Duration,
+    /// The certificate shown to servers that ask for one.
+    pub identity: Option<Arc<Identity>>,
 }
 
 impl Default for HttpOptions {
     fn default() -> Self {
-        let route = Route::default();
-        Self { roots: None, insecure: false, certificate: None, route, timeout: TIMEOUT }
+        Self {
+            roots: None,
+            insecure: false,
+            route: Route::default(),
+            timeout: TIMEOUT,
+            certificate: None,
+            identity: None,
+        }
+    }
+}
+
+/// A client certificate and its key.
+pub struct Identity {
+    /// The chain, leaf first.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// The leaf's key.
+    pub key: PrivateKeyDer<'static>,
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Identity")
     }
 }
 
@@ -81,6 +107,7 @@ pub struct HttpClient {
     roots: Option<Arc<RootCertStore>>,
     insecure: bool,
     certificate: Option<Arc<CertifiedKey>>,
+    identity: Option<Arc<Identity>>,
     route: Route,
     timeout: Duration,
     config: OnceLock<Arc<ClientConfig>>,
@@ -124,6 +151,7 @@ impl HttpClient {
             roots,
             insecure: options.insecure,
             certificate: options.certificate,
+            identity: options.identity,
             route: options.route,
             timeout: options.timeout,
             config: OnceLock::new(),
@@ -216,15 +244,22 @@ impl HttpClient {
         let needs_tls = at.tls || proxy.is_some_and(|proxy| proxy.scheme == Scheme::Https);
         // Loading roots takes a moment.
         let config = if needs_tls { Some(self.config().await?) } else { None };
-        let mut stream = connect::open(&self.route, at, proxy, config.as_ref()).await?;
-        if at.tls
-            && let Some(config) = &config
-        {
-            let name = self.name.as_ref().map(ServerName::to_str);
-            let name = name.as_deref().unwrap_or(&at.host);
-            stream = connect::secure(config, stream, name, &at.authority).await?;
-        }
-        handshake(stream).await
+        let to_reader = proxy.is_some_and(|proxy| connect::absolute_form(at, proxy));
+        let stream = connect::open(&self.route, at, proxy, to_reader, config.as_ref()).await?;
+        handshake(self.secured(at, stream, config.as_ref()).await?).await
+    }
+
+    /// Begins TLS where the URL wants it.
+    async fn secured(
+        &self,
+        at: &Target,
+        stream: Box<dyn Io>,
+        config: Option<&Arc<ClientConfig>>,
+    ) -> Result<Box<dyn Io>, HttpError> {
+        let Some(config) = config.filter(|_| at.tls) else { return Ok(stream) };
+        let name = self.name.as_ref().map(ServerName::to_str);
+        let name = name.as_deref().unwrap_or(&at.host);
+        connect::secure(config, stream, name, &at.authority).await
     }
 
     async fn config(&self) -> Result<Arc<ClientConfig>, HttpError> {
@@ -248,17 +283,20 @@ impl HttpClient {
             .with_safe_default_protocol_versions()
             .map_err(|error| fail("tls", error))?;
         let builder = if self.insecure {
-            let anyone = Arc::new(Unverified(provider));
+            let anyone = Arc::new(ServerVerifier::new(Anyone, provider));
             builder.dangerous().with_custom_certificate_verifier(anyone)
         } else {
             builder.with_root_certificates(roots)
         };
-        let config = match &self.certificate {
-            Some(key) => {
+        let config = match (&self.certificate, &self.identity) {
+            (Some(key), _) => {
                 let one = SingleCertAndKey::from(key.clone());
                 builder.with_client_cert_resolver(Arc::new(one))
             }
-            None => builder.with_no_client_auth(),
+            (None, None) => builder.with_no_client_auth(),
+            (None, Some(identity)) => builder
+                .with_client_auth_cert(identity.chain.clone(), identity.key.clone_key())
+                .map_err(|error| fail("client certificate", error))?,
         };
         Ok(self.config.get_or_init(|| Arc::new(config)).clone())
     }

@@ -35,7 +35,7 @@ use tokio::{sync::Mutex, time::Instant};
 
 use crate::{
     DnsError, DnsFuture, DnsProvider, Field, FieldKind, Provider, Syntax, TxtRecord,
-    api::{Api, Call, Change, Reply, expand, ttl, zones},
+    api::{Api, Call, Change, Reply, each, expand, ttl, zones},
     aws::{
         CredentialProvider, CredentialSources, Credentials, PathRule, Signer, encode, payload_hash,
     },
@@ -399,21 +399,11 @@ fn escape(text: &str) -> String {
 
 impl DnsProvider for Route53 {
     fn append<'a>(&'a self, zone: &'a str, records: &'a [TxtRecord]) -> DnsFuture<'a> {
-        Box::pin(async move {
-            for record in records {
-                self.change(zone, record, Change::Add).await?;
-            }
-            Ok(())
-        })
+        each(records, move |record| self.change(zone, record, Change::Add))
     }
 
     fn delete<'a>(&'a self, zone: &'a str, records: &'a [TxtRecord]) -> DnsFuture<'a> {
-        Box::pin(async move {
-            for record in records {
-                self.change(zone, record, Change::Remove).await?;
-            }
-            Ok(())
-        })
+        each(records, move |record| self.change(zone, record, Change::Remove))
     }
 }
 

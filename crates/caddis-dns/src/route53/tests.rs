@@ -1,4 +1,4 @@
-use std::{sync::Mutex, time::Duration};
+use std::time::Duration;
 
 use roxmltree::Document;
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{Element, Route53, escape, plain};
 use crate::{
     DnsProvider,
-    testing::{Answer, Server, api, txt},
+    testing::{Answer, Server, api, api_of_values, change_beside, txt},
 };
 
 const NAME: &str = "_acme-challenge.sub.a.test.";
@@ -24,14 +24,11 @@ fn change(status: &str) -> Answer {
 
 /// The zone `a.test`, private and public, with these values at `_acme-challenge.sub`.
 fn fake(values: &[&str]) -> Server {
-    let values: Vec<String> = values.iter().map(|value| (*value).to_owned()).collect();
-    let values = Mutex::new(values);
-    api(move |seen, _| {
+    api_of_values(values, move |seen, values| {
         let signed = seen.header("authorization");
         assert!(signed.starts_with("AWS4-HMAC-SHA256 Credential=id/"), "{signed}");
         assert!(signed.contains("/us-east-1/route53/aws4_request, "), "{signed}");
         assert_eq!(seen.header("x-amz-security-token"), "tok");
-        let mut values = values.lock().unwrap();
         let path = seen.path.strip_prefix("/2013-04-01/").unwrap();
         match (&*seen.method, path) {
             ("GET", path) if path.starts_with("hostedzonesbyname?") => {
@@ -100,10 +97,7 @@ fn provider(server: &Server, more: &Value) -> Route53 {
 async fn values_beside_ours_stay() {
     let server = fake(&["\"one\"", "\"t<w>o\""]);
     let provider = provider(&server, &json!({}));
-    let ours = [txt("_acme-challenge", "ours"), txt("_acme-challenge", "one")];
-    provider.append("sub.a.test", &ours).await.unwrap();
-    provider.delete("sub.a.test", &ours[..1]).await.unwrap();
-    provider.delete("sub.a.test", &ours[..1]).await.unwrap();
+    change_beside(&provider, "sub.a.test", "one").await;
     let written: Vec<_> = server
         .seen()
         .iter()

@@ -4,15 +4,19 @@ mod request;
 mod respond;
 mod tunnel;
 
-use std::{cell::Cell, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
-use bytes::Bytes;
 use bytestring::ByteString;
 use caddis_core::{
     Body, Request, Target, WriteLimits,
     exchange::{Tunnel, Upgrade},
 };
-use caddis_wire::http3::{self, ControlFrames, Http3Error, Http3Request, code};
+use caddis_wire::http3::{self, Http3Error, Http3Request, PeerStream, PeerStreams, Rest, code};
 use http::{Method, StatusCode, Version};
 use quinn::{ReadError, RecvStream, SendStream, VarInt};
 use tokio::time::Instant;
@@ -27,7 +31,7 @@ use crate::{
     h1::within,
     server::ServerRuntime,
     service::serve,
-    streams::{Activity, ActivityGuard, GOODBYE, Received, hop_by_hop, tell_length},
+    streams::{Activity, ActivityGuard, GOODBYE, Received, tell_length},
 };
 
 /// What a head may be encoded in beyond its own limit, as for HTTP/2.
@@ -41,12 +45,6 @@ const LINGER: Duration = Duration::from_secs(60);
 
 /// After so long without a datagram, while an answer is not acknowledged, the client is gone.
 const SILENCE: Duration = Duration::from_secs(4);
-
-/// Types of unidirectional streams (RFC 9114 §6.2, RFC 9204 §4.2).
-const STREAM_CONTROL: u64 = 0x00;
-const STREAM_PUSH: u64 = 0x01;
-const STREAM_ENCODER: u64 = 0x02;
-const STREAM_DECODER: u64 = 0x03;
 
 /// Where a connection is on its way out.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -149,75 +147,33 @@ async fn send_goaway(control: &mut SendStream, id: u64) -> Option<()> {
 
 /// Reads the client's control stream and those of QPACK; closes the connection where one is wrong.
 async fn read_unidirectional(quic: quinn::Connection) {
-    let seen: Rc<[Cell<bool>; 4]> = Rc::default();
-    while let Ok(mut recv) = quic.accept_uni().await {
-        let (quic, seen) = (quic.clone(), seen.clone());
+    let streams = Rc::new(RefCell::new(PeerStreams::of_client()));
+    while let Ok(recv) = quic.accept_uni().await {
+        let (quic, streams) = (quic.clone(), streams.clone());
         tokio::task::spawn_local(async move {
-            // It may end before it says what it is (RFC 9114 §6.2).
-            let Ok(Some((kind, rest))) = stream_type(&mut recv).await else { return };
-            let slot = usize::try_from(kind).ok().and_then(|kind| seen.get(kind));
-            let repeated = slot.is_some_and(|seen| seen.replace(true));
-            let wrong = match kind {
-                STREAM_CONTROL | STREAM_ENCODER | STREAM_DECODER if repeated => {
-                    Http3Error::Connection(code::STREAM_CREATION_ERROR, "stream is repeated")
-                }
-                STREAM_PUSH => {
-                    Http3Error::Connection(code::STREAM_CREATION_ERROR, "clients do not push")
-                }
-                STREAM_CONTROL | STREAM_ENCODER | STREAM_DECODER => {
-                    read_critical(&mut recv, kind, rest).await
-                }
-                _ => {
-                    let _ = recv.stop(error_code(code::STREAM_CREATION_ERROR));
-                    return;
-                }
-            };
-            if let Http3Error::Connection(code, reason) = wrong {
+            if let Err(Http3Error::Connection(code, reason)) = read_stream(recv, &streams).await {
                 close(&quic, code, reason);
             }
         });
     }
 }
 
-/// The type of a stream, and what came behind it.
-async fn stream_type(recv: &mut RecvStream) -> Result<Option<(u64, Bytes)>, ReadError> {
-    let mut begin = Vec::new();
+async fn read_stream(
+    mut recv: RecvStream,
+    streams: &RefCell<PeerStreams>,
+) -> Result<(), Http3Error> {
+    let mut stream = PeerStream::default();
     loop {
-        // One byte at a time is enough for a type, which is one byte long where it is known.
-        let Some(chunk) = recv.read_chunk(1, true).await? else { return Ok(None) };
-        begin.extend_from_slice(&chunk.bytes);
-        if let Some((kind, used)) = http3::stream_type(&begin) {
-            return Ok(Some((kind, Bytes::copy_from_slice(&begin[used..]))));
-        }
-    }
-}
-
-/// Reads a stream that lasts as long as the connection, and says what was wrong with it.
-async fn read_critical(recv: &mut RecvStream, kind: u64, mut data: Bytes) -> Http3Error {
-    let mut control = ControlFrames::default();
-    loop {
-        match kind {
-            STREAM_CONTROL => {
-                if let Err(error) = control.read(data) {
-                    return error;
-                }
-            }
-            // All there is to say about a table of size zero is that its size is zero.
-            STREAM_ENCODER if data.iter().any(|byte| *byte != 0x20) => {
-                let code = code::QPACK_ENCODER_STREAM_ERROR;
-                return Http3Error::Connection(code, "there is no dynamic table");
-            }
-            // Acknowledgements of nothing, and cancelled streams.
-            _ => {}
-        }
-        data = match recv.read_chunk(usize::MAX, true).await {
+        let data = match recv.read_chunk(usize::MAX, true).await {
             Ok(Some(chunk)) => chunk.bytes,
-            Ok(None) | Err(ReadError::Reset(_)) => {
-                let code = code::CLOSED_CRITICAL_STREAM;
-                return Http3Error::Connection(code, "stream is needed");
-            }
-            Err(_) => return Http3Error::Connection(code::NO_ERROR, ""),
+            Ok(None) | Err(ReadError::Reset(_)) => return stream.end(),
+            Err(_) => return Ok(()),
         };
+        if stream.read(&mut streams.borrow_mut(), data)? == Rest::Unwanted {
+            // Ended already, or gone with its connection.
+            let _ = recv.stop(error_code(code::STREAM_CREATION_ERROR));
+            return Ok(());
+        }
     }
 }
 
@@ -331,7 +287,7 @@ impl Stream {
         let own = served.response.extensions().get::<WriteLimits>().copied();
         let own = own.unwrap_or_default();
         let (mut parts, body) = served.response.into_parts();
-        hop_by_hop(&mut parts.headers);
+        caddis_wire::remove_connection_fields(&mut parts.headers);
         let write_idle = own.idle.or(timeouts.write_idle);
         if let Some(tunnel) = served.tunnel {
             let head = respond::head(&mut parts);

@@ -5,13 +5,13 @@ use std::{
     future::Future,
     pin::{Pin, pin},
     rc::Rc,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
 use bytes::Bytes;
 use caddis_core::BodyError;
-use caddis_wire::http3::{self, Http3Error, Http3Request, Part, RequestFrames, code};
+use caddis_wire::http3::{self, Http3Error, Http3Request, Piece, code};
 use http_body::{Frame, SizeHint};
 use quinn::{ReadError, RecvStream};
 use tokio::time::{Instant, Sleep};
@@ -47,27 +47,22 @@ impl From<ReadError> for Failure {
 /// The receiving half of a request stream.
 pub(super) struct Incoming {
     recv: RecvStream,
-    frames: RequestFrames,
-    /// What came and was not looked at yet.
-    input: Bytes,
-    /// A piece that was read ahead.
-    ahead: Option<Part>,
-    ended: bool,
-    max_section: usize,
+    message: http3::Incoming,
 }
 
 impl Incoming {
     pub(super) fn new(recv: RecvStream, max_section: usize) -> Self {
-        let frames = RequestFrames::new(max_section);
-        Self { recv, frames, input: Bytes::new(), ahead: None, ended: false, max_section }
+        Self { recv, message: http3::Incoming::new(max_section) }
     }
 
     /// Reads the head.
     pub(super) async fn head(&mut self) -> Result<Http3Request, Failure> {
-        match std::future::poll_fn(|cx| self.poll_part(cx)).await? {
-            Some(Part::Headers(block)) => Ok(Http3Request::parse(&block, self.max_section)?),
+        let Self { recv, message } = self;
+        let head = std::future::poll_fn(|cx| message.poll_head(cx, |cx| poll_chunk(recv, cx)));
+        match head.await? {
+            Some(block) => Ok(Http3Request::parse(&block, message.max_section())?),
             // The frames begin with a head, or do not end well.
-            _ => Err(Failure::Bad),
+            None => Err(Failure::Bad),
         }
     }
 
@@ -86,37 +81,24 @@ impl Incoming {
     }
 
     fn poll_ends(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Failure>> {
-        if self.ahead.is_none() {
-            self.ahead = std::task::ready!(self.poll_part(cx))?;
-        }
-        Poll::Ready(Ok(self.ahead.is_none()))
+        let Self { recv, message } = self;
+        message.poll_ends(cx, |cx| poll_chunk(recv, cx))
     }
 
-    /// The next piece; `None` at the end.
-    fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Part>, Failure>> {
-        if let Some(part) = self.ahead.take() {
-            return Poll::Ready(Ok(Some(part)));
-        }
-        loop {
-            if let Some(part) = self.frames.next(&mut self.input)? {
-                return Poll::Ready(Ok(Some(part)));
-            }
-            if self.ended {
-                self.frames.end()?;
-                return Poll::Ready(Ok(None));
-            }
-            let chunk = std::task::ready!(pin!(self.recv.read_chunk(MAX_CHUNK, true)).poll(cx))?;
-            match chunk {
-                Some(chunk) => self.input = chunk.bytes,
-                None => self.ended = true,
-            }
-        }
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Piece>, Failure>> {
+        let Self { recv, message } = self;
+        message.poll_body(cx, |cx| poll_chunk(recv, cx))
     }
+}
+
+fn poll_chunk(recv: &mut RecvStream, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Failure>> {
+    let chunk = ready!(pin!(recv.read_chunk(MAX_CHUNK, true)).poll(cx))?;
+    Poll::Ready(Ok(chunk.map(|chunk| chunk.bytes)))
 }
 
 impl Drop for Incoming {
     fn drop(&mut self) {
-        if !self.ended {
+        if !self.message.has_ended() {
             // Nobody wants the rest (RFC 9114 §4.1.1).
             let _ = self.recv.stop(error_code(code::NO_ERROR));
         }
@@ -128,8 +110,6 @@ pub(super) struct StreamBody {
     incoming: Incoming,
     quic: quinn::Connection,
     bytes: Rc<Cell<u64>>,
-    /// What is to come, where the client said so.
-    left: Option<u64>,
     idle: Option<Duration>,
     deadline: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
@@ -137,14 +117,16 @@ pub(super) struct StreamBody {
 }
 
 impl StreamBody {
+    /// A body of this length, where the client told it; `bytes` counts what came.
     pub(super) fn new(
-        incoming: Incoming,
+        mut incoming: Incoming,
         quic: quinn::Connection,
         bytes: Rc<Cell<u64>>,
-        left: Option<u64>,
+        length: Option<u64>,
     ) -> Self {
+        incoming.message.expect(length);
         let (idle, deadline, timer) = (None, None, None);
-        Self { incoming, quic, bytes, left, idle, deadline, timer, over: false }
+        Self { incoming, quic, bytes, idle, deadline, timer, over: false }
     }
 
     /// Sets limits for a pause and for the whole.
@@ -180,27 +162,16 @@ impl StreamBody {
         }
     }
 
-    /// Checks the pieces against what the head said (RFC 9114 §4.1.2).
-    fn take(&mut self, part: Option<Part>) -> Result<Option<Frame<Bytes>>, Failure> {
-        const WRONG: Http3Error =
-            Http3Error::Stream(code::MESSAGE_ERROR, "body and Content-Length differ");
-        match part {
-            Some(Part::Data(data)) => {
-                let length = data.len() as u64;
-                if let Some(left) = &mut self.left {
-                    *left = left.checked_sub(length).ok_or(WRONG)?;
-                }
-                self.bytes.set(self.bytes.get() + length);
-                Ok(Some(Frame::data(data)))
+    fn take(&mut self, piece: Option<Piece>) -> Option<Frame<Bytes>> {
+        match piece {
+            Some(Piece::Data(data)) => {
+                self.bytes.set(self.bytes.get() + data.len() as u64);
+                Some(Frame::data(data))
             }
-            _ if self.left.is_some_and(|left| left > 0) => Err(WRONG.into()),
-            Some(Part::Headers(block)) => {
-                let trailers = http3::trailers(&block, self.incoming.max_section)?;
-                Ok(Some(Frame::trailers(trailers)))
-            }
+            Some(Piece::Trailers(trailers)) => Some(Frame::trailers(trailers)),
             None => {
                 self.over = true;
-                Ok(None)
+                None
             }
         }
     }
@@ -218,8 +189,8 @@ impl http_body::Body for StreamBody {
         if this.over {
             return Poll::Ready(None);
         }
-        let taken = match this.incoming.poll_part(cx) {
-            Poll::Ready(part) => part.and_then(|part| this.take(part)),
+        let taken = match this.incoming.poll_body(cx) {
+            Poll::Ready(piece) => piece.map(|piece| this.take(piece)),
             Poll::Pending if this.poll_timer(cx) => Err(Failure::Timeout),
             Poll::Pending => return Poll::Pending,
         };
@@ -232,6 +203,6 @@ impl http_body::Body for StreamBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
+        self.incoming.message.left().map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }

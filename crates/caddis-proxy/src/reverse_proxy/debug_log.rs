@@ -3,8 +3,11 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use caddis_core::Exchange;
-use http::{HeaderMap, Method, Version};
+use caddis_core::{
+    Exchange,
+    exchange::{is_credential, proto},
+};
+use http::{HeaderMap, Method};
 use serde_json::{Map, Value, json};
 use tracing::Level;
 
@@ -71,41 +74,17 @@ impl Sent<'_> {
     }
 }
 
-fn proto(version: Version) -> &'static str {
-    match version {
-        Version::HTTP_10 => "HTTP/1.0",
-        Version::HTTP_2 => "HTTP/2.0",
-        Version::HTTP_3 => "HTTP/3.0",
-        _ => "HTTP/1.1",
-    }
-}
-
 fn fields(headers: &HeaderMap) -> Value {
     let one = |name: &http::HeaderName| {
-        let secret = matches!(
-            name.as_str(),
-            "cookie" | "set-cookie" | "authorization" | "proxy-authorization"
-        );
-        let values: Vec<_> = if secret {
+        let values: Vec<_> = if is_credential(name.as_str()) {
             vec!["REDACTED".into()]
         } else {
             let values = headers.get_all(name).iter();
             values.map(|value| String::from_utf8_lossy(value.as_bytes())).collect()
         };
-        (canonical(name.as_str()), json!(values))
+        (caddis_wire::canonical_name(name.as_str()), json!(values))
     };
     Value::Object(headers.keys().map(one).collect::<Map<_, _>>())
-}
-
-/// `content-type` → `Content-Type`.
-fn canonical(name: &str) -> String {
-    let mut upper = true;
-    let letter = |c: char| {
-        let c = if upper { c.to_ascii_uppercase() } else { c };
-        upper = c == '-';
-        c
-    };
-    name.chars().map(letter).collect()
 }
 
 #[cfg(test)]

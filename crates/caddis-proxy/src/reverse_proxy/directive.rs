@@ -318,9 +318,14 @@ fn warn_host(h: &mut Helper<'_>, config: &Config) {
         .and_then(|values| values.first());
     let usual = ["{upstream_hostport}", "{http.reverse_proxy.upstream.hostport}"];
     if host.is_some_and(|host| usual.contains(&host.as_str())) {
-        h.warn(
-            "Unnecessary header_up Host: the reverse proxy's default behavior is to pass the \
-             configured upstream address to the upstream when proxying to HTTPS",
-        );
+        let is_line = |pair: &&[Token]| matches!(pair, [name, field] if name.text == "header_up" && field.text.eq_ignore_ascii_case("host"));
+        // Whether the upstreams speak TLS shows at the end of the block; the line is further up.
+        let line = h.d.tokens().windows(2).find(is_line).and_then(|pair| pair.first()).cloned();
+        let message = "Unnecessary header_up Host: the reverse proxy's default behavior is to pass the \
+             configured upstream address to the upstream when proxying to HTTPS";
+        match line {
+            Some(line) => h.shared.warnings.push(Diagnostic::warning(message).at(&line)),
+            None => h.warn(message),
+        }
     }
 }

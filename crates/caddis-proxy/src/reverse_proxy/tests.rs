@@ -515,7 +515,7 @@ fn addresses_of_a_name() {
 }
 
 #[test]
-fn what_is_not_supported_yet_is_refused() {
+fn what_cannot_be_is_refused() {
     let state: Arc<State> = Arc::default();
     let error = ready_in(&state, json!({"circuit_breaker": {"type": "x"}})).err().expect("refused");
     assert_eq!(error.message, "unknown module: http.reverse_proxy.circuit_breakers.x");

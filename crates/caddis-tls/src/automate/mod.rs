@@ -11,3 +11,6 @@ mod subject;
 pub use manager::{CertManager, CertReport, Issuer, ManagedSubject, Reconcile};
 pub(crate) use on_demand::qualifies;
 pub use on_demand::{OnDemandError, OnDemandPolicy, Permission, PermissionFuture};
+
+#[cfg(test)]
+mod tests;

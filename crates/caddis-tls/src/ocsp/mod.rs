@@ -24,6 +24,8 @@ use message::{Response, Status};
 
 /// Seconds until a responder that failed is asked again.
 const AFTER_FAILURE: i64 = 10 * 60;
+/// The same where clients refuse the certificate without a staple (RFC 7633).
+const WHERE_DEMANDED: i64 = 60;
 /// Validity of a response that names no end.
 const DEFAULT_VALIDITY: i64 = 24 * 60 * 60;
 
@@ -115,7 +117,9 @@ impl Staples {
             }
             Ok(Some((der, response))) => {
                 let (ask_at, expires) = times(&response);
-                staple.ask_at = Some(ask_at.max(now.saturating_add(60)));
+                // Past its half is a stored one whose responder failed.
+                let soonest = if ask_at <= now { AFTER_FAILURE } else { 60 };
+                staple.ask_at = Some(ask_at.max(now.saturating_add(soonest)));
                 if response.status == Status::Revoked {
                     staple.der = None;
                     return Looked::Revoked;
@@ -131,7 +135,10 @@ impl Staples {
                     error = %error,
                     "stapling OCSP"
                 );
-                staple.ask_at = Some(now.saturating_add(AFTER_FAILURE));
+                let has = staple.der.is_some() && now < staple.expires;
+                let urgent = certificate.must_staple && !has;
+                let after = if urgent { WHERE_DEMANDED } else { AFTER_FAILURE };
+                staple.ask_at = Some(now.saturating_add(after));
                 Looked::Same
             }
         }
@@ -155,14 +162,46 @@ impl Staples {
         let place = storage_key(certificate);
         let (reading, key) = (storage.clone(), place.clone());
         let stored = tokio::task::spawn_blocking(move || reading.load(&key).ok()).await;
-        if let Some(der) = stored.ok().flatten()
-            && let Ok(response) = message::parse(&der, leaf, issuer)
-            && response.status == Status::Good
-            && now < times(&response).0
-        {
-            return Ok(Some((der, response)));
+        let stored = stored.ok().flatten().and_then(|der| {
+            let response = message::parse(&der, leaf, issuer).ok()?;
+            let usable = response.status == Status::Good && now < times(&response).1;
+            usable.then_some((der, response))
+        });
+        if let Some(stored) = stored.clone().filter(|(_, response)| now < times(response).0) {
+            return Ok(Some(stored));
         }
-        let request = Request::post(&url)
+        match self.ask(&url, leaf, issuer, now).await {
+            Ok((der, response)) => {
+                if response.status == Status::Good {
+                    keep(storage, place, der.clone()).await;
+                }
+                Ok(Some((der, response)))
+            }
+            // One that is not fresh is as valid; the responder is asked again all the same.
+            Err(error) => match stored {
+                Some((der, response)) => {
+                    tracing::warn!(
+                        target: "tls",
+                        identifiers = certificate.names.join(","),
+                        error = %error,
+                        "stapling OCSP: the stored response is used on"
+                    );
+                    Ok(Some((der, response)))
+                }
+                None => Err(error),
+            },
+        }
+    }
+
+    /// Asks a responder.
+    async fn ask(
+        &self,
+        url: &str,
+        leaf: &[u8],
+        issuer: &[u8],
+        now: Timestamp,
+    ) -> Result<(Vec<u8>, Response)> {
+        let request = Request::post(url)
             .header(header::CONTENT_TYPE, "application/ocsp-request")
             .body(Bytes::from(message::request(leaf, issuer)?))
             .map_err(Error::new)?;
@@ -175,14 +214,16 @@ impl Staples {
         if now >= times(&response).1 {
             return Err(Error::new("OCSP: the response has expired"));
         }
-        if response.status == Status::Good {
-            let (writing, content) = (storage.clone(), der.clone());
-            let stored = tokio::task::spawn_blocking(move || writing.store(&place, &content)).await;
-            if let Ok(Err(error)) = stored {
-                tracing::warn!(target: "tls", %error, "storing OCSP staple");
-            }
-        }
-        Ok(Some((der, response)))
+        Ok((der, response))
+    }
+}
+
+/// Stores a response for the next start, and for others.
+async fn keep(storage: &Arc<dyn Storage>, place: String, content: Vec<u8>) {
+    let writing = storage.clone();
+    let stored = tokio::task::spawn_blocking(move || writing.store(&place, &content)).await;
+    if let Ok(Err(error)) = stored {
+        tracing::warn!(target: "tls", %error, "storing OCSP staple");
     }
 }
 

@@ -11,14 +11,13 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use caddis_config::ConfigError;
 use caddis_core::template::{Template, Unknown};
-use caddis_dns::http::HttpClient;
-use http::{Request, Uri, header};
-use rustls::{
-    ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
+use caddis_dns::{
+    http::HttpClient,
+    server_check::{Anyone, ServerVerifier},
 };
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use http::{Request, Uri, header};
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::{CertificateDer, ServerName};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -26,6 +25,7 @@ use super::{BindCx, ca_pool::CaPool};
 use crate::{
     certificate::{parse_chain, provider},
     error::{Context, Error, Result},
+    url,
 };
 
 /// The longest time for one endpoint, redirects included.
@@ -62,7 +62,7 @@ impl HttpPool {
         pool: impl FnOnce(&Value) -> std::result::Result<CaPool, ConfigError>,
     ) -> std::result::Result<Self, ConfigError> {
         for (at, endpoint) in endpoints.iter().enumerate() {
-            if !is_url(endpoint) {
+            if !url::is_http(&Template::render_global(endpoint, Unknown::Keep)) {
                 let message = format!("{endpoint:?} is no URL with http or https");
                 return Err(ConfigError::new(at.to_string(), message).under("endpoints"));
             }
@@ -106,7 +106,7 @@ impl HttpPool {
         let builder = ClientConfig::builder_with_provider(provider());
         let builder = builder.with_safe_default_protocol_versions()?;
         let config = if self.insecure {
-            let verifier = Arc::new(Unverified(provider()));
+            let verifier = Arc::new(ServerVerifier::new(Anyone, provider()));
             builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()
         } else {
             let trusted = self.ca.as_deref().unwrap_or(&CaPool::System).load(cx)?;
@@ -116,14 +116,6 @@ impl HttpPool {
         };
         Ok(HttpClient::with_tls(config, self.server_name.clone()))
     }
-}
-
-fn is_url(text: &str) -> bool {
-    let text = Template::render_global(text, Unknown::Keep);
-    let url: Option<Uri> = text.parse().ok();
-    url.is_some_and(|url| {
-        matches!(url.scheme_str(), Some("http" | "https")) && url.authority().is_some()
-    })
 }
 
 /// On a thread with a runtime of its own, since callers may be on one that must not wait.
@@ -157,7 +149,7 @@ async fn follow(client: &HttpClient, mut url: String) -> Result<Bytes> {
 
 /// Where a redirect leads: a URL or an absolute path.
 fn target(from: &str, location: &str) -> Result<String> {
-    if is_url(location) {
+    if url::is_http(location) {
         return Ok(location.to_owned());
     }
     let from: Uri = from.parse().map_err(Error::new)?;
@@ -166,46 +158,5 @@ fn target(from: &str, location: &str) -> Result<String> {
             Ok(format!("{scheme}://{authority}{location}"))
         }
         _ => Err(Error::new(format!("redirect to {location:?} cannot be followed"))),
-    }
-}
-
-/// `insecure_skip_verify`: whoever answers is believed, as long as it has its own key.
-#[derive(Debug)]
-struct Unverified(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Unverified {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> std::result::Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signed, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signed, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }

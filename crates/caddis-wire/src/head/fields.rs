@@ -5,6 +5,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{StatusCode, Version};
+use memchr::memchr;
 
 use super::BodyFraming;
 use super::headers::{Headers, Written};
@@ -188,14 +189,13 @@ pub(crate) fn check_fields(head: Bytes, lines: &[Line]) -> Result<(Headers, Fact
     names::with(|names| {
         let before = names.changes();
         for line in lines {
-            let (place, field, colon, value) = split_field(names, &head, line.range())?;
+            let (place, field, value) = split_field(names, &head, line.range(), line.colon())?;
             if !line.is_clean() {
                 check_value(&head[value.clone()])?;
             }
-            let kind = field.kind;
             if facts.note(field, &head, value.clone())
-                && kind != FieldKind::Host
-                && !written.push(line.range(), colon, value, (kind, place))
+                && field.kind != FieldKind::Host
+                && !written.push(*line, value, field, place)
             {
                 return Err(HeadError::TooLarge);
             }
@@ -215,7 +215,7 @@ pub(crate) fn parse_fields(head: &Bytes, lines: &[Line]) -> Result<(HeaderMap, F
     let mut facts = Facts::new();
     names::with(|names| {
         for line in lines {
-            let (_, field, _, value) = split_field(names, head, line.range())?;
+            let (_, field, value) = split_field(names, head, line.range(), line.colon())?;
             if facts.note(field, head, value.clone()) {
                 append(&mut headers, field.name.clone(), head.slice(value))?;
             }
@@ -246,9 +246,10 @@ pub(crate) fn pass_fields(
     let mut passed =
         PassedFields { lines: Vec::with_capacity(head.len() + 64), ..Default::default() };
     let mut facts = Facts::new();
+    let mut run = Run::default();
     let simple = names::with(|names| {
         for line in lines {
-            let (_, field, _, value) = split_field(names, head, line.range())?;
+            let (_, field, value) = split_field(names, head, line.range(), line.colon())?;
             let text = &head[value.clone()];
             if !line.is_clean() {
                 check_value(text)?;
@@ -271,13 +272,56 @@ pub(crate) fn pass_fields(
                 | FieldKind::Encoding
                 | FieldKind::Other => {}
             }
-            passed.lines.extend_from_slice(&field.begin);
-            passed.lines.extend_from_slice(text);
-            passed.lines.extend_from_slice(b"\r\n");
+            match stands(head, *line, &value, field) {
+                Some(whole) => run.add(head, whole, &mut passed.lines),
+                None => {
+                    run.write(head, &mut passed.lines);
+                    field.write(text, &mut passed.lines);
+                }
+            }
         }
+        run.write(head, &mut passed.lines);
         Ok(!facts.other_option && !facts.upgrade)
     })?;
     Ok(simple.then_some((passed, facts)))
+}
+
+/// The whole line with its line end, where that is how it is written for the next hop, too.
+#[inline]
+pub(super) fn stands(
+    head: &[u8],
+    line: Line,
+    value: &Range<usize>,
+    field: &Field,
+) -> Option<Range<usize>> {
+    let Range { start, end } = line.range();
+    let blank = line.colon().is_some_and(|colon| colon + 2 == value.start)
+        && head.get(value.start - 1) == Some(&b' ');
+    let stands = field.canonical && blank && value.end == end && head.get(end) == Some(&b'\r');
+    stands.then_some(start..end + 2)
+}
+
+/// Lines which stand one after the other and are written at once.
+#[derive(Debug, Default)]
+pub(super) struct Run(Range<usize>);
+
+impl Run {
+    /// Adds a whole line; writes those before it, unless they end where it begins.
+    #[inline]
+    pub(super) fn add(&mut self, head: &[u8], line: Range<usize>, out: &mut Vec<u8>) {
+        if self.0.end == line.start {
+            self.0.end = line.end;
+        } else {
+            self.write(head, out);
+            self.0 = line;
+        }
+    }
+
+    /// Writes what is not yet written.
+    #[inline]
+    pub(super) fn write(&mut self, head: &[u8], out: &mut Vec<u8>) {
+        out.extend_from_slice(&head[std::mem::take(&mut self.0)]);
+    }
 }
 
 /// What a value may hold (RFC 9110 §5.5).
@@ -296,7 +340,8 @@ pub(crate) fn parse_trailer_fields(section: &Bytes) -> Result<HeaderMap, HeadErr
             return Err(HeadError::LineEnd);
         }
         names::with(|names| {
-            let (_, field, _, value) = split_field(names, section, at..end)?;
+            let colon = memchr(b':', &section[at..end]).map(|colon| at + colon);
+            let (_, field, value) = split_field(names, section, at..end, colon)?;
             append(&mut headers, field.name.clone(), section.slice(value))
         })?;
         at = next;
@@ -322,20 +367,22 @@ fn trimmed(head: &[u8], range: Range<usize>) -> Range<usize> {
     start..start + value.len()
 }
 
-/// The name and its place, where its colon is in the line, and the range of the trimmed value of
-/// one field line.
+/// The name and its place, and the range of the trimmed value of one field line whose first colon
+/// is at `colon`.
 #[inline]
 fn split_field<'a>(
     names: &'a mut Names,
     head: &[u8],
     line: Range<usize>,
-) -> Result<(Place, &'a Field, usize, Range<usize>), HeadError> {
-    let (place, field, colon) = names.field(&head[line.clone()])?;
-    let from = line.start + colon + 1;
+    colon: Option<usize>,
+) -> Result<(Place, &'a Field, Range<usize>), HeadError> {
+    let length = colon.map(|colon| colon - line.start);
+    let (place, field) = names.field(&head[line.clone()], length)?;
+    let from = colon.map_or(line.end, |colon| colon + 1);
     let value = match &head[from..line.end] {
         // As nearly all are: one blank before, none after.
         [b' ', first, .., last] if *first > b' ' && *last > b' ' => from + 1..line.end,
         _ => trimmed(head, from..line.end),
     };
-    Ok((place, field, colon, value))
+    Ok((place, field, value))
 }

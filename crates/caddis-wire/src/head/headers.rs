@@ -11,6 +11,8 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http::header::HeaderValue;
 
+use super::fields::{Run, stands};
+use super::lines::Line;
 use super::names::{self, Field, FieldKind, Names, Place};
 
 /// Lists of lines that a thread keeps.
@@ -122,6 +124,8 @@ struct FieldLine {
     end: u32,
     kind: FieldKind,
     place: Place,
+    /// From `start` to the line end after `end`, it is as it is written for the next hop.
+    stands: bool,
 }
 
 /// Field lines as they were written, all of them checked, without `Host`.
@@ -143,21 +147,23 @@ impl Written {
     }
 
     /// Adds a line that was checked. `false` where the head is too long for the list.
+    #[inline]
     pub(super) fn push(
         &mut self,
-        line: Range<usize>,
-        colon: usize,
+        line: Line,
         value: Range<usize>,
-        (kind, place): (FieldKind, Place),
+        field: &Field,
+        place: Place,
     ) -> bool {
         let at = |at: usize| u32::try_from(at).ok();
         let (Some(start), Some(colon), Some(from), Some(end)) =
-            (at(line.start), at(line.start + colon), at(value.start), at(value.end))
+            (at(line.range().start), line.colon().and_then(at), at(value.start), at(value.end))
         else {
             return false;
         };
+        let (kind, stands) = (field.kind, stands(&self.head, line, &value, field).is_some());
         self.kinds |= kind.bit();
-        self.lines.push(FieldLine { start, colon, value: from, end, kind, place });
+        self.lines.push(FieldLine { start, colon, value: from, end, kind, place, stands });
         true
     }
 
@@ -183,13 +189,20 @@ impl Written {
     /// [`FieldKind::Forwarded`].
     pub fn write_for_next_hop(&self, out: &mut Vec<u8>) {
         out.reserve(self.head.len() + 256);
+        let mut run = Run::default();
         names::with(|names| {
-            for line in &self.lines {
-                if line.kind.is_passed_on() {
-                    self.write_line(*line, names, out);
+            for line in self.lines.iter().filter(|line| line.kind.is_passed_on()) {
+                if line.stands {
+                    run.add(&self.head, line.whole(), out);
+                    continue;
+                }
+                run.write(&self.head, out);
+                if let Some(field) = self.field(*line, names) {
+                    field.write(&self.head[line.value()], out);
                 }
             }
         });
+        run.write(&self.head, out);
     }
 
     /// The name of a line; there always is one, since it was looked up before.
@@ -198,13 +211,6 @@ impl Written {
             return names.at(line.place, self.changes);
         }
         Some(names.look_up(&self.head[line.name()]).ok()?.1)
-    }
-
-    fn write_line(&self, line: FieldLine, names: &mut Names, out: &mut Vec<u8>) {
-        let Some(field) = self.field(line, names) else { return };
-        out.extend_from_slice(&field.begin);
-        out.extend_from_slice(&self.head[line.value()]);
-        out.extend_from_slice(b"\r\n");
     }
 
     fn to_map(&self) -> HeaderMap {
@@ -225,6 +231,11 @@ impl Written {
 impl FieldLine {
     fn name(&self) -> Range<usize> {
         self.start as usize..self.colon as usize
+    }
+
+    /// With its line end, where it stands as it is written.
+    fn whole(&self) -> Range<usize> {
+        self.start as usize..self.end as usize + 2
     }
 
     fn value(&self) -> Range<usize> {
@@ -289,14 +300,20 @@ mod tests {
 
     #[test]
     fn lines_for_the_next_hop() {
-        let headers = headers(
+        let some = headers(
             "accept: */*\r\nConnection: keep-alive, x-own\r\nTE: trailers\r\nX-Forwarded-For: 1\r\n\
              Keep-Alive: 5\r\nx-own: 1\r\nContent-Length: 0\r\nproxy-authorization: a\r\n",
         );
-        let written = headers.written().unwrap();
+        let written = some.written().unwrap();
         let mut out = Vec::new();
         written.write_for_next_hop(&mut out);
         assert_eq!(String::from_utf8(out).unwrap(), "Accept: */*\r\nX-Own: 1\r\n");
+        // Lines that stand as they are written, beside those that do not.
+        let fields = "A: 1\r\nB: 2\r\nc: 3\r\nD:4\r\nE:  5\r\nF:\t6\r\nG: 7 \r\nH:\r\nI: \r\nJ: 8\r\nTE: a\r\nK: 9\r\n";
+        let mut out = Vec::new();
+        headers(fields).written().unwrap().write_for_next_hop(&mut out);
+        let all = "A: 1\r\nB: 2\r\nC: 3\r\nD: 4\r\nE: 5\r\nF: 6\r\nG: 7\r\nH: \r\nI: \r\nJ: 8\r\nK: 9\r\n";
+        assert_eq!(String::from_utf8(out).unwrap(), all);
         assert!(written.has(FieldKind::Te) && written.has(FieldKind::Forwarded));
         assert!(!written.has(FieldKind::Upgrade));
         let options: Vec<_> = written.values(FieldKind::Connection).collect();

@@ -1,21 +1,13 @@
 //! Where a head ends and where its lines are, before anything is copied.
 
-use std::ops::ControlFlow;
+use std::ops::Range;
 
 use memchr::memchr;
 use smallvec::SmallVec;
 
-use super::{Limits, LineEnds, scan};
+use super::scan::{self, Marks};
+use super::{Limits, LineEnds};
 use crate::HeadError;
-
-/// A whole head inside a buffer.
-#[derive(Debug)]
-pub(crate) struct HeadSpan {
-    /// One past the empty line.
-    pub(crate) end: usize,
-    /// The lines before the empty one, the start line included, counted from the head's beginning.
-    pub(crate) lines: Lines,
-}
 
 /// Where lines are, without their ends.
 pub(crate) type Lines = SmallVec<[Line; 32]>;
@@ -25,14 +17,24 @@ pub(crate) type Lines = SmallVec<[Line; 32]>;
 pub(crate) struct Line {
     start: u32,
     end: u32,
+    /// Where the first colon is, or [`NONE`].
+    colon: u32,
     /// No control character is in it.
     clean: bool,
 }
 
+/// No colon is there.
+const NONE: u32 = u32::MAX;
+
 impl Line {
     /// Its bytes in the head.
-    pub(crate) fn range(self) -> std::ops::Range<usize> {
+    pub(crate) fn range(self) -> Range<usize> {
         self.start as usize..self.end as usize
+    }
+
+    /// Where its first colon is in the head.
+    pub(crate) fn colon(self) -> Option<usize> {
+        (self.colon != NONE).then_some(self.colon as usize)
     }
 
     /// Whether no control character is in it, not even a tab.
@@ -49,52 +51,63 @@ pub(crate) struct Unfinished {
     pub(crate) lines: usize,
 }
 
-/// Looks for the empty line that ends the head beginning at `start`.
+/// Looks for the empty line that ends the head beginning at `start`, and gives what is one past it.
+/// The lines before it go to `lines`, the start line included, counted from the head's beginning.
 pub(crate) fn find_head(
     buf: &[u8],
     start: usize,
     limits: &Limits,
-) -> Result<Result<HeadSpan, Unfinished>, HeadError> {
+    lines: &mut Lines,
+) -> Result<Result<usize, Unfinished>, HeadError> {
     let limit = start.saturating_add(limits.max_head).min(buf.len());
     let window = &buf[..limit];
     if u32::try_from(limit - start).is_err() {
         return Err(HeadError::TooLarge);
     }
-    let (mut at, mut style, mut clean) = (0, None, true);
-    let mut lines = Lines::new();
     let window = &window[start..];
-    let found = scan::controls(window, |end| {
-        if end < at {
-            // The second half of a line end.
-            return ControlFlow::Continue(());
-        }
-        let crlf = window[end] == b'\r' && window.get(end + 1) == Some(&b'\n');
-        if !crlf && window[end] != b'\n' {
-            // Refused or not when what it stands in is looked at.
-            clean = false;
-            return ControlFlow::Continue(());
-        }
-        match limits.line_ends {
-            LineEnds::Crlf if !crlf => return ControlFlow::Break(Err(HeadError::LineEnd)),
-            LineEnds::Uniform if *style.get_or_insert(crlf) != crlf => {
-                return ControlFlow::Break(Err(HeadError::LineEnd));
+    let (mut at, mut clean, mut colon) = (0, true, NONE);
+    // Whether lines have to end with CR LF; `None`: as the first one does.
+    let mut style = (limits.line_ends == LineEnds::Crlf).then_some(true);
+    let mixed = limits.line_ends == LineEnds::Any;
+    for (block, Marks { mut controls, mut colons }) in scan::blocks(window) {
+        while controls != 0 {
+            let bit = controls.trailing_zeros();
+            controls &= controls - 1;
+            let end = block + bit as usize;
+            if end < at {
+                // The second half of a line end, in a block of its own.
+                continue;
             }
-            _ => {}
+            let crlf = window[end] == b'\r' && window.get(end + 1) == Some(&b'\n');
+            if !crlf && window[end] != b'\n' {
+                // Refused or not when what it stands in is looked at.
+                clean = false;
+                continue;
+            }
+            if !mixed && *style.get_or_insert(crlf) != crlf {
+                return Err(HeadError::LineEnd);
+            }
+            // The line feed of this line end is seen to.
+            controls &= !(u64::from(crlf) << bit << 1);
+            let next = end + 1 + usize::from(crlf);
+            if end == at {
+                return Ok(Ok(start + next));
+            }
+            if lines.len() > limits.max_headers {
+                return Err(HeadError::TooManyHeaders);
+            }
+            let before = colons & ((1 << bit) - 1);
+            if colon == NONE && before != 0 {
+                colon = block as u32 + before.trailing_zeros();
+            }
+            colons &= !before;
+            // The window is not longer than these numbers reach.
+            lines.push(Line { start: at as u32, end: end as u32, colon, clean });
+            (at, clean, colon) = (next, true, NONE);
         }
-        let next = end + 1 + usize::from(crlf);
-        if end == at {
-            return ControlFlow::Break(Ok(start + next));
+        if colon == NONE && colons != 0 {
+            colon = block as u32 + colons.trailing_zeros();
         }
-        if lines.len() > limits.max_headers {
-            return ControlFlow::Break(Err(HeadError::TooManyHeaders));
-        }
-        // The window is not longer than these numbers reach.
-        lines.push(Line { start: at as u32, end: end as u32, clean });
-        (at, clean) = (next, true);
-        ControlFlow::Continue(())
-    });
-    if let ControlFlow::Break(end) = found {
-        return Ok(Ok(HeadSpan { end: end?, lines }));
     }
     let at = start + at;
     if buf.len() - start >= limits.max_head {

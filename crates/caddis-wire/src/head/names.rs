@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use http::HeaderName;
 use http::header;
 
-use super::{is_token, scan};
+use super::is_token;
 use crate::HeadError;
 use crate::encode::write_name;
 
@@ -134,6 +134,8 @@ pub(super) struct Field {
     pub(super) odd: bool,
     /// How a line with this name begins on the way out: canonical name, colon, space.
     pub(super) begin: Box<[u8]>,
+    /// The name was written in its canonical form.
+    pub(super) canonical: bool,
 }
 
 impl Field {
@@ -143,7 +145,15 @@ impl Field {
         let odd = written.iter().any(|b| matches!(b, b'_' | b'.'));
         let mut begin = Vec::with_capacity(written.len() + 2);
         write_name(&mut begin, &name);
-        Ok(Self { name, kind, odd, begin: begin.into() })
+        let canonical = begin.strip_suffix(b": ") == Some(written);
+        Ok(Self { name, kind, odd, begin: begin.into(), canonical })
+    }
+
+    /// Writes a line of this name.
+    pub(super) fn write(&self, value: &[u8], out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.begin);
+        out.extend_from_slice(value);
+        out.extend_from_slice(b"\r\n");
     }
 }
 
@@ -191,15 +201,16 @@ pub(super) fn with<T>(work: impl FnOnce(&mut Names) -> T) -> T {
 }
 
 impl Names {
-    /// The name at the beginning of a field line, its place, and where its colon is.
+    /// The name at the beginning of a field line whose first colon is at `colon`, and its place.
     #[inline]
-    pub(super) fn field(&mut self, line: &[u8]) -> Result<(Place, &Field, usize), HeadError> {
+    pub(super) fn field(
+        &mut self,
+        line: &[u8],
+        colon: Option<usize>,
+    ) -> Result<(Place, &Field), HeadError> {
         // What stands before the colon was a token when it was learnt, or is found not to be one.
-        match scan::colon(line) {
-            Some(colon) if colon > 0 => match self.look_up(&line[..colon]) {
-                Ok((place, field)) => Ok((place, field, colon)),
-                Err(_) => Err(refusal(line)),
-            },
+        match colon {
+            Some(colon) if colon > 0 => self.look_up(&line[..colon]).map_err(|_| refusal(line)),
             _ => Err(refusal(line)),
         }
     }
@@ -276,7 +287,9 @@ mod tests {
     use super::*;
 
     fn name(names: &mut Names, line: &str) -> Result<(String, usize), HeadError> {
-        names.field(line.as_bytes()).map(|(_, field, at)| (field.name.as_str().to_owned(), at))
+        let colon = line.find(':');
+        let (_, field) = names.field(line.as_bytes(), colon)?;
+        Ok((field.name.as_str().to_owned(), colon.unwrap()))
     }
 
     #[test]
@@ -324,7 +337,7 @@ mod tests {
     fn kinds() {
         let mut names = Names::default();
         let mut kind = |line: &str| {
-            let field = names.field(line.as_bytes()).unwrap().1;
+            let field = names.field(line.as_bytes(), line.find(':')).unwrap().1;
             (field.kind, field.odd)
         };
         assert_eq!(kind("HOST:"), (FieldKind::Host, false));

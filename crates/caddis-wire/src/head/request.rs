@@ -9,7 +9,7 @@ use memchr::memchr;
 use super::fields::{Facts, check_fields};
 use super::headers::Headers;
 use super::host::is_host;
-use super::lines::find_head;
+use super::lines::{Lines, find_head};
 use super::target::{Target, parse_target};
 use super::{BodyFraming, Limits, Parsed, TargetForm, is_token};
 use crate::HeadError;
@@ -51,8 +51,9 @@ pub struct RequestHead {
 /// empty lines that were passed over before it.
 pub fn parse_request(buf: &[u8], limits: &Limits) -> Result<Parsed<RequestHead>, HeadError> {
     let start = skip_empty_lines(buf)?;
-    let span = match find_head(buf, start, limits)? {
-        Ok(span) if !span.lines.is_empty() => span,
+    let mut lines = Lines::new();
+    let end = match find_head(buf, start, limits, &mut lines)? {
+        Ok(end) if !lines.is_empty() => end,
         Ok(_) => return Err(HeadError::StartLine),
         Err(unfinished) => {
             if unfinished.lines == 0 {
@@ -64,13 +65,13 @@ pub fn parse_request(buf: &[u8], limits: &Limits) -> Result<Parsed<RequestHead>,
             return Ok(Parsed::Partial);
         }
     };
-    let bytes = &buf[start..span.end];
-    let line = split_line(&bytes[span.lines[0].range()], limits)?;
+    let bytes = &buf[start..end];
+    let line = split_line(&bytes[lines[0].range()], limits)?;
     let target = parse_target(&bytes[line.target.clone()], &line.method)?;
     let head = Bytes::copy_from_slice(bytes);
-    let (headers, facts) = check_fields(head.clone(), &span.lines[1..])?;
+    let (headers, facts) = check_fields(head.clone(), &lines[1..])?;
     let request = assemble(line, target, &head, headers, &facts)?;
-    Ok(Parsed::Complete(request, span.end))
+    Ok(Parsed::Complete(request, end))
 }
 
 struct RequestLine {

@@ -5,7 +5,7 @@ use http::header::HeaderMap;
 use http::{Method, StatusCode, Version};
 
 use super::fields::{Facts, PassedFields, parse_fields, pass_fields};
-use super::lines::{HeadSpan, find_head};
+use super::lines::{Lines, find_head};
 use super::request::parse_version;
 use super::{BodyFraming, Limits, Parsed};
 use crate::HeadError;
@@ -37,19 +37,20 @@ pub fn parse_response(
     request_method: &Method,
     limits: &Limits,
 ) -> Result<Parsed<ResponseHead>, HeadError> {
-    let Some(span) = span(buf, limits)? else { return Ok(Parsed::Partial) };
-    let bytes = &buf[..span.end];
-    let end = span.lines[0].range().end;
+    let mut lines = Lines::new();
+    let Some(used) = find(buf, limits, &mut lines)? else { return Ok(Parsed::Partial) };
+    let bytes = &buf[..used];
+    let end = lines[0].range().end;
     let (version, status, reason) = split_line(&bytes[..end])?;
     let head = Bytes::copy_from_slice(bytes);
-    let (headers, facts) = parse_fields(&head, &span.lines[1..])?;
+    let (headers, facts) = parse_fields(&head, &lines[1..])?;
     let usual = crate::encode::phrase(status).map(str::as_bytes);
     let reason =
         (!reason.is_empty() && usual != Some(reason)).then(|| head.slice(end - reason.len()..end));
     let (framing, keep_alive) = framing(status, request_method, version, &facts)?;
     let upgrade = facts.upgrade(version);
     let response = ResponseHead { status, reason, version, headers, framing, keep_alive, upgrade };
-    Ok(Parsed::Complete(response, span.end))
+    Ok(Parsed::Complete(response, used))
 }
 
 /// As [`parse_response`], for a response that is passed on as it is: the head has no fields, they
@@ -63,8 +64,9 @@ pub fn parse_passed_response(
     if request_method == Method::HEAD || request_method == Method::CONNECT {
         return Ok(None);
     }
-    let Some(span) = span(buf, limits)? else { return Ok(Some(Parsed::Partial)) };
-    let (version, status, reason) = split_line(&buf[span.lines[0].range()])?;
+    let mut lines = Lines::new();
+    let Some(used) = find(buf, limits, &mut lines)? else { return Ok(Some(Parsed::Partial)) };
+    let (version, status, reason) = split_line(&buf[lines[0].range()])?;
     let usual = crate::encode::phrase(status).map(str::as_bytes);
     if status.is_informational()
         || status == StatusCode::NO_CONTENT
@@ -73,19 +75,19 @@ pub fn parse_passed_response(
     {
         return Ok(None);
     }
-    let passed = pass_fields(&buf[..span.end], &span.lines[1..])?;
+    let passed = pass_fields(&buf[..used], &lines[1..])?;
     let Some((passed, facts)) = passed.filter(|(passed, _)| passed.typed) else { return Ok(None) };
     let (framing, keep_alive) = framing(status, request_method, version, &facts)?;
     let (headers, reason) = (HeaderMap::new(), None);
     let head =
         ResponseHead { status, reason, version, headers, framing, keep_alive, upgrade: false };
-    Ok(Some(Parsed::Complete((head, passed), span.end)))
+    Ok(Some(Parsed::Complete((head, passed), used)))
 }
 
-/// Where the head is. `None`: not all of it is there.
-fn span(buf: &[u8], limits: &Limits) -> Result<Option<HeadSpan>, HeadError> {
-    match find_head(buf, 0, limits)? {
-        Ok(span) if !span.lines.is_empty() => Ok(Some(span)),
+/// Where the head ends, and its lines. `None`: not all of it is there.
+fn find(buf: &[u8], limits: &Limits, lines: &mut Lines) -> Result<Option<usize>, HeadError> {
+    match find_head(buf, 0, limits, lines)? {
+        Ok(end) if !lines.is_empty() => Ok(Some(end)),
         Ok(_) => Err(HeadError::StartLine),
         Err(unfinished) => {
             let start = &buf[..buf.len().min(7)];

@@ -1,63 +1,57 @@
-//! Searches in heads, eight bytes at a time: a head is short, and a call for each of its lines
-//! costs more than the search.
+//! Marks of what a head is looked at for, sixteen bytes at a time: a head is short, and a call for
+//! each of its lines costs more than the search.
 
-use std::ops::ControlFlow;
+use wide::u8x16;
 
-const WORD: usize = 8;
-const BLOCK: usize = 4 * WORD;
-const ONES: u64 = 0x0101_0101_0101_0101;
-const HIGH: u64 = 0x80 * ONES;
+const LANE: usize = 16;
+const BLOCK: usize = 4 * LANE;
 
-/// Shows where control characters are (below a blank, and DEL), in order, until told to stop.
+/// What stands in a block of bytes, a bit for each byte, the first in the lowest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Marks {
+    /// Control characters: those below a blank, and DEL.
+    pub(super) controls: u64,
+    /// Colons.
+    pub(super) colons: u64,
+}
+
+/// Marks `bytes` block by block, with the offset at which each block begins.
 #[inline]
-pub(super) fn controls<B>(
-    bytes: &[u8],
-    mut show: impl FnMut(usize) -> ControlFlow<B>,
-) -> ControlFlow<B> {
+pub(super) fn blocks(bytes: &[u8]) -> impl Iterator<Item = (usize, Marks)> {
     let (blocks, tail) = bytes.as_chunks::<BLOCK>();
-    let mut last = [b' '; BLOCK];
-    last[..tail.len()].copy_from_slice(tail);
-    let (mut blocks, mut last) = (blocks.iter(), Some(&last));
+    let mut whole = blocks.iter();
+    let mut rest = (!tail.is_empty()).then_some(tail);
     let mut at = 0;
-    // One loop for both, since what is shown is looked at in place.
-    while let Some(block) = blocks.next().or_else(|| last.take()) {
-        let words = block.as_chunks::<WORD>().0;
-        for word in words {
-            let mut marks = marks(u64::from_le_bytes(*word));
-            while marks != 0 {
-                show(at + marks.trailing_zeros() as usize / 8)?;
-                marks &= marks - 1;
+    std::iter::from_fn(move || {
+        let mut last;
+        let block = match whole.next() {
+            Some(block) => block,
+            None => {
+                let tail = rest.take()?;
+                last = [b' '; BLOCK];
+                last[..tail.len()].copy_from_slice(tail);
+                &last
             }
-            at += WORD;
-        }
-    }
-    ControlFlow::Continue(())
+        };
+        at += BLOCK;
+        Some((at - BLOCK, marks(block)))
+    })
 }
 
-/// The high bit of each byte that is a control character.
 #[inline]
-fn marks(word: u64) -> u64 {
-    // Nothing carries from one byte to the next: the largest sum is 0x7f + 0x60.
-    let low = word & !HIGH;
-    let below = !(low + 0x60 * ONES);
-    let delete = low + ONES;
-    (below | delete) & !word & HIGH
-}
-
-/// The first colon.
-#[inline]
-pub(super) fn colon(bytes: &[u8]) -> Option<usize> {
-    let mut at = 0;
-    while let Some(word) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
-        let other = u64::from_le_bytes(*word) ^ (ONES * b':' as u64);
-        // The lowest mark is right; those above it may be wrong.
-        let found = other.wrapping_sub(ONES) & !other & HIGH;
-        if found != 0 {
-            return Some(at + found.trailing_zeros() as usize / 8);
-        }
-        at += 8;
+fn marks(block: &[u8; BLOCK]) -> Marks {
+    let (blank, delete, colon) = (u8x16::splat(b' '), u8x16::splat(0x7f), u8x16::splat(b':'));
+    let mut marks = Marks { controls: 0, colons: 0 };
+    for (number, lane) in block.as_chunks::<LANE>().0.iter().enumerate() {
+        let lane = u8x16::new(*lane);
+        // A byte stays what it is as the greater one of itself and a blank, unless it is below.
+        let printed = lane.max(blank).simd_eq(lane) & !lane.simd_eq(delete);
+        let controls = !printed.to_bitmask() & 0xffff;
+        let colons = lane.simd_eq(colon).to_bitmask();
+        marks.controls |= u64::from(controls) << (number * LANE);
+        marks.colons |= u64::from(colons) << (number * LANE);
     }
-    bytes.get(at..)?.iter().position(|byte| *byte == b':').map(|offset| at + offset)
+    marks
 }
 
 #[cfg(test)]
@@ -65,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn finds_what_a_plain_loop_finds() {
+    fn marks_what_a_plain_loop_finds() {
         let mut random = crate::tests::Rng(7);
         let alphabet = b"az09 \t\r\n\0\x1f\x20\x7e\x7f\x80\xff::;";
         for _ in 0..20_000 {
@@ -76,15 +70,16 @@ mod tests {
                     false => alphabet[random.below(alphabet.len())],
                 })
                 .collect();
+            let (mut controls, mut colons) = (Vec::new(), Vec::new());
+            for (at, marks) in blocks(&bytes) {
+                let ones = |bits: u64| (0..BLOCK).filter(move |bit| bits >> bit & 1 == 1);
+                controls.extend(ones(marks.controls).map(|bit| at + bit));
+                colons.extend(ones(marks.colons).map(|bit| at + bit));
+            }
             let plain = (0..length).filter(|at| bytes[*at] < b' ' || bytes[*at] == 0x7f);
-            let mut found = Vec::new();
-            let all = controls(&bytes, |at| {
-                found.push(at);
-                ControlFlow::<()>::Continue(())
-            });
-            assert!(all.is_continue() && found.iter().copied().eq(plain), "{bytes:?}");
-            let plain = bytes.iter().position(|&b| b == b':');
-            assert_eq!(colon(&bytes), plain, "{bytes:?}");
+            assert!(controls.iter().copied().eq(plain), "{bytes:?}");
+            let plain = (0..length).filter(|at| bytes[*at] == b':');
+            assert!(colons.iter().copied().eq(plain), "{bytes:?}");
         }
     }
 }

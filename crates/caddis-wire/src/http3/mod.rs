@@ -1,7 +1,9 @@
 //! HTTP/3 without sockets (RFC 9114): frames of a stream, field sections, the head of a request.
 //!
 //! - [`RequestFrames`]: what comes on a request stream, piece by piece, without copying.
-//! - [`ControlFrames`]: what comes on the peer's control stream.
+//! - [`Incoming`]: the same as a head and a body, which has the length that the head told.
+//! - [`PeerStream`]: what comes on the peer's unidirectional streams; [`ControlFrames`] on one of
+//!   them.
 //! - [`Http3Request`], [`Http3Response`]: a head out of a field section, checked as RFC 9114 §4.3
 //!   wants.
 //! - [`write_request_section`], [`write_response_section`], [`write_frame_head`]...: the way out.
@@ -12,6 +14,8 @@
 
 mod frames;
 mod huffman;
+mod incoming;
+mod peer_streams;
 mod qpack;
 mod request;
 mod response;
@@ -20,6 +24,8 @@ mod varint;
 
 pub use frames::{ControlFrames, Part, RequestFrames, stream_type, write_frame_head, write_goaway};
 pub use frames::{FRAME_DATA, FRAME_HEADERS, write_client_settings, write_settings};
+pub use incoming::{Incoming, Piece};
+pub use peer_streams::{PeerStream, PeerStreams, Rest};
 pub use qpack::{
     RequestLine, write_request_section, write_response_section, write_trailer_section,
 };

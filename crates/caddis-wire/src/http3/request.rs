@@ -10,6 +10,7 @@ use super::{
     Http3Error, code,
     qpack::{self, Name},
 };
+use crate::encode::is_of_connection;
 
 /// A request's head, checked.
 #[derive(Debug, Default)]
@@ -168,13 +169,7 @@ pub(super) fn field(name: &Name, value: Bytes) -> Result<(HeaderName, HeaderValu
     // Upper case is malformed, too (RFC 9114 §4.2); so are pseudo-header fields in trailers.
     let name = HeaderName::from_lowercase(name.as_bytes()).map_err(|_| malformed("bad name"))?;
     let value = HeaderValue::from_maybe_shared(value).map_err(|_| malformed("bad value"))?;
-    let of_connection = name == header::CONNECTION
-        || name == header::TRANSFER_ENCODING
-        || name == header::UPGRADE
-        || name == "keep-alive"
-        || name == "proxy-connection"
-        || (name == header::TE && value.as_bytes() != b"trailers");
-    if of_connection {
+    if is_of_connection(&name) || name == header::TE && value.as_bytes() != b"trailers" {
         return Err(malformed("field of a connection"));
     }
     Ok((name, value))

@@ -4,9 +4,9 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::{
-    ControlFrames, FRAME_DATA, FRAME_HEADERS, Http3Error, Http3Request, Part, RequestFrames, code,
-    trailers, write_frame_head, write_goaway, write_response_section, write_settings,
-    write_trailer_section,
+    ControlFrames, FRAME_DATA, FRAME_HEADERS, Http3Error, Http3Request, Incoming, Part, PeerStream,
+    PeerStreams, Piece, RequestFrames, Rest, code, trailers, write_frame_head, write_goaway,
+    write_response_section, write_settings, write_trailer_section,
 };
 
 /// A section of literal fields.
@@ -269,4 +269,91 @@ fn random_bytes_never_panic() {
         while let Ok(Some(_)) = frames.next(&mut input) {}
         let _ = frames.end();
     }
+}
+
+#[test]
+fn bodies_have_the_length_that_was_told() {
+    use std::task::{Context, Poll, Waker};
+
+    let head = || frame(FRAME_HEADERS, &section(&GET));
+    let data = |text: &[u8]| frame(FRAME_DATA, text);
+    let trailers = || frame(FRAME_HEADERS, &section(&[("x", "1")]));
+    // Sections, bytes of the body, and how it ended.
+    let read = |length: Option<u64>, frames: &[Vec<u8>]| {
+        let cx = &mut Context::from_waker(Waker::noop());
+        let mut chunks = frames.iter().cloned().map(Bytes::from);
+        let mut more = |_: &mut Context<'_>| Poll::Ready(Ok::<_, Http3Error>(chunks.next()));
+        let mut incoming = Incoming::new(1000);
+        let Poll::Ready(Ok(Some(_))) = incoming.poll_head(cx, &mut more) else { panic!("no head") };
+        incoming.expect(length);
+        let Poll::Ready(ends) = incoming.poll_ends(cx, &mut more) else { panic!("waits") };
+        let (mut size, mut fields) = (0, 0);
+        loop {
+            match incoming.poll_body(cx, &mut more) {
+                Poll::Ready(Ok(Some(Piece::Data(data)))) => size += data.len(),
+                Poll::Ready(Ok(Some(Piece::Trailers(trailers)))) => fields += trailers.len(),
+                Poll::Ready(Ok(None)) => {
+                    assert!(incoming.has_ended() && incoming.left().unwrap_or(0) == 0);
+                    return (ends, size, fields, Ok(()));
+                }
+                Poll::Ready(Err(error)) => return (ends, size, fields, Err(error)),
+                Poll::Pending => panic!("waits"),
+            }
+        }
+    };
+    let wrong = Err(Http3Error::Stream(code::MESSAGE_ERROR, "body and Content-Length differ"));
+    assert_eq!(read(None, &[head()]), (Ok(true), 0, 0, Ok(())));
+    assert_eq!(read(Some(0), &[head()]), (Ok(true), 0, 0, Ok(())));
+    assert_eq!(read(None, &[head(), data(b"12")]), (Ok(false), 2, 0, Ok(())));
+    assert_eq!(
+        read(Some(3), &[head(), data(b"12"), data(b"3"), trailers()]),
+        (Ok(false), 3, 1, Ok(()))
+    );
+    assert_eq!(read(Some(1), &[head(), data(b"12")]), (Ok(false), 0, 0, wrong));
+    assert_eq!(read(Some(3), &[head(), data(b"12")]), (Ok(false), 2, 0, wrong));
+    assert_eq!(read(Some(3), &[head(), data(b"12"), trailers()]), (Ok(false), 2, 0, wrong));
+    assert_eq!(read(Some(1), &[head()]), (Ok(true), 0, 0, wrong));
+}
+
+#[test]
+fn streams_of_the_peer() {
+    // How far it is read, or what is wrong with the connection.
+    let read = |all: &mut PeerStreams, bytes: &[u8], step: usize| {
+        let mut stream = PeerStream::default();
+        for piece in bytes.chunks(step) {
+            match stream.read(all, Bytes::copy_from_slice(piece)) {
+                Ok(Rest::Wanted) => {}
+                Ok(Rest::Unwanted) => return Ok((Rest::Unwanted, None)),
+                Err(Http3Error::Connection(code, _)) => return Err(code),
+                Err(error) => panic!("{error}"),
+            }
+        }
+        match stream.end() {
+            Err(Http3Error::Connection(code::CLOSED_CRITICAL_STREAM, _)) | Ok(()) => {}
+            Err(error) => panic!("{error}"),
+        }
+        Ok((Rest::Wanted, stream.goaway()))
+    };
+    let mut control = vec![0];
+    control.extend(frame(4, b""));
+    control.extend(frame(7, &[8]));
+    for step in [1, 2, 100] {
+        let all = &mut PeerStreams::of_server();
+        assert_eq!(read(all, &control, step), Ok((Rest::Wanted, Some(8))));
+        assert_eq!(read(all, &control, step), Err(code::STREAM_CREATION_ERROR));
+        assert_eq!(read(all, &[2, 0x20], step), Ok((Rest::Wanted, None)));
+        assert_eq!(read(all, &[3, 1, 2, 3], step), Ok((Rest::Wanted, None)));
+        assert_eq!(read(all, &[1], step), Err(code::ID_ERROR));
+        // A type of two bytes that nobody knows, any number of times.
+        assert_eq!(read(all, &[0x40, 0x21, 9], step), Ok((Rest::Unwanted, None)));
+        assert_eq!(read(all, &[0x40, 0x21, 9], step), Ok((Rest::Unwanted, None)));
+        let all = &mut PeerStreams::of_client();
+        assert_eq!(read(all, &[1], step), Err(code::STREAM_CREATION_ERROR));
+        assert_eq!(read(all, &[2, 0x21], step), Err(code::QPACK_ENCODER_STREAM_ERROR));
+        assert_eq!(read(all, &[0x40], step), Ok((Rest::Wanted, None)));
+    }
+    let mut stream = PeerStream::default();
+    assert_eq!(stream.end(), Ok(()), "it did not say what it is");
+    stream.read(&mut PeerStreams::of_client(), Bytes::from_static(&[2])).unwrap();
+    assert!(matches!(stream.end(), Err(Http3Error::Connection(code::CLOSED_CRITICAL_STREAM, _))));
 }

@@ -5,10 +5,10 @@ use std::path::Path;
 
 use caddis_config::{Route, Server};
 use caddis_core::{
-    CompileCx, Exchange, Flow, Handler, HttpError, Next, Response, RouteList, Template,
-    error::status_text,
+    CompileCx, Exchange, Flow, Handler, HttpError, Next, Response, ResponseMatcher, RouteList,
+    Template, error::status_text, response_matcher::ResponseMatcherConfig,
 };
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use serde_json::Value as Json;
 
 use super::listener::Listener;
@@ -111,7 +111,18 @@ impl<'a> Walk<'a> {
             && error.kind == caddis_core::ErrorKind::Handler
             && let Some(errors) = &self.server.errors
         {
+            let first = error.status;
             went = self.errors(error, &errors.routes, &format!("{base}.errors.routes"), ex);
+            // Caddy's way: what happens in error routes does not change the answer.
+            if let Went::Failed(second) = &went
+                && second.kind == caddis_core::ErrorKind::Handler
+            {
+                let text = format!(
+                    "the error routes fail ({}): an empty response with the first error's status",
+                    error_text(second)
+                );
+                went = Went::Answered(Some(first), text);
+            }
         }
         let (status, text) = match went {
             Went::On | Went::Terminal => {
@@ -434,13 +445,16 @@ impl<'a> Walk<'a> {
             let Went::Answered(Some(status), _) = &went else { break };
             let handlers = list.get("handle_response").and_then(Json::as_array);
             let found = handlers.into_iter().flatten().enumerate().find(|(_, one)| {
-                let matcher = one.get("match");
-                matcher.and_then(|matcher| matcher.get("headers")).is_none()
-                    && matcher.and_then(|matcher| matcher.get("status_code")).is_none_or(|codes| {
-                        let codes = codes.as_array().into_iter().flatten().filter_map(Json::as_u64);
-                        let own = u64::from(status.as_u16());
-                        codes.into_iter().any(|code| code == own || code == own / 100)
-                    })
+                let matcher = one.get("match").cloned().unwrap_or_default();
+                // What fields there are is not known.
+                caddis_config::decode::<Option<ResponseMatcherConfig>>(matcher).is_ok_and(
+                    |matcher| {
+                        let matcher = matcher.unwrap_or_default();
+                        matcher.headers.is_empty()
+                            && ResponseMatcher::compile(&matcher)
+                                .is_ok_and(|matcher| matcher.matches(*status, &HeaderMap::new()))
+                    },
+                )
             });
             let Some((at, one)) = found else { continue };
             if let Some(code) = one.get("status_code") {

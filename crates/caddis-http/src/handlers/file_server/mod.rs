@@ -16,7 +16,8 @@
 //! ```
 //!
 //! JSON: [`FileServerConfig`]. The way of a request: `lookup` turns its path into an open file (at
-//! once where the kernel has all of it in memory, else where blocking is allowed), `response` and `conditional` make an answer of it, `body` sends it.
+//! once where the kernel has all of it in memory, else where blocking is allowed), `response` and
+//! `conditional` make an answer of it, `body` sends it.
 
 mod body;
 mod browse;

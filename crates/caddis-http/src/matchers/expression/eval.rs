@@ -3,10 +3,7 @@
 use caddis_core::{Exchange, HttpError, Result, Value, placeholder::Placeholder};
 use time::OffsetDateTime;
 
-use super::{
-    functions::go_duration,
-    node::{Node, Op, Scope, Val, Walk},
-};
+use super::node::{Node, Op, Scope, Val, Walk};
 
 /// Texts and lists that grow beyond this end the evaluation.
 pub(super) const MAX_SIZE: usize = 1 << 20;
@@ -191,7 +188,10 @@ fn lookup(placeholder: &Placeholder, key: &str, ex: &Exchange) -> Val {
             Val::Str(String::new())
         }
         Some(Value::Str(text)) if key.ends_with("duration") || key.ends_with("latency") => {
-            go_duration(&text).map_or_else(|| Val::Str(text.into_owned()), Val::Duration)
+            match caddis_config::Duration::parse_go(&text) {
+                Ok(duration) => Val::Duration(duration.as_nanos()),
+                Err(_) => Val::Str(text.into_owned()),
+            }
         }
         Some(value) => Val::of(value),
         None => Val::Null,

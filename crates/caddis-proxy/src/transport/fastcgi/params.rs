@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use caddis_core::{
     Exchange, Target, Template,
-    exchange::split_host_port,
+    exchange::{proto, split_host_port},
     placeholder::{header_value, text_or_empty},
 };
 use caddis_http::path::sanitized_join;
-use http::{HeaderMap, Method, Version, header};
+use http::{HeaderMap, Method, header};
 
 use super::record::pair;
 
@@ -145,15 +145,7 @@ fn connection(put: &mut impl FnMut(&str, &str), ex: &Exchange, head: &Head<'_>) 
     put("HTTP_HOST", head.host);
     let usual = if scheme == "https" { "443" } else { "80" };
     put("SERVER_PORT", if port.is_empty() { usual } else { port });
-    put(
-        "SERVER_PROTOCOL",
-        match ex.request.version {
-            Version::HTTP_10 => "HTTP/1.0",
-            Version::HTTP_2 => "HTTP/2.0",
-            Version::HTTP_3 => "HTTP/3.0",
-            _ => "HTTP/1.1",
-        },
-    );
+    put("SERVER_PROTOCOL", proto(ex.request.version));
     if let Some(tls) = &ex.connection.tls {
         put("HTTPS", "on");
         put("SSL_PROTOCOL", if tls.version == 0x0304 { "TLSv1.3" } else { "TLSv1.2" });

@@ -104,6 +104,16 @@ impl Broken {
             Self::Failed(failure) => failure,
         }
     }
+
+    /// The same, and whether the request may be sent once more, where its body can be.
+    pub(crate) fn judge(self, is_idempotent: impl FnOnce() -> bool) -> (Failure, bool) {
+        let safe = match &self {
+            Self::Unsent(_) => true,
+            Self::Stale(_) => is_idempotent(),
+            Self::Failed(_) => false,
+        };
+        (self.into_failure(), safe)
+    }
 }
 
 struct State<'a> {

@@ -120,6 +120,13 @@ pub(crate) struct Sending<'a> {
     pub(crate) informational: Informational<'a>,
 }
 
+impl Sending<'_> {
+    /// Whether sending it twice does no harm.
+    fn is_idempotent(&self) -> bool {
+        h1::is_idempotent(self.outgoing.method, &(self.map)())
+    }
+}
+
 impl HttpTransport {
     /// Whether connections to this port are encrypted.
     pub(crate) fn uses_tls(&self, port: u16) -> bool {
@@ -230,16 +237,11 @@ impl HttpTransport {
                     }
                 },
             };
-            let (failure, safe) = match h1::exchange(conn, &self.call(sending), body).await {
+            let broken = match h1::exchange(conn, &self.call(sending), body).await {
                 Ok(answer) => return Ok(answer),
-                Err(Broken::Failed(failure)) => return Err(failure),
-                Err(Broken::Unsent(text)) => (Failure::Transport(text), true),
-                Err(Broken::Stale(text)) => {
-                    let headers = (sending.map)();
-                    let method = sending.outgoing.method;
-                    (Failure::Transport(text), h1::is_idempotent(method, &headers))
-                }
+                Err(broken) => broken,
             };
+            let (failure, safe) = broken.judge(|| sending.is_idempotent());
             if fresh || !safe || !body.is_whole() {
                 return Err(failure);
             }
@@ -360,15 +362,11 @@ impl HttpTransport {
                     }
                 }
             };
-            let (failure, safe) = match result {
+            let broken = match result {
                 Ok(answer) => return Ok(Over::Answered(answer)),
-                Err(Broken::Stale(text)) => {
-                    let method = sending.outgoing.method;
-                    (Failure::Transport(text), h1::is_idempotent(method, &(sending.map)()))
-                }
-                Err(broken @ Broken::Unsent(_)) => (broken.into_failure(), true),
-                Err(broken @ Broken::Failed(_)) => (broken.into_failure(), false),
+                Err(broken) => broken,
             };
+            let (failure, safe) = broken.judge(|| sending.is_idempotent());
             if fresh || !safe || !body.is_whole() {
                 return Err(failure);
             }
@@ -447,15 +445,11 @@ impl HttpTransport {
                 reused: !fresh,
                 informational: sending.informational,
             };
-            let (failure, safe) = match h3::exchange(opened, ask, body).await {
+            let broken = match h3::exchange(opened, ask, body).await {
                 Ok(answer) => return Ok(answer),
-                Err(Broken::Failed(failure)) => return Err(failure),
-                Err(Broken::Unsent(text)) => (Failure::Transport(text), true),
-                Err(Broken::Stale(text)) => {
-                    let method = sending.outgoing.method;
-                    (Failure::Transport(text), h1::is_idempotent(method, &(sending.map)()))
-                }
+                Err(broken) => broken,
             };
+            let (failure, safe) = broken.judge(|| sending.is_idempotent());
             if fresh || !safe || !body.is_whole() {
                 return Err(failure);
             }

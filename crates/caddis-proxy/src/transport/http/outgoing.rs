@@ -129,15 +129,7 @@ impl Forwarded<'_> {
 /// 9114 §4.2).
 pub(crate) fn fit_for_streams(headers: &mut HeaderMap, outgoing: &Outgoing<'_>) {
     headers.remove(header::HOST);
-    let misplaced = |name: &&HeaderName| {
-        matches!(
-            name.as_str(),
-            "connection" | "transfer-encoding" | "upgrade" | "keep-alive" | "proxy-connection"
-        )
-    };
-    while let Some(name) = headers.keys().find(misplaced).cloned() {
-        headers.remove(name);
-    }
+    caddis_wire::remove_connection_fields(headers);
     if headers.get(header::TE).is_some_and(|value| value != "trailers") {
         headers.remove(header::TE);
     }

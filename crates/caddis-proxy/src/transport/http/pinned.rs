@@ -4,17 +4,14 @@
 
 use std::sync::Arc;
 
+use caddis_dns::server_check::{ServerCheck, Shown};
 use rustls::{
-    CertificateError, DigitallySignedStruct, RootCertStore, SignatureScheme,
-    client::{
-        WebPkiServerVerifier,
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-        verify_server_name,
-    },
+    CertificateError, RootCertStore,
+    client::{WebPkiServerVerifier, verify_server_name},
     crypto::CryptoProvider,
     server::ParsedCertificate,
 };
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, UnixTime};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// Certificates to trust.
@@ -51,12 +48,12 @@ impl Roots {
 
 /// Checks certificates against [`Roots`].
 #[derive(Debug)]
-pub(super) struct Verifier {
+pub(super) struct Pinned {
     own: Vec<CertificateDer<'static>>,
     inner: Arc<WebPkiServerVerifier>,
 }
 
-impl Verifier {
+impl Pinned {
     pub(super) fn new(roots: Roots, provider: Arc<CryptoProvider>) -> Result<Self, String> {
         let Roots { store, own } = roots;
         let inner = WebPkiServerVerifier::builder_with_provider(store, provider)
@@ -66,50 +63,14 @@ impl Verifier {
     }
 }
 
-impl ServerCertVerifier for Verifier {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let result = self.inner.verify_server_cert(
-            end_entity,
-            intermediates,
-            server_name,
-            ocsp_response,
-            now,
-        );
-        if result.is_ok() || !self.own.iter().any(|own| own.as_ref() == end_entity.as_ref()) {
+impl ServerCheck for Pinned {
+    fn check(&self, shown: &Shown<'_>) -> Result<(), rustls::Error> {
+        let result = shown.pass_to(&*self.inner);
+        if result.is_ok() || !self.own.iter().any(|own| own == shown.leaf) {
             return result;
         }
-        verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
-        is_for_now(end_entity, now)?;
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls12_signature(message, certificate, signed)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls13_signature(message, certificate, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
+        verify_server_name(&ParsedCertificate::try_from(shown.leaf)?, shown.name)?;
+        is_for_now(shown.leaf, shown.now)
     }
 }
 
@@ -138,6 +99,7 @@ fn is_for_now(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), rus
 #[cfg(test)]
 mod tests {
     use rustls::crypto::aws_lc_rs;
+    use rustls_pki_types::ServerName;
 
     use super::*;
 
@@ -147,9 +109,11 @@ mod tests {
             roots.add(certificate.der().clone()).expect("a certificate");
         }
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let verifier = Verifier::new(roots, provider).expect("roots");
+        let pinned = Pinned::new(roots, provider).expect("roots");
         let name = ServerName::try_from(name.to_owned()).expect("a name");
-        verifier.verify_server_cert(leaf.der(), &[], &name, &[], UnixTime::now()).is_ok()
+        let (leaf, now) = (leaf.der(), UnixTime::now());
+        let shown = Shown { leaf, intermediates: &[], name: &name, staple: &[], now };
+        pinned.check(&shown).is_ok()
     }
 
     fn made(change: impl Fn(&mut rcgen::CertificateParams)) -> rcgen::Certificate {

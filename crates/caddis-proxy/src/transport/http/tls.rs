@@ -5,19 +5,19 @@ use std::sync::{Arc, OnceLock};
 use base64::Engine as _;
 use caddis_config::{ConfigError, Value};
 use caddis_core::{CompileCx, Template, trust::TrustPools};
+use caddis_dns::server_check::{Anyone, ServerVerifier};
 use quinn::crypto::rustls::QuicClientConfig;
 use rustls::{
-    ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    ClientConfig, RootCertStore,
     crypto::{CryptoProvider, aws_lc_rs},
 };
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
 use tokio_rustls::TlsConnector;
 
 use super::{
     client_auth,
     config::TlsConfig,
-    pinned::{Roots, Verifier},
+    pinned::{Pinned, Roots},
     stream::Carrier,
     trust,
 };
@@ -65,17 +65,18 @@ pub(crate) fn compile(
         .with_safe_default_protocol_versions()
         .map_err(|error| ConfigError::new("", error.to_string()))?;
     let builder = if config.insecure_skip_verify {
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(NoVerify(provider)))
+        builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(ServerVerifier::new(Anyone, provider)))
     } else if trust::is_loaded_late(&config.ca) && no_other_pool(config)? {
         let pool = cx.state.single::<TrustPools>().want(config.ca.clone());
-        let verifier = trust::Deferred::new(pool, provider);
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
+        let late = trust::Deferred::new(pool, provider.clone());
+        let verifier = Arc::new(ServerVerifier::new(late, provider));
+        builder.dangerous().with_custom_certificate_verifier(verifier)
     } else {
-        let verifier = roots(config, cx)
-            .and_then(|roots| {
-                Verifier::new(roots, provider).map_err(|error| ConfigError::new("ca", error))
-            })
-            .map(Arc::new)?;
+        let pinned = Pinned::new(roots(config, cx)?, provider.clone())
+            .map_err(|error| ConfigError::new("ca", error))?;
+        let verifier = Arc::new(ServerVerifier::new(pinned, provider));
         builder.dangerous().with_custom_certificate_verifier(verifier)
     };
     let given = client_certificate(config)?;
@@ -290,45 +291,4 @@ pub(crate) async fn connect(
     let stream = stream.map_err(|error| Failure::Dial(format!("tls: {error}")))?;
     let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     Ok((Carrier::Tls(Box::new(stream)), h2))
-}
-
-/// Takes any certificate; signatures are still checked.
-#[derive(Debug)]
-struct NoVerify(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for NoVerify {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, certificate, signed, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signed, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }

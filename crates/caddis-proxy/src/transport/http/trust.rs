@@ -4,14 +4,10 @@ use std::sync::{Arc, OnceLock};
 
 use caddis_config::Value;
 use caddis_core::trust::TrustPool;
-use rustls::{
-    DigitallySignedStruct, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::CryptoProvider,
-};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use caddis_dns::server_check::{ServerCheck, Shown};
+use rustls::crypto::CryptoProvider;
 
-use super::pinned::{Roots, Verifier};
+use super::pinned::{Pinned, Roots};
 
 /// Whether a pool (or one in it) lies in storage or with a local authority.
 pub(super) fn is_loaded_late(pool: &Value) -> bool {
@@ -33,66 +29,29 @@ pub(super) fn is_loaded_late(pool: &Value) -> bool {
 pub(super) struct Deferred {
     pool: Arc<TrustPool>,
     provider: Arc<CryptoProvider>,
-    verifier: OnceLock<Result<Verifier, String>>,
+    pinned: OnceLock<Result<Pinned, String>>,
 }
 
 impl Deferred {
     pub(super) fn new(pool: Arc<TrustPool>, provider: Arc<CryptoProvider>) -> Self {
-        Self { pool, provider, verifier: OnceLock::new() }
+        Self { pool, provider, pinned: OnceLock::new() }
     }
 
-    fn build(&self) -> Result<Verifier, String> {
+    fn build(&self) -> Result<Pinned, String> {
         let mut roots = Roots::empty();
         for certificate in self.pool.certificates() {
             roots.add(certificate.clone().into())?;
         }
-        Verifier::new(roots, self.provider.clone())
+        Pinned::new(roots, self.provider.clone())
     }
 }
 
-impl ServerCertVerifier for Deferred {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        match self.verifier.get_or_init(|| self.build()) {
-            Ok(verifier) => verifier.verify_server_cert(
-                end_entity,
-                intermediates,
-                server_name,
-                ocsp_response,
-                now,
-            ),
+impl ServerCheck for Deferred {
+    fn check(&self, shown: &Shown<'_>) -> Result<(), rustls::Error> {
+        match self.pinned.get_or_init(|| self.build()) {
+            Ok(pinned) => pinned.check(shown),
             Err(error) => Err(rustls::Error::General(error.clone())),
         }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, certificate, signed, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signed, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 
@@ -100,6 +59,7 @@ impl ServerCertVerifier for Deferred {
 mod tests {
     use caddis_core::trust::TrustPools;
     use rustls::crypto::aws_lc_rs;
+    use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
     use serde_json::json;
 
     use super::*;
@@ -118,10 +78,10 @@ mod tests {
     #[test]
     fn an_empty_pool_trusts_nothing() {
         let pool = TrustPools::default().want(json!({"provider": "pki_root"}));
-        let verifier = Deferred::new(pool, Arc::new(aws_lc_rs::default_provider()));
+        let late = Deferred::new(pool, Arc::new(aws_lc_rs::default_provider()));
         let name = ServerName::try_from("a.test").expect("a name");
-        let certificate = CertificateDer::from(vec![0]);
-        let result = verifier.verify_server_cert(&certificate, &[], &name, &[], UnixTime::now());
-        result.expect_err("nothing is trusted");
+        let (leaf, now) = (CertificateDer::from(vec![0]), UnixTime::now());
+        let shown = Shown { leaf: &leaf, intermediates: &[], name: &name, staple: &[], now };
+        late.check(&shown).expect_err("nothing is trusted");
     }
 }

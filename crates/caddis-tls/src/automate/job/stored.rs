@@ -37,8 +37,8 @@ pub(super) struct IssuerData {
 }
 
 /// The stored certificate that is valid the longest; unusable files are passed over, and told where
-/// `tell` says so: a name is looked for several times on its way. One that has expired is still better than none: it is the clock that may be wrong, and clients judge
-/// by their own.
+/// `tell` says so: a name is looked for several times on its way. One that has expired is still
+/// better than none: it is the clock that may be wrong, and clients judge by their own.
 ///
 /// # Errors
 /// The storage cannot be read: what it has is not known.

@@ -52,8 +52,13 @@ use entry::Entry;
 pub use report::CertReport;
 pub use subject::{Issuer, ManagedSubject};
 
-/// Names worked on at the same time, per kind of work.
+/// Names looked for in the storage at the same time.
 const WORKERS: usize = 8;
+/// Names for which authorities are asked at the same time, and as many more for handshakes. Most
+/// wait: for validation, for minutes until a record has spread (T072), for our own limit of orders
+/// (T083), which is what keeps from a storm. Fewer would let some names that are slow to fail hold
+/// up all others.
+const ORDERS: usize = 64;
 /// How long `reconcile` waits for the certificates of new names.
 const START_WAIT: Duration = Duration::from_secs(15);
 /// How often certificates are published while many are loaded.
@@ -168,17 +173,17 @@ impl CertManager {
         pki: Arc<Pki>,
         acme: Arc<Acme>,
     ) -> Self {
-        let places = || Arc::new(Semaphore::new(WORKERS));
+        let places = |count| Arc::new(Semaphore::new(count));
         Self {
             store: Arc::default(),
             pki,
             acme,
             tickets: Tickets::default(),
             workers: Workers {
-                load: places(),
-                issue: places(),
-                demand: places(),
-                renewal_info: Arc::new(Semaphore::new(2)),
+                load: places(WORKERS),
+                issue: places(ORDERS),
+                demand: places(ORDERS),
+                renewal_info: places(2),
             },
             wake: Arc::default(),
             unstapled: Arc::default(),

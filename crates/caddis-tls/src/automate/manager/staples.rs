@@ -1,8 +1,9 @@
 //! Looking after the staples of all certificates.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use serde_json::json;
+use tokio::task::JoinSet;
 
 use super::CertManager;
 use crate::{
@@ -14,6 +15,9 @@ use crate::{
 
 /// How long a certificate waits for a staple that it demands.
 pub(super) const STAPLE_WAIT: Duration = Duration::from_secs(10);
+
+/// Responders asked at the same time.
+const AT_A_TIME: usize = 8;
 
 impl CertManager {
     /// Gets the staple of a certificate that clients refuse without one, before it is served: a
@@ -38,42 +42,56 @@ impl CertManager {
         }
     }
 
-    /// Gets the staples that are due, one after the other.
+    /// Gets the staples that are due, some at a time, so that responders that do not answer hold up
+    /// those of others for a moment only.
     pub(in crate::automate) async fn look_at_staples(self: &Arc<Self>) {
-        let (overrides, storage) = {
-            let inner = self.lock();
-            let Some(overrides) = inner.ocsp.clone() else { return };
-            (overrides, inner.storage.clone())
-        };
+        let Some(overrides) = self.lock().ocsp.clone() else { return };
+        let overrides = Arc::new(overrides);
         let now = self.now();
         let index = self.store.load();
         self.staples.retain(index.all());
         let due = index.all().iter().filter(|one| self.staples.is_due(one, now));
-        let mut news = false;
-        for certificate in due {
-            let storage = self.storage_of(certificate).unwrap_or_else(|| storage.clone());
-            match self.staples.look(certificate, &storage, &overrides, now).await {
-                Looked::Same => {}
-                Looked::New => news = true,
-                Looked::Revoked => {
-                    news = true;
-                    self.replace_revoked(certificate);
+        let due: Vec<Arc<Certificate>> = due.cloned().collect();
+        if due.is_empty() {
+            return;
+        }
+        let storages = self.storages_of_their_own();
+        let default = self.lock().storage.clone();
+        for some in due.chunks(AT_A_TIME) {
+            let mut looks = JoinSet::new();
+            for certificate in some {
+                let (this, certificate) = (self.clone(), certificate.clone());
+                let overrides = overrides.clone();
+                let storage = storages.get(&certificate.fingerprint).unwrap_or(&default).clone();
+                looks.spawn(async move {
+                    let looked = this.staples.look(&certificate, &storage, &overrides, now).await;
+                    (certificate, looked)
+                });
+            }
+            let mut news = false;
+            // A panic there is told by the runtime; the next round tries again.
+            while let Some(Ok((certificate, looked))) = looks.join_next().await {
+                news |= looked != Looked::Same;
+                if looked == Looked::Revoked {
+                    self.replace_revoked(&certificate);
                 }
             }
-        }
-        if news {
-            self.publish();
+            if news {
+                self.publish();
+            }
         }
     }
 
-    /// The storage of a managed certificate's own.
-    fn storage_of(&self, certificate: &Certificate) -> Option<Arc<dyn Storage>> {
+    /// The storages of managed certificates that are not where the others are.
+    fn storages_of_their_own(&self) -> HashMap<[u8; 32], Arc<dyn Storage>> {
         let inner = self.lock();
-        let mut with_own = inner.entries.values().filter(|entry| entry.subject.storage.is_some());
-        let entry = with_own.find(|entry| {
-            entry.certificate().is_some_and(|one| one.fingerprint == certificate.fingerprint)
-        })?;
-        Some(entry.subject.storage(&inner.storage))
+        let with_own = inner.entries.values().filter(|entry| entry.subject.storage.is_some());
+        with_own
+            .filter_map(|entry| {
+                let print = entry.certificate()?.fingerprint;
+                Some((print, entry.subject.storage(&inner.storage)))
+            })
+            .collect()
     }
 
     /// A managed certificate that was revoked is replaced at once.

@@ -8,15 +8,9 @@ use std::{
     task::{Context, Poll},
 };
 
-use rustls::{
-    ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
-    client::{
-        WebPkiServerVerifier,
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    },
-    crypto::{CryptoProvider, aws_lc_rs},
-};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use caddis_dns::server_check::{Anyone, ServerCheck, ServerVerifier, Shown};
+use rustls::{ClientConfig, RootCertStore, client::WebPkiServerVerifier, crypto::aws_lc_rs};
+use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect};
 
@@ -62,7 +56,7 @@ impl Connector {
         let builder = ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()?;
         if !matches!(mode, Mode::VerifyCa | Mode::VerifyFull) {
-            let anyone = Arc::new(Verifier { provider, inner: None });
+            let anyone = Arc::new(ServerVerifier::new(Anyone, provider));
             let config = builder.dangerous().with_custom_certificate_verifier(anyone);
             return Ok(Self(Arc::new(config.with_no_client_auth())));
         }
@@ -77,7 +71,7 @@ impl Connector {
         let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider.clone())
             .build()
             .map_err(|error| rustls::Error::General(error.to_string()))?;
-        let known = Arc::new(Verifier { provider, inner: Some(inner) });
+        let known = Arc::new(ServerVerifier::new(ChainAlone(inner), provider));
         let config = builder.dangerous().with_custom_certificate_verifier(known);
         Ok(Self(Arc::new(config.with_no_client_auth())))
     }
@@ -154,53 +148,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Stream<S> {
     }
 }
 
-/// Looks at the chain alone, or at nothing; the server has to have the key in any case.
+/// Looks at the chain alone (`verify-ca`), whatever the host is called.
 #[derive(Debug)]
-struct Verifier {
-    provider: Arc<CryptoProvider>,
-    inner: Option<Arc<WebPkiServerVerifier>>,
-}
+struct ChainAlone(Arc<WebPkiServerVerifier>);
 
-impl ServerCertVerifier for Verifier {
-    fn verify_server_cert(
-        &self,
-        leaf: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        use rustls::{CertificateError::NotValidForName, CertificateError::NotValidForNameContext};
-        let Some(inner) = &self.inner else { return Ok(ServerCertVerified::assertion()) };
-        match inner.verify_server_cert(leaf, intermediates, name, ocsp, now) {
+impl ServerCheck for ChainAlone {
+    fn check(&self, shown: &Shown<'_>) -> Result<(), rustls::Error> {
+        use rustls::CertificateError::{NotValidForName, NotValidForNameContext};
+        match shown.pass_to(&*self.0) {
             Err(rustls::Error::InvalidCertificate(
                 NotValidForName | NotValidForNameContext { .. },
-            )) => Ok(ServerCertVerified::assertion()),
+            )) => Ok(()),
             other => other,
         }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let known = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, cert, dss, known)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let known = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, cert, dss, known)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }

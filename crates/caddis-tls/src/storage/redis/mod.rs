@@ -59,8 +59,9 @@ const LOCK_RENEW: Duration = Duration::from_secs(3);
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 const REMEDY: &str = "is Redis running, and do `host` and `port` of `storage redis` name it?";
 
-/// Puts the expiry off where the token is ours.
-const RENEW: &str = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('pexpire', KEYS[1], ARGV[2]) end return 0";
+/// Puts the expiry off where the token is ours. Where there is none, a replica took over that had not
+/// heard of it, or nobody else wanted it since it ended: then it is ours still.
+const RENEW: &str = "local held = redis.call('get', KEYS[1]) if not held then redis.call('set', KEYS[1], ARGV[1], 'PX', ARGV[2]) return 1 end if held == ARGV[1] then return redis.call('pexpire', KEYS[1], ARGV[2]) end return 0";
 /// Removes the lock where the token is ours.
 const RELEASE: &str =
     "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end return 0";

@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use caddis_core::BodyError;
-use caddis_wire::http3::{self, Http3Error, Http3Response, Part, RequestFrames, code};
+use caddis_wire::http3::{self, Http3Error, Http3Response, Piece, code};
 use http_body::{Frame, SizeHint};
 use quinn::{ConnectionError, ReadError, RecvStream};
 
@@ -52,72 +52,39 @@ impl From<ReadError> for Ended {
 /// What comes on a request stream.
 pub(super) struct Incoming {
     recv: RecvStream,
-    frames: RequestFrames,
-    /// What came and was not looked at yet.
-    input: Bytes,
-    /// A piece that was read ahead.
-    ahead: Option<Part>,
-    ended: bool,
-    max_section: usize,
+    message: http3::Incoming,
     active: Active,
 }
 
 impl Incoming {
     pub(super) fn new(recv: RecvStream, active: Active, max_section: usize) -> Self {
-        let frames = RequestFrames::new(max_section);
-        Self { recv, frames, input: Bytes::new(), ahead: None, ended: false, max_section, active }
+        Self { recv, message: http3::Incoming::new(max_section), active }
     }
 
     /// Reads a head, of which there may be several informational ones.
     pub(super) async fn head(&mut self) -> Result<Http3Response, Ended> {
-        match std::future::poll_fn(|cx| self.poll_part(cx)).await? {
-            Some(Part::Headers(block)) => {
-                let head = Http3Response::parse(&block, self.max_section)?;
-                if head.status.is_informational() {
-                    self.frames.was_informational();
-                }
-                Ok(head)
-            }
-            // The frames begin with a head, or do not end well.
-            _ => Err(Ended::Early),
+        let Self { recv, message, .. } = self;
+        let head = std::future::poll_fn(|cx| message.poll_head(cx, |cx| poll_chunk(recv, cx)));
+        // The frames begin with a head, or do not end well.
+        let block = head.await?.ok_or(Ended::Early)?;
+        let head = Http3Response::parse(&block, message.max_section())?;
+        if head.status.is_informational() {
+            message.was_informational();
         }
+        Ok(head)
     }
 
     /// Whether the stream is known to end without a body.
     pub(super) fn has_ended(&mut self) -> bool {
-        let mut cx = Context::from_waker(Waker::noop());
-        if self.ahead.is_some() {
-            return false;
-        }
-        match self.poll_part(&mut cx) {
-            Poll::Ready(Ok(None)) => true,
-            Poll::Ready(Ok(part)) => {
-                self.ahead = part;
-                false
-            }
-            // An error comes again when the body is read.
-            Poll::Ready(Err(_)) | Poll::Pending => false,
-        }
+        let Self { recv, message, .. } = self;
+        let cx = &mut Context::from_waker(Waker::noop());
+        // An error comes again when the body is read.
+        matches!(message.poll_ends(cx, |cx| poll_chunk(recv, cx)), Poll::Ready(Ok(true)))
     }
 
-    /// The next piece; `None` at the end.
-    fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Part>, Ended>> {
-        if let Some(part) = self.ahead.take() {
-            return Poll::Ready(Ok(Some(part)));
-        }
-        loop {
-            if let Some(part) = self.frames.next(&mut self.input)? {
-                return Poll::Ready(Ok(Some(part)));
-            }
-            if self.ended {
-                self.frames.end()?;
-                return Poll::Ready(Ok(None));
-            }
-            match ready!(pin!(self.recv.read_chunk(MAX_CHUNK, true)).poll(cx))? {
-                Some(chunk) => self.input = chunk.bytes,
-                None => self.ended = true,
-            }
-        }
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Piece>, Ended>> {
+        let Self { recv, message, .. } = self;
+        message.poll_body(cx, |cx| poll_chunk(recv, cx))
     }
 
     pub(super) fn active(&self) -> &Active {
@@ -125,9 +92,14 @@ impl Incoming {
     }
 }
 
+fn poll_chunk(recv: &mut RecvStream, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Ended>> {
+    let chunk = ready!(pin!(recv.read_chunk(MAX_CHUNK, true)).poll(cx))?;
+    Poll::Ready(Ok(chunk.map(|chunk| chunk.bytes)))
+}
+
 impl Drop for Incoming {
     fn drop(&mut self) {
-        if !self.ended {
+        if !self.message.has_ended() {
             // Nobody wants the rest (RFC 9114 §4.1.1).
             let _ = self.recv.stop(error_code(code::REQUEST_CANCELLED));
         }
@@ -138,8 +110,6 @@ impl Drop for Incoming {
 pub(super) struct Received {
     incoming: Incoming,
     _upload: Option<Uploading>,
-    /// What is to come, where the upstream said so.
-    left: Option<u64>,
     state: State,
 }
 
@@ -151,33 +121,29 @@ enum State {
 }
 
 impl Received {
-    pub(super) fn new(incoming: Incoming, upload: Option<Uploading>, left: Option<u64>) -> Self {
-        Self { incoming, _upload: upload, left, state: State::Open }
+    /// A body of this length, where the upstream told it.
+    pub(super) fn new(
+        mut incoming: Incoming,
+        upload: Option<Uploading>,
+        length: Option<u64>,
+    ) -> Self {
+        incoming.message.expect(length);
+        Self { incoming, _upload: upload, state: State::Open }
     }
 
-    /// Checks the pieces against what the head said (RFC 9114 §4.1.2).
-    fn take(&mut self, part: Option<Part>) -> Result<Option<Frame<Bytes>>, Ended> {
-        const WRONG: Http3Error =
-            Http3Error::Stream(code::MESSAGE_ERROR, "body and Content-Length differ");
-        match part {
-            Some(Part::Data(data)) => {
-                if let Some(left) = &mut self.left {
-                    *left = left.checked_sub(data.len() as u64).ok_or(WRONG)?;
-                }
+    fn take(&mut self, piece: Option<Piece>) -> Option<Frame<Bytes>> {
+        match piece {
+            Some(Piece::Data(data)) => {
                 // Who knows that no trailers come may tell the length.
-                if self.left == Some(0) && self.incoming.has_ended() {
+                if self.incoming.message.left() == Some(0) && self.incoming.has_ended() {
                     self.state = State::Over;
                 }
-                Ok(Some(Frame::data(data)))
+                Some(Frame::data(data))
             }
-            _ if self.left.is_some_and(|left| left > 0) => Err(WRONG.into()),
-            Some(Part::Headers(block)) => {
-                let trailers = http3::trailers(&block, self.incoming.max_section)?;
-                Ok(Some(Frame::trailers(trailers)))
-            }
+            Some(Piece::Trailers(trailers)) => Some(Frame::trailers(trailers)),
             None => {
                 self.state = State::Over;
-                Ok(None)
+                None
             }
         }
     }
@@ -211,8 +177,8 @@ impl http_body::Body for Received {
             // Whoever asks again must not take it for the end.
             State::Failed => return Poll::Ready(Some(Err(BodyError::Incomplete))),
         }
-        let part = ready!(this.incoming.poll_part(cx));
-        let taken = part.and_then(|part| this.take(part));
+        let piece = ready!(this.incoming.poll_body(cx));
+        let taken = piece.map(|piece| this.take(piece));
         Poll::Ready(taken.map_err(|ended| this.fail(&ended)).transpose())
     }
 
@@ -221,6 +187,6 @@ impl http_body::Body for Received {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
+        self.incoming.message.left().map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }

@@ -10,19 +10,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
-use caddis_wire::http3::{self, ControlFrames, Http3Error, code};
+use caddis_wire::http3::{self, Http3Error, PeerStream, PeerStreams, Rest, code};
 use quinn::{ConnectionError, ReadError, RecvStream, SendStream, VarInt};
 use tokio::{sync::Notify, time::Sleep};
 
 use super::socket::Socket;
 use crate::transport::http::slot::{Multiplexed, maybe};
-
-/// Types of unidirectional streams (RFC 9114 §6.2, RFC 9204 §4.2).
-const STREAM_CONTROL: u64 = 0x00;
-const STREAM_PUSH: u64 = 0x01;
-const STREAM_ENCODER: u64 = 0x02;
-const STREAM_DECODER: u64 = 0x03;
 
 /// How long after its machine said so an upstream that stays silent is taken to be gone. The word
 /// of the machine alone may be false.
@@ -190,7 +183,7 @@ pub(super) fn error_code(code: u64) -> VarInt {
 
 /// Reads what comes outside of requests, until the connection ends.
 async fn watch(quic: quinn::Connection, session: Weak<Session>, socket: Arc<Socket>) {
-    let seen: Rc<[Cell<bool>; 4]> = Rc::default();
+    let streams = Rc::new(RefCell::new(PeerStreams::of_server()));
     let received = || quic.stats().udp_rx.datagrams;
     let mut doubt: Option<(u64, Pin<Box<Sleep>>)> = None;
     loop {
@@ -198,10 +191,10 @@ async fn watch(quic: quinn::Connection, session: Weak<Session>, socket: Arc<Sock
         tokio::select! {
             stream = quic.accept_uni() => {
                 let Ok(recv) = stream else { return };
-                let (session, seen) = (session.clone(), seen.clone());
+                let (session, streams) = (session.clone(), streams.clone());
                 tokio::task::spawn_local(async move {
-                    if let Some(Http3Error::Connection(code, reason)) =
-                        read_unidirectional(recv, &session, &seen).await
+                    if let Err(Http3Error::Connection(code, reason)) =
+                        read_stream(recv, &session, &streams).await
                         && let Some(session) = session.upgrade()
                     {
                         session.fail(code, reason);
@@ -224,79 +217,27 @@ async fn watch(quic: quinn::Connection, session: Weak<Session>, socket: Arc<Sock
 }
 
 /// Reads a stream that the upstream opened, and says what was wrong with it.
-async fn read_unidirectional(
+async fn read_stream(
     mut recv: RecvStream,
     session: &Weak<Session>,
-    seen: &[Cell<bool>; 4],
-) -> Option<Http3Error> {
-    // It may end before it says what it is (RFC 9114 §6.2).
-    let (kind, rest) = stream_type(&mut recv).await.ok()??;
-    let slot = usize::try_from(kind).ok().and_then(|kind| seen.get(kind));
-    let repeated = slot.is_some_and(|seen| seen.replace(true));
-    match kind {
-        STREAM_CONTROL | STREAM_ENCODER | STREAM_DECODER if repeated => {
-            Some(Http3Error::Connection(code::STREAM_CREATION_ERROR, "stream is repeated"))
-        }
-        // None was allowed (RFC 9114 §4.6).
-        STREAM_PUSH => Some(Http3Error::Connection(code::ID_ERROR, "nothing was to be pushed")),
-        STREAM_CONTROL | STREAM_ENCODER | STREAM_DECODER => {
-            read_critical(&mut recv, kind, rest, session).await
-        }
-        _ => {
-            let _ = recv.stop(error_code(code::STREAM_CREATION_ERROR));
-            None
-        }
-    }
-}
-
-/// The type of a stream, and what came behind it.
-async fn stream_type(recv: &mut RecvStream) -> Result<Option<(u64, Bytes)>, ReadError> {
-    let mut begin = Vec::new();
+    streams: &RefCell<PeerStreams>,
+) -> Result<(), Http3Error> {
+    let mut stream = PeerStream::default();
     loop {
-        // One byte at a time is enough for a type, which is one byte long where it is known.
-        let Some(chunk) = recv.read_chunk(1, true).await? else { return Ok(None) };
-        begin.extend_from_slice(&chunk.bytes);
-        if let Some((kind, used)) = http3::stream_type(&begin) {
-            return Ok(Some((kind, Bytes::copy_from_slice(&begin[used..]))));
-        }
-    }
-}
-
-/// Reads a stream that lasts as long as the connection, and says what was wrong with it.
-async fn read_critical(
-    recv: &mut RecvStream,
-    kind: u64,
-    mut data: Bytes,
-    session: &Weak<Session>,
-) -> Option<Http3Error> {
-    let mut control = ControlFrames::of_server();
-    loop {
-        match kind {
-            STREAM_CONTROL => {
-                if let Err(error) = control.read(data) {
-                    return Some(error);
-                }
-                if let Some(first) = control.goaway() {
-                    let session = session.upgrade()?;
-                    session.goaway.set(Some(first));
-                    session.told.notify_waiters();
-                }
-            }
-            // All there is to say about a table of size zero is that its size is zero.
-            STREAM_ENCODER if data.iter().any(|byte| *byte != 0x20) => {
-                let code = code::QPACK_ENCODER_STREAM_ERROR;
-                return Some(Http3Error::Connection(code, "there is no dynamic table"));
-            }
-            // Acknowledgements of nothing.
-            _ => {}
-        }
-        data = match recv.read_chunk(usize::MAX, true).await {
+        let data = match recv.read_chunk(usize::MAX, true).await {
             Ok(Some(chunk)) => chunk.bytes,
-            Ok(None) | Err(ReadError::Reset(_)) => {
-                let code = code::CLOSED_CRITICAL_STREAM;
-                return Some(Http3Error::Connection(code, "stream is needed"));
-            }
-            Err(_) => return None,
+            Ok(None) | Err(ReadError::Reset(_)) => return stream.end(),
+            Err(_) => return Ok(()),
         };
+        if stream.read(&mut streams.borrow_mut(), data)? == Rest::Unwanted {
+            // Ended already, or gone with its connection.
+            let _ = recv.stop(error_code(code::STREAM_CREATION_ERROR));
+            return Ok(());
+        }
+        if let Some(first) = stream.goaway() {
+            let Some(session) = session.upgrade() else { return Ok(()) };
+            session.goaway.set(Some(first));
+            session.told.notify_waiters();
+        }
     }
 }

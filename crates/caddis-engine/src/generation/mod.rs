@@ -1,33 +1,41 @@
 //! Compile → bind → commit. Nothing that runs is touched before commit, so a bad config leaves no
 //! trace and there is nothing to roll back.
 
+mod load_error;
+mod quic;
+
 use std::{
     cell::RefCell,
     collections::{BTreeMap, HashMap},
-    fmt,
     rc::Rc,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use caddis_config::{Config, ConfigError};
-use caddis_core::{Registry, State, TaskCx, Worker, event::Subscriptions, metrics::Metrics};
+use caddis_core::{
+    Registry, State, TaskCx, Worker, event::Subscriptions, finish::Finishers, metrics::Metrics,
+};
+use caddis_otel::{MetricsPush, MetricsSettings};
 use caddis_plan::{AdminPlan, ListenerPlan, LoaderCertificate, Plan, RemotePlan};
 use serde_json::{Value as Json, json};
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use self::quic::{BoundQuic, alt_svc};
 use crate::{
     AdminHooks,
     admin::AdminServer,
     autosave,
     listen::{self, Binding, BoundSocket, Listener},
     notify, pull,
-    quic::{self, Hold, QuicSlot},
+    quic::QuicSlot,
     server::{self, ServerRuntime, Shared},
     signals::Signal,
     worker::Workers,
 };
+
+pub use self::load_error::LoadError;
 
 /// What the program gives the engine.
 pub struct EngineOptions {
@@ -86,35 +94,8 @@ struct Generation {
     admin: AdminPlan,
     /// Whom to tell that it stops.
     subscriptions: Subscriptions,
-}
-
-/// Why a config was not taken.
-#[derive(Debug)]
-pub enum LoadError {
-    /// It is no valid config; every mistake that was found.
-    Config(Vec<ConfigError>),
-    /// It is valid, but something outside refused: a port in use, a file that cannot be read.
-    Activate(String),
-}
-
-impl fmt::Display for LoadError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Config(errors) => {
-                let texts: Vec<_> = errors.iter().map(ToString::to_string).collect();
-                f.write_str(&texts.join("; "))
-            }
-            Self::Activate(message) => f.write_str(message),
-        }
-    }
-}
-
-impl std::error::Error for LoadError {}
-
-impl From<ConfigError> for LoadError {
-    fn from(error: ConfigError) -> Self {
-        Self::Config(vec![error])
-    }
+    /// Ends with it.
+    _metrics_push: Option<Arc<MetricsPush>>,
 }
 
 /// What bind made ready for commit.
@@ -128,21 +109,6 @@ struct Bound {
     /// The same of the endpoint for others.
     remote_admin: Option<BoundSocket>,
     bound: server::BoundShared,
-}
-
-/// Sockets of HTTP/3 for a listener.
-enum BoundQuic {
-    New(Arc<QuicSlot>, Vec<quic::WorkerSocket>),
-    Kept(Hold),
-}
-
-impl BoundQuic {
-    fn slot(&self) -> &Arc<QuicSlot> {
-        match self {
-            Self::New(slot, _) => slot,
-            Self::Kept(hold) => hold.slot(),
-        }
-    }
 }
 
 impl Engine {
@@ -329,76 +295,6 @@ impl Engine {
         Ok(Bound { plan, servers, sockets, quic, admin, remote_admin, bound })
     }
 
-    /// Opens sockets for HTTP/3 beside those for TCP.
-    fn bind_quic(
-        &self,
-        plan: &Plan,
-        sockets: &HashMap<String, BoundSocket>,
-    ) -> Result<HashMap<String, BoundQuic>, LoadError> {
-        let failed = |error: &dyn fmt::Display| {
-            LoadError::Activate(format!(
-                "loading new config: http app module: start: starting HTTP/3 QUIC listener: {error}"
-            ))
-        };
-        let mut all: HashMap<String, BoundQuic> = HashMap::new();
-        for listener in plan.listeners.iter().filter(|listener| speaks_quic(listener)) {
-            let key = listener.address.to_string();
-            if all.contains_key(&key) {
-                continue;
-            }
-            let tcp = sockets.get(&key).map(BoundSocket::port);
-            let tcp = tcp.unwrap_or_else(|| self.listener(&key)?.port);
-            let port = tcp.unwrap_or(listener.address.start_port);
-            // An inherited socket has its own port, whatever the address says.
-            let fits = |slot: &&Arc<QuicSlot>| slot.port == port || listener.address.is_fd();
-            let running = self.quic.borrow().get(&key).filter(fits).cloned();
-            let bound = match running.and_then(|slot| slot.hold()) {
-                Some(hold) => BoundQuic::Kept(hold),
-                None if listener.address.is_fd() => {
-                    let (sockets, port) =
-                        quic::inherit(&listener.address).map_err(|error| failed(&error))?;
-                    let slot = QuicSlot::new(port).map_err(|error| failed(&error))?;
-                    BoundQuic::New(slot, sockets)
-                }
-                None => {
-                    let slot = QuicSlot::new(port).map_err(|error| failed(&error))?;
-                    let workers = self.workers.borrow().count();
-                    let sockets =
-                        quic::bind(&listener.address, port, workers).map_err(|error| {
-                            let at = listener.address.join_host_port(0);
-                            failed(&format_args!("listen udp {at}: bind: {}", plain(&error)))
-                        })?;
-                    BoundQuic::New(slot, sockets)
-                }
-            };
-            all.insert(key, bound);
-        }
-        Ok(all)
-    }
-
-    /// Puts the listeners in charge of their sockets for HTTP/3; others take no new connections.
-    fn commit_quic(
-        &self,
-        bound: HashMap<String, BoundQuic>,
-        listeners: &HashMap<String, Arc<Listener>>,
-    ) {
-        let mut slots = self.quic.borrow_mut();
-        for (key, slot) in slots.iter() {
-            if bound.get(key).is_none_or(|bound| !Arc::ptr_eq(bound.slot(), slot)) {
-                slot.close();
-            }
-        }
-        for (key, bound) in bound {
-            let Some(listener) = listeners.get(&key) else { continue };
-            bound.slot().serve(listener.clone());
-            if let BoundQuic::New(slot, sockets) = bound {
-                self.workers.borrow().listen_quic(&slot, sockets);
-                slots.insert(key, slot);
-            }
-        }
-        slots.retain(|_, slot| !slot.is_retired());
-    }
-
     /// Binds the admin endpoint, unless it runs there already or is disabled.
     fn bind_admin(&self, plan: &AdminPlan) -> Result<Option<BoundSocket>, LoadError> {
         let Some(address) = &plan.listen else { return Ok(None) };
@@ -519,7 +415,26 @@ impl Engine {
             shutdown_delay: plan.shutdown_delay,
             admin: plan.admin,
             subscriptions: events.current().unwrap_or_default(),
+            _metrics_push: plan.metrics_push.and_then(|settings| self.push_metrics(settings)),
         });
+    }
+
+    /// Pushes to a collector what the admin endpoint serves at `/metrics`.
+    fn push_metrics(&self, settings: MetricsSettings) -> Option<Arc<MetricsPush>> {
+        let (expose, metrics) = (self.options.hooks.metrics, self.metrics.clone());
+        let of_certificates = self.shared.certificate_metrics_source();
+        let source = Box::new(move || expose(&metrics) + &of_certificates());
+        match MetricsPush::start(settings, source) {
+            Ok(push) => {
+                let push = Arc::new(push);
+                self.state.single::<Finishers>().add(&push);
+                Some(push)
+            }
+            Err(error) => {
+                tracing::error!(target: "http", %error, "metrics are not pushed");
+                None
+            }
+        }
     }
 
     fn swap_admin(self: &Rc<Self>, plan: &AdminPlan, socket: Option<BoundSocket>) {
@@ -643,33 +558,19 @@ impl Engine {
         }
         *self.admin.borrow_mut() = None;
         *self.remote_admin.borrow_mut() = None;
+        self.finish().await;
         self.workers.borrow_mut().stop();
     }
-}
 
-fn speaks_quic(listener: &ListenerPlan) -> bool {
-    let address = &listener.address;
-    let sockets = !address.is_unix() && (!address.is_fd() || address.is_datagram());
-    listener.tls && listener.protocols.h3 && sockets
-}
-
-/// The value of `Alt-Svc` for a server: the ports where it speaks HTTP/3 (RFC 7838 §3), to be kept
-/// in mind for thirty days.
-fn alt_svc(
-    plan: &Plan,
-    server: usize,
-    quic: &HashMap<String, BoundQuic>,
-) -> Option<http::HeaderValue> {
-    let mut services: Vec<String> = Vec::new();
-    for listener in plan.listeners.iter().filter(|listener| listener.server == server) {
-        let Some(bound) = quic.get(&listener.address.to_string()) else { continue };
-        let service = format!("h3=\":{}\"; ma=2592000", bound.slot().port);
-        if speaks_quic(listener) && !services.contains(&service) {
-            services.push(service);
+    /// Lets those finish who have something to hand over, all at once.
+    async fn finish(&self) {
+        let all = self.state.single::<Finishers>().live();
+        let blocking = all.into_iter().map(|one| tokio::task::spawn_blocking(move || one.finish()));
+        for one in blocking.collect::<Vec<_>>() {
+            // One that panicked has nothing more to say.
+            let _ = one.await;
         }
     }
-    let value = (!services.is_empty()).then(|| services.join(","))?;
-    http::HeaderValue::try_from(value).ok()
 }
 
 /// Tells requests that come meanwhile when their listeners close (spec G013).

@@ -1,0 +1,417 @@
+//! Metrics for a collector (`otlp` of `metrics`, spec O112): what `/metrics` serves, pushed in
+//! intervals.
+//!
+//! The source is Prometheus' text format, version 0.0.4, so that both ways tell the same by
+//! construction. Counters become monotonic sums, gauges and histograms stay what they are; all
+//! count from the start of the process.
+
+use std::{
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant, SystemTime},
+};
+
+use caddis_core::finish::Finish;
+use prost::Message as _;
+use tokio::sync::watch;
+
+use crate::{
+    proto::{
+        CUMULATIVE, Gauge, Histogram, HistogramPoint, KeyValue, Metric, MetricData, MetricsRequest,
+        NumberPoint, Resource, ResourceMetrics, ScopeMetrics, Sum,
+    },
+    resource,
+    send::Sender,
+    settings::{Env, Exporter, Signal},
+    span::nanos,
+};
+
+const LOG: &str = "http";
+
+/// What the environment says about metrics.
+#[derive(Debug)]
+pub struct MetricsSettings {
+    exporter: Exporter,
+    resource: Resource,
+    interval: Duration,
+    /// For one push, with all its repetitions.
+    timeout: Duration,
+    /// What was not understood and is not used.
+    pub warnings: Vec<String>,
+}
+
+impl MetricsSettings {
+    /// Reads the environment, and the files of certificates that it names.
+    ///
+    /// # Errors
+    /// An exporter or a protocol that is unknown.
+    pub fn from_env(env: &Env<'_>) -> Result<Self, String> {
+        let mut warnings = Vec::new();
+        Ok(Self {
+            exporter: Exporter::from_env(Signal::Metrics, env, &mut warnings)?,
+            resource: resource::resource(env, &mut warnings),
+            interval: env.millis(
+                "OTEL_METRIC_EXPORT_INTERVAL",
+                Duration::from_secs(60),
+                &mut warnings,
+            ),
+            timeout: env.millis(
+                "OTEL_METRIC_EXPORT_TIMEOUT",
+                Duration::from_secs(30),
+                &mut warnings,
+            ),
+            warnings,
+        })
+    }
+}
+
+/// All metrics as Prometheus' text; may read files.
+pub type Source = Box<dyn Fn() -> String + Send>;
+
+/// Metrics that are pushed until this is dropped, and then once more.
+pub struct MetricsPush {
+    shared: Arc<Shared>,
+    /// How long one attempt may take.
+    patience: Duration,
+}
+
+struct Shared {
+    stop: watch::Sender<bool>,
+    ended: Mutex<bool>,
+    done: Condvar,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, bool> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl MetricsPush {
+    /// Starts a thread that pushes.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn start(settings: MetricsSettings, source: Source) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared {
+            stop: watch::Sender::new(false),
+            ended: Mutex::new(true),
+            done: Condvar::new(),
+        });
+        let MetricsSettings { exporter, resource, interval, timeout, .. } = settings;
+        let target = match exporter {
+            Exporter::None => return Ok(Self { shared, patience: Duration::ZERO }),
+            Exporter::Console => None,
+            Exporter::Otlp(otlp) => Some(Sender::new(otlp)),
+        };
+        let patience = target.as_ref().map_or(Duration::from_secs(1), Sender::timeout);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        *shared.lock() = false;
+        let work = Work { shared: shared.clone(), target, source, resource, interval, timeout };
+        let thread = std::thread::Builder::new().name("metrics".to_owned());
+        // Where there is no thread, dropping `work` says so.
+        thread.spawn(move || runtime.block_on(work.run()))?;
+        Ok(Self { shared, patience })
+    }
+}
+
+impl Finish for MetricsPush {
+    /// Pushes once more; waits as long as one attempt may take.
+    fn finish(&self) {
+        self.shared.stop.send_replace(true);
+        let end = Instant::now() + self.patience;
+        let mut ended = self.shared.lock();
+        while !*ended {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                tracing::error!(target: LOG, "the last metrics could not be pushed in time");
+                return;
+            }
+            let waited = self.shared.done.wait_timeout(ended, left);
+            ended = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+impl Drop for MetricsPush {
+    fn drop(&mut self) {
+        self.shared.stop.send_replace(true);
+    }
+}
+
+/// The thread's own.
+struct Work {
+    shared: Arc<Shared>,
+    /// Absent where metrics go to standard output.
+    target: Option<Sender>,
+    source: Source,
+    resource: Resource,
+    interval: Duration,
+    timeout: Duration,
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        *self.shared.lock() = true;
+        self.shared.done.notify_all();
+    }
+}
+
+impl Work {
+    async fn run(self) {
+        let mut stop = self.shared.stop.subscribe();
+        let mut next = tokio::time::Instant::now() + self.interval;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep_until(next) => {}
+                _ = stop.wait_for(|stop| *stop) => {}
+            }
+            let last = *stop.borrow();
+            self.push().await;
+            if last {
+                return;
+            }
+            // After a collector that was slow, no push follows the other.
+            next = (next + self.interval).max(tokio::time::Instant::now());
+        }
+    }
+
+    async fn push(&self) {
+        let text = (self.source)();
+        let Some(sender) = &self.target else {
+            use std::io::Write as _;
+            let mut stdout = std::io::stdout().lock();
+            // Nobody may read it.
+            let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+            return;
+        };
+        let metrics = read(&text, SystemTime::now());
+        let scope_metrics = vec![ScopeMetrics { scope: Some(resource::scope()), metrics }];
+        let resource = Some(self.resource.clone());
+        let all =
+            MetricsRequest { resource_metrics: vec![ResourceMetrics { resource, scope_metrics }] };
+        let message = all.encode_to_vec();
+        drop(all);
+        match sender.send(&message, self.timeout, &self.shared.stop).await {
+            Ok(None) => {}
+            Ok(Some(note)) => tracing::warn!(target: LOG, "pushing metrics: {note}"),
+            Err(error) => tracing::error!(target: LOG, error, "pushing metrics failed"),
+        }
+    }
+}
+
+/// One line with a value.
+struct Sample<'a> {
+    name: &'a str,
+    labels: Vec<(&'a str, String)>,
+    value: f64,
+}
+
+/// The metrics of a text. A line that is not understood is left out.
+fn read(text: &str, now: SystemTime) -> Vec<Metric> {
+    let started = text.lines().find_map(|line| line.strip_prefix("process_start_time_seconds "));
+    let started = started.and_then(|value| Duration::try_from_secs_f64(value.parse().ok()?).ok());
+    let started = started.map_or(now, |since| SystemTime::UNIX_EPOCH + since);
+    let times = (nanos(started), nanos(now));
+    let mut families: Vec<Family<'_>> = Vec::new();
+    let mut help = ("", "");
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            help = rest.split_once(' ').unwrap_or((rest, ""));
+        } else if let Some((name, kind)) =
+            line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' '))
+        {
+            let help = if help.0 == name { help.1 } else { "" };
+            families.push(Family { name, help, kind, samples: Vec::new() });
+        } else if let (Some(sample), Some(family)) = (sample(line), families.last_mut())
+            && sample.name.starts_with(family.name)
+        {
+            family.samples.push(sample);
+        }
+    }
+    families.into_iter().filter_map(|family| family.into_metric(times)).collect()
+}
+
+struct Family<'a> {
+    name: &'a str,
+    help: &'a str,
+    kind: &'a str,
+    samples: Vec<Sample<'a>>,
+}
+
+impl Family<'_> {
+    fn into_metric(self, times: (u64, u64)) -> Option<Metric> {
+        if self.samples.is_empty() {
+            return None;
+        }
+        let numbers = |samples: Vec<Sample<'_>>, start| {
+            let point = |sample: Sample<'_>| NumberPoint {
+                start_time_unix_nano: start,
+                time_unix_nano: times.1,
+                as_double: Some(sample.value),
+                attributes: attributes(&sample.labels),
+            };
+            samples.into_iter().map(point).collect()
+        };
+        let data = match self.kind {
+            "counter" => MetricData::Sum(Sum {
+                data_points: numbers(self.samples, times.0),
+                aggregation_temporality: CUMULATIVE,
+                is_monotonic: true,
+            }),
+            "histogram" => MetricData::Histogram(Histogram {
+                data_points: histograms(self.name, self.samples, times),
+                aggregation_temporality: CUMULATIVE,
+            }),
+            _ => MetricData::Gauge(Gauge { data_points: numbers(self.samples, 0) }),
+        };
+        let (name, description) = (self.name.to_owned(), unescaped(self.help));
+        Some(Metric { name, description, data: Some(data) })
+    }
+}
+
+fn attributes(labels: &[(&str, String)]) -> Vec<KeyValue> {
+    labels.iter().map(|(key, value)| KeyValue::text(*key, value)).collect()
+}
+
+/// Lines `_bucket`, `_sum` and `_count` of each set of labels, which stand together.
+fn histograms(name: &str, samples: Vec<Sample<'_>>, times: (u64, u64)) -> Vec<HistogramPoint> {
+    let mut points: Vec<HistogramPoint> = Vec::new();
+    for mut sample in samples {
+        let bound = sample.labels.iter().position(|(key, _)| *key == "le");
+        let bound = bound.map(|at| sample.labels.remove(at).1);
+        let attributes = attributes(&sample.labels);
+        let same = points.last().is_some_and(|point| point.attributes == attributes);
+        if !same {
+            points.push(HistogramPoint {
+                start_time_unix_nano: times.0,
+                time_unix_nano: times.1,
+                attributes,
+                ..HistogramPoint::default()
+            });
+        }
+        let Some(point) = points.last_mut() else { continue };
+        match (sample.name.strip_prefix(name), bound) {
+            (Some("_bucket"), Some(bound)) => {
+                // Counts of the text hold those of lower bounds.
+                let before: u64 = point.bucket_counts.iter().sum();
+                point.bucket_counts.push(whole(sample.value).saturating_sub(before));
+                if let Some(bound) = bound.parse().ok().filter(|bound: &f64| bound.is_finite()) {
+                    point.explicit_bounds.push(bound);
+                }
+            }
+            (Some("_sum"), _) => point.sum = Some(sample.value),
+            (Some("_count"), _) => point.count = whole(sample.value),
+            _ => {}
+        }
+    }
+    // Lines are not written at one instant: the count is what the buckets hold.
+    for point in &mut points {
+        point.count = point.bucket_counts.iter().sum();
+    }
+    points
+}
+
+/// A count; what is none becomes the nearest one.
+fn whole(value: f64) -> u64 {
+    value as u64
+}
+
+/// `name{key="value",…} number`.
+fn sample(line: &str) -> Option<Sample<'_>> {
+    if line.starts_with('#') {
+        return None;
+    }
+    let end = line.find(['{', ' '])?;
+    let (name, mut rest) = line.split_at(end);
+    let mut labels = Vec::new();
+    if let Some(inside) = rest.strip_prefix('{') {
+        rest = inside;
+        while !rest.starts_with('}') {
+            let (key, after) = rest.split_once("=\"")?;
+            let end = closing_quote(after)?;
+            labels.push((key, unescaped(&after[..end])));
+            rest = &after[end + 1..];
+            rest = rest.strip_prefix(',').unwrap_or(rest);
+        }
+        rest = &rest[1..];
+    }
+    let value = rest.trim().split(' ').next()?.parse().ok()?;
+    Some(Sample { name, labels, value })
+}
+
+fn closing_quote(text: &str) -> Option<usize> {
+    let mut escaped = false;
+    text.bytes().position(|byte| {
+        let closes = byte == b'"' && !escaped;
+        escaped = byte == b'\\' && !escaped;
+        closes
+    })
+}
+
+fn unescaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut chars = text.chars();
+    while let Some(next) = chars.next() {
+        match next {
+            '\\' => match chars.next() {
+                Some('n') => out.push('\n'),
+                Some(other) => out.push(other),
+                None => out.push('\\'),
+            },
+            other => out.push(other),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::{MetricData, read};
+    use crate::proto::{KeyValue, Metric};
+
+    const TEXT: &str = "# HELP a_total A \\\\ of a.\n# TYPE a_total counter\n\
+        a_total{x=\"1,\\\"}\\n\",y=\"2\"} 3\na_total{x=\"\"} 4\n\
+        # HELP h H.\n# TYPE h histogram\n\
+        h_bucket{c=\"d\",le=\"0.5\"} 1\nh_bucket{c=\"d\",le=\"2\"} 3\nh_bucket{c=\"d\",le=\"+Inf\"} 4\n\
+        h_sum{c=\"d\"} 9.5\nh_count{c=\"d\"} 4\n\
+        h_bucket{c=\"e\",le=\"0.5\"} 0\nh_bucket{c=\"e\",le=\"2\"} 0\nh_bucket{c=\"e\",le=\"+Inf\"} 0\n\
+        h_sum{c=\"e\"} 0\nh_count{c=\"e\"} 0\n\
+        # TYPE empty gauge\n\
+        # HELP process_start_time_seconds S.\n# TYPE process_start_time_seconds gauge\n\
+        process_start_time_seconds 5\nnonsense\n{\na{b=\"\n";
+
+    fn all() -> Vec<Metric> {
+        read(TEXT, SystemTime::UNIX_EPOCH + Duration::from_secs(7))
+    }
+
+    #[test]
+    fn counters_and_gauges() {
+        let all = all();
+        let names: Vec<_> = all.iter().map(|metric| metric.name.as_str()).collect();
+        assert_eq!(names, ["a_total", "h", "process_start_time_seconds"]);
+        assert_eq!(all[0].description, "A \\ of a.");
+        let Some(MetricData::Sum(sum)) = &all[0].data else { panic!("{:?}", all[0]) };
+        assert!(sum.is_monotonic && sum.aggregation_temporality == 2);
+        let first = &sum.data_points[0];
+        assert_eq!(first.as_double, Some(3.0));
+        assert_eq!(first.attributes, [KeyValue::text("x", "1,\"}\n"), KeyValue::text("y", "2")]);
+        let times = (first.start_time_unix_nano, first.time_unix_nano);
+        assert_eq!(times, (5_000_000_000, 7_000_000_000));
+        let Some(MetricData::Gauge(gauge)) = &all[2].data else { panic!("{:?}", all[2]) };
+        assert_eq!(gauge.data_points[0].as_double, Some(5.0));
+    }
+
+    #[test]
+    fn histograms_lose_the_sums_of_lower_buckets() {
+        let all = all();
+        let Some(MetricData::Histogram(histogram)) = &all[1].data else { panic!("{:?}", all[1]) };
+        let [first, second] = &histogram.data_points[..] else { panic!("{histogram:?}") };
+        assert_eq!(first.bucket_counts, [1, 2, 1]);
+        assert_eq!(first.explicit_bounds, [0.5, 2.0]);
+        assert_eq!((first.count, first.sum), (4, Some(9.5)));
+        assert_eq!(first.attributes, [KeyValue::text("c", "d")]);
+        assert_eq!(second.attributes, [KeyValue::text("c", "e")]);
+    }
+}
