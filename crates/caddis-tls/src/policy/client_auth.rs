@@ -320,7 +320,9 @@ impl ClientCertVerifier for Verifier {
             };
             match self.roots.contains(leaf) {
                 true => trusted_itself(leaf, now)?,
-                false => drop(chain.verify_client_cert(leaf, intermediates, now)?),
+                false => {
+                    chain.verify_client_cert(leaf, intermediates, now)?;
+                }
             }
         }
         if self.leaf_sets.iter().any(|set| !set.iter().any(|trusted| trusted == leaf)) {
