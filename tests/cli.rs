@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use crate::support::{caddis, eventually, free_port, get, scratch};
+use crate::support::{Server, caddis, eventually, free_port, get, scratch};
 
 fn run(folder: &std::path::Path, arguments: &[&str]) -> (i32, String, String) {
     let output = caddis(folder).args(arguments).output().unwrap();
@@ -135,4 +135,53 @@ fn environment_files_and_standard_input() {
         .unwrap();
     child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
     assert!(child.wait_with_output().unwrap().status.success());
+}
+
+#[test]
+fn sentences_people_search_for() {
+    let folder = scratch();
+    std::fs::write(folder.join("bad.json"), "{\"apps\":").unwrap();
+    std::fs::write(folder.join("bad.env"), "nonsense\n").unwrap();
+    let port = free_port();
+    let address = format!("localhost:{port}");
+    for (arguments, want) in [
+        (
+            &["stop", "--address", &address][..],
+            format!("performing request: Post \"http://localhost:{port}/stop\": dial tcp localhost:{port}: connect: connection refused"),
+        ),
+        (
+            &["stop", "--config", "nope"],
+            "couldn't determine admin API address: reading config from file: open nope: no such file or directory".to_owned(),
+        ),
+        (&["validate", "--config", "bad.json"], "unexpected end of JSON input; did you mean".to_owned()),
+        (
+            &["run", "--envfile", "nope.env"],
+            "loading additional environment variables: reading environment file: open nope.env: no such file or directory".to_owned(),
+        ),
+        (
+            &["run", "--envfile", "bad.env"],
+            "loading additional environment variables: parsing environment file: ".to_owned(),
+        ),
+        (&["start", "--config", "nope"], "process exited with error: exit status 1".to_owned()),
+    ] {
+        let (code, _, said) = run(&folder, arguments);
+        assert_eq!(code, 1, "{arguments:?}");
+        assert!(said.contains(&want), "{said}");
+    }
+}
+
+/// The commands say where they come from, which such an endpoint wants to know.
+#[test]
+fn commands_speak_to_an_endpoint_with_enforced_origins() {
+    let mut server = Server::start(
+        "{\n\tadmin localhost:{admin} {\n\t\tenforce_origin\n\t}\n\tskip_install_trust\n}\nhttp://localhost:{port} {\n\trespond one\n}\n",
+    );
+    let text = std::fs::read_to_string(server.folder.join("Caddyfile")).unwrap();
+    let (done, said) = server.reload(&text.replace("respond one", "respond two"));
+    assert!(done, "{said}");
+    assert_eq!(get(server.port, "/").body, "two");
+    let address = format!("localhost:{}", server.admin);
+    let (code, _, said) = run(&server.folder, &["stop", "--address", &address]);
+    assert_eq!(code, 0, "{said}");
+    eventually("it ends", || matches!(server.child.try_wait(), Ok(Some(_))));
 }

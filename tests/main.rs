@@ -31,6 +31,7 @@ mod paths;
 mod policies;
 mod proxy;
 mod reload;
+mod remote_admin;
 mod resources;
 mod serve;
 mod soak;

@@ -252,7 +252,7 @@ fn logs_tell_of_aborts_proxying_handshakes_and_the_admin_api() {
 #[test]
 fn the_admin_api_knows_its_places() {
     let server = Server::start(&site("one"));
-    for path in ["/pki/", "/pki/ca/", "/pki/ca/local/x", "/pki/ca/local/", "/pki/ca//"] {
+    for path in ["/pki/", "/pki/ca/", "/pki/ca/local/x", "/pki/ca/local/"] {
         let answer = get(server.admin, path);
         assert_eq!(answer.status, 404, "{path}");
         assert_eq!(answer.body, format!("{{\"error\":\"resource not found: {path}\"}}\n"));
@@ -324,7 +324,9 @@ fn what_the_admin_api_cannot_do_is_refused() {
     let server = Server::start(&site("one"));
     for (part, path) in [
         ("{\"remote\":{}}", "admin.remote"),
-        ("{\"identity\":{\"identifiers\":[\"a.test\"]}}", "admin.identity"),
+        ("{\"identity\":{},\"remote\":{}}", "admin.remote"),
+        ("{\"identity\":{\"identifiers\":[\"\"]}}", "admin.identity.identifiers.0"),
+        ("{\"identity\":{\"issuers\":[{}]}}", "admin.identity.issuers.0"),
         ("{\"config\":{\"load\":{\"module\":\"ftp\"}}}", "admin.config.load.module"),
         ("{\"config\":{\"load\":{\"module\":\"http\",\"url\":\"a\"}}}", "admin.config.load.url"),
     ] {

@@ -21,7 +21,8 @@ pub(crate) fn address(flags: &args::Client) -> Result<String, String> {
         return Ok(address.clone());
     }
     let loaded = source::load(&flags.config, &registry::standard())
-        .map_err(|failure| crate::commands::drawn(&failure))?;
+        .map_err(|failure| crate::commands::drawn(&failure))
+        .map_err(|why| format!("couldn't determine admin API address: {why}"))?;
     Ok(from_config(loaded.as_ref().map(|loaded| &loaded.json)))
 }
 
@@ -68,8 +69,20 @@ fn send(
     for (name, value) in headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }
+    if !parsed.is_unix() {
+        // An endpoint with `enforce_origin` wants to know.
+        head.push_str(&format!("Origin: http://{host}\r\n"));
+    }
     head.push_str("\r\n");
-    let failed = |error: std::io::Error| format!("sending request to {address}: {error}");
+    let verb = if method == "GET" { "Get" } else { "Post" };
+    let dialed = match parsed.is_unix() {
+        true => format!("dial unix {}", parsed.unix_path_and_mode()?.0),
+        false => format!("dial tcp {host}"),
+    };
+    let failed = |error: std::io::Error| {
+        let error = source::plain(&error);
+        format!("performing request: {verb} \"http://{host}{path}\": {dialed}: connect: {error}")
+    };
     let answer = if parsed.is_unix() {
         let (path, _) = parsed.unix_path_and_mode()?;
         let stream = UnixStream::connect(path).map_err(failed)?;

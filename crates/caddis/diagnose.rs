@@ -142,7 +142,11 @@ pub(crate) fn no_json(text: &Text, error: &serde_json::Error) -> Found {
         content.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
     let at = (before + error.column().saturating_sub(1)).min(content.len());
     let id = sources.add(Source::new(text.name.as_str(), content));
-    let reason = error.to_string();
+    let reason = match caddis_config::json::syntax::check(&text.bytes) {
+        // As Go says it, which is what people search for.
+        Some(wrong) => wrong.message,
+        None => error.to_string(),
+    };
     let reason = reason.split(" at line ").next().unwrap_or(&reason);
     let message = format!(
         "{}:{}:{}: config is not valid JSON: {reason}; did you mean to use a config adapter (the --adapter flag)?",

@@ -119,9 +119,7 @@ pub(crate) fn read(name: &str) -> std::io::Result<Vec<u8>> {
         return Ok(text);
     }
     std::fs::read(name).map_err(|error| {
-        let plain = error.to_string();
-        let plain = plain.split(" (os error").next().unwrap_or_default().to_lowercase();
-        std::io::Error::new(error.kind(), format!("open {name}: {plain}"))
+        std::io::Error::new(error.kind(), format!("open {name}: {}", plain(&error)))
     })
 }
 
@@ -193,6 +191,14 @@ fn unformatted(name: &str, sources: &SourceMap) -> Option<Diagnostic> {
     caddis_caddyfile::formatting_difference(name, &main.text)
 }
 
+const ENVIRONMENT: &str = "loading additional environment variables";
+
+/// An I/O error in the system's own words.
+pub(crate) fn plain(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_lowercase()
+}
+
 /// The variables of environment files (spec A095) that are not set already.
 ///
 /// # Errors
@@ -200,9 +206,16 @@ fn unformatted(name: &str, sources: &SourceMap) -> Option<Diagnostic> {
 pub(crate) fn env_files(files: &[std::path::PathBuf]) -> Result<Vec<(String, String)>, String> {
     let mut all: Vec<(String, String)> = Vec::new();
     for path in files {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| format!("loading environment file {}: {error}", path.display()))?;
-        let pairs = parse_env(&text).map_err(|error| format!("{}: {error}", path.display()))?;
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            format!(
+                "{ENVIRONMENT}: reading environment file: open {}: {}",
+                path.display(),
+                plain(&error)
+            )
+        })?;
+        let pairs = parse_env(&text).map_err(|error| {
+            format!("{ENVIRONMENT}: parsing environment file: {}: {error}", path.display())
+        })?;
         for (key, value) in pairs {
             let set = std::env::var_os(&key).is_some() || all.iter().any(|(name, _)| *name == key);
             if !set {

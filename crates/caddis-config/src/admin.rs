@@ -13,8 +13,8 @@ envelope! {
         pub listen: String,
         /// Check the `Origin` header of every request.
         pub enforce_origin: bool,
-        /// Origins that may ask.
-        pub origins: Vec<String>,
+        /// Origins that may ask; those of the listen address if absent, none if empty.
+        pub origins: Option<Vec<String>>,
         /// How configurations are kept and loaded.
         pub config: Option<ConfigSettings>,
         /// Certificates of this instance.
@@ -59,9 +59,9 @@ envelope! {
 
     /// One permission.
     pub struct AdminPermissions {
-        /// Path prefixes.
-        pub paths: Vec<String>,
-        /// Methods.
-        pub methods: Vec<String>,
+        /// Path prefixes; all if absent, none if empty.
+        pub paths: Option<Vec<String>>,
+        /// Methods; all if absent, none if empty.
+        pub methods: Option<Vec<String>>,
     }
 }

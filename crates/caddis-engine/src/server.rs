@@ -4,6 +4,7 @@ use std::{
     borrow::Cow,
     collections::HashMap,
     io,
+    net::IpAddr,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicI64, AtomicU64, Ordering},
@@ -13,20 +14,20 @@ use std::{
 
 use caddis_core::{
     Connection, Exchange, HttpError, State, TlsInfo,
-    client_certificates::ClientCertificates,
+    client_certificates::{ClientCertificate, ClientCertificates},
     event::Events,
     exchange::Io,
     metrics::{DURATION_BUCKETS, Histogram, Metrics, SIZE_BUCKETS},
     trust::TrustPools,
 };
 use caddis_logging::{AccessLogger, AccessRecord, Logging};
-use caddis_plan::{MetricsPlan, Plan, ServerPlan, SiteRoutes};
+use caddis_plan::{IdentityPlan, MetricsPlan, Plan, RemotePlan, ServerPlan, SiteRoutes};
 use caddis_tls::{
     Asked, BindCx, CertManager, Certificate, HelloFacts, Missing, OnDemandError, Policies, Policy,
     Reconcile, acme_server::AcmeServers, hello_data, policy::CaPool,
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use rustls::sign::CertifiedKey;
+use rustls::{ServerConfig, sign::CertifiedKey};
 use tokio::io::AsyncWriteExt;
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake, server::TlsStream};
 
@@ -52,6 +53,8 @@ pub(crate) struct ServerRuntime {
 #[derive(Default)]
 pub(crate) struct Shared {
     certificates: Mutex<Option<Arc<CertManager>>>,
+    /// Certificates of this server itself (`admin.identity`), which no site shows.
+    identity: Mutex<Option<Arc<CertManager>>>,
 }
 
 /// What binding opened for a generation.
@@ -63,6 +66,12 @@ pub(crate) struct BoundShared {
 }
 
 impl Shared {
+    /// The manager; it is made with the first plan, and so are its authorities.
+    pub(crate) fn certificates_of(&self, plan: &Plan) {
+        let certificates = self.certificates(plan);
+        certificates.configure_pki(plan.tls.storage.clone(), plan.tls.authorities.clone());
+    }
+
     fn certificates(&self, plan: &Plan) -> Arc<CertManager> {
         let mut slot = self.certificates.lock().unwrap_or_else(PoisonError::into_inner);
         slot.get_or_insert_with(|| CertManager::new(plan.tls.storage.clone())).clone()
@@ -95,9 +104,64 @@ impl Shared {
         Ok((bound, loaded))
     }
 
+    /// Gets certificates for the names of this server; of those that are no more, none is kept.
+    pub(crate) async fn keep_identity(&self, plan: Option<&IdentityPlan>) {
+        let lock = |slot: &Mutex<Option<Arc<CertManager>>>| {
+            slot.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        };
+        let manager = match (lock(&self.identity), plan) {
+            (Some(manager), _) => manager,
+            (None, None) => return,
+            (None, Some(plan)) => {
+                let Some(others) = lock(&self.certificates) else { return };
+                let manager = others.beside(plan.storage.storage().clone());
+                let mut slot = self.identity.lock().unwrap_or_else(PoisonError::into_inner);
+                slot.insert(manager).clone()
+            }
+        };
+        let storage = plan.map(|plan| plan.storage.storage().clone());
+        manager
+            .reconcile(Reconcile {
+                subjects: plan.map(|plan| plan.subjects.clone()).unwrap_or_default(),
+                unless_loaded: Default::default(),
+                on_demand: Vec::new(),
+                loaded: Vec::new(),
+                ocsp: None,
+                clean: None,
+                loaders: Default::default(),
+                storage: storage.unwrap_or_else(|| manager.storage()),
+            })
+            .await;
+    }
+
+    /// The certificates of this server itself for a name.
+    pub(crate) fn identity_of(&self, name: &str) -> Vec<ClientCertificate> {
+        let slot = self.identity.lock().unwrap_or_else(PoisonError::into_inner);
+        slot.as_ref().map(|manager| manager.store().for_client(name)).unwrap_or_default()
+    }
+
+    /// What the remote endpoint speaks TLS by.
+    pub(crate) fn remote_tls(
+        &self,
+        plan: &RemotePlan,
+        local: Option<IpAddr>,
+    ) -> Option<Arc<ServerConfig>> {
+        let slot = self.identity.lock().unwrap_or_else(PoisonError::into_inner);
+        let store = slot.as_ref()?.store().clone();
+        match plan.access.server_config(store, local) {
+            Ok(config) => Some(Arc::new(config)),
+            Err(error) => {
+                tracing::error!(target: "admin.remote", %error, "no TLS for the endpoint");
+                None
+            }
+        }
+    }
+
     pub(crate) fn certificates_endpoint(&self, method: &Method) -> crate::admin::Answer {
         let slot = self.certificates.lock().unwrap_or_else(PoisonError::into_inner);
-        crate::admin::certificates::answer(slot.as_deref(), method)
+        let own = self.identity.lock().unwrap_or_else(PoisonError::into_inner);
+        let managers = slot.iter().chain(own.iter()).map(|manager| &**manager);
+        crate::admin::certificates::answer(managers, method)
     }
 
     pub(crate) fn certificate_metrics(&self) -> String {

@@ -69,7 +69,7 @@ pub fn compile(
         errors.push(error);
         Vec::new()
     });
-    let admin = AdminPlan::compile(config.admin.as_ref(), default_admin);
+    let admin = AdminPlan::compile(config.admin.as_ref(), default_admin, &config);
     let mut cx = CompileCx::new(registry, state, metrics.clone());
     let mut servers = Vec::new();
     let mut listeners = Vec::new();

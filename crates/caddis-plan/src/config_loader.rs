@@ -14,6 +14,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use serde::Deserialize;
 use serde_json::Value as Json;
 
+use crate::IdentityPlan;
+
 /// Where a config is pulled from, and when.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigLoader {
@@ -29,9 +31,25 @@ pub struct ConfigLoader {
     pub adapter: String,
     /// PEM files of the roots to trust; the system's where there are none.
     pub roots: Vec<PathBuf>,
+    /// The certificate to show where the server asks for one.
+    pub certificate: Option<LoaderCertificate>,
     /// The wait before each attempt. `None`: it is pulled once, before the config that says so is in
     /// force, which fails without it.
     pub delay: Option<Duration>,
+}
+
+/// A certificate for where configs are pulled from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LoaderCertificate {
+    /// One that this server has for itself, by names in the order in which they are tried.
+    Identity(Vec<String>),
+    /// From PEM files.
+    Files {
+        /// Leaf and intermediates.
+        chain: PathBuf,
+        /// The private key.
+        key: PathBuf,
+    },
 }
 
 /// JSON shape of the module `http`.
@@ -61,8 +79,11 @@ impl ConfigLoader {
     /// Resolves the settings; `None` where no config is to be pulled.
     ///
     /// # Errors
-    /// Another module than `http`, or settings of it that are wrong or not supported.
-    pub fn compile(settings: &ConfigSettings) -> Result<Option<Self>, ConfigError> {
+    /// Another module than `http`, or settings of it that are wrong.
+    pub fn compile(
+        settings: &ConfigSettings,
+        identity: Option<&IdentityPlan>,
+    ) -> Result<Option<Self>, ConfigError> {
         let Some(json) = &settings.load else { return Ok(None) };
         let fail = |field: &str, message: String| {
             let path = format!("admin.config.load.{field}");
@@ -95,12 +116,28 @@ impl ConfigLoader {
             }
         }
         let tls = http.tls.unwrap_or_default();
-        let own = tls.use_server_identity
-            || !tls.client_certificate_file.is_empty()
-            || !tls.client_certificate_key_file.is_empty();
-        if own {
-            return Err(fail("tls", "client certificates are not supported yet".to_owned()));
-        }
+        let (chain, key) = (&tls.client_certificate_file, &tls.client_certificate_key_file);
+        let certificate = match (tls.use_server_identity, chain.is_empty(), key.is_empty()) {
+            (true, ..) => {
+                let names = identity.into_iter().flat_map(|identity| &identity.subjects);
+                let names: Vec<_> = names.map(|subject| subject.name.clone()).collect();
+                if names.is_empty() {
+                    let message = "no server identity configured: name this server in \
+                        `admin.identity.identifiers`";
+                    return Err(fail("tls.use_server_identity", message.to_owned()));
+                }
+                Some(LoaderCertificate::Identity(names))
+            }
+            (false, true, true) => None,
+            (false, false, false) => {
+                Some(LoaderCertificate::Files { chain: chain.into(), key: key.into() })
+            }
+            _ => {
+                let message = "a certificate needs `client_certificate_file` and \
+                    `client_certificate_key_file`";
+                return Err(fail("tls", message.to_owned()));
+            }
+        };
         Ok(Some(Self {
             url,
             method,
@@ -108,6 +145,7 @@ impl ConfigLoader {
             timeout: http.timeout.positive(),
             adapter: http.adapter,
             roots: tls.root_ca_pem_files,
+            certificate,
             delay: settings.load_delay.positive(),
         }))
     }

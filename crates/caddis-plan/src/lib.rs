@@ -17,10 +17,10 @@ mod server;
 mod tls;
 mod trust;
 
-pub use admin::{AdminPlan, DEFAULT_ADMIN};
+pub use admin::{AdminPlan, DEFAULT_ADMIN, DEFAULT_REMOTE_ADMIN, IdentityPlan, RemotePlan};
 pub use auto_https::{ManagedName, auto_https};
 pub use compile::{ListenerPlan, Plan, compile};
-pub use config_loader::ConfigLoader;
+pub use config_loader::{ConfigLoader, LoaderCertificate};
 pub use events::{Program, SubscriptionPlan};
 pub use host_index::SiteRoutes;
 pub use listener_wrappers::{ListenerWrapper, ListenerWrappers, ProxyPolicy, ProxyProtocol};

@@ -7,16 +7,19 @@ use std::{
     time::Duration,
 };
 
-use caddis_config::{AutomationPolicy, Ca, Config, ConfigError, tls::SessionTicketService};
+use caddis_config::{
+    AutomationPolicy, Ca, Config, ConfigError, IdentityConfig, tls::SessionTicketService,
+};
+use caddis_core::template::{Template, Unknown};
 use caddis_tls::{
     AcmeConfig, Issuer, KeyType, Loaders, ManagedSubject, OnDemandPolicy, Permission, Ports,
     compile_acme, compile_getters, compile_loaders, compile_zerossl, on_demand_permission,
     storage::{self, OtherStorage, Storage},
 };
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 
 use crate::{
-    ManagedName,
+    IdentityPlan, ManagedName,
     names::{internal_name, public_name, wildcard_covers},
 };
 
@@ -149,6 +152,38 @@ impl TlsPlan {
             storage,
         })
     }
+}
+
+/// The names of this server itself (`admin.identity`), kept on this machine.
+///
+/// # Errors
+/// A name that is none, issuers that cannot be.
+pub(crate) fn identity(
+    config: &IdentityConfig,
+    whole: &Config,
+) -> Result<IdentityPlan, ConfigError> {
+    let dns = whole.apps.tls.as_ref().and_then(|app| app.dns.as_ref());
+    let cx = IssuerCx::new(whole, dns);
+    let policy =
+        AutomationPolicy { issuers: config.issuers.clone(), ..AutomationPolicy::default() };
+    // Whatever the name, as in Caddy: who wants the local authority says so.
+    let issuers = match issuers(&policy, &cx)? {
+        none if none.is_empty() => vec![cx.default_acme()],
+        issuers => issuers,
+    };
+    let mut subjects: Vec<ManagedSubject> = Vec::new();
+    for (at, name) in config.identifiers.iter().enumerate() {
+        let name = Template::render_global(name, Unknown::Empty);
+        if name.is_empty() {
+            let message = "an identifier is a name or an address of this server";
+            return Err(ConfigError::new(format!("identifiers.{at}"), message));
+        }
+        if !subjects.iter().any(|subject| subject.name == name) {
+            subjects.push(subject(&name, None, issuers.clone(), &cx)?);
+        }
+    }
+    let storage = OtherStorage::open(&json!({ "module": "file_system" }))?;
+    Ok(IdentityPlan { subjects, storage })
 }
 
 /// Sources of certificates are asked in handshakes, and so make a policy one on demand (T020).

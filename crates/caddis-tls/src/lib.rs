@@ -15,6 +15,7 @@ mod loaders;
 mod names;
 mod ocsp;
 mod permission;
+mod remote;
 mod resolver;
 mod selection;
 mod tailscale;
@@ -48,6 +49,7 @@ pub use policy::{
     BindCx, HelloFacts, Missing, Policies, Policy, PolicyPlan, ServerFacts, compile_policies,
     for_protocols,
 };
+pub use remote::{RemoteAccess, Verdict as RemoteVerdict};
 pub use tickets::Tickets;
 pub use timestamp::Timestamp;
 pub use zerossl::{ZeroSslConfig, compile_zerossl};

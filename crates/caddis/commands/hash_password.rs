@@ -22,7 +22,11 @@ pub(crate) fn hash_password(flags: &HashPassword) -> Outcome {
         return Err("password is required".into());
     }
     let params = HashParams {
-        bcrypt_cost: flags.bcrypt_cost,
+        // As in Caddy, a cost that cannot be is the usual one.
+        bcrypt_cost: match flags.bcrypt_cost {
+            cost @ 4..=31 => cost,
+            _ => 14,
+        },
         argon2id_time: flags.argon2id_time,
         argon2id_memory: flags.argon2id_memory,
         argon2id_threads: flags.argon2id_threads,

@@ -34,6 +34,7 @@ pub(crate) fn reload(flags: &Reload) -> Outcome {
     let file = loaded.file.clone().unwrap_or_default();
     headers.push(("Caddy-Config-Source-File", &file));
     headers.push(("Caddy-Config-Source-Adapter", &loaded.adapter));
-    client::post(&address, "/load", &headers, loaded.json.to_string().as_bytes())?;
+    client::post(&address, "/load", &headers, loaded.json.to_string().as_bytes())
+        .map_err(|error| format!("sending configuration to instance: {error}"))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -57,7 +57,7 @@ pub(crate) fn start(flags: &Start) -> Outcome {
             }
         }
         if let Ok(Some(status)) = child.try_wait() {
-            return Err(format!("caddis process exited with error: {status}"));
+            return Err(format!("caddis process exited with error: {}", told(status)));
         }
         std::thread::sleep(Duration::from_millis(10));
     }
@@ -68,4 +68,12 @@ fn secret_byte() -> char {
     use std::hash::{BuildHasher, Hasher, RandomState};
     let hash = RandomState::new().build_hasher().finish();
     char::from(b'a' + u8::try_from(hash % 26).unwrap_or(0))
+}
+
+/// How a process ended, in the words that people search for.
+fn told(status: std::process::ExitStatus) -> String {
+    match status.code() {
+        Some(code) => format!("exit status {code}"),
+        None => status.to_string(),
+    }
 }

@@ -52,8 +52,9 @@ fn import(flags: &StorageImport) -> Outcome {
     let imported = if input == "-" {
         archive::import(&*storage, io::stdin().lock())
     } else {
-        let file = fs::File::open(input)
-            .map_err(|error| format!("opening input file: {input}: {error}"))?;
+        let file = fs::File::open(input).map_err(|error| {
+            format!("opening input file: open {input}: {}", source::plain(&error))
+        })?;
         archive::import(&*storage, io::BufReader::new(file))
     };
     match imported {

@@ -24,9 +24,10 @@ pub(crate) fn trust(flags: &Trust) -> Outcome {
 /// Takes it out again.
 pub(crate) fn untrust(flags: &Untrust) -> Outcome {
     let root = match &flags.cert {
-        Some(file) => {
-            std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?
-        }
+        Some(file) => std::fs::read_to_string(file).map_err(|error| {
+            let why = crate::source::plain(&error);
+            format!("accessing certificate file: stat {}: {why}", file.display())
+        })?,
         None => root_of(&flags.client, &flags.ca)?,
     };
     let stores = pki::trust::uninstall(&root).map_err(|error| error.to_string())?;

@@ -41,7 +41,9 @@ fn admin(cx: &mut OptionCx<'_>) -> ParseResult<()> {
     while cx.d.next_block(0) {
         match cx.d.val() {
             "enforce_origin" => config.enforce_origin = true,
-            "origins" => config.origins = cx.d.remaining_args(),
+            "origins" => {
+                config.origins = Some(cx.d.remaining_args()).filter(|origins| !origins.is_empty());
+            }
             other => {
                 let message = format!("unrecognized parameter '{other}'");
                 return Err(cx.unknown(message, &["enforce_origin", "origins"]));

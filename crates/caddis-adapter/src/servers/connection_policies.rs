@@ -384,7 +384,7 @@ mod tests {
         } else {
             server_names(&names.iter().collect::<Vec<_>>())
         };
-        let alpn = if alpn.is_empty() { Vec::new() } else { vec![alpn.to_owned()] };
+        let alpn = (!alpn.is_empty()).then(|| vec![alpn.to_owned()]);
         ConnectionPolicy { matchers, alpn, ..ConnectionPolicy::default() }
     }
 

@@ -11,9 +11,12 @@ pub fn etag(path: &str, value: &Value) -> String {
     format!("\"{path} {}\"", hash(value))
 }
 
-/// Checks an `If-Match` header against the configuration; 400 if it is malformed, 412 if it is
-/// for other content.
+/// Checks an `If-Match` header against the configuration; an empty one says nothing, 400 if it is
+/// malformed, 412 if it is for other content.
 pub fn check_if_match(config: &Value, header: &str) -> Result<(), PathError> {
+    if header.is_empty() {
+        return Ok(());
+    }
     let inner = header.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
     let inner = inner
         .ok_or_else(|| PathError::bad_request("malformed If-Match header; expect quoted string"))?;
@@ -51,7 +54,10 @@ mod tests {
         assert_eq!(check_if_match(&config, &tag), Ok(()));
         let other = json!({"apps": {"x": [2]}});
         assert_eq!(check_if_match(&other, &tag).unwrap_err().status, 412);
-        for wrong in ["", "\"", "abc", "\"abc\"", "\"a b c\"", "\"/config/none/deep 1\""] {
+        assert_eq!(check_if_match(&config, ""), Ok(()));
+        let nowhere = check_if_match(&config, "\"/config/none/deep 1\"").unwrap_err();
+        assert_eq!(nowhere.status, 500);
+        for wrong in ["\"", "abc", "\"abc\"", "\"a b c\""] {
             assert_eq!(check_if_match(&config, wrong).unwrap_err().status, 400, "{wrong}");
         }
     }

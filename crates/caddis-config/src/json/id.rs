@@ -53,12 +53,13 @@ fn insert(id: &Value, path: &str, index: &mut BTreeMap<String, String>) -> Resul
         Value::String(id) => id.clone(),
         Value::Number(_) => write::to_string(id).unwrap_or_default(),
         _ => {
-            let message = format!("{path}: {ID_KEY} field must be a string or number");
+            let message =
+                format!("indexing config: {path}: {ID_KEY} field must be a string or number");
             return Err(PathError::bad_request(message));
         }
     };
     if let Some(first) = index.get(&id) {
-        let message = format!("duplicate ID '{id}' found at {first} and {path}");
+        let message = format!("indexing config: duplicate ID '{id}' found at {first} and {path}");
         return Err(PathError::bad_request(message));
     }
     index.insert(id, path.to_owned());
@@ -125,8 +126,11 @@ mod tests {
     #[test]
     fn wrong_ids() {
         let error = index(&json!({"@id": true})).unwrap_err();
-        assert_eq!(error.message, "/config: @id field must be a string or number");
+        assert_eq!(error.message, "indexing config: /config: @id field must be a string or number");
         let error = index(&json!([{"@id": "a"}, {"@id": "a"}])).unwrap_err();
-        assert_eq!(error.message, "duplicate ID 'a' found at /config/0 and /config/1");
+        assert_eq!(
+            error.message,
+            "indexing config: duplicate ID 'a' found at /config/0 and /config/1"
+        );
     }
 }

@@ -15,7 +15,7 @@ const MAX_DEPTH: usize = 128;
 /// A refused access: the HTTP status and the sentence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PathError {
-    /// HTTP status: 400, 404, 409 or 412.
+    /// HTTP status: 400, 404, 409, 412, or 500 where the path leads nowhere (which is 400 in a GET).
     pub status: u16,
     /// What is wrong.
     pub message: String,
@@ -28,6 +28,11 @@ impl PathError {
 
     pub(crate) fn bad_request(message: impl Into<String>) -> Self {
         Self::new(400, message)
+    }
+
+    /// The path leads nowhere. Caddy's API says 500 to such an edit.
+    fn no_way(message: impl Into<String>) -> Self {
+        Self::new(500, message)
     }
 }
 
@@ -196,7 +201,7 @@ fn edit_array(
 fn append(items: &mut Vec<Value>, body: Value, all: bool) -> Result<(), PathError> {
     match body {
         Value::Array(more) if all => items.extend(more),
-        _ if all => return Err(PathError::bad_request("final element is not an array")),
+        _ if all => return Err(PathError::no_way("final element is not an array")),
         body => items.push(body),
     }
     Ok(())
@@ -210,7 +215,7 @@ fn split(path: &str) -> Result<(Vec<&str>, bool), PathError> {
     }
     let mut parts: Vec<&str> = clean.split('/').collect();
     if parts.len() > MAX_DEPTH {
-        return Err(PathError::bad_request(format!("path has more than {MAX_DEPTH} elements")));
+        return Err(PathError::no_way(format!("path has more than {MAX_DEPTH} elements")));
     }
     let all = parts.last() == Some(&"...");
     if all {
@@ -220,11 +225,11 @@ fn split(path: &str) -> Result<(Vec<&str>, bool), PathError> {
 }
 
 fn no_path() -> PathError {
-    PathError::bad_request("no traversable path")
+    PathError::no_way("no traversable path")
 }
 
 fn invalid_at(parts: &[&str]) -> PathError {
-    PathError::bad_request(format!("invalid traversal path at: {}", parts.join("/")))
+    PathError::no_way(format!("invalid traversal path at: {}", parts.join("/")))
 }
 
 /// The path an index error shows: the request's at its end, else as far as it was walked.
@@ -235,7 +240,7 @@ fn shown_path(parts: &[&str], at: usize, path: &str) -> String {
 fn array_index(text: &str, len: usize, insert: bool, path: &str) -> Result<usize, PathError> {
     let signed = text.strip_prefix('-').unwrap_or(text);
     let invalid = |why: &str| {
-        PathError::bad_request(format!(
+        PathError::no_way(format!(
             "[{path}] invalid array index '{text}': strconv.Atoi: parsing {text:?}: {why}"
         ))
     };
@@ -243,15 +248,16 @@ fn array_index(text: &str, len: usize, insert: bool, path: &str) -> Result<usize
         return Err(invalid("invalid syntax"));
     }
     if signed.len() > 1 && signed.starts_with('0') {
-        return Err(PathError::bad_request(format!(
-            "[{path}] invalid array index '{text}': not a canonical decimal number"
+        return Err(PathError::no_way(format!(
+            "[{path}] invalid array index '{text}': non-canonical array index"
         )));
     }
     let index: i64 = text.parse().map_err(|_| invalid("value out of range"))?;
     let limit = len + usize::from(insert);
-    usize::try_from(index).ok().filter(|index| *index < limit).ok_or_else(|| {
-        PathError::bad_request(format!("[{path}] array index out of bounds: {text}"))
-    })
+    usize::try_from(index)
+        .ok()
+        .filter(|index| *index < limit)
+        .ok_or_else(|| PathError::no_way(format!("[{path}] array index out of bounds: {text}")))
 }
 
 #[cfg(test)]
@@ -307,7 +313,7 @@ mod tests {
             ("/".to_owned(), "no traversable path"),
         ] {
             let error = get(&config, &path).unwrap_err();
-            assert_eq!((error.status, error.message.as_str()), (400, message));
+            assert_eq!((error.status, error.message.as_str()), (500, message));
         }
     }
 
@@ -350,7 +356,7 @@ mod tests {
         assert_eq!(error.status, 404);
         assert_eq!(error.message, "[/config/apps/tls] key does not exist: tls");
         assert_eq!(delete(&mut config, "/config/apps/http/servers/none").unwrap_err().status, 404);
-        assert_eq!(post(&mut config, "/config/x/y", json!(1)).unwrap_err().status, 400);
+        assert_eq!(post(&mut config, "/config/x/y", json!(1)).unwrap_err().status, 500);
         assert_eq!(config, sample());
         put(&mut config, "/config/x/y/z", json!(1)).unwrap();
         assert_eq!(config["x"], json!({"y": {"z": 1}}));

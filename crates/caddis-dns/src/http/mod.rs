@@ -18,7 +18,11 @@ use http::{HeaderValue, Request, Response, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::aws_lc_rs,
+    sign::{CertifiedKey, SingleCertAndKey},
+};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 
 use self::connect::Io;
@@ -60,6 +64,8 @@ pub struct HttpOptions {
     pub roots: Option<Vec<CertificateDer<'static>>>,
     /// Certificates are not verified.
     pub insecure: bool,
+    /// The certificate to show where a server asks for one.
+    pub certificate: Option<Arc<CertifiedKey>>,
     /// The way to servers.
     pub route: Route,
     /// The longest time for one request.
@@ -75,6 +81,7 @@ impl Default for HttpOptions {
             insecure: false,
             route: Route::default(),
             timeout: TIMEOUT,
+            certificate: None,
             identity: None,
         }
     }
@@ -99,6 +106,7 @@ pub struct HttpClient {
     /// Roots other than the system's.
     roots: Option<Arc<RootCertStore>>,
     insecure: bool,
+    certificate: Option<Arc<CertifiedKey>>,
     identity: Option<Arc<Identity>>,
     route: Route,
     timeout: Duration,
@@ -142,6 +150,7 @@ impl HttpClient {
         Self {
             roots,
             insecure: options.insecure,
+            certificate: options.certificate,
             identity: options.identity,
             route: options.route,
             timeout: options.timeout,
@@ -279,9 +288,13 @@ impl HttpClient {
         } else {
             builder.with_root_certificates(roots)
         };
-        let config = match &self.identity {
-            None => builder.with_no_client_auth(),
-            Some(identity) => builder
+        let config = match (&self.certificate, &self.identity) {
+            (Some(key), _) => {
+                let one = SingleCertAndKey::from(key.clone());
+                builder.with_client_cert_resolver(Arc::new(one))
+            }
+            (None, None) => builder.with_no_client_auth(),
+            (None, Some(identity)) => builder
                 .with_client_auth_cert(identity.chain.clone(), identity.key.clone_key())
                 .map_err(|error| fail("client certificate", error))?,
         };

@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts};
 
-use super::ApiError;
+use super::{ApiError, Peer};
 use crate::Engine;
 
 /// What the checks allow.
@@ -17,6 +17,7 @@ pub(crate) enum Verdict {
 pub(crate) fn check(
     engine: &Engine,
     parts: &Parts,
+    peer: &Peer,
     cors: &mut HeaderMap,
 ) -> Result<Verdict, ApiError> {
     let Some(plan) = engine.admin_plan() else { return Ok(Verdict::Allowed) };
@@ -24,33 +25,35 @@ pub(crate) fn check(
         parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     };
     if text(header::UPGRADE).to_ascii_lowercase().contains("websocket") {
-        return Err(ApiError::bad_request("websocket connections aren't allowed"));
+        return Err(ApiError::bad_request("WebSocket connections aren't allowed."));
     }
-    let mode = text(HeaderName::from_static("sec-fetch-mode"));
-    if mode == "no-cors" {
-        return Err(ApiError::bad_request("client attempted to make request with no-cors mode"));
+    let mode = HeaderName::from_static("sec-fetch-mode");
+    if text(mode.clone()).contains("no-cors") {
+        let message = "Disabling same-origin restrictions is not allowed.";
+        return Err(ApiError::bad_request(message));
     }
     let origin = text(header::ORIGIN);
     if origin == "null" {
-        return Err(ApiError::bad_request("requests with Origin null are not allowed"));
+        return Err(ApiError::bad_request("Buggy browser is sending null Origin header."));
     }
-    if plan.check_host {
+    // A client of the remote endpoint shows who it is by its certificate, whatever the host; what a
+    // browser sends there is from no page of ours.
+    let (check_host, enforce_origin, origins) = match peer.is_remote() {
+        true => (false, false, &[][..]),
+        false => (plan.check_host, plan.enforce_origin, &plan.origins[..]),
+    };
+    if check_host {
         let host = parts.uri.authority().map_or(text(header::HOST), |authority| authority.as_str());
-        if !plan.origins.iter().any(|allowed| bare(allowed) == host) {
+        if !origins.iter().any(|allowed| host_of(allowed) == Some(host)) {
             let message = format!("host not allowed: {host}");
             return Err(ApiError::new(StatusCode::FORBIDDEN, message));
         }
     }
-    if plan.enforce_origin || !origin.is_empty() || !mode.is_empty() {
+    let of_browser = parts.headers.contains_key(header::ORIGIN) || parts.headers.contains_key(mode);
+    if enforce_origin || of_browser {
         let claimed = if origin.is_empty() { text(header::REFERER) } else { origin };
-        let allowed =
-            !claimed.is_empty() && plan.origins.iter().any(|allowed| same_origin(allowed, claimed));
-        if !allowed {
-            let message = if claimed.is_empty() {
-                "missing required Origin header".to_owned()
-            } else {
-                format!("client is not allowed to access from origin '{claimed}'")
-            };
+        if !origins.iter().any(|allowed| same_origin(allowed, claimed)) {
+            let message = format!("client is not allowed to access from origin '{claimed}'");
             return Err(ApiError::new(StatusCode::FORBIDDEN, message));
         }
         if let Ok(value) = HeaderValue::from_str(origin_of(claimed)) {
@@ -72,11 +75,6 @@ pub(crate) fn check(
     Ok(Verdict::Allowed)
 }
 
-/// An allowed origin without its scheme.
-fn bare(allowed: &str) -> &str {
-    allowed.split_once("://").map_or(allowed, |(_, host)| host)
-}
-
 /// The scheme and host of a URL.
 fn origin_of(url: &str) -> &str {
     match url.split_once("://") {
@@ -88,12 +86,21 @@ fn origin_of(url: &str) -> &str {
     }
 }
 
-/// Hosts must be equal, and schemes where the allowed origin names one.
+/// The host and port of an allowed origin, which may have a scheme.
+fn host_of(allowed: &str) -> Option<&str> {
+    match allowed.split_once("://") {
+        Some((_, rest)) => rest.split(['/', '?', '#']).next(),
+        None => Some(allowed),
+    }
+}
+
+/// Hosts must be equal, and schemes where the allowed origin names one. What is claimed is a URL.
 fn same_origin(allowed: &str, claimed: &str) -> bool {
     let claimed = origin_of(claimed);
-    match allowed.split_once("://") {
-        Some(_) => allowed.eq_ignore_ascii_case(claimed),
-        None => allowed.eq_ignore_ascii_case(bare(claimed)),
+    let Some((_, host)) = claimed.split_once("://") else { return false };
+    match allowed.contains("://") {
+        true => origin_of(allowed).eq_ignore_ascii_case(claimed),
+        false => allowed.eq_ignore_ascii_case(host),
     }
 }
 
@@ -105,7 +112,12 @@ mod tests {
     fn origins() {
         assert!(same_origin("localhost:2019", "http://localhost:2019/page"));
         assert!(same_origin("http://a:1", "http://a:1"));
+        assert!(same_origin("http://a:1/page", "http://a:1"));
         assert!(!same_origin("https://a:1", "http://a:1"));
+        assert!(!same_origin("localhost:2019", "localhost:2019"));
+        assert!(!same_origin("localhost:2019", ""));
+        assert!(!same_origin("", ""));
+        assert_eq!(host_of("http://a:1/page"), Some("a:1"));
         assert!(!same_origin("localhost:2019", "http://localhost:2019.evil.example"));
     }
 }

@@ -7,11 +7,14 @@ use http::{Method, StatusCode};
 use super::{Answer, ApiError, json_response, method_not_allowed};
 
 /// Answers with all certificates.
-pub(crate) fn answer(manager: Option<&CertManager>, method: &Method) -> Answer {
+pub(crate) fn answer<'a>(
+    managers: impl Iterator<Item = &'a CertManager>,
+    method: &Method,
+) -> Answer {
     if method != Method::GET {
         return Err(method_not_allowed());
     }
-    let report = manager.map(CertManager::report).unwrap_or_default();
+    let report: Vec<_> = managers.flat_map(CertManager::report).collect();
     let json = serde_json::to_value(report)
         .map_err(|error| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
     Ok(json_response(&json))

@@ -3,10 +3,10 @@
 use std::rc::Rc;
 
 use caddis_config::json::{etag, path as json_path};
-use http::{HeaderValue, Method, header};
+use http::{HeaderValue, Method, StatusCode, header};
 use serde_json::Value as Json;
 
-use super::{Answer, ApiError, ApiRequest, json_response, method_not_allowed};
+use super::{Answer, ApiError, ApiRequest, json_body, json_response};
 use crate::Engine;
 
 /// Answers for a config path.
@@ -17,7 +17,10 @@ pub(crate) async fn config(engine: &Rc<Engine>, request: &ApiRequest, path: &str
         Method::PUT => json_path::Method::Put,
         Method::PATCH => json_path::Method::Patch,
         Method::DELETE => json_path::Method::Delete,
-        _ => return Err(method_not_allowed()),
+        _ => {
+            let message = format!("method {} not allowed", request.method);
+            return Err(ApiError::new(StatusCode::METHOD_NOT_ALLOWED, message));
+        }
     };
     let body = body(request)?;
     let if_match = request.headers.get(header::IF_MATCH).cloned();
@@ -38,7 +41,8 @@ pub(crate) async fn config(engine: &Rc<Engine>, request: &ApiRequest, path: &str
 
 fn get(engine: &Engine, path: &str) -> Answer {
     let running = engine.raw_config();
-    let value = json_path::get(running.as_ref().unwrap_or(&Json::Null), path)?;
+    let value = json_path::get(running.as_ref().unwrap_or(&Json::Null), path)
+        .map_err(|error| ApiError::bad_request(error.message))?;
     let mut response = json_response(&value);
     if let Ok(tag) = HeaderValue::from_str(&etag::etag(path, &value)) {
         response.headers_mut().insert(header::ETAG, tag);
@@ -58,6 +62,6 @@ fn body(request: &ApiRequest) -> Result<Json, ApiError> {
         );
         return Err(ApiError::bad_request(message));
     }
-    serde_json::from_slice(&request.body)
-        .map_err(|error| ApiError::bad_request(format!("decoding request body: {error}")))
+    json_body(&request.body)
+        .map_err(|message| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, message))
 }

@@ -2,10 +2,13 @@
 
 use std::rc::Rc;
 
-use http::{HeaderMap, Method, header};
-use serde_json::{Value as Json, json};
+use http::{HeaderMap, HeaderValue, Method, header};
+use http_body_util::Full;
+use serde_json::Value as Json;
 
-use super::{Answer, ApiError, ApiRequest, json_response, method_not_allowed};
+use super::{
+    Answer, ApiError, ApiRequest, in_full, json_body, json_text, media_type, method_not_allowed,
+};
 use crate::{Engine, generation::LoadError};
 
 /// Replaces the whole config.
@@ -32,21 +35,31 @@ pub(crate) async fn load(engine: &Rc<Engine>, request: &ApiRequest) -> Answer {
     if warnings.is_empty() {
         return Ok(http::Response::default());
     }
-    Ok(json_response(&Json::from(warnings)))
+    // As Caddy writes them: without a newline, and of the type that Go guesses.
+    let mut response = http::Response::new(Full::from(text_of(&Json::from(warnings))));
+    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, plain);
+    Ok(response)
+}
+
+fn text_of(json: &Json) -> String {
+    // A JSON tree has only string keys, so writing it cannot fail.
+    caddis_config::json::write::to_string(json).unwrap_or_default()
 }
 
 /// The answer to a config that is refused; one that was adapted names the places of its text.
 fn refused(engine: &Engine, request: &ApiRequest, error: LoadError) -> ApiError {
     let kind = request.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-    let essence = kind.and_then(|kind| kind.split(';').next()).unwrap_or_default().trim();
-    match essence.split_once('/') {
-        Some((_, adapter)) if !adapter.ends_with("json") => {
+    let kind = media_type::parse(kind.unwrap_or_default()).unwrap_or_default();
+    let (message, findings) = match kind.split_once('/') {
+        Some((_, adapter)) if !kind.ends_with("/json") => {
             let why = (engine.options.hooks.explain)(adapter, &request.body, &error);
-            let error = ApiError::bad_request(format!("loading config: {}", why.message));
-            ApiError { findings: why.findings, ..error }
+            (why.message, why.findings)
         }
-        _ => error.into(),
-    }
+        _ => (error.to_string(), Vec::new()),
+    };
+    let error = ApiError::bad_request(format!("loading config: {}", in_full(&message)));
+    ApiError { findings, ..error }
 }
 
 /// Adapts a config without loading it.
@@ -55,11 +68,11 @@ pub(crate) fn adapt(engine: &Rc<Engine>, request: &ApiRequest) -> Answer {
         return Err(method_not_allowed());
     }
     let (result, warnings) = decode(engine, request)?;
-    let mut answer = json!({ "result": result });
-    if !warnings.is_empty() {
-        answer["warnings"] = Json::from(warnings);
-    }
-    Ok(json_response(&answer))
+    let warnings = match warnings.is_empty() {
+        true => String::new(),
+        false => format!("\"warnings\":{},", text_of(&Json::from(warnings))),
+    };
+    Ok(json_text(format!("{{{warnings}\"result\":{}}}\n", text_of(&result))))
 }
 
 /// Whether the client wants a reload even of an unchanged config.
@@ -70,7 +83,7 @@ pub(crate) fn must_revalidate(headers: &HeaderMap) -> bool {
 /// The body as a config, by its content type.
 fn decode(engine: &Engine, request: &ApiRequest) -> Result<(Json, Vec<Json>), ApiError> {
     let kind = match request.headers.get(header::CONTENT_TYPE) {
-        None => "application/json",
+        None => "",
         Some(value) => value.to_str().map_err(|_| ApiError::bad_request("invalid Content-Type"))?,
     };
     adapt_by_type(engine, kind, &request.body)
@@ -82,15 +95,19 @@ pub(crate) fn adapt_by_type(
     kind: &str,
     body: &[u8],
 ) -> Result<(Json, Vec<Json>), ApiError> {
-    let essence = kind.split(';').next().unwrap_or_default().trim();
-    let Some((_, adapter)) = essence.split_once('/') else {
-        return Err(ApiError::bad_request("malformed Content-Type"));
+    let kind = match kind {
+        "" => "application/json".to_owned(),
+        kind => media_type::parse(kind)
+            .map_err(|error| ApiError::bad_request(format!("invalid Content-Type: {error}")))?,
     };
-    if adapter.ends_with("json") {
-        let config = serde_json::from_slice(body)
+    if kind.ends_with("/json") {
+        let config = json_body(body)
             .map_err(|error| ApiError::bad_request(format!("loading config: {error}")))?;
         return Ok((config, Vec::new()));
     }
+    let Some((_, adapter)) = kind.split_once('/') else {
+        return Err(ApiError::bad_request("malformed Content-Type"));
+    };
     (engine.options.hooks.adapt)(adapter, body).map_err(|why| {
         let message = match why.message.starts_with("unrecognized config adapter") {
             true => why.message,

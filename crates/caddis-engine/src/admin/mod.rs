@@ -4,6 +4,8 @@ mod access;
 pub(crate) mod certificates;
 mod config;
 mod load;
+mod media_type;
+mod paths;
 pub(crate) mod pki;
 
 pub(crate) use self::load::adapt_by_type;
@@ -13,10 +15,12 @@ use std::{convert::Infallible, net::SocketAddr, rc::Rc, sync::atomic::Ordering};
 use bytes::Bytes;
 use caddis_config::NetworkAddress;
 use caddis_core::{State, metrics::Metrics};
+use caddis_tls::RemoteVerdict;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls_pki_types::CertificateDer;
 use serde_json::{Value as Json, json};
 use tokio_util::sync::CancellationToken;
 
@@ -62,6 +66,8 @@ const MAX_BODY: usize = 100 << 20;
 /// The time for a head, and that for a whole body (spec A002).
 const HEADER_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 const READ_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
+/// How long requests may go on after their endpoint was closed (spec A003).
+const CLOSE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// A running endpoint; it stops listening when dropped, and answers what is under way.
 pub(crate) struct AdminServer {
@@ -82,7 +88,10 @@ impl Drop for AdminServer {
 }
 
 /// An answer of the API.
-pub(crate) type Answer = Result<Response<Full<Bytes>>, ApiError>;
+pub(crate) type Answer = Result<ApiResponse, ApiError>;
+
+/// An answer with its body.
+pub(crate) type ApiResponse = Response<Full<Bytes>>;
 
 /// A refusal: status and sentence, sent as `{"error": …}`.
 #[derive(Debug)]
@@ -105,7 +114,13 @@ impl ApiError {
 
 impl From<LoadError> for ApiError {
     fn from(error: LoadError) -> Self {
-        Self::bad_request(format!("loading config: {error}"))
+        let message = in_full(&error.to_string());
+        // Which names are taken is seen before anything is loaded.
+        let status = match message.starts_with(INDEXING) {
+            true => StatusCode::BAD_REQUEST,
+            false => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self::new(status, message)
     }
 }
 
@@ -116,29 +131,82 @@ impl From<caddis_config::json::path::PathError> for ApiError {
     }
 }
 
+const LOADING: &str = "loading new config: ";
+const INDEXING: &str = "indexing config: ";
+
+/// Why a config is not in force, in the words that people search for.
+pub(crate) fn in_full(reason: &str) -> String {
+    match reason.starts_with(LOADING) || reason.starts_with(INDEXING) {
+        true => reason.to_owned(),
+        false => format!("{LOADING}{reason}"),
+    }
+}
+
+/// A body as JSON; an empty one is `null`, as in Caddy.
+pub(crate) fn json_body(body: &[u8]) -> Result<Json, String> {
+    if body.is_empty() {
+        return Ok(Json::Null);
+    }
+    serde_json::from_slice(body).map_err(|error| match caddis_config::json::syntax::check(body) {
+        Some(wrong) => {
+            format!("decoding request body: {wrong}, at offset {}", wrong.offset)
+        }
+        None => format!("decoding request body: {error}"),
+    })
+}
+
 impl AdminServer {
+    /// Starts the endpoint of this machine.
     pub(crate) fn start(engine: &Rc<Engine>, address: NetworkAddress, socket: BoundSocket) -> Self {
+        Self::serve(engine, address, socket, Kind::Local)
+    }
+
+    /// Starts the endpoint for others, which asks for certificates.
+    pub(crate) fn start_remote(
+        engine: &Rc<Engine>,
+        address: NetworkAddress,
+        socket: BoundSocket,
+    ) -> Self {
+        Self::serve(engine, address, socket, Kind::Remote)
+    }
+
+    fn serve(
+        engine: &Rc<Engine>,
+        address: NetworkAddress,
+        socket: BoundSocket,
+        kind: Kind,
+    ) -> Self {
         let closed = CancellationToken::new();
         let started = match socket {
             BoundSocket::Tcp(sockets, _) => sockets.into_iter().try_for_each(|socket| {
                 let socket = tokio::net::TcpListener::from_std(socket)?;
-                accept(engine, &closed, async move || {
+                accept(engine, &closed, kind, async move || {
                     let (stream, remote) = socket.accept().await?;
-                    Ok((stream, Some(remote)))
+                    let local = stream.local_addr().ok();
+                    Ok((stream, Some(remote), local))
                 });
                 Ok(())
             }),
             BoundSocket::Unix(socket) => tokio::net::UnixListener::from_std(socket).map(|socket| {
-                accept(engine, &closed, async move || Ok((socket.accept().await?.0, None)));
+                accept(engine, &closed, kind, async move || {
+                    Ok((socket.accept().await?.0, None, None))
+                });
             }),
             BoundSocket::Datagrams => Err(std::io::Error::new(
                 std::io::ErrorKind::InvalidInput,
                 format!("{address} is for datagrams; name a stream socket (fd/…)"),
             )),
         };
-        match started {
-            Ok(()) => tracing::info!(target: "admin", address = %address, "admin endpoint started"),
-            Err(error) => {
+        match (started, kind) {
+            (Ok(()), Kind::Local) => {
+                tracing::info!(target: "admin", address = %address, "admin endpoint started");
+            }
+            (Ok(()), Kind::Remote) => tracing::info!(
+                target: "admin.remote",
+                address = %address,
+                "secure admin remote control endpoint started"
+            ),
+            (Err(error), _) => {
                 let error: std::io::Error = error;
                 tracing::error!(target: "admin", %error, "the endpoint did not start");
             }
@@ -147,42 +215,135 @@ impl AdminServer {
     }
 }
 
+/// The two endpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Local,
+    Remote,
+}
+
+/// A connection, the client's address and the one that it came to.
+type Accepted<S> = (S, Option<SocketAddr>, Option<SocketAddr>);
+
 /// Accepts connections until the endpoint closes.
 fn accept<S: caddis_core::exchange::Io + 'static>(
     engine: &Rc<Engine>,
     closed: &CancellationToken,
-    next: impl AsyncFn() -> std::io::Result<(S, Option<SocketAddr>)> + 'static,
+    kind: Kind,
+    next: impl AsyncFn() -> std::io::Result<Accepted<S>> + 'static,
 ) {
     let (engine, closed) = (engine.clone(), closed.clone());
     tokio::task::spawn_local(async move {
         while let Some(accepted) = closed.run_until_cancelled(next()).await {
-            match accepted {
-                Ok((stream, remote)) => {
-                    tokio::task::spawn_local(serve(engine.clone(), stream, remote));
+            match (accepted, kind) {
+                (Ok((stream, address, _)), Kind::Local) => {
+                    let peer = Peer { address, certificates: None };
+                    tokio::task::spawn_local(serve(engine.clone(), stream, peer, closed.clone()));
+                }
+                (Ok((stream, address, local)), Kind::Remote) => {
+                    let accepted = (stream, address, local);
+                    tokio::task::spawn_local(serve_remote(
+                        engine.clone(),
+                        accepted,
+                        closed.clone(),
+                    ));
                 }
                 // Out of descriptors, most likely; time helps.
-                Err(_) => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
+                (Err(_), _) => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
             }
         }
     });
 }
 
+/// TLS with certificates on both sides, by the config in force; then as usual.
+async fn serve_remote(
+    engine: Rc<Engine>,
+    (stream, address, local): Accepted<impl caddis_core::exchange::Io + 'static>,
+    closed: CancellationToken,
+) {
+    let local = local.map(|local| local.ip().to_canonical());
+    let tls = engine.remote_plan().and_then(|remote| engine.shared.remote_tls(&remote, local));
+    let Some(tls) = tls else { return };
+    let handshake = tokio_rustls::TlsAcceptor::from(tls).accept(stream);
+    let stream = match tokio::time::timeout(HEADER_TIMEOUT, handshake).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            tracing::debug!(target: "admin.remote", remote = ?address, %error, "TLS handshake error");
+            return;
+        }
+        Err(_) => return,
+    };
+    // Without a certificate there is no handshake; if there were, none is no one's.
+    let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    let certificates = certificates.iter().map(|one| one.clone().into_owned()).collect();
+    let peer = Peer { address, certificates: Some(certificates) };
+    serve(engine, stream, peer, closed).await;
+}
+
+/// Answers the requests of a connection until the endpoint closes; what is under way then is
+/// finished.
 async fn serve(
     engine: Rc<Engine>,
     stream: impl caddis_core::exchange::Io + 'static,
-    remote: Option<SocketAddr>,
+    peer: Peer,
+    closed: CancellationToken,
 ) {
+    let peer = Rc::new(peer);
     let service = service_fn(move |request| {
-        let engine = engine.clone();
-        async move { Ok::<_, Infallible>(answer(engine, request, remote).await) }
+        let (engine, peer) = (engine.clone(), peer.clone());
+        async move { Ok::<_, Infallible>(answer(engine, request, &peer).await) }
     });
-    // A client that breaks the protocol or goes away is no event here.
-    let _ = hyper::server::conn::http1::Builder::new()
+    let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(64 * 1024)
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    // A client that breaks the protocol or goes away is no event here.
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        () = closed.cancelled() => connection.as_mut().graceful_shutdown(),
+    }
+    let _ = tokio::time::timeout(CLOSE_TIMEOUT, connection).await;
+}
+
+/// Who asks.
+pub(crate) struct Peer {
+    /// Nobody's over a unix socket.
+    address: Option<SocketAddr>,
+    /// The certificates that a client of the remote endpoint showed, its own first; none where it is
+    /// the local endpoint that was asked.
+    certificates: Option<Vec<CertificateDer<'static>>>,
+}
+
+impl Peer {
+    /// Whether the request came by the remote endpoint.
+    fn is_remote(&self) -> bool {
+        self.certificates.is_some()
+    }
+
+    /// Checks what the config in force lets a client of the remote endpoint do: of each request, so
+    /// that a right that was taken away is gone on open connections too.
+    fn authorize(&self, engine: &Engine, method: &Method, path: &str) -> Result<(), ApiError> {
+        let Some(certificates) = &self.certificates else { return Ok(()) };
+        let refused = |status, message| Err(ApiError::new(status, message));
+        let verdict = match engine.remote_plan() {
+            Some(remote) => remote.access.allows(certificates, method, path),
+            None => RemoteVerdict::Unknown,
+        };
+        match verdict {
+            RemoteVerdict::Allowed => Ok(()),
+            RemoteVerdict::Unknown => {
+                refused(StatusCode::UNAUTHORIZED, "client identity not authorized")
+            }
+            RemoteVerdict::WrongMethod => {
+                refused(StatusCode::FORBIDDEN, "not authorized to use this method")
+            }
+            RemoteVerdict::WrongPath => {
+                refused(StatusCode::FORBIDDEN, "not authorized to access this path")
+            }
+        }
+    }
 }
 
 /// A request with its body read.
@@ -193,40 +354,38 @@ pub(crate) struct ApiRequest {
     pub(crate) body: Bytes,
 }
 
-async fn answer(
-    engine: Rc<Engine>,
-    request: Request<Incoming>,
-    remote: Option<SocketAddr>,
-) -> Response<Full<Bytes>> {
+async fn answer(engine: Rc<Engine>, request: Request<Incoming>, peer: &Peer) -> ApiResponse {
     let (parts, body) = request.into_parts();
-    let path = parts.uri.path().to_owned();
-    note(&parts, remote);
+    note(&parts, peer);
     // Asked for, since Caddy's clients may know no other field than `error`.
     let wants_findings = parts.uri.query().is_some_and(|query| {
         query.split('&').any(|one| one == "findings" || one.starts_with("findings="))
     });
     let mut cors = HeaderMap::new();
-    let result = match access::check(&engine, &parts, &mut cors) {
-        Err(error) => Err(error),
-        Ok(access::Verdict::Preflight) => Ok(Response::new(Full::default())),
-        Ok(access::Verdict::Allowed) => match read(body).await {
-            Err(error) => Err(error),
-            Ok(body) => {
-                let request = ApiRequest {
-                    method: parts.method.clone(),
-                    path: path.clone(),
-                    headers: parts.headers,
-                    body,
-                };
-                route(&engine, &request).await
-            }
-        },
-    };
+    let result = handle(&engine, &parts, body, peer, &mut cors).await;
     let failed = result.is_err();
     let mut response = result.unwrap_or_else(|error| error_response(&error, wants_findings));
     response.headers_mut().extend(cors);
-    count(&engine, &path, &parts.method, response.status(), failed);
+    count(&engine, parts.uri.path(), &parts.method, response.status(), failed);
     response
+}
+
+async fn handle(
+    engine: &Rc<Engine>,
+    parts: &Parts,
+    body: Incoming,
+    peer: &Peer,
+    cors: &mut HeaderMap,
+) -> Answer {
+    let path = paths::decoded(parts.uri.path())?;
+    // Before anything is looked at.
+    peer.authorize(engine, &parts.method, &path)?;
+    if let access::Verdict::Preflight = access::check(engine, parts, peer, cors)? {
+        return Ok(Response::new(Full::default()));
+    }
+    let (method, headers) = (parts.method.clone(), parts.headers.clone());
+    let request = ApiRequest { method, path, headers, body: read(body).await? };
+    route(engine, parts, &request, peer).await
 }
 
 /// Reads a body, within limits of size and time.
@@ -241,7 +400,8 @@ async fn read(body: Incoming) -> Result<Bytes, ApiError> {
 }
 
 /// Tells the log who asks for what (spec A010).
-fn note(parts: &Parts, remote: Option<SocketAddr>) {
+fn note(parts: &Parts, peer: &Peer) {
+    let remote = peer.address;
     let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let host = host.unwrap_or_default();
     let remote_ip =
@@ -331,29 +491,38 @@ pub(crate) fn method_not_allowed() -> ApiError {
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method not allowed")
 }
 
-async fn route(engine: &Rc<Engine>, request: &ApiRequest) -> Answer {
-    let path = request.path.as_str();
-    match path {
-        "/load" => load::load(engine, request).await,
-        "/adapt" => load::adapt(engine, request),
-        "/stop" => stop(engine, request),
-        "/metrics" => metrics(engine, request).await,
-        "/reverse_proxy/upstreams" => {
+async fn route(engine: &Rc<Engine>, parts: &Parts, request: &ApiRequest, peer: &Peer) -> Answer {
+    let path = parts.uri.path();
+    if !path.starts_with('/') {
+        return Err(ApiError::bad_request(format!("invalid path: {path}")));
+    }
+    if let Some(clean) = paths::cleaned(path) {
+        return Ok(paths::redirect(parts, &clean));
+    }
+    let segments = paths::segments(path);
+    let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+    match segments.as_slice() {
+        ["load"] => load::load(engine, request).await,
+        ["adapt"] => load::adapt(engine, request),
+        ["stop"] => stop(engine, request),
+        ["metrics"] => metrics(engine).await,
+        ["reverse_proxy", "upstreams"] => {
             if request.method != Method::GET {
                 return Err(method_not_allowed());
             }
             Ok(json_text((engine.options.hooks.upstreams)(&engine.state)))
         }
-        _ if path == "/config" || path.starts_with("/config/") => {
-            config::config(engine, request, path).await
-        }
-        _ if path.starts_with("/id/") => {
-            let expanded = caddis_config::json::id::expand(&engine.ids(), path)?;
+        ["config" | "id" | "pki"] => Ok(paths::redirect(parts, &format!("{path}/"))),
+        ["config", ..] => config::config(engine, request, &request.path).await,
+        ["id", ..] => {
+            let expanded = caddis_config::json::id::expand(&engine.ids(), &request.path)?;
+            // What may be reached is said by the paths of the config.
+            peer.authorize(engine, &request.method, &expanded)?;
             config::config(engine, request, &expanded).await
         }
-        "/tls/certificates" => engine.shared.certificates_endpoint(&request.method),
-        _ if path.starts_with("/pki/") => engine.shared.pki_endpoint(path, &request.method),
-        _ if path == "/debug" || path.starts_with("/debug/") => Err(ApiError::new(
+        ["pki", ..] => engine.shared.pki_endpoint(&request.path, &request.method),
+        ["tls", "certificates"] => engine.shared.certificates_endpoint(&request.method),
+        ["debug", "vars"] | ["debug", "pprof", ..] => Err(ApiError::new(
             StatusCode::NOT_FOUND,
             "there is no runtime of Go to look into; see /metrics, or profile the process with perf",
         )),
@@ -381,10 +550,7 @@ fn stop(engine: &Engine, request: &ApiRequest) -> Answer {
     Ok(response)
 }
 
-async fn metrics(engine: &Engine, request: &ApiRequest) -> Answer {
-    if !matches!(request.method, Method::GET | Method::HEAD) {
-        return Err(method_not_allowed());
-    }
+async fn metrics(engine: &Engine) -> Answer {
     let (expose, metrics) = (engine.options.hooks.metrics, engine.metrics.clone());
     let text = tokio::task::spawn_blocking(move || expose(&metrics)).await.map_err(|error| {
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("reading metrics: {error}"))

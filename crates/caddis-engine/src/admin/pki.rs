@@ -4,12 +4,13 @@ use caddis_tls::{CertManager, timestamp};
 use http::{HeaderValue, Method, StatusCode, header};
 use http_body_util::Full;
 
-use super::{Answer, ApiError, json_response, method_not_allowed};
+use super::{Answer, ApiError, json_response};
 
 /// Answers for an authority: its facts, or its certificates as PEM.
 pub(crate) fn answer(manager: Option<&CertManager>, path: &str, method: &Method) -> Answer {
     if method != Method::GET {
-        return Err(method_not_allowed());
+        let message = format!("method not allowed: {method}");
+        return Err(ApiError::new(StatusCode::METHOD_NOT_ALLOWED, message));
     }
     let rest = path.strip_prefix("/pki/ca/").unwrap_or_default();
     let (id, certificates) = match rest.split_once('/').unwrap_or((rest, "")) {

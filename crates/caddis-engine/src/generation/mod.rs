@@ -17,7 +17,7 @@ use caddis_core::{
     Registry, State, TaskCx, Worker, event::Subscriptions, finish::Finishers, metrics::Metrics,
 };
 use caddis_otel::{MetricsPush, MetricsSettings};
-use caddis_plan::{AdminPlan, ListenerPlan, Plan};
+use caddis_plan::{AdminPlan, ListenerPlan, LoaderCertificate, Plan, RemotePlan};
 use serde_json::{Value as Json, json};
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -62,6 +62,7 @@ pub struct Engine {
     workers: RefCell<Workers>,
     current: RefCell<Option<Generation>>,
     admin: RefCell<Option<AdminServer>>,
+    remote_admin: RefCell<Option<AdminServer>>,
     /// Sockets of HTTP/3 by listener address, until they are retired.
     quic: RefCell<HashMap<String, Arc<QuicSlot>>>,
     /// One load at a time.
@@ -105,6 +106,8 @@ struct Bound {
     quic: HashMap<String, BoundQuic>,
     /// Present where the endpoint moves to another address.
     admin: Option<BoundSocket>,
+    /// The same of the endpoint for others.
+    remote_admin: Option<BoundSocket>,
     bound: server::BoundShared,
 }
 
@@ -126,6 +129,7 @@ impl Engine {
             workers: RefCell::new(Workers::start(count)?),
             current: RefCell::default(),
             admin: RefCell::default(),
+            remote_admin: RefCell::default(),
             quic: RefCell::default(),
             loading: Mutex::default(),
             source: RefCell::default(),
@@ -206,6 +210,11 @@ impl Engine {
             // The program ends, which says enough.
             Err(_) => {}
         }
+        if result.is_err() && !first {
+            // The identity may be that of the config that was refused.
+            let running = self.admin_plan().and_then(|plan| plan.identity);
+            self.shared.keep_identity(running.as_ref()).await;
+        }
         self.note_reload(result.is_ok());
         result
     }
@@ -229,6 +238,11 @@ impl Engine {
                     return Err(LoadError::Activate(
                         "recursive config loading detected: pulled configs cannot pull other configs without positive load_delay".to_owned(),
                     ));
+                }
+                if matches!(loader.certificate, Some(LoaderCertificate::Identity(_))) {
+                    // It is shown where the config is pulled from.
+                    self.shared.certificates_of(&plan);
+                    self.shared.keep_identity(plan.admin.identity.as_ref()).await;
                 }
                 Some(pull::pull(self, loader).await?)
             }
@@ -274,9 +288,11 @@ impl Engine {
             }
         }
         let admin = self.bind_admin(&plan.admin)?;
+        let remote_admin = self.bind_remote_admin(&plan.admin)?;
         // Last, since it changes what is served: nothing can fail after it.
         bound.reconcile(&plan, loaded).await;
-        Ok(Bound { plan, servers, sockets, quic, admin, bound })
+        self.shared.keep_identity(plan.admin.identity.as_ref()).await;
+        Ok(Bound { plan, servers, sockets, quic, admin, remote_admin, bound })
     }
 
     /// Binds the admin endpoint, unless it runs there already or is disabled.
@@ -293,9 +309,24 @@ impl Engine {
         })
     }
 
+    /// The same for the endpoint that others use.
+    fn bind_remote_admin(&self, plan: &AdminPlan) -> Result<Option<BoundSocket>, LoadError> {
+        let Some(remote) = &plan.remote else { return Ok(None) };
+        let address = &remote.listen;
+        if self.remote_admin.borrow().as_ref().is_some_and(|admin| admin.address == *address) {
+            return Ok(None);
+        }
+        listen::bind(address, 1, None).map(Some).map_err(|error| {
+            LoadError::Activate(format!(
+                "loading new config: provisioning remote admin endpoint: listen {address}: bind: {}",
+                plain(&error)
+            ))
+        })
+    }
+
     /// Puts everything in place. Cannot fail.
     fn commit(self: &Rc<Self>, raw: Arc<str>, ids: BTreeMap<String, String>, bound: Bound) {
-        let Bound { mut plan, servers, mut sockets, quic, admin, bound } = bound;
+        let Bound { mut plan, servers, mut sockets, quic, admin, remote_admin, bound } = bound;
         for warning in &plan.warnings {
             tracing::warn!(target: "config", "{warning}");
         }
@@ -371,6 +402,7 @@ impl Engine {
             tokio::task::spawn_local(later);
         }
         self.swap_admin(&plan.admin, admin);
+        self.swap_remote_admin(&plan.admin, remote_admin);
         if plan.admin.persist {
             autosave::save(raw.clone());
         }
@@ -414,6 +446,17 @@ impl Engine {
             }
             (Some(address), Some(socket)) => {
                 *running = Some(AdminServer::start(self, address.clone(), socket));
+            }
+            (Some(_), None) => {}
+        }
+    }
+
+    fn swap_remote_admin(self: &Rc<Self>, plan: &AdminPlan, socket: Option<BoundSocket>) {
+        let mut running = self.remote_admin.borrow_mut();
+        match (&plan.remote, socket) {
+            (None, _) => *running = None,
+            (Some(remote), Some(socket)) => {
+                *running = Some(AdminServer::start_remote(self, remote.listen.clone(), socket));
             }
             (Some(_), None) => {}
         }
@@ -468,6 +511,11 @@ impl Engine {
         self.current.borrow().as_ref().map(|running| running.admin.clone())
     }
 
+    /// Who may use the endpoint for others, where there is one.
+    pub(crate) fn remote_plan(&self) -> Option<Arc<RemotePlan>> {
+        self.current.borrow().as_ref()?.admin.remote.clone()
+    }
+
     /// The addresses that are listened on, as bound.
     pub fn listening(&self) -> Vec<String> {
         let current = self.current.borrow();
@@ -509,6 +557,7 @@ impl Engine {
             }
         }
         *self.admin.borrow_mut() = None;
+        *self.remote_admin.borrow_mut() = None;
         self.finish().await;
         self.workers.borrow_mut().stop();
     }

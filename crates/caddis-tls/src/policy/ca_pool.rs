@@ -182,7 +182,7 @@ impl CaPool {
 }
 
 /// A certificate in base64 DER.
-pub(super) fn decode(text: &str) -> std::result::Result<CertificateDer<'static>, ConfigError> {
+pub(crate) fn decode(text: &str) -> std::result::Result<CertificateDer<'static>, ConfigError> {
     BASE64_STANDARD
         .decode(text)
         .map(CertificateDer::from)

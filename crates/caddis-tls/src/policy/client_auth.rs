@@ -21,6 +21,7 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, UnixTime};
 use serde::Deserialize;
 use serde_json::Value;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::{
     BindCx,
@@ -126,12 +127,17 @@ impl ClientAuthPlan {
             }
             leaf_sets.push(set);
         }
-        let chain = if self.verify { self.chain_verifier(cx, provider)? } else { None };
+        let roots = match self.verify {
+            true => self.pool.as_ref().unwrap_or(&CaPool::System).load(cx)?,
+            false => Vec::new(),
+        };
+        let chain = if self.verify { self.chain_verifier(roots.clone(), provider)? } else { None };
         Ok(Arc::new(Verifier {
             // A leaf verifier fails where there is no certificate, whatever the mode.
             mandatory: self.mandatory || !leaf_sets.is_empty(),
             verify: self.verify,
             chain,
+            roots,
             leaf_sets,
             provider: provider.clone(),
         }))
@@ -139,10 +145,9 @@ impl ClientAuthPlan {
 
     fn chain_verifier(
         &self,
-        cx: &BindCx<'_>,
+        certificates: Vec<CertificateDer<'static>>,
         provider: &Arc<CryptoProvider>,
     ) -> Result<Option<Arc<dyn ClientCertVerifier>>> {
-        let certificates = self.pool.as_ref().unwrap_or(&CaPool::System).load(cx)?;
         let strict = self.pool.as_ref().is_some_and(|pool| *pool != CaPool::System);
         let mut roots = RootCertStore::empty();
         for certificate in certificates {
@@ -157,6 +162,29 @@ impl ClientAuthPlan {
         let builder =
             WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
         builder.build().map(Some).map_err(Error::new)
+    }
+}
+
+/// Whether a client's certificate, which is trusted as such, may be used now and for this: it needs
+/// nobody who vouches for it, be it an authority's or not, as in Go.
+pub(crate) fn trusted_itself(
+    leaf: &CertificateDer<'_>,
+    now: UnixTime,
+) -> std::result::Result<(), rustls::Error> {
+    let (_, certificate) =
+        X509Certificate::from_der(leaf).map_err(|_| CertificateError::BadEncoding)?;
+    let validity = certificate.validity();
+    let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+    if now < validity.not_before.timestamp() {
+        return Err(CertificateError::NotValidYet.into());
+    }
+    if now > validity.not_after.timestamp() {
+        return Err(CertificateError::Expired.into());
+    }
+    let usage = certificate.extended_key_usage().map_err(|_| CertificateError::BadEncoding)?;
+    match usage.is_none_or(|usage| usage.value.client_auth || usage.value.any) {
+        true => Ok(()),
+        false => Err(CertificateError::InvalidPurpose.into()),
     }
 }
 
@@ -265,6 +293,8 @@ struct Verifier {
     verify: bool,
     /// None with `verify`: no authority is trusted.
     chain: Option<Arc<dyn ClientCertVerifier>>,
+    /// Those authorities.
+    roots: Vec<CertificateDer<'static>>,
     leaf_sets: Vec<Vec<CertificateDer<'static>>>,
     provider: Arc<CryptoProvider>,
 }
@@ -288,7 +318,12 @@ impl ClientCertVerifier for Verifier {
             let Some(chain) = &self.chain else {
                 return Err(CertificateError::UnknownIssuer.into());
             };
-            chain.verify_client_cert(leaf, intermediates, now)?;
+            match self.roots.contains(leaf) {
+                true => trusted_itself(leaf, now)?,
+                false => {
+                    chain.verify_client_cert(leaf, intermediates, now)?;
+                }
+            }
         }
         if self.leaf_sets.iter().any(|set| !set.iter().any(|trusted| trusted == leaf)) {
             return Err(CertificateError::ApplicationVerificationFailure.into());

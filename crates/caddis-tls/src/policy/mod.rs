@@ -6,7 +6,7 @@
 //! "insecure_secrets_log": "…"}`. Compiled without I/O to a [`PolicyPlan`]; files are read and
 //! rustls configurations built when the plan is bound, which gives [`Policies`].
 
-mod ca_pool;
+pub(crate) mod ca_pool;
 mod client_auth;
 mod handshake_match;
 mod http_pool;
@@ -31,6 +31,7 @@ use sha2::{Digest, Sha256};
 
 pub use ca_pool::CaPool;
 pub(crate) use client_auth::pem_files;
+pub(crate) use client_auth::trusted_itself;
 pub use handshake_match::HelloFacts;
 pub(crate) use parameters::suite_name;
 

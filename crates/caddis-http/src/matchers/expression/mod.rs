@@ -9,7 +9,8 @@
 //! (`path('/a*') && method('GET')`) whose arguments are constants or placeholders. The language is
 //! there as Caddy has it: its types, which are checked as far as they are known, its macros
 //! (`exists`, `all`, `filter`, `map`, `has` …) and its libraries for strings, lists, numbers and
-//! bindings. What is missing are protocol buffers, optional values and time zones by name.
+//! bindings. What is missing are protocol buffers; optional values are not
+//! switched on in Caddy either.
 //!
 //! As in Caddy, a placeholder becomes a call (`ph(req, "name")`) in the text itself, so mistakes
 //! are shown in that text, and one within quotes ends the string. `\{name}` stays as it is.
@@ -238,6 +239,13 @@ mod tests {
             ("type(1) == int && type('a') == string && type(1) != uint", true),
             ("duration('1h30m') == duration('90m') && string(duration('90s')) == '90s'", true),
             ("timestamp('2024-01-02T03:04:05Z').getHours('+01:00') == 4", true),
+            ("timestamp('2024-01-02T03:04:05Z').getHours('Europe/Berlin') == 4", true),
+            ("timestamp('2024-07-02T03:04:05Z').getHours('Europe/Berlin') == 5", true),
+            ("timestamp('2024-01-02T03:04:05Z').getMinutes('Asia/Kolkata') == 34", true),
+            ("timestamp('2024-01-01T03:04:05Z').getFullYear('America/New_York') == 2023", true),
+            ("timestamp('2024-01-02T03:04:05Z').getHours('UTC') == 3", true),
+            ("timestamp('2024-01-02T03:04:05Z').getHours('Nowhere/Else') == 3 || true", true),
+            ("timestamp('2024-01-02T03:04:05Z').getHours('../../etc/passwd') == 3 || true", true),
             ("timestamp(0) + duration('1m') == timestamp('1970-01-01T00:01:00Z')", true),
             ("{time.now}.getFullYear() > 2020 && {http.request.duration} < duration('1h')", true),
             ("-9223372036854775808 < 0 && !has({http.request.uri.path}.x)", true),

@@ -112,6 +112,8 @@ pub struct CertManager {
     /// The control runtime; work that a handshake started goes on there when the client is gone.
     runtime: OnceLock<Handle>,
     clock: fn() -> Timestamp,
+    /// Another manager says where challenges may lie.
+    beside: bool,
 }
 
 /// Places for work, so that a slow authority holds up neither the local one nor handshakes.
@@ -153,12 +155,29 @@ impl CertManager {
         Self::with_clock(storage, timestamp::now)
     }
 
+    /// A manager of other names, whose certificates are found in a store of their own. Authorities
+    /// and challenges are those of this one.
+    pub fn beside(&self, storage: Arc<dyn Storage>) -> Arc<Self> {
+        let (pki, acme) = (self.pki.clone(), self.acme.clone());
+        Arc::new(Self { beside: true, ..Self::assemble(storage, self.clock, pki, acme) })
+    }
+
     pub(super) fn with_clock(storage: Arc<dyn Storage>, clock: fn() -> Timestamp) -> Arc<Self> {
+        let pki = Arc::new(Pki::new(storage.clone()));
+        Arc::new(Self::assemble(storage, clock, pki, Arc::default()))
+    }
+
+    fn assemble(
+        storage: Arc<dyn Storage>,
+        clock: fn() -> Timestamp,
+        pki: Arc<Pki>,
+        acme: Arc<Acme>,
+    ) -> Self {
         let places = |count| Arc::new(Semaphore::new(count));
-        Arc::new(Self {
+        Self {
             store: Arc::default(),
-            pki: Arc::new(Pki::new(storage.clone())),
-            acme: Arc::default(),
+            pki,
+            acme,
             tickets: Tickets::default(),
             workers: Workers {
                 load: places(WORKERS),
@@ -187,7 +206,8 @@ impl CertManager {
             staples: Staples::default(),
             runtime: OnceLock::new(),
             clock,
-        })
+            beside: false,
+        }
     }
 
     /// Where handshakes find certificates.
@@ -198,6 +218,11 @@ impl CertManager {
     /// The authorities.
     pub fn pki(&self) -> &Arc<Pki> {
         &self.pki
+    }
+
+    /// Where certificates are kept that have no storage of their own.
+    pub fn storage(&self) -> Arc<dyn Storage> {
+        self.lock().storage.clone()
     }
 
     /// The challenges that are to be answered.
@@ -252,7 +277,9 @@ impl CertManager {
     /// To be called on the control runtime, which then also runs renewals.
     pub async fn reconcile(self: &Arc<Self>, wanted: Reconcile) {
         let _ = self.runtime.set(Handle::current());
-        self.acme.challenges.share(places(&wanted));
+        if !self.beside {
+            self.acme.challenges.share(places(&wanted));
+        }
         let fresh = self.take_over(wanted);
         self.recent.forget();
         let (given, storage) = {
