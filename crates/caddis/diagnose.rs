@@ -154,9 +154,13 @@ pub(crate) fn no_json(text: &Text, error: &serde_json::Error) -> Found {
         error.line(),
         error.column()
     );
-    let one = Diagnostic::error(message)
+    let mut one = Diagnostic::error(message)
         .code("json::syntax")
         .label(Span::new(id, at as u32, at as u32 + 1), reason);
+    let before = text.bytes.get(..at).unwrap_or_default().trim_ascii_end();
+    if before.ends_with(b",") && matches!(text.bytes.get(at), Some(b'}' | b']')) {
+        one = one.help("take out the comma before it: JSON has none after the last member");
+    }
     (vec![one], Arc::new(sources))
 }
 

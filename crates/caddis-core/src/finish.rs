@@ -14,12 +14,14 @@ pub trait Finish: Send + Sync + 'static {
 pub struct Finishers(Mutex<Vec<Weak<dyn Finish>>>);
 
 impl Finishers {
-    /// Adds one, until it is dropped.
+    /// Adds one, until it is dropped; one that is there stays once.
     pub fn add(&self, finish: &Arc<impl Finish>) {
         let weak: Weak<dyn Finish> = Arc::<_>::downgrade(finish) as Weak<dyn Finish>;
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|one| one.strong_count() > 0);
-        all.push(weak);
+        if !all.iter().any(|one| Weak::ptr_eq(one, &weak)) {
+            all.push(weak);
+        }
     }
 
     /// Those that are there.
@@ -51,6 +53,7 @@ mod tests {
     fn finds_those_that_are_left() {
         let all = Finishers::default();
         let (one, other) = (Arc::new(One::default()), Arc::new(One::default()));
+        all.add(&one);
         all.add(&one);
         all.add(&other);
         drop(other);

@@ -124,6 +124,8 @@ impl Tracer {
 impl Finish for Tracer {
     /// Exports what there is; waits as long as one attempt may take.
     fn finish(&self) {
+        // The end may come before the task that starts it had its turn.
+        self.start();
         self.queue.finish(Instant::now() + self.patience);
     }
 }

@@ -108,13 +108,10 @@ fn compile(json: &Json, cx: &mut CompileCx<'_>) -> Result<Handler, ConfigError> 
             cx.warnings.push(warning);
         }
     }
-    let finishers = cx.state.single::<Finishers>();
     let tracer = cx.state.table::<(), Tracer>().lease((), || Tracer::new(settings));
+    cx.state.single::<Finishers>().add(&tracer);
     let started = tracer.clone();
-    cx.tasks.push(Task::new("tracing", move |_| async move {
-        finishers.add(&started);
-        started.start();
-    }));
+    cx.tasks.push(Task::new("tracing", move |_| async move { started.start() }));
     let name = if config.span.is_empty() { DEFAULT_NAME } else { &config.span };
     let attributes = config.span_attributes;
     let attributes = attributes.into_iter().map(|(key, value)| (key, Template::parse(&value)));

@@ -385,7 +385,8 @@ fn an_extended_connect_becomes_an_upgrade() {
         ex.request.protocol = Some(ByteString::from_static("websocket"));
         ex.upgrade = Some(Upgrade::default());
         let response = proxy.serve(&mut ex).await.expect("an answer");
-        assert_eq!((response.status().as_u16(), response.headers().len()), (200, 0));
+        // `Server` alone; the dates are of the front.
+        assert_eq!((response.status().as_u16(), response.headers().len()), (200, 1));
         let seen = upstream.seen.borrow()[0].clone();
         assert!(seen.starts_with("GET /ws HTTP/1.1\r\n"), "{seen}");
         assert!(
@@ -537,7 +538,6 @@ fn what_cannot_be_is_refused() {
     }
     for json in [
         json!({"upstream": []}),
-        json!({"upstreams": [{"dial": "127.0.0.1:1-2"}]}),
         json!({"load_balancing": {"selection_policy": {"policy": "fastest"}}}),
         json!({"transport": {"protocol": "http", "network_proxy": {"from": "url", "url": "ftp://x"}}}),
         json!({"transport": {"protocol": "http", "network_proxy": {"from": "url"}}}),
