@@ -15,14 +15,8 @@ use std::{net::IpAddr, sync::Arc};
 use caddis_config::{AdminAccess, ConfigError};
 use http::Method;
 use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig,
-    SignatureScheme,
-    client::danger::HandshakeSignatureValid,
-    crypto::{verify_tls12_signature, verify_tls13_signature},
-    server::{
-        NoServerSessionStorage, WebPkiClientVerifier,
-        danger::{ClientCertVerified, ClientCertVerifier},
-    },
+    CertificateError, DistinguishedName, RootCertStore, ServerConfig,
+    server::{NoServerSessionStorage, WebPkiClientVerifier, danger::ClientCertVerifier},
 };
 use rustls_pki_types::{CertificateDer, UnixTime};
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -31,7 +25,7 @@ use crate::{
     certificate::provider,
     error::{Error, Result},
     index::CertStore,
-    policy::{ca_pool::decode, trusted_itself},
+    policy::{ClientCheck, ClientVerifier, ca_pool::decode, in_time, trusted_itself},
     resolver::Resolver,
 };
 
@@ -39,7 +33,7 @@ use crate::{
 #[derive(Debug)]
 pub struct RemoteAccess {
     entries: Vec<Entry>,
-    verifier: Arc<Verifier>,
+    verifier: Arc<ClientVerifier<Known>>,
 }
 
 /// Whether a request is let through.
@@ -108,12 +102,13 @@ impl RemoteAccess {
             let (_, certificate) = X509Certificate::from_der(&one.der).ok()?;
             Some(DistinguishedName::from(certificate.subject().as_raw().to_vec()))
         });
-        let verifier = Verifier { hints: hints.collect(), listed };
-        Ok(Self { entries, verifier: Arc::new(verifier) })
+        let known = Known { hints: hints.collect(), listed };
+        Ok(Self { entries, verifier: Arc::new(ClientVerifier::new(known, provider())) })
     }
 
     /// TLS with a certificate of `store` by the name that the client asks for (or the address that
-    /// it connected to, `local`), which has to show one itself. Sessions are not resumed: who was let in before may not be now.
+    /// it connected to, `local`), which has to show one itself. Sessions are not resumed: who was
+    /// let in before may not be now.
     ///
     /// # Errors
     /// The provider has no protocol version in common with the library.
@@ -143,7 +138,7 @@ impl RemoteAccess {
     /// What a client that showed these certificates, its own first, may do.
     pub fn allows(&self, shown: &[CertificateDer<'_>], method: &Method, path: &str) -> Verdict {
         let Some((leaf, intermediates)) = shown.split_first() else { return Verdict::Unknown };
-        for keys in self.verifier.chains(leaf, intermediates, UnixTime::now()) {
+        for keys in self.verifier.check.chains(leaf, intermediates, UnixTime::now()) {
             for key in keys {
                 let entry = self.entries.iter().find(|entry| entry.keys.contains(&key));
                 if let Some(entry) = entry {
@@ -203,20 +198,19 @@ impl Listed {
     }
 
     fn is_in_time(&self, now: UnixTime) -> bool {
-        let Ok((_, certificate)) = X509Certificate::from_der(&self.der) else { return false };
-        let Ok(now) = i64::try_from(now.as_secs()) else { return false };
-        let validity = certificate.validity();
-        validity.not_before.timestamp() <= now && now <= validity.not_after.timestamp()
+        X509Certificate::from_der(&self.der)
+            .is_ok_and(|(_, certificate)| in_time(&certificate, now).is_ok())
     }
 }
 
+/// The listed certificates.
 #[derive(Debug)]
-struct Verifier {
+struct Known {
     listed: Vec<Listed>,
     hints: Vec<DistinguishedName>,
 }
 
-impl Verifier {
+impl Known {
     /// The keys at both ends of each chain that leads from a certificate to a listed one.
     fn chains(
         &self,
@@ -243,49 +237,25 @@ impl Verifier {
     }
 }
 
-impl ClientCertVerifier for Verifier {
-    fn client_auth_mandatory(&self) -> bool {
+impl ClientCheck for Known {
+    fn is_mandatory(&self) -> bool {
         true
     }
 
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+    fn hints(&self) -> &[DistinguishedName] {
         &self.hints
     }
 
-    fn verify_client_cert(
+    fn check(
         &self,
         leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
-    ) -> std::result::Result<ClientCertVerified, rustls::Error> {
+    ) -> std::result::Result<(), rustls::Error> {
         match self.chains(leaf, intermediates, now).is_empty() {
             true => Err(CertificateError::UnknownIssuer.into()),
-            false => Ok(ClientCertVerified::assertion()),
+            false => Ok(()),
         }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &provider().signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signed, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &provider().signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signed, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        provider().signature_verification_algorithms.supported_schemes()
     }
 }
 

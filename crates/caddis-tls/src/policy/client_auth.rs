@@ -10,13 +10,9 @@ use std::{path::Path, sync::Arc};
 use caddis_config::{ConfigError, tls::ClientAuthentication};
 use caddis_core::template::{Template, Unknown};
 use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, RootCertStore, SignatureScheme,
-    client::danger::HandshakeSignatureValid,
-    crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
-    server::{
-        WebPkiClientVerifier,
-        danger::{ClientCertVerified, ClientCertVerifier},
-    },
+    CertificateError, DistinguishedName, RootCertStore,
+    crypto::CryptoProvider,
+    server::{WebPkiClientVerifier, danger::ClientCertVerifier},
 };
 use rustls_pki_types::{CertificateDer, UnixTime};
 use serde::Deserialize;
@@ -26,6 +22,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use super::{
     BindCx,
     ca_pool::{CaPool, decode},
+    client_check::{ClientCheck, ClientVerifier},
 };
 use crate::{
     certificate::parse_chain,
@@ -132,15 +129,15 @@ impl ClientAuthPlan {
             false => Vec::new(),
         };
         let chain = if self.verify { self.chain_verifier(roots.clone(), provider)? } else { None };
-        Ok(Arc::new(Verifier {
+        let policy = Policy {
             // A leaf verifier fails where there is no certificate, whatever the mode.
             mandatory: self.mandatory || !leaf_sets.is_empty(),
             verify: self.verify,
             chain,
             roots,
             leaf_sets,
-            provider: provider.clone(),
-        }))
+        };
+        Ok(Arc::new(ClientVerifier::new(policy, provider.clone())))
     }
 
     fn chain_verifier(
@@ -173,19 +170,28 @@ pub(crate) fn trusted_itself(
 ) -> std::result::Result<(), rustls::Error> {
     let (_, certificate) =
         X509Certificate::from_der(leaf).map_err(|_| CertificateError::BadEncoding)?;
-    let validity = certificate.validity();
-    let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-    if now < validity.not_before.timestamp() {
-        return Err(CertificateError::NotValidYet.into());
-    }
-    if now > validity.not_after.timestamp() {
-        return Err(CertificateError::Expired.into());
-    }
+    in_time(&certificate, now)?;
     let usage = certificate.extended_key_usage().map_err(|_| CertificateError::BadEncoding)?;
     match usage.is_none_or(|usage| usage.value.client_auth || usage.value.any) {
         true => Ok(()),
         false => Err(CertificateError::InvalidPurpose.into()),
     }
+}
+
+/// Whether a certificate is valid at this time.
+pub(crate) fn in_time(
+    certificate: &X509Certificate<'_>,
+    now: UnixTime,
+) -> std::result::Result<(), CertificateError> {
+    let validity = certificate.validity();
+    let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+    if now < validity.not_before.timestamp() {
+        return Err(CertificateError::NotValidYet);
+    }
+    if now > validity.not_after.timestamp() {
+        return Err(CertificateError::Expired);
+    }
+    Ok(())
 }
 
 fn verifier(json: &Value) -> std::result::Result<Vec<LeafLoader>, ConfigError> {
@@ -288,7 +294,7 @@ pub(crate) fn pem_files(folder: &Path) -> Result<Vec<std::path::PathBuf>> {
 }
 
 #[derive(Debug)]
-struct Verifier {
+struct Policy {
     mandatory: bool,
     verify: bool,
     /// None with `verify`: no authority is trusted.
@@ -296,24 +302,23 @@ struct Verifier {
     /// Those authorities.
     roots: Vec<CertificateDer<'static>>,
     leaf_sets: Vec<Vec<CertificateDer<'static>>>,
-    provider: Arc<CryptoProvider>,
 }
 
-impl ClientCertVerifier for Verifier {
-    fn client_auth_mandatory(&self) -> bool {
+impl ClientCheck for Policy {
+    fn is_mandatory(&self) -> bool {
         self.mandatory
     }
 
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+    fn hints(&self) -> &[DistinguishedName] {
         self.chain.as_ref().map_or(&[], |chain| chain.root_hint_subjects())
     }
 
-    fn verify_client_cert(
+    fn check(
         &self,
         leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
-    ) -> std::result::Result<ClientCertVerified, rustls::Error> {
+    ) -> std::result::Result<(), rustls::Error> {
         if self.verify {
             let Some(chain) = &self.chain else {
                 return Err(CertificateError::UnknownIssuer.into());
@@ -328,30 +333,6 @@ impl ClientCertVerifier for Verifier {
         if self.leaf_sets.iter().any(|set| !set.iter().any(|trusted| trusted == leaf)) {
             return Err(CertificateError::ApplicationVerificationFailure.into());
         }
-        Ok(ClientCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signed, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signed, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        Ok(())
     }
 }

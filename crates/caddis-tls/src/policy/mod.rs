@@ -8,6 +8,7 @@
 
 pub(crate) mod ca_pool;
 mod client_auth;
+mod client_check;
 mod handshake_match;
 mod http_pool;
 mod p521;
@@ -31,7 +32,8 @@ use sha2::{Digest, Sha256};
 
 pub use ca_pool::CaPool;
 pub(crate) use client_auth::pem_files;
-pub(crate) use client_auth::trusted_itself;
+pub(crate) use client_auth::{in_time, trusted_itself};
+pub(crate) use client_check::{ClientCheck, ClientVerifier};
 pub use handshake_match::HelloFacts;
 pub(crate) use parameters::suite_name;
 
