@@ -17,6 +17,7 @@ mod log_body;
 mod notify;
 mod pull;
 mod quic;
+mod request_metrics;
 mod server;
 mod service;
 mod signals;

@@ -19,7 +19,8 @@ use http::{HeaderMap, Method, StatusCode};
 use http_body::{Frame, SizeHint};
 
 use crate::{
-    server::{Counted, InFlight, ServerRuntime},
+    request_metrics::{Counted, InFlight},
+    server::ServerRuntime,
     service::BytesRead,
 };
 
