@@ -77,8 +77,9 @@ impl Shared {
         &self,
         plan: &Plan,
         state: &State,
+        metrics: &Metrics,
     ) -> Result<(BoundShared, Vec<Arc<Certificate>>), LoadError> {
-        let logging = caddis_logging::open(&plan.logging, state)
+        let logging = caddis_logging::open(&plan.logging, state, metrics)
             .map_err(|error| LoadError::Activate(format!("setting up logging: {error}")))?;
         let certificates = self.certificates(plan);
         let storage = plan.tls.storage.clone();

@@ -260,7 +260,7 @@ impl Engine {
 
     /// Opens what the plan needs and what does not run yet.
     async fn bind(self: &Rc<Self>, plan: Plan) -> Result<Bound, LoadError> {
-        let (bound, loaded) = self.shared.bind(&plan, &self.state).await?;
+        let (bound, loaded) = self.shared.bind(&plan, &self.state, &self.metrics).await?;
         let servers = plan
             .servers
             .iter()

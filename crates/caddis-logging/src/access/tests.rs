@@ -1,7 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use caddis_config::ServerLogConfig;
-use caddis_core::{Exchange, HttpError, State, Value};
+use caddis_core::{Exchange, HttpError, State, Value, metrics::Metrics};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::json;
 
@@ -10,7 +10,7 @@ use crate::{Logging, writers::scratch};
 
 fn opened(config: serde_json::Value) -> Arc<Logging> {
     let plan = crate::compile(&serde_json::from_value(config).unwrap()).unwrap();
-    Arc::new(crate::open(&plan, &State::default()).unwrap())
+    Arc::new(crate::open(&plan, &State::default(), &Metrics::default()).unwrap())
 }
 
 fn server(config: serde_json::Value, logging: &Arc<Logging>) -> AccessLogger {
