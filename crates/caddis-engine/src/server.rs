@@ -8,7 +8,7 @@ use std::{
 };
 
 use caddis_core::{
-    Connection, Exchange, HttpError, State, TlsInfo,
+    Connection, Exchange, State, TlsInfo,
     client_certificates::{ClientCertificate, ClientCertificates},
     event::Events,
     exchange::Io,
@@ -401,17 +401,6 @@ async fn answer_challenge<S: Io>(
     let mut stream = within(limit, start.into_stream(config)).await?;
     within(limit, stream.shutdown()).await?;
     Err(io::Error::other("the connection was for a challenge"))
-}
-
-/// Writes the error log entry; `handled` where error routes answered.
-pub(crate) fn log_error(
-    server: &ServerRuntime,
-    ex: &Exchange,
-    error: &HttpError,
-    duration: Duration,
-    handled: bool,
-) {
-    server.access_log.log_error(ex, error, duration, handled, None);
 }
 
 /// Writes the access log entry.

@@ -19,7 +19,7 @@ mod sampling;
 mod subscriber;
 mod writers;
 
-pub use access::{AccessLogger, AccessRecord};
+pub use access::{AccessLogger, AccessRecord, FailedRequest, Handled};
 pub use level::Level;
 pub use logging::{Logging, open};
 pub use plan::{LoggingPlan, compile};

@@ -195,7 +195,7 @@ impl Engine {
     ) -> Result<(), LoadError> {
         let is_running = |running: &Generation| *running.raw == *raw.to_string();
         if !force && self.current.borrow().as_ref().is_some_and(is_running) {
-            tracing::info!(target: "admin.api", "config is unchanged");
+            tracing::info!("config is unchanged");
             return Ok(());
         }
         // At the start the service manager waits already.
@@ -361,7 +361,13 @@ impl Engine {
         }
         for server in &plan.servers {
             // By the names that operators look for (Caddy's).
-            tracing::info!(target: "http.log", name = server.name, "server running");
+            let protocols = json!(server.protocols.names());
+            tracing::info!(
+                target: "http.log",
+                name = server.name,
+                json.protocols = %protocols,
+                "server running"
+            );
         }
         self.commit_quic(quic, &listeners);
         events.tell("started", "", json!({}));
