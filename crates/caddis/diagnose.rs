@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use caddis_adapter::{Adapted, lints::JsonFinding, locate};
+use caddis_adapter::{Adapted, Repaired, lints::JsonFinding, locate};
 use caddis_caddyfile::{Diagnostic, File, FsLoader, Source, SourceMap, Span};
 use caddis_config::{Config, ConfigError};
 use caddis_core::Registry;
@@ -22,6 +22,8 @@ pub(crate) type Found = (Vec<Diagnostic>, Arc<SourceMap>);
 pub(crate) struct Traced {
     pub(crate) file: File,
     pub(crate) adapted: Adapted,
+    /// Whether the configuration is that of the file as it is written.
+    is_whole: bool,
 }
 
 impl Traced {
@@ -37,7 +39,7 @@ impl Traced {
     /// Adapts a parsed file with its places; gives it back with the mistakes where it has any.
     pub(crate) fn of(file: File, registry: &Registry) -> Result<Self, (File, Vec<Diagnostic>)> {
         match caddis_adapter::adapt_traced(&file, registry) {
-            Ok(adapted) => Ok(Self { file, adapted }),
+            Ok(adapted) => Ok(Self { file, adapted, is_whole: true }),
             Err(errors) => Err((file, errors)),
         }
     }
@@ -52,13 +54,29 @@ impl Traced {
                 if sentence(error).contains(NOT_SUPPORTED) { NOT_SUPPORTED } else { "here" };
             one = one.placed_at(&token).labelled(&token, label);
         }
-        if error.path.is_empty() {
-            return one;
-        }
         let remedy = REMEDIES.iter().find(|(part, _)| one.message.contains(part));
-        let path = format!("in the JSON config: {}", error.path);
-        one.help(remedy.map_or(path.clone(), |(_, remedy)| format!("{remedy} ({path})")))
+        let path = Some(&error.path).filter(|path| self.is_whole && !path.is_empty());
+        match (remedy, path) {
+            (None, None) => one,
+            (None, Some(path)) => one.help(format!("in the JSON config: {path}")),
+            (Some((_, remedy)), None) => one.help(*remedy),
+            (Some((_, remedy)), Some(path)) => {
+                one.help(format!("{remedy} (in the JSON config: {path})"))
+            }
+        }
     }
+}
+
+/// The mistakes that show in the configuration which the rest of a file makes whose mistakes were taken
+/// out; what may be a consequence is left out.
+pub(crate) fn beyond(repaired: Repaired, registry: &Registry) -> (Vec<Diagnostic>, SourceMap) {
+    let Repaired { file, adapted, gone } = repaired;
+    let json = || serde_json::to_value(&adapted.config).unwrap_or_default();
+    let found = mistakes(registry, json(), json);
+    let traced = Traced { file, adapted, is_whole: false };
+    let mut all: Vec<_> = found.iter().map(|error| traced.at(error)).collect();
+    all.retain(|one| !gone.explains(one));
+    (all, traced.file.sources)
 }
 
 /// The mistakes of a configuration that came from a text.
@@ -225,19 +243,16 @@ pub(crate) fn mistakes(
     while found.len() < LIMIT {
         let errors = match result {
             Ok(()) => break,
-            Err(LoadError::Activate(message)) => {
-                // Only if nothing else is wrong: it may be a consequence.
-                if found.is_empty() {
-                    found.push(ConfigError::new("", message));
-                }
-                break;
-            }
+            Err(LoadError::Activate(message)) => vec![ConfigError::new("", message)],
             Err(LoadError::Config(errors)) => errors,
         };
         let mut changed = false;
         for mut error in errors {
             error.path = as_written(&json, &error.path);
-            if !found.contains(&error) {
+            // What is kept in another storage cannot be found in the one that stands in for it.
+            let follows = error.path.is_empty()
+                && found.iter().any(|other| other.path.starts_with("storage"));
+            if !follows && !found.contains(&error) {
                 changed |= take_out(&mut json, &error.path);
                 found.push(error);
             }

@@ -37,6 +37,7 @@ mod origins;
 mod pki;
 mod plugins;
 mod recover;
+mod repair;
 mod routes;
 mod servers;
 mod shared_storage;
@@ -62,6 +63,7 @@ pub use block::parse_routes;
 pub use directives::DIRECTIVES;
 pub use locate::locate;
 pub use origins::{Origins, Place};
+pub use repair::{Gone, Repaired, repair};
 pub use stray::reword_stray_brace;
 
 use named_routes::NamedRoutes;

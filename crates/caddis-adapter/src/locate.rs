@@ -52,7 +52,7 @@ fn in_matcher(file: &File, place: &Place, path: &str, message: &str) -> Option<T
 }
 
 /// Whether a message holds a text that is no part of a longer word there.
-fn holds_word(message: &str, text: &str) -> bool {
+pub(crate) fn holds_word(message: &str, text: &str) -> bool {
     let inside = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
     text.len() > 1
         && message.match_indices(text).any(|(at, _)| {

@@ -2,8 +2,8 @@
 
 use std::{process::ExitCode, sync::Arc};
 
-use caddis_adapter::lints;
-use caddis_caddyfile::{Diagnostic, FsLoader, SourceMap};
+use caddis_adapter::lints::{self, Doubt};
+use caddis_caddyfile::{Diagnostic, File, FsLoader, SourceMap};
 use caddis_config::ConfigError;
 use caddis_core::Registry;
 
@@ -102,7 +102,7 @@ fn in_caddyfile(text: &Text, registry: &Registry, allowed: &[String]) -> Found {
             let wrong: Vec<_> = all.iter().filter_map(|one| Some(one.labels.first()?.0)).collect();
             let is_new =
                 |one: &Diagnostic| one.labels.first().is_none_or(|(span, _)| !wrong.contains(span));
-            all.extend(errors.into_iter().filter(is_new));
+            all.extend(errors.iter().filter(|one| is_new(one)).cloned());
             let (file, _) = parse();
             let sources = &file.sources;
             match caddis_adapter::reword_stray_brace(&mut all, sources, &FsLoader, registry) {
@@ -115,15 +115,7 @@ fn in_caddyfile(text: &Text, registry: &Registry, allowed: &[String]) -> Found {
                     if let Some(found) = by_layout(text, &all, registry) {
                         return found;
                     }
-                    let odd = lints::run_on_mistaken(&file, is_broken, allowed);
-                    // Where the line is a mistake, its `;` goes with that.
-                    let is_known = |one: &Diagnostic| {
-                        one.code == "semicolon" && share_a_line(one, &all, &file.sources)
-                    };
-                    let odd: Vec<_> = odd.into_iter().filter(|one| !is_known(one)).collect();
-                    all.extend(odd);
-                    in_order(&mut all);
-                    return (all, Arc::new(file.sources));
+                    return what_is_left(file, all, errors, registry, allowed);
                 }
             }
         }
@@ -150,6 +142,45 @@ fn in_caddyfile(text: &Text, registry: &Registry, allowed: &[String]) -> Found {
     (all, Arc::new(sources))
 }
 
+/// The mistakes that are known of a file, and what else is wrong or odd in what adapts of it; `errors`
+/// are those of the adapter.
+fn what_is_left(
+    file: File,
+    mut all: Vec<Diagnostic>,
+    errors: Vec<Diagnostic>,
+    registry: &Registry,
+    allowed: &[String],
+) -> Found {
+    let is_unclear = |one: &Diagnostic| one.is_error() && STRUCTURE.contains(&one.code);
+    let doubt = if all.iter().any(is_unclear) {
+        Doubt::Blocks
+    } else if all.iter().filter(|one| one.is_error()).count() > errors.len() {
+        Doubt::Imports
+    } else {
+        Doubt::Directives
+    };
+    let written = File { blocks: file.blocks.clone(), ..File::default() };
+    let written = File { sources: file.sources.clone(), snippets: file.snippets.clone(), ..written };
+    let repaired = caddis_adapter::repair(file, errors, registry);
+    let odd = lints::run_on_mistaken(&written, repaired.as_ref(), doubt, registry, allowed);
+    // Where the line is a mistake, its `;` goes with that.
+    let is_known =
+        |one: &Diagnostic| one.code == "semicolon" && share_a_line(one, &all, &written.sources);
+    let odd: Vec<_> = odd.into_iter().filter(|one| !is_known(one)).collect();
+    if let Some(repaired) = repaired {
+        add_beyond(&mut all, diagnose::beyond(repaired, registry));
+    }
+    all.extend(odd);
+    in_order(&mut all);
+    (all, Arc::new(written.sources))
+}
+
+/// Adds mistakes that stand in lines in which no other one is known.
+fn add_beyond(all: &mut Vec<Diagnostic>, (beyond, sources): (Vec<Diagnostic>, SourceMap)) {
+    let known: Vec<_> = all.iter().filter(|one| one.is_error()).cloned().collect();
+    all.extend(beyond.into_iter().filter(|one| !share_a_line(one, &known, &sources)));
+}
+
 /// Whether a finding is drawn on the line of one of these.
 fn share_a_line(one: &Diagnostic, others: &[Diagnostic], sources: &SourceMap) -> bool {
     let line = |one: &Diagnostic| {
@@ -171,23 +202,26 @@ fn mistakes(json: String, text: &Text, registry: &Registry) -> Vec<ConfigError> 
     diagnose::mistakes(registry, tree, || source::json_of(text, registry).unwrap_or_default())
 }
 
+/// Mistakes that leave the blocks of a file in doubt.
+const STRUCTURE: [&str; 6] = [
+    "adapter::key",
+    "caddyfile::eof",
+    "caddyfile::limit",
+    "caddyfile::structure",
+    "caddyfile::syntax",
+    caddis_caddyfile::STRAY_BRACE,
+];
+
 /// The mistakes of a file in which braces are missing: these, and what is wrong beside. `all` is what
 /// was found without a thought of the indentation; `None` if that is better.
 fn by_layout(text: &Text, all: &[Diagnostic], registry: &Registry) -> Option<Found> {
     /// Most braces that may be missing; with more the indentation means nothing.
     const MOST: usize = 8;
-    const STRUCTURE: [&str; 6] = [
-        "adapter::key",
-        "caddyfile::eof",
-        "caddyfile::limit",
-        "caddyfile::structure",
-        "caddyfile::syntax",
-        caddis_caddyfile::STRAY_BRACE,
-    ];
     let first = all.iter().find(|one| one.is_error())?;
     let (file, mut found, mut notes) =
         caddis_caddyfile::parse_by_layout(&text.name, &text.bytes, &FsLoader)?;
-    found.extend(caddis_adapter::adapt(&file, registry).err().unwrap_or_default());
+    let errors = caddis_adapter::adapt(&file, registry).err().unwrap_or_default();
+    found.extend(errors.iter().cloned());
     found.iter_mut().for_each(caddis_caddyfile::forget_layout);
     let unclear = |one: &Diagnostic| one.is_error() && STRUCTURE.contains(&one.code);
     if notes.len() > MOST || found.iter().any(unclear) {
@@ -203,8 +237,14 @@ fn by_layout(text: &Text, all: &[Diagnostic], registry: &Registry) -> Option<Fou
         cause.imports.clone_from(&first.imports);
     }
     found.extend(notes);
+    let sources = file.sources.clone();
+    if let Some(repaired) = caddis_adapter::repair(file, errors, registry) {
+        let (mut beyond, sources) = diagnose::beyond(repaired, registry);
+        beyond.iter_mut().for_each(caddis_caddyfile::forget_layout);
+        add_beyond(&mut found, (beyond, sources));
+    }
     in_order(&mut found);
-    Some((found, Arc::new(file.sources)))
+    Some((found, Arc::new(sources)))
 }
 
 /// Sorts findings by place; those without one come last.
