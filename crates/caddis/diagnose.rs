@@ -186,12 +186,19 @@ fn code(error: &ConfigError) -> &'static str {
     if sentence(error).contains(NOT_SUPPORTED) { "config::not_supported" } else { "config::error" }
 }
 
-/// The reason, in which a module of Caddy that has no run time yet is called so.
+/// The reason, in which a module of Caddy that has no run time yet is called so, and the system's errors
+/// are as Go has them.
 fn sentence(error: &ConfigError) -> String {
-    let message = &error.message;
-    let Some((before, id)) = message.split_once("unknown module: ") else { return message.clone() };
+    let mut message = error.message.clone();
+    if let Some((before, after)) = message.split_once(" (os error ")
+        && let Some((_, after)) = after.split_once(')')
+        && let Some((what, reason)) = before.rsplit_once(": ")
+    {
+        message = format!("{what}: {}{after}", reason.to_lowercase());
+    }
+    let Some((before, id)) = message.split_once("unknown module: ") else { return message };
     if message.contains(NOT_SUPPORTED) || !STANDARD.contains(&id) {
-        return message.clone();
+        return message;
     }
     format!("{before}module {id} is {NOT_SUPPORTED}")
 }
@@ -201,6 +208,12 @@ const REMEDIES: &[(&str, &str)] = &[
     ("module value cannot be null", "give it at least one argument"),
     ("look-around", "match what is wanted, and take the rest out by a `not` matcher"),
     ("missing closing", "close what opens in the expression, or write a backslash before it"),
+    ("unclosed", "close what opens in the expression, or write a backslash before it"),
+    (
+        "no such file or directory",
+        "name a file that is there; paths are seen from the folder in which the server is started",
+    ),
+    ("permission denied", "let the user that the server runs as read it"),
 ];
 
 /// Modules of Caddy itself, all of which are meant to come.
@@ -240,6 +253,7 @@ pub(crate) fn mistakes(
         return found;
     }
     let mut json = again();
+    let mut gone: Vec<String> = Vec::new();
     while found.len() < LIMIT {
         let errors = match result {
             Ok(()) => break,
@@ -250,10 +264,15 @@ pub(crate) fn mistakes(
         for mut error in errors {
             error.path = as_written(&json, &error.path);
             // What is kept in another storage cannot be found in the one that stands in for it.
-            let follows = error.path.is_empty()
-                && found.iter().any(|other| other.path.starts_with("storage"));
-            if !follows && !found.contains(&error) {
+            if error.path.is_empty() && gone.iter().any(|path| path.starts_with("storage")) {
+                continue;
+            }
+            if is_around(&error.path, &gone) {
+                // Most likely it lacks what was taken out.
                 changed |= take_out(&mut json, &error.path);
+            } else if !found.contains(&error) {
+                changed |= take_out(&mut json, &error.path);
+                gone.push(error.path.clone());
                 found.push(error);
             }
         }
@@ -301,13 +320,19 @@ fn shifted(json: &Json, path: &str) -> Option<String> {
     None
 }
 
-/// Takes a part out so that the rest can be checked: a handler becomes one that does nothing, a member
-/// of an object goes. Says whether something changed.
+/// Whether a path is one of these or leads to one.
+fn is_around(path: &str, others: &[String]) -> bool {
+    let leads = |other: &String| {
+        other.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    !path.is_empty() && others.iter().any(leads)
+}
+
+/// Takes a part out so that the rest can be checked: a matcher, a member of a handler, or a handler, in
+/// whose place comes one that does nothing. Says whether something changed.
 fn take_out(json: &mut Json, path: &str) -> bool {
     let parts: Vec<&str> = path.split('.').collect();
-    let handler = (1..parts.len())
-        .rev()
-        .find(|at| parts[at - 1] == "handle" && parts[*at].parse::<usize>().is_ok());
+    let handler = handler_at(&parts);
     let matcher = (2..parts.len())
         .rev()
         .find(|at| parts[at - 2] == "match" && parts[at - 1].parse::<usize>().is_ok());
@@ -316,14 +341,29 @@ fn take_out(json: &mut Json, path: &str) -> bool {
             remove(json, &parts[..=at])
         }
         (Some(at), _) => {
-            let Some(slot) = reach(json, &parts[..=at]) else { return false };
-            let nothing = json!({ "handler": "vars" });
-            let changed = *slot != nothing;
-            *slot = nothing;
-            changed
+            (at + 2..=parts.len()).rev().any(|length| remove(json, &parts[..length]))
+                || take_out_handler(json, path)
         }
         _ => (2..=parts.len()).rev().any(|length| remove(json, &parts[..length])),
     }
+}
+
+/// Puts a handler that does nothing in the place of the innermost one of a path.
+fn take_out_handler(json: &mut Json, path: &str) -> bool {
+    let parts: Vec<&str> = path.split('.').collect();
+    let Some(at) = handler_at(&parts) else { return false };
+    let Some(slot) = reach(json, &parts[..=at]) else { return false };
+    let nothing = json!({ "handler": "vars" });
+    let changed = *slot != nothing;
+    *slot = nothing;
+    changed
+}
+
+/// The number of the part that is the innermost handler's.
+fn handler_at(parts: &[&str]) -> Option<usize> {
+    (1..parts.len())
+        .rev()
+        .find(|at| parts[at - 1] == "handle" && parts[*at].parse::<usize>().is_ok())
 }
 
 fn reach<'a>(json: &'a mut Json, parts: &[&str]) -> Option<&'a mut Json> {
@@ -349,11 +389,21 @@ mod tests {
         let mut json =
             json!({"routes": [{"match": [{"x": 1}], "handle": [{"handler": "y", "z": 1}]}]});
         assert!(take_out(&mut json, "routes.0.match.0.x.more"));
+        assert!(take_out(&mut json, "routes.0.handle.0.z.more"));
+        assert_eq!(json["routes"][0]["handle"][0], json!({"handler": "y"}));
         assert!(take_out(&mut json, "routes.0.handle.0.z"));
         assert!(!take_out(&mut json, "routes.0.handle.0.z"));
         assert_eq!(json, json!({"routes": [{"match": [{}], "handle": [{"handler": "vars"}]}]}));
         let mut json = json!({"a": {"b": {"c": 1}}});
         assert!(take_out(&mut json, "a.b.c.d") && json == json!({"a": {"b": {}}}));
+    }
+
+    #[test]
+    fn what_lacks_something_is_around_it() {
+        let gone = ["a.handle.0.x.y".to_owned()];
+        assert!(is_around("a.handle.0", &gone) && is_around("a.handle.0.x.y", &gone));
+        assert!(!is_around("a.handle.0.x.z", &gone) && !is_around("a.handle.0.x.y.z", &gone));
+        assert!(!is_around("", &gone) && !is_around("a.hand", &gone));
     }
 
     #[test]

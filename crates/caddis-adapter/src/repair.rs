@@ -12,7 +12,7 @@ use smol_str::SmolStr;
 
 use crate::locate::holds_word;
 use crate::recover::{line_start, main_span, statement_end};
-use crate::{Adapted, adapt_traced, matchers};
+use crate::{Adapted, adapt_traced, matchers, options};
 
 /// Most times that a file is adapted to find out what is fine.
 const ROUNDS: usize = 12;
@@ -41,11 +41,11 @@ pub struct Repaired {
 pub struct Gone {
     /// Directives and options that lost something of their own, by the places of their names.
     directives: BTreeSet<Span>,
-    /// Those around such a one.
-    around: BTreeSet<Span>,
+    /// All words of these, and the names of those around them.
+    touched: BTreeSet<Span>,
     /// The first addresses of sites, and names of named routes, that lost something.
     blocks: BTreeSet<Span>,
-    /// Whether the global options lost something.
+    /// Whether an option went without which sites may be other ones.
     options: bool,
     /// The words that went, without those that begin a line.
     words: BTreeSet<SmolStr>,
@@ -69,25 +69,19 @@ impl Gone {
         block.keys.first().is_none_or(|key| !self.blocks.contains(&key.span))
     }
 
-    /// Whether nothing of the global options was taken out.
+    /// Whether no option was taken out without which sites may be other ones.
     pub(crate) fn options_are_whole(&self) -> bool {
         !self.options
     }
 
     /// Whether a finding is about directives of which nothing was taken out.
     pub(crate) fn leaves_alone(&self, finding: &Diagnostic) -> bool {
-        finding
-            .labels
-            .iter()
-            .all(|(span, _)| !self.directives.contains(span) && !self.around.contains(span))
+        finding.labels.iter().all(|(span, _)| !self.touched.contains(span))
     }
 
     /// Notes that something of a block goes.
     fn block(&mut self, block: &ServerBlock) {
-        match block.keys.first() {
-            Some(key) => drop(self.blocks.insert(key.span)),
-            None => self.options = true,
-        }
+        self.blocks.extend(block.keys.first().map(|key| key.span));
     }
 
     fn words_of(&mut self, tokens: &[Token]) {
@@ -174,6 +168,9 @@ fn take_out(
         }
         changed = true;
         gone.block(block);
+        let mut segments = block.segments.iter().filter(|segment| holds(segment));
+        gone.options |= block.keys.is_empty()
+            && segments.any(|segment| options::shapes_sites(segment.directive()));
         let unknown = unknown_matcher(mistake);
         match unknown.filter(|_| force == Force::Line && !block.is_named_route) {
             Some(token) => block.segments.push(opaque(token)),
@@ -224,12 +221,11 @@ fn out_of_segment(
         }
         let lines = lines_around(segment, at);
         let own = own_directive(segment, &lines, is_named_route);
-        for (number, start) in lines.iter().enumerate() {
-            let name = segment.0[*start].span;
-            let set = if number == own { &mut gone.directives } else { &mut gone.around };
-            set.insert(name);
-        }
         let start = lines[own];
+        gone.directives.insert(segment.0[start].span);
+        gone.touched.extend(lines.iter().map(|line| segment.0[*line].span));
+        let words = &segment.0[start..statement_end(segment, start)];
+        gone.touched.extend(words.iter().map(|word| word.span));
         let line = lines.last().copied().unwrap_or_default();
         let is_definition = segment.0[start].text.starts_with(matchers::PREFIX);
         let begins_block = line == 0 || HOLDS_DIRECTIVES.contains(&segment.0[line].text.as_str());
@@ -281,9 +277,8 @@ fn own_directive(segment: &Segment, lines: &[usize], is_named_route: bool) -> us
 
 fn opens_block(segment: &Segment, line: usize) -> bool {
     let tokens = &segment.0;
-    let ends = |at: &usize| {
-        tokens.get(at + 1).is_none_or(|next| tokens[*at].next_is_on_new_line(next))
-    };
+    let ends =
+        |at: &usize| tokens.get(at + 1).is_none_or(|next| tokens[*at].next_is_on_new_line(next));
     (line..tokens.len()).find(ends).is_some_and(|last| tokens[last].is_open_brace())
 }
 
@@ -307,7 +302,7 @@ mod tests {
         let text = "handle /a /b {\n\t@m path x\n\troute {\n\t\tproxy u {\n\t\t\tpolicy some thing\n\t\t\tport 1\n\t\t}\n\t}\n}";
         let (rest, gone) = without(text, "some", Force::Line);
         assert_eq!(rest, "handle /a /b { @m path x route { proxy u { port 1 } } }");
-        assert_eq!((gone.directives.len(), gone.around.len()), (1, 3));
+        assert_eq!((gone.directives.len(), gone.touched.len()), (1, 10));
         assert!(gone.words.contains("thing") && !gone.words.contains("policy"));
         let (rest, _) = without(text, "some", Force::Directive);
         assert_eq!(rest, "handle /a /b { @m path x route { } }");

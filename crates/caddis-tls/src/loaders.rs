@@ -117,11 +117,7 @@ impl Loaders {
     }
 
     /// Calls `see` with each certificate, or why there is none.
-    fn each(
-        &self,
-        default_storage: &dyn Storage,
-        see: &mut dyn FnMut(Result<Arc<Certificate>>),
-    ) {
+    fn each(&self, default_storage: &dyn Storage, see: &mut dyn FnMut(Result<Arc<Certificate>>)) {
         for pair in &self.files {
             see(file_pair(pair));
         }
@@ -150,8 +146,8 @@ impl Loaders {
 
 fn file_pair(pair: &CertKeyFilePair) -> Result<Arc<Certificate>> {
     let (certificate, key) = (global(&pair.certificate), global(&pair.key));
-    let chain = std::fs::read(&certificate)
-        .context(format!("loading certificates: open {certificate}"))?;
+    let chain =
+        std::fs::read(&certificate).context(format!("loading certificates: open {certificate}"))?;
     let key = std::fs::read(&key).context(format!("loading certificates: open {key}"))?;
     usable(Certificate::from_pem(&chain, &key, pair.tags.clone()), certificate)
 }

@@ -32,7 +32,9 @@ pub(crate) fn check(flags: &Check) -> Outcome {
         }
         Err(failure) => return Err(failure.to_string()),
     };
-    let (all, sources) = findings(&text, &registry::standard(), &flags.allow);
+    let (mut all, sources) = by_stage(&text, &registry::standard(), &flags.allow);
+    let sentence = Failure::Diagnostics(all.clone(), sources.clone()).to_string();
+    in_order(&mut all);
     if flags.format == Format::Text {
         report::draw(&all, &sources);
     } else {
@@ -43,7 +45,7 @@ pub(crate) fn check(flags: &Check) -> Outcome {
     let warnings = folded.len() - errors;
     if errors > 0 {
         eprintln!("{}", count(errors, "mistake") + " found");
-        return Err(Failure::Diagnostics(all, sources).to_string());
+        return Err(sentence);
     }
     if warnings > 0 && flags.strict {
         return Err(format!("{} found, and --strict was given", count(warnings, "warning")));
@@ -61,8 +63,16 @@ fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
-/// All that is wrong or odd in a config.
+/// All that is wrong or odd in a config, in the order of the text.
 pub(crate) fn findings(text: &Text, registry: &Registry, allowed: &[String]) -> Found {
+    let (mut all, sources) = by_stage(text, registry, allowed);
+    in_order(&mut all);
+    (all, sources)
+}
+
+/// The same, the first mistake being the one that Caddy names: a file is read, then adapted, then its
+/// modules are set up.
+fn by_stage(text: &Text, registry: &Registry, allowed: &[String]) -> Found {
     if text.is_json() {
         in_json(text, registry, allowed)
     } else {
@@ -76,9 +86,7 @@ fn in_json(text: &Text, registry: &Registry, allowed: &[String]) -> Found {
             let again = || source::parse_json(text).unwrap_or_default();
             let odd = lints::run_json(&json, allowed);
             let mistakes = diagnose::mistakes(registry, json, again);
-            let (mut all, sources) = diagnose::in_json(text, &mistakes, odd, registry);
-            in_order(&mut all);
-            (all, sources)
+            diagnose::in_json(text, &mistakes, odd, registry)
         }
         Err(Failure::Diagnostics(all, sources)) => (all, sources),
         Err(Failure::Message(message)) => (vec![Diagnostic::error(message)], Arc::default()),
@@ -125,7 +133,6 @@ fn in_caddyfile(text: &Text, registry: &Registry, allowed: &[String]) -> Found {
     let file = literal.unwrap_or_else(|| parse().0);
     all.extend(lints::run(&file, &warnings, registry, allowed));
     if found.is_empty() {
-        in_order(&mut all);
         return (all, Arc::new(file.sources));
     }
     let sources = match Traced::of(file, registry) {
@@ -138,7 +145,6 @@ fn in_caddyfile(text: &Text, registry: &Registry, allowed: &[String]) -> Found {
             file.sources
         }
     };
-    in_order(&mut all);
     (all, Arc::new(sources))
 }
 
@@ -160,7 +166,8 @@ fn what_is_left(
         Doubt::Directives
     };
     let written = File { blocks: file.blocks.clone(), ..File::default() };
-    let written = File { sources: file.sources.clone(), snippets: file.snippets.clone(), ..written };
+    let written =
+        File { sources: file.sources.clone(), snippets: file.snippets.clone(), ..written };
     let repaired = caddis_adapter::repair(file, errors, registry);
     let odd = lints::run_on_mistaken(&written, repaired.as_ref(), doubt, registry, allowed);
     // Where the line is a mistake, its `;` goes with that.
@@ -171,7 +178,6 @@ fn what_is_left(
         add_beyond(&mut all, diagnose::beyond(repaired, registry));
     }
     all.extend(odd);
-    in_order(&mut all);
     (all, Arc::new(written.sources))
 }
 
@@ -243,7 +249,10 @@ fn by_layout(text: &Text, all: &[Diagnostic], registry: &Registry) -> Option<Fou
         beyond.iter_mut().for_each(caddis_caddyfile::forget_layout);
         add_beyond(&mut found, (beyond, sources));
     }
-    in_order(&mut found);
+    // Caddy's sentence stays the first.
+    if let Some(at) = found.iter().position(|one| one.to_string() == sentence) {
+        found[..=at].rotate_right(1);
+    }
     Some((found, Arc::new(sources)))
 }
 
