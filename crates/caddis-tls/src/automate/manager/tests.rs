@@ -194,6 +194,7 @@ async fn on_demand_asks_once_and_issues_once() {
         storage: None,
         must_staple: false,
         getters: Vec::new(),
+        taken: Default::default(),
         permission: Some(permission),
     };
     let with_policy = || Reconcile { on_demand: vec![policy.clone()], ..wanted(&dir, vec![]) };
