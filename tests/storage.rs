@@ -16,8 +16,8 @@ use std::{
 use crate::{
     acme::{shown, wait_for},
     support::{
-        Fault, Faulty, Pebble, PebbleOptions, Postgres, Redis, Redises, S3, Server, Store, caddis,
-        eventually, free_port, get, scratch,
+        Fault, Faulty, Heard, Pebble, PebbleOptions, Postgres, Redis, Redises, S3, Server, Store,
+        caddis, eventually, free_port, get, scratch,
     },
 };
 
@@ -359,7 +359,8 @@ fn takes_over(option: &str, is_locked: &dyn Fn() -> bool) {
 #[track_caller]
 fn goes_and_comes_back(store: &mut dyn Store) {
     let pebble = Pebble::start(&PebbleOptions::default());
-    let option = store.option("");
+    let heard = Heard::new();
+    let option = store.option("") + &heard.option(&["cert_failed", "cert_obtained"]);
     let (old, new, late) = ("old.example.test", "new.example.test", "late.example.test");
     let server = member(&pebble, &option, (pebble.http, pebble.tls), &[old]);
     let leaf = wait_for(pebble.tls, old, 30);
@@ -383,6 +384,12 @@ fn goes_and_comes_back(store: &mut dyn Store) {
             let report = get(server.admin, "/tls/certificates").body;
             report.contains("\"last_error\"") && server.log().contains("storage is gone")
         });
+        let failed = format!("cert_failed {name} false ");
+        eventually("programs hear of it", || heard.count(&failed) > 0);
+        let line = heard.line(&failed).unwrap();
+        assert!(line.contains("storage is gone"), "{line}");
+        let report = get(server.admin, "/tls/certificates").body;
+        assert!(report.contains("\"remedy\""), "{report}");
         assert_eq!(shown(pebble.tls, old).as_ref(), Some(&leaf));
         assert!(shown(pebble.tls, name).is_none());
         assert_eq!(get(server.port, "/").body, "up");
@@ -393,7 +400,11 @@ fn goes_and_comes_back(store: &mut dyn Store) {
         }
         wait_for(pebble.tls, name, 90);
         assert!(server.log().contains("storage is back"));
+        eventually("programs hear of it, too", || {
+            heard.count(&format!("cert_obtained {name} false ")) == 1
+        });
     }
+    assert_eq!(heard.count(&format!("cert_failed {old} ")), 0, "nothing was wrong with it");
     assert_eq!(shown(pebble.tls, old), Some(leaf));
     assert_eq!(pebble.issued(), 3, "what could not be looked up was not ordered again");
 }
@@ -596,12 +607,30 @@ fn a_read_only_folder_is_told_and_the_rest_works() {
     // Nobody may make a folder there, not even root.
     let root = "/proc/caddis";
     let (http, tls) = (free_port(), free_port());
+    let heard = Heard::new();
+    let events = heard.option(&["cert_failed"]);
     let server = Server::start(&format!(
-        "{{\n\tadmin 127.0.0.1:{{admin}}\n\thttp_port {http}\n\thttps_port {tls}\n\tskip_install_trust\n\tstorage file_system {root}\n}}\na.localhost {{\n\trespond hello\n}}\nhttp://:{{port}} {{\n\trespond up\n}}\n"
+        "{{\n\tadmin 127.0.0.1:{{admin}}\n\thttp_port {http}\n\thttps_port {tls}\n\tskip_install_trust\n\tstorage file_system {root}\n{events}}}\na.localhost {{\n\trespond hello\n}}\nhttp://:{{port}} {{\n\trespond up\n}}\n"
     ));
     assert_eq!(get(server.port, "/").body, "up");
     eventually("it is told", || server.log().contains("/proc/caddis"));
     assert!(server.log().contains("storage is not ready"), "{}", server.log());
+    eventually("programs hear of it", || heard.count("cert_failed a.localhost false ") == 1);
+    let line = heard.line("cert_failed").unwrap();
+    assert!(line.contains("unable to acquire lock: /proc/caddis"), "{line}");
+    // What an operator is shown says what to do.
+    let output = caddis(&server.folder)
+        .args(["certs", "--address"])
+        .arg(format!("127.0.0.1:{}", server.admin))
+        .output()
+        .unwrap();
+    let table = String::from_utf8_lossy(&output.stdout).into_owned();
+    let last = table.lines().last().unwrap_or_default();
+    assert!(last.starts_with("a.localhost: see whether the storage's disk"), "{table}");
+    assert_eq!(output.status.code(), Some(1), "a name has no certificate");
+    let metrics = get(server.admin, "/metrics").body;
+    let want = "caddis_tls_certificates{kind=\"managed\",status=\"waiting\"} 1\n";
+    assert!(metrics.contains(want), "{metrics}");
 }
 
 #[test]

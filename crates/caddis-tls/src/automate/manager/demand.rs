@@ -197,8 +197,8 @@ impl CertManager {
             if entry.served.is_some() {
                 self.publish();
             }
-            if let Some((error, _)) = entry.last_error {
-                reason = error;
+            if let Some(last) = entry.last_error {
+                reason = last.error;
             }
         }
         Err(OnDemandError::Failed(reason))
