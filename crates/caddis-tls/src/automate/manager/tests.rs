@@ -656,8 +656,9 @@ async fn a_root_that_has_expired_is_told_once_a_day() {
     let dir = TempDir::new();
     let subjects = vec![subject("a.test", internal())];
     manager(&dir).reconcile(wanted(&dir, subjects.clone())).await;
-    let clocks: [(fn() -> i64, Option<&str>); 3] = [
-        (crate::timestamp::now, None),
+    let now: fn() -> i64 = crate::timestamp::now;
+    let clocks = [
+        (now, None),
         (|| crate::timestamp::now() + 3_550 * DAY, Some("ca_root_expiring")),
         (|| crate::timestamp::now() + 3_601 * DAY, Some("ca_root_expired")),
     ];
