@@ -294,6 +294,30 @@ fn logs_tell_of_start_and_stop_and_of_errors_in_error_routes() {
 }
 
 #[test]
+fn a_server_tells_of_each_handler_where_that_is_wished() {
+    let server = Server::start(
+        "{\n\tadmin off\n\tdebug\n\tservers {\n\t\ttrace\n\t}\n}\nhttp://localhost:{port} {\n\theader X-A b\n\trespond /x no\n\trespond hello\n}\n",
+    );
+    assert_eq!(get(server.port, "/").body, "hello");
+    let traced = || -> Vec<(String, Json)> {
+        let log = server.log();
+        let entries = log.lines().filter_map(|line| serde_json::from_str::<Json>(line).ok());
+        let ours = entries.filter(|entry| entry["logger"] == "http.log.trace");
+        ours.map(|entry| {
+            (entry["msg"].as_str().unwrap_or_default().to_owned(), entry["module"].clone())
+        })
+        .collect()
+    };
+    eventually("all handlers are told", || traced().len() >= 3);
+    let all = traced();
+    let names: Vec<_> = all.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["subroute", "headers", "static_response"]);
+    assert_eq!(all[0].1["routes"], serde_json::json!([{}, {}, {}]));
+    assert_eq!(all[1].1["response"]["set"]["X-A"][0], "b");
+    assert_eq!(all[2].1, serde_json::json!({"body": "hello"}));
+}
+
+#[test]
 fn the_admin_api_knows_its_places() {
     let server = Server::start(&site("one"));
     for path in ["/pki/", "/pki/ca/", "/pki/ca/local/x", "/pki/ca/local/"] {

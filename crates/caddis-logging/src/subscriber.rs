@@ -61,6 +61,11 @@ pub fn init() -> Handle {
     handle.clone()
 }
 
+/// Tells that a request's handler is invoked, at level debug (spec O089); its settings are JSON text.
+pub fn trace_handler(name: &str, settings: &str) {
+    tracing::debug!(target: "http.log.trace", { json.module = settings }, "{name}");
+}
+
 impl Handle {
     /// Sends run-time logs to these logs from now on, first those that waited.
     pub fn set(&self, logging: Arc<Logging>) {

@@ -159,6 +159,8 @@ impl ServerPlan {
         cx: &mut CompileCx<'_>,
     ) -> Result<Self, ConfigError> {
         cx.begin_server(name);
+        let traced = server.logs.as_ref().is_some_and(|logs| logs.trace);
+        cx.trace = traced.then_some(caddis_logging::trace_handler);
         for route in server.named_routes.keys() {
             cx.named_routes.insert(route.clone(), std::sync::Arc::default());
         }
