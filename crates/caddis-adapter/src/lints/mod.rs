@@ -101,6 +101,7 @@ pub const LINTS: &[&Lint] = &[
     &unused::UNUSED_ROUTE,
     &unused::UNUSED_SNIPPET,
     &upstreams::UPSTREAM_LOOP,
+    &upstreams::UPSTREAM_PATH,
     &upstreams::WEIGHTS_MISMATCH,
     &tls::WILDCARD_NEEDS_DNS,
 ];
