@@ -13,7 +13,7 @@ use super::{round_trip, site};
 use crate::{
     acme::{shown, wait_for},
     support::{
-        Fault, Faulty, Pebble, PebbleOptions, Postgres, Redis, Redises, S3, Server, Store,
+        Fault, Faulty, Heard, Pebble, PebbleOptions, Postgres, Redis, Redises, S3, Server, Store,
         eventually, free_port, get,
     },
 };
@@ -66,7 +66,8 @@ fn takes_over(option: &str, is_locked: &dyn Fn() -> bool) {
 #[track_caller]
 fn goes_and_comes_back(store: &mut dyn Store) {
     let pebble = Pebble::start(&PebbleOptions::default());
-    let option = store.option("");
+    let heard = Heard::new();
+    let option = store.option("") + &heard.option(&["cert_failed", "cert_obtained"]);
     let (old, new, late) = ("old.example.test", "new.example.test", "late.example.test");
     let server = member(&pebble, &option, (pebble.http, pebble.tls), &[old]);
     let leaf = wait_for(pebble.tls, old, 30);
@@ -90,6 +91,12 @@ fn goes_and_comes_back(store: &mut dyn Store) {
             let report = get(server.admin, "/tls/certificates").body;
             report.contains("\"last_error\"") && server.log().contains("storage is gone")
         });
+        let failed = format!("cert_failed {name} false ");
+        eventually("programs hear of it", || heard.count(&failed) > 0);
+        let line = heard.line(&failed).unwrap();
+        assert!(line.contains("storage is gone"), "{line}");
+        let report = get(server.admin, "/tls/certificates").body;
+        assert!(report.contains("\"remedy\""), "{report}");
         assert_eq!(shown(pebble.tls, old).as_ref(), Some(&leaf));
         assert!(shown(pebble.tls, name).is_none());
         assert_eq!(get(server.port, "/").body, "up");
@@ -100,7 +107,11 @@ fn goes_and_comes_back(store: &mut dyn Store) {
         }
         wait_for(pebble.tls, name, 90);
         assert!(server.log().contains("storage is back"));
+        eventually("programs hear of it, too", || {
+            heard.count(&format!("cert_obtained {name} false ")) == 1
+        });
     }
+    assert_eq!(heard.count(&format!("cert_failed {old} ")), 0, "nothing was wrong with it");
     assert_eq!(shown(pebble.tls, old), Some(leaf));
     assert_eq!(pebble.issued(), 3, "what could not be looked up was not ordered again");
 }

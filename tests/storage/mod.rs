@@ -13,8 +13,8 @@ use std::{
 use crate::{
     acme::{shown, wait_for},
     support::{
-        Pebble, PebbleOptions, Postgres, Redis, S3, Server, Store, caddis, eventually, free_port,
-        get, scratch,
+        Heard, Pebble, PebbleOptions, Postgres, Redis, S3, Server, Store, caddis, eventually,
+        free_port, get, scratch,
     },
 };
 
@@ -352,12 +352,30 @@ fn a_read_only_folder_is_told_and_the_rest_works() {
     // Nobody may make a folder there, not even root.
     let root = "/proc/caddis";
     let (http, tls) = (free_port(), free_port());
+    let heard = Heard::new();
+    let events = heard.option(&["cert_failed"]);
     let server = Server::start(&format!(
-        "{{\n\tadmin 127.0.0.1:{{admin}}\n\thttp_port {http}\n\thttps_port {tls}\n\tskip_install_trust\n\tstorage file_system {root}\n}}\na.localhost {{\n\trespond hello\n}}\nhttp://:{{port}} {{\n\trespond up\n}}\n"
+        "{{\n\tadmin 127.0.0.1:{{admin}}\n\thttp_port {http}\n\thttps_port {tls}\n\tskip_install_trust\n\tstorage file_system {root}\n{events}}}\na.localhost {{\n\trespond hello\n}}\nhttp://:{{port}} {{\n\trespond up\n}}\n"
     ));
     assert_eq!(get(server.port, "/").body, "up");
     eventually("it is told", || server.log().contains("/proc/caddis"));
     assert!(server.log().contains("storage is not ready"), "{}", server.log());
+    eventually("programs hear of it", || heard.count("cert_failed a.localhost false ") == 1);
+    let line = heard.line("cert_failed").unwrap();
+    assert!(line.contains("unable to acquire lock: /proc/caddis"), "{line}");
+    // What an operator is shown says what to do.
+    let output = caddis(&server.folder)
+        .args(["certs", "--address"])
+        .arg(format!("127.0.0.1:{}", server.admin))
+        .output()
+        .unwrap();
+    let table = String::from_utf8_lossy(&output.stdout).into_owned();
+    let last = table.lines().last().unwrap_or_default();
+    assert!(last.starts_with("a.localhost: see whether the storage's disk"), "{table}");
+    assert_eq!(output.status.code(), Some(1), "a name has no certificate");
+    let metrics = get(server.admin, "/metrics").body;
+    let want = "caddis_tls_certificates{kind=\"managed\",status=\"waiting\"} 1\n";
+    assert!(metrics.contains(want), "{metrics}");
 }
 
 #[test]
