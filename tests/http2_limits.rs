@@ -11,7 +11,7 @@ use std::{
 };
 
 use crate::support::{
-    Scripted, Server, eventually,
+    Scripted, Server, Wire, eventually,
     frames::{
         CONTINUATION, DATA, END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, PING, RST_STREAM,
         WINDOW_UPDATE, fields, frame, request_fields,
@@ -446,6 +446,32 @@ fn trailers_are_limited() {
     assert_eq!(whole.load(Ordering::SeqCst), 0);
     alive(&mut server);
     nothing_in_flight(&server);
+}
+
+/// A client has as long to begin as a head may take, however long it may be idle afterwards; what
+/// it begins with are its settings.
+#[test]
+fn clients_begin_with_settings_or_not_at_all() {
+    let (upstream, _) = large(10);
+    let limits = "\t\ttimeouts {\n\t\t\tread_header 1s\n\t\t\tidle 1m\n\t\t}\n";
+    let mut server = clear_text(limits, &format!("\treverse_proxy {}\n", upstream.address()));
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let begin = Instant::now();
+    let mut quiet = Frames::connect(server.port, &[]);
+    for half in [PREFACE, &[PREFACE, &[0, 0, 6, 4, 0]].concat(), &PREFACE[..20]] {
+        let mut wire = Wire::connect(server.port);
+        wire.send(half);
+        wire.rest();
+        assert!(begin.elapsed() < Duration::from_secs(8), "{half:?}: {:?}", begin.elapsed());
+    }
+    let mut wire = Wire::connect(server.port);
+    wire.send([PREFACE, &frame(PING, 0, 0, &[0; 8])].concat());
+    let bye = Frames(wire).wait(|frame| frame.kind == GOAWAY).unwrap();
+    assert_eq!(bye.code(), Some(1));
+    // One that began is not concerned.
+    quiet.get(1, "/fine");
+    assert_eq!(quiet.answer(1), Some((200, b"ok".to_vec())));
+    alive(&mut server);
 }
 
 /// A head that stops in the middle holds up its own connection alone, and that not for ever.

@@ -394,7 +394,9 @@ fn slow_clients_are_cut_off() {
     let limits = "\t\ttimeouts {\n\t\t\tread_header 1s\n\t\t\tread_body 1s\n\t\t\tidle 1s\n\t\t}\n";
     let server = clear_text(limits, &format!("\treverse_proxy {}\n", upstream.address()));
     let begin = Instant::now();
-    // Nothing but a preface; a head without an end; a body that stops.
+    // A preface without settings; nothing but a preface; a head without an end; a body that stops.
+    let mut preface = Wire::connect(server.port);
+    preface.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
     let mut idle = Frames::connect(server.port, &[]);
     let mut head = Frames::connect(server.port, &[]);
     head.send(HEADERS, 0, 1, &request_fields("GET", "/", &[]));
@@ -404,6 +406,7 @@ fn slow_clients_are_cut_off() {
     let answer = body.answer(1);
     assert!(answer.as_ref().is_none_or(|(status, _)| *status >= 400), "{answer:?}");
     assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    preface.rest();
     assert!(idle.wait(|_| false).is_none());
     assert!(head.wait(|_| false).is_none());
     assert!(begin.elapsed() < Duration::from_secs(8), "{:?}", begin.elapsed());

@@ -81,7 +81,12 @@ pub(crate) async fn serve_connection<S: Io + 'static>(io: S, cx: ConnCx) {
         .max_local_error_reset_streams(Some(MAX_BROKEN))
         .data_frame_budget(SMALL_FRAMES)
         .enable_connect_protocol();
-    let mut handshake = std::pin::pin!(builder.handshake::<_, Bytes>(Screened::new(io.clone())));
+    let screened = Screened::new(io.clone());
+    let begins = Begins {
+        begun: screened.begun(),
+        until: Instant::now() + timeouts.header.unwrap_or(PREFACE),
+    };
+    let mut handshake = std::pin::pin!(builder.handshake::<_, Bytes>(screened));
     let quota = Quota::new();
     let begun = poll_and_send(&io, &quota, |task| handshake.as_mut().poll(task).map(Result::ok));
     let late = async {
@@ -90,11 +95,11 @@ pub(crate) async fn serve_connection<S: Io + 'static>(io: S, cx: ConnCx) {
     };
     let begun = tokio::select! {
         biased;
-        begun = within(Some(timeouts.header.unwrap_or(PREFACE)), begun) => begun.flatten(),
+        begun = tokio::time::timeout_at(begins.until, begun) => begun.ok().flatten(),
         () = late => None,
     };
     if let Some(connection) = begun {
-        drive(connection, (&io, &quota), &cx, timeouts.idle).await;
+        drive(connection, (&io, &quota), &cx, (begins, timeouts.idle)).await;
     }
 }
 
@@ -119,18 +124,31 @@ async fn poll_and_send<S: Io, T>(
     .await
 }
 
+/// How long a client may take to its first frame.
+struct Begins {
+    begun: Rc<Cell<bool>>,
+    until: Instant,
+}
+
+impl Begins {
+    fn are_late(&self, now: Instant) -> bool {
+        !self.begun.get() && now >= self.until
+    }
+}
+
 /// Takes streams until the connection is over.
 async fn drive<S: Io + 'static>(
     mut connection: Connection<Screened<S>, Bytes>,
     (io, quota): (&Gathered<S>, &Quota),
     cx: &ConnCx,
-    idle: Option<Duration>,
+    (begins, idle): (Begins, Option<Duration>),
 ) {
     let active = Rc::new(Activity::default());
     let mut pings = connection.ping_pong();
     let mut awaited = false;
     let mut drained = std::pin::pin!(cx.drain.wait());
-    let mut timer = std::pin::pin!(tokio::time::sleep(idle.unwrap_or(FOREVER)));
+    let first_idle = Instant::now() + idle.unwrap_or(FOREVER);
+    let mut timer = std::pin::pin!(tokio::time::sleep_until(first_idle.min(begins.until)));
     let mut finishing = false;
     poll_and_send(io, quota, |task| {
         loop {
@@ -155,6 +173,9 @@ async fn drive<S: Io + 'static>(
         }
         while !finish && timer.as_mut().poll(task).is_ready() {
             let now = Instant::now();
+            if begins.are_late(now) {
+                return Poll::Ready(Some(()));
+            }
             if finishing {
                 // A client that does not answer the goodbye is not waited for.
                 if active.open() == 0 {

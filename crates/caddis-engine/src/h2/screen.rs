@@ -1,7 +1,9 @@
-//! Looks at a client's frames before the codec does, for two things that the codec leaves out:
+//! Looks at a client's frames before the codec does, for what the codec leaves out:
 //!
 //! - It answers a frame of a wrong size, and a window beyond its limit, with the code for
 //!   everything, where RFC 9113 §4.2 and §6 name one.
+//! - It takes any frame for the first one, and waits for it without a limit of its own; the first
+//!   one has to be SETTINGS (RFC 9113 §3.4).
 //! - It passes over pseudo-fields in trailers, which make a request malformed (RFC 9113 §8.1). It
 //!   knows that none may follow a field; so trailers get a field of ours in front, and any
 //!   pseudo-field behind it, however it is coded, ends the stream as it has to.
@@ -9,8 +11,10 @@
 //! What is inside a header block only the codec can tell.
 
 use std::{
+    cell::Cell,
     io,
     pin::Pin,
+    rc::Rc,
     task::{Context, Poll, ready},
 };
 
@@ -110,11 +114,13 @@ struct Screen {
     last: u32,
     /// A header block goes on.
     in_block: bool,
+    /// The client's first frame is here.
+    begun: Rc<Cell<bool>>,
 }
 
 impl Screen {
     fn new() -> Self {
-        Self { at: At::Preface(PREFACE), last: 0, in_block: false }
+        Self { at: At::Preface(PREFACE), last: 0, in_block: false, begun: Rc::default() }
     }
 
     /// Looks at what came. Where it is not for the codec as it is, what is instead is put behind
@@ -211,8 +217,11 @@ impl Screen {
         if !fits || head.length > MAX_FRAME {
             return Err(Reason::FRAME_SIZE_ERROR);
         }
+        if !self.begun.get() && (head.kind != SETTINGS || head.has(ACK)) {
+            return Err(Reason::PROTOCOL_ERROR);
+        }
         match head.kind {
-            SETTINGS => return Ok(!head.has(ACK) && head.length > 0),
+            SETTINGS => return Ok(!head.has(ACK)),
             HEADERS => {
                 self.in_block = !head.has(END_HEADERS);
                 let trailers = head.stream <= self.last && head.stream % 2 == 1;
@@ -232,6 +241,7 @@ impl Screen {
             return Ok(());
         };
         if head.kind == SETTINGS {
+            self.begun.set(true);
             for setting in payload.chunks_exact(6) {
                 let mut setting = setting;
                 if setting.get_u16() == INITIAL_WINDOW && setting.get_u32() > MAX_WINDOW {
@@ -291,6 +301,11 @@ pub(super) struct Screened<S> {
 impl<S: Io> Screened<S> {
     pub(super) fn new(io: Gathered<S>) -> Self {
         Self { io, screen: Screen::new(), instead: BytesMut::new(), failed: None }
+    }
+
+    /// Tells whether the client's first frame is here.
+    pub(super) fn begun(&self) -> Rc<Cell<bool>> {
+        self.screen.begun.clone()
     }
 
     /// Ends the connection, which the codec sees as one that broke.
@@ -375,7 +390,7 @@ impl<S: Io> AsyncWrite for Screened<S> {
 mod tests {
     use super::*;
 
-    const BEGIN: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    const BEGIN: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
     fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
         let mut out = BytesMut::new();
@@ -432,10 +447,27 @@ mod tests {
         // All at once nothing is copied.
         let mut out = BytesMut::new();
         let mut screen = Screen::new();
-        assert_eq!(screen.pass(&[BEGIN, &all[30..]].concat(), &mut out), Ok(Passed::AsTheyAre));
+        assert_eq!(screen.pass(BEGIN, &mut out), Ok(Passed::Others));
+        assert_eq!(std::mem::take(&mut out), BEGIN);
+        assert_eq!(screen.pass(&all[39..], &mut out), Ok(Passed::AsTheyAre));
         // A half head waits for the other one.
         assert_eq!(screen.pass(&all[30..34], &mut out), Ok(Passed::Others));
         assert_eq!(out, &b""[..]);
+    }
+
+    #[test]
+    fn settings_come_first() {
+        for first in [frame(PING, 0, 0, &[0; 8]), frame(SETTINGS, ACK, 0, &[])] {
+            let bytes = [&BEGIN[..PREFACE], &first].concat();
+            assert_eq!(read(&bytes, 1), (BEGIN[..PREFACE].to_vec(), Some(Reason::PROTOCOL_ERROR)));
+        }
+        let mut screen = Screen::new();
+        let begun = screen.begun.clone();
+        for byte in BEGIN {
+            assert!(!begun.get());
+            assert!(screen.pass(&[*byte], &mut BytesMut::new()).is_ok());
+        }
+        assert!(begun.get());
     }
 
     #[test]
