@@ -4,6 +4,8 @@ use std::{borrow::Cow, fmt, io, time::Duration};
 
 use instant_acme::Problem;
 
+use crate::storage;
+
 /// A failed attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Failure {
@@ -40,7 +42,7 @@ impl Failure {
 
     /// The storage answered with an error while this was done.
     pub(crate) fn of_storage(what: &str, error: &io::Error) -> Self {
-        let remedy = Cow::Borrowed(storage_remedy(error.kind()));
+        let remedy = Cow::Borrowed(storage::remedy(error.kind()));
         Self { remedy, ..Self::storage(format!("{what}: {error}")) }
     }
 
@@ -135,22 +137,6 @@ pub(super) fn remedy(problem: &Problem) -> &'static str {
             "this is the authority's own trouble; it is asked again by itself"
         }
         _ => "",
-    }
-}
-
-/// What may be done about a storage that does not work.
-fn storage_remedy(kind: io::ErrorKind) -> &'static str {
-    use io::ErrorKind as Kind;
-    match kind {
-        Kind::ReadOnlyFilesystem => {
-            "mount the storage writable, or name another folder: `storage file_system PATH`"
-        }
-        Kind::PermissionDenied => "give the user that runs caddis access to the storage",
-        Kind::StorageFull | Kind::QuotaExceeded | Kind::FileTooLarge => "make room in the storage",
-        Kind::NotFound | Kind::NotADirectory | Kind::AlreadyExists => {
-            "see whether the storage's disk is mounted and its path is a folder"
-        }
-        _ => "see whether the storage is there and answers",
     }
 }
 
