@@ -120,6 +120,10 @@ const REMEDIES: &[(&str, &str)] = &[
         "is HTTP, but attempts to configure TLS",
         "remove the directive `tls`, or serve the site by HTTPS (leave `http://` and port 80 away)",
     ),
+    (
+        "username and password cannot be empty",
+        "write the name and the hash of the password, which `caddis hash-password` makes",
+    ),
     ("invalid byte size", "a size is a number with its unit, such as `4KiB` or `10MB`"),
     ("parsing size", "a size is a number with its unit, such as `4KiB` or `10MB`"),
     ("is not an ordered HTTP handler", "put it at the top of the site, or into a `route` block"),

@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use caddis_config::ConfigError;
 use caddis_core::{
     Connection, Exchange, HttpError, State, TlsInfo,
     client_certificates::{ClientCertificate, ClientCertificates},
@@ -263,13 +264,22 @@ impl ServerRuntime {
     }
 }
 
-/// Checks what binding would find, without opening anything.
+/// Checks what binding would find, without opening sockets: everything that it would refuse, each
+/// without a path in the configuration.
 pub(crate) fn validate(plan: &Plan) -> Result<(), LoadError> {
-    plan.tls
-        .loaders
-        .load(&*plan.tls.storage)
-        .map_err(|error| LoadError::Activate(format!("loading tls app module: {error}")))?;
-    Ok(())
+    let loaders = plan.tls.loaders.faults(&*plan.tls.storage);
+    let mut all: Vec<_> =
+        loaders.iter().map(|error| format!("loading tls app module: {error}")).collect();
+    for server in &plan.servers {
+        let faults = server.tls_policies.iter().flat_map(|policies| policies.faults());
+        all.extend(faults.map(|error| format!("server {}: {error}", server.name)));
+    }
+    // Sites with the same settings have policies of their own.
+    all.dedup();
+    if all.is_empty() {
+        return Ok(());
+    }
+    Err(LoadError::Config(all.into_iter().map(|message| ConfigError::new("", message)).collect()))
 }
 
 impl ServerRuntime {

@@ -13,7 +13,7 @@ pub(super) static UPSTREAM_LOOP: Lint = Lint {
 The upstream's address is one on which the same server listens, so a request is passed to the server
 that it came from, again and again. Usually the backend was meant to have another port than the site.
 A rule `header_up Host …` that leads to another site of the server makes it no loop.",
-    run: Run::Sites(loops),
+    run: Run::Directives(loops),
 };
 
 pub(super) static PLAIN_TO_HTTPS_PORT: Lint = Lint {
@@ -22,7 +22,7 @@ pub(super) static PLAIN_TO_HTTPS_PORT: Lint = Lint {
     explanation: "\
 `reverse_proxy host:443` speaks plain HTTP to port 443; a server that expects TLS there answers with
 status 400. Write `https://host`, or `transport http { tls }` in the block.",
-    run: Run::Sites(plain),
+    run: Run::Directives(plain),
 };
 
 pub(super) static WEIGHTS_MISMATCH: Lint = Lint {
@@ -32,7 +32,7 @@ pub(super) static WEIGHTS_MISMATCH: Lint = Lint {
 `lb_policy weighted_round_robin` takes one weight for each upstream, in their order. Upstreams without
 a weight, and weights without an upstream, are a mistake in counting. An upstream with weight 0 gets
 nothing.",
-    run: Run::Sites(weights),
+    run: Run::Directives(weights),
 };
 
 /// The dial addresses of a `reverse_proxy` handler.

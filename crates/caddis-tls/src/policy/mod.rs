@@ -38,7 +38,7 @@ pub use handshake_match::HelloFacts;
 pub(crate) use parameters::suite_name;
 
 use crate::{
-    error::{Context, Result},
+    error::{Context, Error, Result},
     index::{CertStore, normalized, wildcards},
     pki::Pki,
     resolver::Resolver,
@@ -76,6 +76,14 @@ pub struct PolicyPlan {
     pub fingerprint: [u8; 32],
     /// Things worth a word in the log.
     pub warnings: Vec<String>,
+}
+
+impl PolicyPlan {
+    /// The files of authorities for clients that cannot be read or used. Blocks.
+    pub fn faults(&self) -> Vec<Error> {
+        let clients = self.policies.iter().filter_map(|policy| policy.client_auth.as_ref());
+        clients.flat_map(ClientAuthPlan::faults).collect()
+    }
 }
 
 #[derive(Debug)]
