@@ -12,6 +12,7 @@ use crate::{
         subject::{Effect, Event, State, step},
     },
     certificate::Certificate,
+    storage,
     timestamp::{self, Timestamp},
 };
 
@@ -159,7 +160,7 @@ impl Entry {
             self.last_error = None;
         }
         if let Some(error) = served.as_ref().and_then(|served| served.not_stored()) {
-            let remedy = Failure::of_storage("", error).remedy.into_owned();
+            let remedy = storage::remedy(error.kind()).to_owned();
             let error = format!("certificate could not be stored: {error}");
             let trouble = Trouble { error, remedy, at: now, storage: true, told_at: now };
             self.last_error = Some(trouble);
