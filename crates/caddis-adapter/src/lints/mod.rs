@@ -37,6 +37,7 @@ use crate::Repaired;
 
 pub use json::{JsonFinding, run_json};
 
+pub(crate) use subject::within;
 use subject::{Subject, Text};
 
 /// One lint.
