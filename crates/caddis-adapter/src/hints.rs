@@ -142,6 +142,10 @@ const REMEDIES: &[(&str, &str)] = &[
     ("too many arguments; should only be", "a path with spaces needs quotes"),
     ("without DNS provider config", "name the provider, such as `acme_dns cloudflare {env.TOKEN}`"),
     ("expected at least one config parameter", "add `ask <url>` or `permission <module>`"),
+    (
+        "wrong cipher suite name or cipher suite not supported",
+        "leave `ciphers` away: the default list has strong suites only",
+    ),
     ("duplicate global log option", "give each log its own name"),
     ("without a listener address", "write the address before the block, such as `servers :443 {`"),
 ];
@@ -178,6 +182,11 @@ const WORDS: &[(&str, &[&str])] = &[
         ],
     ),
     ("unrecognized metrics option ", &["per_host"]),
+    ("wrong protocol name or protocol not supported: ", &["tls1.2", "tls1.3"]),
+    (
+        "Wrong curve name or curve not supported: ",
+        &["x25519mlkem768", "x25519", "secp256r1", "secp384r1", "secp521r1"],
+    ),
     (
         "unrecognized timeouts option ",
         &[

@@ -11,7 +11,7 @@
 //! # Ok::<(), caddis_config::ConfigError>(())
 //! ```
 
-#![cfg_attr(test, allow(clippy::unwrap_used))]
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may"))]
 
 #[macro_use]
 mod omit;

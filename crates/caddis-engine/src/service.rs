@@ -88,7 +88,6 @@ pub(crate) async fn serve(
         filter.apply(ex, &mut response);
     }
     let tunnel = ex.upgrade.take().and_then(|upgrade| upgrade.run);
-    let tunnel = tunnel.map(|tunnel| pending.watch_tunnel(tunnel));
     let close = ex.close;
     let passed = ex.passed.take();
     let mut response = if passed.is_none() && sniff::is_needed(&response) {
@@ -101,7 +100,7 @@ pub(crate) async fn serve(
         response.headers_mut().remove(header::CONTENT_LENGTH);
     }
     let Some((ex, pending)) = open.close() else { return Served::empty() };
-    let response = pending.attach(server, ex, response, abort);
+    let (response, tunnel) = pending.attach(server, ex, response, abort, tunnel);
     Served { response, passed, abort, close, tunnel }
 }
 

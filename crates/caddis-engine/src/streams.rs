@@ -132,6 +132,7 @@ impl http_body::Body for AskedFor {
 }
 
 /// Bytes of a body received so far.
+#[derive(Default)]
 pub(crate) struct Received(pub(crate) Rc<Cell<u64>>);
 
 impl BytesRead for Received {

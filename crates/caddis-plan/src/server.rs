@@ -182,7 +182,9 @@ impl ServerPlan {
             .transpose()
             .map_err(|error| error.under("tls_connection_policies"))?;
         if let Some(policies) = &tls_policies {
-            cx.warnings.extend(policies.warnings.iter().cloned());
+            let path = format!("apps.http.servers.{name}.tls_connection_policies");
+            let warnings = policies.warnings.iter();
+            cx.warnings.extend(warnings.map(|warning| format!("{path}.{warning}")));
         }
         let lower = |names: &[String]| names.iter().map(|name| name.to_lowercase()).collect();
         Ok(Self {

@@ -97,6 +97,7 @@ pub const LINTS: &[&Lint] = &[
     &quotes::UNQUOTED_VALUE,
     &reach::UNREACHABLE_ROUTE,
     &environment::UNSET_VARIABLE,
+    &tls::UNSUPPORTED_CIPHER,
     &unused::UNUSED_MATCHER,
     &files::UNUSED_ROOT,
     &unused::UNUSED_ROUTE,

@@ -290,6 +290,10 @@ async fn finish<S: Io + 'static>(
         return Sent::Failed;
     }
     if let Some(tunnel) = tunnel {
+        if !progress.done.get() {
+            // A protocol cannot change within a message (RFC 9110 §7.8).
+            return Sent::Failed;
+        }
         let (parts, _) = response.into_parts();
         let mut out = Vec::new();
         respond::write_head(&mut out, (&parts, None), BodyFraming::None, true, facts.version);

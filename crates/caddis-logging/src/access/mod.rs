@@ -7,6 +7,7 @@
 //! configuration is loaded, so that a request costs one look-up by host.
 
 use std::{
+    borrow::Cow,
     collections::{HashMap, HashSet},
     sync::Arc,
     time::Duration,
@@ -146,9 +147,8 @@ impl AccessLogger {
             fields: &fields,
         };
         if let Some(names) = &ex.log.names {
-            for name in names.iter().filter(|name| !name.is_empty()) {
-                let logger = format!("{ACCESS}.{name}");
-                self.logging.emit(&Entry { logger: &logger, ..entry });
+            for name in names {
+                self.logging.emit(&Entry { logger: &named(ACCESS, name), ..entry });
             }
             return;
         }
@@ -196,9 +196,8 @@ impl AccessLogger {
             fields: &fields,
         };
         if let Some(names) = &ex.log.names {
-            for name in names.iter().filter(|name| !name.is_empty()) {
-                let logger = format!("{ERROR}.{name}");
-                self.logging.emit(&Entry { logger: &logger, ..entry });
+            for name in names {
+                self.logging.emit(&Entry { logger: &named(ERROR, name), ..entry });
             }
             return;
         }
@@ -210,13 +209,17 @@ impl AccessLogger {
 
 impl Target {
     fn new(name: &str, logging: &Logging) -> Self {
-        let named = |base: &str| match name {
-            "" => base.to_owned(),
-            name => format!("{base}.{name}"),
-        };
-        let (access, error) = (named(ACCESS), named(ERROR));
+        let (access, error) = (named(ACCESS, name).into_owned(), named(ERROR, name).into_owned());
         let access_logs = logging.takers(&access);
         Self { access, error, access_logs }
+    }
+}
+
+/// A logger below another one; without a name the other one itself (spec D142).
+fn named<'a>(base: &'a str, name: &str) -> Cow<'a, str> {
+    match name {
+        "" => Cow::Borrowed(base),
+        name => Cow::Owned(format!("{base}.{name}")),
     }
 }
 
@@ -274,20 +277,8 @@ impl Object for AccessFields<'_> {
             out("uuid", Field::str(uuid));
         }
         for (key, value) in &ex.log.extra {
-            out(key, extra(value));
+            out(key, Field::of(value));
         }
-    }
-}
-
-fn extra<'a>(value: &'a caddis_core::Value<'static>) -> Field<'a> {
-    use caddis_core::Value;
-    match value {
-        Value::Null => Field::Null,
-        Value::Bool(value) => Field::Bool(*value),
-        Value::Int(value) => Field::Int(*value),
-        Value::Float(value) => Field::Float(*value),
-        Value::Str(text) => Field::str(text),
-        Value::List(items) => Field::List(items.clone()),
     }
 }
 

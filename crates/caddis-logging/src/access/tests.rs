@@ -116,6 +116,27 @@ fn errors_are_logged_by_status() {
 }
 
 #[test]
+fn an_empty_name_is_the_logger_itself() {
+    let directory = scratch("access-names");
+    let path = directory.join("a.log");
+    let logging = opened(json!({"logs": {"default": {
+        "writer": {"output": "file", "filename": path},
+        "encoder": {"format": "filter", "wrap": {"format": "json", "time_key": ""},
+            "fields": {"request": {"filter": "delete"}, "resp_headers": {"filter": "delete"}}},
+    }}}));
+    let logger = server(json!({"default_logger_name": "log0"}), &logging);
+    let mut ex = exchange();
+    ex.log.names = Some(vec![String::new(), "b".to_owned()]);
+    logger.log(&ex, &record(&HeaderMap::new()));
+    assert!(logging.flush(Duration::from_secs(30)));
+    let text = std::fs::read_to_string(&path).unwrap();
+    let loggers: Vec<_> =
+        text.lines().filter_map(|line| line.split('"').nth(7).map(str::to_owned)).collect();
+    assert_eq!(loggers, ["http.log.access", "http.log.access.b"]);
+    std::fs::remove_dir_all(directory).unwrap();
+}
+
+#[test]
 fn hosts_have_loggers() {
     let logging = opened(json!({"logs": {
         "default": {"exclude": ["http.log.access"]},

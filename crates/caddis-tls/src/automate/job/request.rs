@@ -1,14 +1,14 @@
 //! What an authority outside is sent: a key and a signing request, made once the storage is seen to
 //! work.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use rcgen::{CertificateParams, CustomExtension, DistinguishedName, KeyPair};
 
 use super::{JobCx, ManagedSubject, blocking};
 use crate::{
     acme::Failure,
-    error::{Error, Result},
+    error::Result,
     key,
     storage::{Storage, keys::SiteKeys},
 };
@@ -31,9 +31,8 @@ impl Prepared {
         let (storage, subject, keys) = (cx.storage.clone(), subject.clone(), keys.clone());
         blocking(move || {
             check(&*storage).map_err(|error| {
-                Failure::storage(format!(
-                    "failed storage check; storage is probably misconfigured: {error}"
-                ))
+                let what = "failed storage check; storage is probably misconfigured";
+                Failure::of_storage(what, &error)
             })?;
             let pair = subject.key_pair(&*storage, &keys)?;
             Ok(Self { csr: request(&subject, &pair)?, key: key::to_pem(&pair) })
@@ -49,14 +48,15 @@ pub(super) fn pem_of(csr: &[u8]) -> String {
 }
 
 /// Sees that the storage works before an authority is bothered (T085).
-fn check(storage: &dyn Storage) -> Result<()> {
+fn check(storage: &dyn Storage) -> io::Result<()> {
     let key = format!("rw_test_{:016x}", fastrand::u64(..));
     let content: Vec<u8> = (0..64).map(|_| fastrand::u8(..)).collect();
     storage.store(&key, &content)?;
     let read = storage.load(&key);
     let removed = storage.delete(&key);
     if read? != content {
-        return Err(Error::new("the storage does not give back what was written"));
+        let text = "the storage does not give back what was written";
+        return Err(io::Error::new(io::ErrorKind::InvalidData, text));
     }
     removed?;
     Ok(())
