@@ -346,7 +346,12 @@ fn many_names_and_an_authority_in_trouble() {
         busy.fetch_max(issuing.count(), Ordering::Relaxed);
         names.iter().filter(|name| files(&storage, name).len() == 3).count()
     };
-    eventually("some are issued", || stored() >= 15);
+    // Half of all requests are refused once, so this takes its time where others work, too.
+    let end = Instant::now() + Duration::from_secs(60);
+    while stored() < 15 {
+        assert!(Instant::now() < end, "{} issued: {}", stored(), server.log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
     pebble.down();
     eventually("failures are told", || {
         get(server.admin, "/tls/certificates").body.contains("\"last_error\"")
