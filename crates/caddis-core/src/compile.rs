@@ -87,11 +87,7 @@ impl<'a> CompileCx<'a> {
         json: &Json,
         inline_key: &str,
     ) -> Result<C, ConfigError> {
-        let mut json = json.clone();
-        if let Some(object) = json.as_object_mut() {
-            object.remove(inline_key);
-        }
-        caddis_config::decode(json)
+        caddis_config::decode_without(json, inline_key)
     }
 
     /// Compiles one handler object.

@@ -114,6 +114,12 @@ impl OwnServer for ServerRuntime {
     }
 }
 
+/// Whether a request asks for the options of the server as a whole, which no route answers, as in
+/// Go's servers (RFC 9110 §9.3.7).
+pub(crate) fn asks_for_options(ex: &Exchange) -> bool {
+    ex.original.method == Method::OPTIONS && ex.original.target.as_str() == "*"
+}
+
 /// Whether a request looks like an authority's (T073).
 fn is_challenge(ex: &Exchange) -> bool {
     caddis_tls::Challenges::is_answer_path(ex.request.target.path())

@@ -32,7 +32,13 @@ pub(crate) fn run(flags: &Run) -> Outcome {
                 note(&loaded);
                 (std::mem::take(&mut loaded.json), Some(loaded))
             }
-            Ok(None) => (Json::Null, None),
+            Ok(None) => {
+                tracing::warn!(
+                    "no config file here; nothing is served until a config is loaded \
+                     (name a file with --config)"
+                );
+                (Json::Null, None)
+            }
             Err(failure) => return Err(drawn(&failure)),
         },
     };

@@ -1,6 +1,7 @@
 //! Compile → bind → commit. Nothing that runs is touched before commit, so a bad config leaves no
 //! trace and there is nothing to roll back.
 
+mod checker;
 mod load_error;
 mod quic;
 
@@ -35,7 +36,7 @@ use crate::{
     worker::Workers,
 };
 
-pub use self::load_error::LoadError;
+pub use self::{checker::Checker, load_error::LoadError};
 
 /// What the program gives the engine.
 pub struct EngineOptions {
