@@ -140,7 +140,7 @@ impl Rules {
             return false;
         }
         let special = |name: &String| match name.as_str() {
-            "*" => !logger.is_empty(),
+            "*" => true,
             "." => logger.is_empty(),
             _ => false,
         };
@@ -180,7 +180,7 @@ mod tests {
         assert!(!nested.accept("https") && !nested.accept("tls"));
         let excluded = rules(&[], &["http.log"]);
         assert!(excluded.accept("http.logs") && !excluded.accept("http.log.x"));
-        assert!(!rules(&[], &["*"]).accept("x") && rules(&[], &["*"]).accept(""));
+        assert!(!rules(&[], &["*"]).accept("x") && !rules(&[], &["*"]).accept(""));
         assert!(rules(&[], &["."]).accept("x") && !rules(&[], &["."]).accept(""));
     }
 

@@ -147,6 +147,10 @@ fn with_point(line: &str) -> Cow<'_, str> {
     format!("{before}le=\"{bound}.0{}", &rest[bound.len()..]).into()
 }
 
+/// What a summary's last two series are called by.
+const SUM: &str = "_sum";
+const COUNT: &str = "_count";
+
 /// Metrics of the process itself, under the names that dashboards for Caddy know. Those of Go's
 /// runtime are told where they mean something here: memory is what the process really has, and there
 /// are no pauses of a garbage collector.
@@ -177,8 +181,8 @@ fn process(out: &mut String) {
             ("{quantile=\"0.5\"}", none),
             ("{quantile=\"0.75\"}", none),
             ("{quantile=\"1\"}", none),
-            ("_sum", none),
-            ("_count", none),
+            (SUM, none),
+            (COUNT, none),
         ],
     );
     let info = "{version=\"none (Rust)\"}";
@@ -279,10 +283,8 @@ fn boot_time() -> Option<f64> {
 fn limit(name: &str) -> Option<f64> {
     let text = std::fs::read_to_string("/proc/self/limits").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-    match line.split_whitespace().next()? {
-        "unlimited" => Some(u64::MAX as f64),
-        number => number.parse().ok(),
-    }
+    let value = line.split_whitespace().next()?;
+    if value == "unlimited" { Some(u64::MAX as f64) } else { value.parse().ok() }
 }
 
 /// A size from `/proc/self/status`, which counts in KiB.
