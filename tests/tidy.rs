@@ -59,7 +59,8 @@ const LONGER: &[(&str, usize)] = &[
     ("crates/caddis-tls/src/automate/manager/tests.rs", 800),
     ("tests/abuse.rs", 700),
     ("tests/http2.rs", 700),
-    ("tests/http2_rules.rs", 700),
+    ("tests/http2_limits.rs", 700),
+    ("tests/http2_rules.rs", 800),
     ("tests/http3/mod.rs", 700),
     ("tests/streams.rs", 700),
 ];
