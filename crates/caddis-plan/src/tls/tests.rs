@@ -1,0 +1,155 @@
+//! Plans of certificates, on configs.
+
+use caddis_config::{AutomationPolicy, Config};
+use caddis_tls::Issuer;
+use serde_json::{Value as Json, json};
+
+use super::{PolicyIndex, TlsPlan};
+use crate::ManagedName;
+
+fn compile(app: Json, names: &[&str]) -> Result<TlsPlan, String> {
+    let config: Config = caddis_config::decode(json!({ "apps": { "tls": app } })).unwrap();
+    let managed: Vec<ManagedName> = names
+        .iter()
+        .map(|name| ManagedName { name: (*name).to_owned(), unless_loaded: true })
+        .collect();
+    TlsPlan::compile(&config, &managed, &std::collections::BTreeSet::new())
+        .map_err(|error| error.to_string())
+}
+
+#[test]
+fn names_of_tailscale_are_its_own() {
+    let plan = compile(json!({}), &["a.b.ts.net", "a.test"]).unwrap();
+    let names: Vec<_> = plan.subjects.iter().map(|subject| subject.name.as_str()).collect();
+    assert_eq!(names, ["a.test"]);
+    assert_eq!(plan.on_demand[0].subjects, ["a.b.ts.net"]);
+    assert_eq!(plan.on_demand[0].getters[0].url(), "tailscale");
+    // A policy that names it has its way.
+    let named = json!({ "automation": { "policies": [
+        { "subjects": ["a.b.ts.net"], "issuers": [{ "module": "internal" }] },
+    ]}});
+    let plan = compile(named, &["a.b.ts.net"]).unwrap();
+    assert_eq!((plan.subjects.len(), plan.on_demand.len()), (1, 0));
+    // One that only names it does not.
+    let issuers = json!([{ "module": "acme", "ca": "https://ca.test/dir" }]);
+    let bare = json!({ "automation": { "policies": [
+        { "subjects": ["a.b.ts.net"] }, { "issuers": issuers },
+    ]}});
+    let plan = compile(bare, &["a.b.ts.net"]).unwrap();
+    assert_eq!((plan.subjects.len(), plan.on_demand.len()), (0, 1));
+    // Where certificates are made on demand, Tailscale is asked for its names first.
+    let internal = json!([{ "module": "internal" }]);
+    let demand = json!({ "automation": { "policies": [
+        { "on_demand": true, "issuers": internal },
+    ]}});
+    let plan = compile(demand, &[]).unwrap();
+    assert_eq!(plan.on_demand[0].getters[0].url(), "tailscale");
+}
+
+#[test]
+fn on_demand_is_no_open_door() {
+    let acme = json!([{ "module": "acme", "ca": "https://ca.test/dir" }]);
+    let with = |policies: Json| compile(json!({ "automation": { "policies": policies } }), &[]);
+    let open = json!([{ "on_demand": true, "issuers": acme }]);
+    let wide = json!([{ "subjects": ["*.a.test"], "on_demand": true, "issuers": acme }]);
+    for policies in [open, wide] {
+        let error = with(policies).err().unwrap();
+        assert!(error.contains("policies.0.on_demand: on-demand TLS cannot be"), "{error}");
+    }
+    // Names that are written down are bounded.
+    let bounded = json!([{ "subjects": ["a.test"], "on_demand": true, "issuers": acme }]);
+    assert_eq!(with(bounded).unwrap().on_demand.len(), 1);
+    // After a policy for all names no other one counts.
+    let internal = json!([{ "module": "internal" }]);
+    let late = json!([
+        { "issuers": internal },
+        { "subjects": ["a.test"], "on_demand": true, "issuers": internal },
+    ]);
+    assert_eq!(with(late).unwrap().on_demand.len(), 0);
+    let both = json!({ "automation": { "on_demand": {
+        "ask": "http://h/", "permission": { "module": "http", "endpoint": "http://h/" },
+    }}});
+    let error = compile(both, &[]).err().unwrap();
+    assert!(error.contains("on-demand TLS config conflict"), "{error}");
+    let none = json!({ "automation": { "on_demand": { "permission": {} } } });
+    let error = compile(none, &[]).err().unwrap();
+    assert!(error.contains("module name not specified"), "{error}");
+}
+
+#[test]
+fn hidden_names_are_refused() {
+    let ech = |configs: Json| json!({ "encrypted_client_hello": { "configs": configs } });
+    let error = compile(ech(json!([{ "public_name": "a.test" }])), &[]).err().unwrap();
+    assert!(error.starts_with("apps.tls.encrypted_client_hello: Encrypted Client"), "{error}");
+    assert!(compile(ech(json!([])), &[]).is_ok());
+}
+
+#[test]
+fn issuers_of_all_kinds() {
+    let policy = |issuer: Json| json!({ "automation": { "policies": [{ "issuers": [issuer] }] } });
+    let plan = compile(policy(json!({ "module": "zerossl", "api_key": "k" })), &["a.test"]);
+    assert!(format!("{:?}", plan.unwrap().subjects[0].issuers).starts_with("[ZeroSsl("));
+    let proxy = json!({ "from": "url", "url": "socks5://p:1" });
+    let plan = compile(policy(json!({ "module": "acme", "network_proxy": proxy })), &["a.test"]);
+    assert!(format!("{:?}", plan.unwrap().subjects[0].issuers).contains("\"p:1\""));
+    for (issuer, want) in [
+        (json!({ "module": "zerossl" }), "apps.tls.automation.policies.0.issuers.0.api_key"),
+        (
+            json!({ "module": "acme", "network_proxy": { "from": "url", "url": "ftp://x" } }),
+            "apps.tls.automation.policies.0.issuers.0.network_proxy.url",
+        ),
+    ] {
+        let error = compile(policy(issuer), &["a.test"]).err().unwrap();
+        assert!(error.starts_with(want), "{error}");
+    }
+}
+
+#[test]
+fn internal_names_need_a_policy_of_their_own_for_other_issuers() {
+    let acme = json!([{ "module": "acme", "ca": "https://ca.test/dir" }]);
+    let policies = json!([{ "subjects": ["own.internal"], "issuers": acme }, { "issuers": acme }]);
+    let config: Config = serde_json::from_value(json!({ "apps": { "tls": {
+        "certificates": { "automate": ["listed.internal"] },
+        "automation": { "policies": policies },
+    } } }))
+    .unwrap();
+    let names = ["a.example.com", "localhost", "own.internal", "10.0.0.1", "8.8.8.8", "*.com"];
+    let managed: Vec<ManagedName> = names
+        .iter()
+        .map(|name| ManagedName { name: (*name).to_owned(), unless_loaded: false })
+        .collect();
+    let plan = TlsPlan::compile(&config, &managed, &std::collections::BTreeSet::new()).unwrap();
+    let outside: Vec<&str> = plan
+        .subjects
+        .iter()
+        .filter(|subject| matches!(&subject.issuers[..], [Issuer::Acme(_)]))
+        .map(|subject| subject.name.as_str())
+        .collect();
+    assert_eq!(outside, ["a.example.com", "own.internal", "8.8.8.8", "listed.internal"]);
+    assert_eq!(plan.subjects.len(), 7);
+}
+
+#[test]
+fn the_first_policy_that_matches_is_found() {
+    let policies: Vec<AutomationPolicy> =
+        [&["A.test", "b.test"][..], &["*.b.test"], &["x.b.test", "*.c.test"], &[], &["d.test"]]
+            .iter()
+            .map(|subjects| AutomationPolicy {
+                subjects: subjects.iter().map(|one| (*one).to_owned()).collect(),
+                ..AutomationPolicy::default()
+            })
+            .collect();
+    let index = PolicyIndex::new(&policies);
+    for (name, want) in [
+        ("a.TEST", 0),
+        ("b.test", 0),
+        ("x.b.test", 1),
+        ("*.b.test", 1),
+        ("x.c.test", 2),
+        ("d.test", 3),
+        ("other", 3),
+    ] {
+        assert_eq!(index.find(name).map(|(at, _)| at), Some(want), "{name}");
+    }
+    assert!(PolicyIndex::new(&policies[..3]).find("x.y.test").is_none());
+}
