@@ -28,6 +28,7 @@ mod handshakes;
 mod health;
 mod hostile;
 mod http2;
+mod http2_limits;
 mod http2_rules;
 mod http3;
 mod many;
