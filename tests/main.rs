@@ -51,5 +51,6 @@ mod tls;
 mod tracing;
 mod trust;
 mod trusted_fields;
+mod tunnels;
 mod upstream_http2;
 mod upstream_http3;
