@@ -535,6 +535,11 @@ impl<'a> Run<'a> {
             )));
         }
         Ok(match (object, name) {
+            (Object::Server(server), "N") => {
+                Val::Int(i64::try_from(server.number).unwrap_or(i64::MAX))
+            }
+            (Object::Server(server), "Port") => Val::Int(server.port.into()),
+            (Object::Server(server), "Address") => Val::str(&server.address),
             (Object::Context(args), "Args") => Val::List(args.clone()),
             (Object::Context(_), "Req") => Val::Object(Object::Request(false)),
             (Object::Context(_), "OriginalReq") => Val::Object(Object::Request(true)),
