@@ -141,6 +141,43 @@ fn silent_connections_are_closed() {
     assert!(begin.elapsed() < Duration::from_secs(8), "{:?}", begin.elapsed());
 }
 
+/// There are limits without a word in the config.
+#[test]
+#[ignore = "needs a minute"]
+fn silent_connections_are_closed_by_default() {
+    let tls = free_port();
+    let server = Server::start(&format!(
+        "{{\n\tadmin off\n\tskip_install_trust\n\thttps_port {tls}\n\thttp_port {{port}}\n\tservers {{\n\t\tprotocols h1 h2 h2c\n\t}}\n}}\nhttp://localhost {{\n\trespond ok\n}}\nhttps://localhost {{\n\trespond ok\n}}\n"
+    ));
+    eventually("the TLS port is open", || TcpStream::connect(("127.0.0.1", tls)).is_ok());
+    let begin = Instant::now();
+    let cases: [(&str, u16, &[u8]); 7] = [
+        ("nothing", server.port, b""),
+        ("half a line", server.port, b"GET / HT"),
+        ("half a head", server.port, b"GET / HTTP/1.1\r\nHost: localhost\r\n"),
+        ("half a preface", server.port, b"PRI * HTTP/2.0\r\n\r\nSM"),
+        ("a preface without settings", server.port, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+        ("nothing of TLS", tls, b""),
+        ("half a hello", tls, &[0x16, 3, 1, 2, 0, 1, 0]),
+    ];
+    let silent = cases.map(|(what, port, bytes)| {
+        std::thread::spawn(move || {
+            let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+            stream.write_all(bytes).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(80))).unwrap();
+            let ended = stream.read_to_end(&mut Vec::new());
+            let open = ended.is_err_and(|error| {
+                matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
+            });
+            (what, open, begin.elapsed())
+        })
+    });
+    for one in silent {
+        let (what, open, took) = one.join().unwrap();
+        assert!(!open && took < Duration::from_secs(75), "{what}: open {open}, {took:?}");
+    }
+}
+
 fn status(port: u16, bytes: &[u8]) -> u16 {
     let mut wire = Wire::connect(port);
     // The server may refuse before it has read all.

@@ -17,8 +17,8 @@ use rustls::{ClientConfig, ClientConnection, crypto::aws_lc_rs};
 use rustls_pki_types::ServerName;
 
 use crate::support::{
-    Faulty, Named, Pebble, PebbleOptions, Server, caddis, eventually, free_port, get, scratch,
-    send_raw,
+    Faulty, Heard, Named, Pebble, PebbleOptions, Server, caddis, eventually, free_port, get,
+    scratch, send_raw,
 };
 
 /// The leaf that a server shows for a name.
@@ -245,8 +245,11 @@ fn killed_in_the_middle_of_an_order() {
     server.child.kill().unwrap();
     server.child.wait().unwrap();
     assert!(storage.join("locks/issue_cert_a.example.test.lock").exists());
-    let _again = serve(&pebble, &storage, "", &site("a.example.test"));
+    let again = serve(&pebble, &storage, "", &site("a.example.test"));
     wait_for(pebble.tls, "a.example.test", 60);
+    let log = again.log();
+    let stale = log.lines().find(|line| line.contains("removing stale lock"));
+    assert!(stale.is_some_and(|line| line.contains("issue_cert_a.example.test.lock")), "{log}");
 }
 
 #[test]
@@ -258,14 +261,25 @@ fn ten_names_and_one_that_fails() {
     let names: Vec<String> = (0..9).map(|at| format!("n{at}.example.test")).collect();
     let mut sites = site("bad.example.test");
     sites.extend(names.iter().map(|name| site(name)));
-    let server = serve(&pebble, &storage, "", &sites);
+    let heard = Heard::new();
+    let events = heard.option(&["cert_failed", "cert_obtained"]);
+    let server = serve(&pebble, &storage, &events, &sites);
     for name in &names {
         wait_for(pebble.tls, name, 40);
     }
     assert!(shown(pebble.tls, "bad.example.test").is_none());
     assert_eq!(pebble.issued(), 9);
+    eventually("programs hear of it", || heard.count("cert_failed bad.example.test false ") == 1);
+    let line = heard.line("cert_failed").unwrap();
+    assert!(line.contains("rejectedIdentifier"), "{line}");
+    eventually("and of the others", || heard.count("cert_obtained ") == 9);
+    assert_eq!(heard.count("cert_failed "), 1, "{}", heard.text());
+    let report = get(server.admin, "/tls/certificates").body;
+    assert!(report.contains("gives nothing for such names"), "{report}");
     let metrics = get(server.admin, "/metrics").body;
-    assert!(metrics.contains("caddis_tls_certificate_failures_total"), "{metrics}");
+    assert!(metrics.contains("caddis_tls_certificate_failures_total 1\n"), "{metrics}");
+    let bad = "caddis_tls_certificates{kind=\"managed\",status=\"waiting\"} 1\n";
+    assert!(metrics.contains(bad), "{metrics}");
 }
 
 #[test]

@@ -17,7 +17,9 @@ use time::OffsetDateTime;
 
 use crate::{
     acme::{shown, wait_for},
-    support::{Fault, Faulty, Past, Pebble, PebbleOptions, Server, eventually, get, scratch},
+    support::{
+        Fault, Faulty, Heard, Past, Pebble, PebbleOptions, Server, eventually, get, scratch,
+    },
 };
 
 fn site(name: &str) -> String {
@@ -83,14 +85,23 @@ fn a_limit_is_kept() {
     assert!(report.contains("\"waiting\"") && report.contains("rateLimited"), "{report}");
 }
 
-/// What an authority does to some requests: paths begin with the first text, the answer's head and
-/// body, and a word that people are told.
-type Trouble = (&'static str, &'static str, String, &'static str);
+/// What an authority does to some requests.
+struct Trouble {
+    /// Their paths begin so.
+    path: &'static str,
+    /// The status that they are answered with; if empty they are answered far too late.
+    head: &'static str,
+    body: String,
+    /// A word that people are told.
+    word: &'static str,
+    /// Certificates that the authority gives in vain.
+    lost: usize,
+}
 
 /// Two names, of which one has a certificate that is due, and an authority in trouble: it is told in
 /// the log, by an event and in the report, the next attempt waits a minute, what works is served on,
 /// and when the trouble is over both have new certificates, without a word.
-fn is_told_and_passes((path, head, body, word): Trouble) {
+fn is_told_and_passes(Trouble { path, head, body, word, lost }: Trouble) {
     const NAMES: [&str; 2] = ["old.example.test", "new.example.test"];
     let pebble = Pebble::start(&PebbleOptions::default());
     let (is_over, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
@@ -103,34 +114,37 @@ fn is_told_and_passes((path, head, body, word): Trouble) {
                 return Fault::None;
             }
             counter.fetch_add(1, Ordering::Relaxed);
+            if head.is_empty() {
+                return Fault::Late(Duration::from_secs(300));
+            }
             Fault::Answer(format!("{head}\r\n{json}"), body.clone())
         }),
     );
-    let (storage, folder) = (scratch(), scratch());
+    let storage = scratch();
     let now = OffsetDateTime::now_utc();
     let days = |days: i64| now + time::Duration::days(days);
     let mut past = Past::new(&faulty.directory());
     past.validity = (days(-80), days(10));
     past.fill(&storage, [NAMES[0]]);
-    let event = "\tevents {\n\t\ton cert_failed exec sh hook.sh {event.data.identifier} \
-                 {event.data.renewal} {event.data.error}\n\t}\n";
-    fs::write(folder.join("hook.sh"), "echo \"$@\" >>heard\n").unwrap();
+    let heard = Heard::new();
+    let event = &heard.option(&["cert_failed", "cert_obtained"]);
     let options = pebble.options(&storage, pebble.http, pebble.tls, event);
     let options = options.replace(&pebble.directory(), &faulty.directory());
     let sites = NAMES.map(site).concat();
     let text = format!("{options}{sites}\n:{{port}} {{\n\trespond up\n}}\n");
-    let server = Server::start_in(folder, &text);
+    let server = Server::start(&text);
     let old = wait_for(pebble.tls, NAMES[0], 20);
 
-    let heard = || fs::read_to_string(server.folder.join("heard")).unwrap_or_default();
-    let end = Instant::now() + Duration::from_secs(30);
-    while !NAMES.iter().all(|name| heard().contains(name)) {
+    let failed = |name: &str| heard.line(&format!("cert_failed {name} "));
+    // Each request has half a minute, and is tried again twice.
+    let end = Instant::now() + Duration::from_secs(if head.is_empty() { 150 } else { 30 });
+    while !NAMES.iter().all(|name| failed(name).is_some()) {
         assert!(Instant::now() < end, "{path}: no event: {}", server.log());
         std::thread::sleep(Duration::from_millis(50));
     }
     for (name, renewal) in NAMES.iter().zip(["true", "false"]) {
-        let line = heard().lines().find(|line| line.starts_with(name)).unwrap().to_owned();
-        assert!(line.starts_with(&format!("{name} {renewal} ")), "{line}");
+        let line = failed(name).unwrap();
+        assert!(line.starts_with(&format!("cert_failed {name} {renewal} ")), "{line}");
         assert!(line.contains(word), "{word}: {line}");
         let log = server.log();
         let retry = log.lines().find(|line| line.contains("will retry") && line.contains(name));
@@ -138,6 +152,7 @@ fn is_told_and_passes((path, head, body, word): Trouble) {
         assert_eq!((&retry["level"], &retry["attempt"]), (&"error".into(), &1.into()), "{retry}");
         assert!((60..=66).contains(&retry["retrying_in"].as_i64().unwrap()), "{retry}");
         assert!(retry["error"].as_str().unwrap().contains(word), "{retry}");
+        assert!(!retry["remedy"].as_str().unwrap().is_empty(), "{retry}");
     }
     let report = get(server.admin, "/tls/certificates").body;
     assert_eq!(report.matches("\"waiting\"").count(), NAMES.len(), "{report}");
@@ -157,7 +172,12 @@ fn is_told_and_passes((path, head, body, word): Trouble) {
     }
     let report = get(server.admin, "/tls/certificates").body;
     assert!(!report.contains("\"last_error\""), "{report}");
-    assert_eq!(pebble.issued(), NAMES.len(), "{path}");
+    assert_eq!(pebble.issued(), NAMES.len() + lost, "{path}");
+    for (name, renewal) in NAMES.iter().zip(["true", "false"]) {
+        eventually("programs hear that it is over", || {
+            heard.count(&format!("cert_obtained {name} {renewal} ")) == 1
+        });
+    }
 }
 
 #[test]
@@ -172,14 +192,22 @@ fn every_trouble_is_told_and_passes() {
             problem(what)
         )
     };
-    let troubles: Vec<Trouble> = vec![
-        ("/dir", "503 Service Unavailable", "{}".to_owned(), "503"),
-        ("/dir", "200 OK", "[]".to_owned(), "invalid"),
-        ("/order-plz", "400 Bad Request", refused("badNonce"), "badNonce"),
-        ("/order-plz", "500 Internal Server Error", refused("serverInternal"), "serverInternal"),
-        ("/my-order/", "200 OK", invalid("rejectedIdentifier"), "rejectedIdentifier"),
-        ("/authZ/", "403 Forbidden", refused("unauthorized"), "unauthorized"),
-        ("/finalize-order/", "400 Bad Request", refused("badCSR"), "badCSR"),
+    // For a key that nobody has.
+    let key = rcgen::KeyPair::generate().unwrap();
+    let names = ["old.example.test", "new.example.test"].map(str::to_owned).to_vec();
+    let foreign = rcgen::CertificateParams::new(names).unwrap().self_signed(&key).unwrap().pem();
+    let told = |path, head, body, word| Trouble { path, head, body, word, lost: 0 };
+    let error = "500 Internal Server Error";
+    let troubles = vec![
+        told("/dir", "503 Service Unavailable", "{}".to_owned(), "503"),
+        told("/dir", "200 OK", "[]".to_owned(), "invalid"),
+        told("/order-plz", "", String::new(), "timeout"),
+        told("/order-plz", "400 Bad Request", refused("badNonce"), "badNonce"),
+        told("/order-plz", error, refused("serverInternal"), "serverInternal"),
+        told("/my-order/", "200 OK", invalid("rejectedIdentifier"), "rejectedIdentifier"),
+        told("/authZ/", "403 Forbidden", refused("unauthorized"), "unauthorized"),
+        told("/finalize-order/", "400 Bad Request", refused("badCSR"), "badCSR"),
+        Trouble { lost: 2, ..told("/certZ/", "200 OK", foreign, "certificate is unusable") },
     ];
     std::thread::scope(|scope| {
         for trouble in troubles {
@@ -288,7 +316,14 @@ fn killed_at_any_point() {
             .collect();
     }
     let orders = pebble.orders();
-    let there = kept.keys().filter(|path| path.extension().is_some_and(|end| end == "crt")).count();
+    // What lies beside chain and key is not needed to serve them.
+    let now = tree(&storage);
+    let usable = now.keys().filter(|path| {
+        is_kept(path)
+            && path.extension().is_some_and(|end| end == "crt")
+            && now.contains_key(&path.with_extension("key"))
+    });
+    let there = usable.count();
     let _server = start(KILLS);
     for at in 0..KILLS {
         wait_for(pebble.tls, &format!("n{at}.example.test"), 90);

@@ -6,7 +6,7 @@ use std::{
     io::{Read, Write},
     net::TcpStream,
     path::Path,
-    process::Stdio,
+    process::{Command, Stdio},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -430,6 +430,44 @@ fn bytes_that_are_no_handshake_do_no_harm() {
     assert!(site.get("plain.test", "plain.test").is_ok());
     assert!(matches!(site.server.child.try_wait(), Ok(None)));
     assert!(!site.server.log().contains("panic"), "{}", site.server.log());
+}
+
+/// TLS 1.2 lets a client ask for another handshake on a connection; it gets none (CVE-2009-3555,
+/// CVE-2011-1473).
+#[test]
+#[ignore = "needs openssl"]
+fn nobody_negotiates_again() {
+    let mut site = Site::start();
+    let said = site.server.folder.join("said");
+    let file = fs::File::create(&said).unwrap();
+    let mut client = Command::new("openssl")
+        .args(["s_client", "-tls1_2", "-msg", "-servername", "plain.test", "-connect"])
+        .arg(format!("127.0.0.1:{}", site.tls))
+        .stdin(Stdio::piped())
+        .stdout(file.try_clone().unwrap())
+        .stderr(file)
+        .spawn()
+        .expect("openssl is installed (apt-get install openssl)");
+    let count = |what: &str| {
+        let said = fs::read(&said).unwrap();
+        String::from_utf8_lossy(&said).matches(what).count()
+    };
+    let mut keys = client.stdin.take().unwrap();
+    keys.write_all(b"GET / HTTP/1.1\r\nHost: plain.test\r\n\r\n").unwrap();
+    eventually("it is answered", || count("HTTP/1.1 200 OK") == 1);
+    assert_eq!((count(", ClientHello\n"), count(", ServerHello\n")), (1, 1));
+    keys.write_all(b"R\n").unwrap();
+    eventually("the client asks for another handshake", || count(", ClientHello\n") == 2);
+    let end = Instant::now() + Duration::from_secs(2);
+    while Instant::now() < end && matches!(client.try_wait(), Ok(None)) {
+        assert_eq!(count(", ServerHello\n"), 1, "there is a second handshake");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(count(", ServerHello\n"), 1, "there is a second handshake");
+    assert!(site.get("plain.test", "plain.test").is_ok());
+    assert!(matches!(site.server.child.try_wait(), Ok(None)));
+    let _ = client.kill();
+    client.wait().unwrap();
 }
 
 #[test]

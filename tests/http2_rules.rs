@@ -119,6 +119,11 @@ fn odd_requests_are_refused_or_become_clear() {
         ("CR in a value", with(b"x", b"a\rb")),
         ("a name beyond ASCII", with("n\u{e4}me".as_bytes(), b"a")),
         ("a second :authority", with(b":authority", b"evil.test")),
+        ("a query without a path", target(b"?q")),
+        (
+            "another scheme",
+            literals(&[(b":method", b"GET"), (b":scheme", b"ftp"), authority, (b":path", b"/")]),
+        ),
     ];
     let clear = [
         ("a space in the path", target(b"/a b")),
@@ -162,12 +167,57 @@ fn odd_requests_are_refused_or_become_clear() {
     alive(&mut server);
 }
 
-/// Trailers bring no pseudo-fields, which the codec drops, and no framing.
+/// A pseudo-field in trailers makes the request malformed (RFC 9113 §8.1), however it is coded.
+#[test]
+fn pseudo_fields_have_no_place_in_trailers() {
+    let (mut server, seen, _upstream) = serve();
+    let mut frames = Frames::connect(server.port, &[]);
+    // A first request puts a pseudo-field and another one into the table, at 63 and 62.
+    let mut block = request_fields("GET", "/fine", &[])[..].to_vec();
+    let path = fields(&[(":path", "/fine")]).len();
+    block.truncate(block.len() - path);
+    for (name, value) in [(":path", "/fine"), ("x-sum", "1")] {
+        let mut literal = fields(&[(name, value)]);
+        literal[0] = 0x40;
+        block.extend(literal);
+    }
+    frames.send(HEADERS, WHOLE, 1, &block);
+    assert_eq!(frames.answer(1).unwrap().0, 200);
+    let cases: [(&str, Vec<u8>, bool); 8] = [
+        ("one of the static table", vec![0x84], false),
+        ("one that is written out", fields(&[(":path", "/admin")]), false),
+        ("a status", vec![0x88], false),
+        ("one of the dynamic table", vec![0x80 | 63], false),
+        ("one behind a field", [fields(&[("x-sum", "1")]), vec![0x84]].concat(), false),
+        ("one behind a change of the table's size", vec![0x3f, 0xe1, 0x1f, 0x84], false),
+        ("a field of the dynamic table", vec![0x80 | 62], true),
+        ("a field behind a change of the table's size", vec![0x3f, 0xe1, 0x1f, 0xbe], true),
+    ];
+    for (number, (what, trailers, proper)) in cases.into_iter().enumerate() {
+        let stream = number as u32 * 2 + 3;
+        let block = request_fields("POST", "/", &[("trailer", "x-sum")]);
+        frames.send(HEADERS, OPEN, stream, &block);
+        frames.send(DATA, 0, stream, b"body");
+        frames.send(HEADERS, WHOLE, stream, &trailers);
+        let end = frames.wait(|frame| frame.stream == stream || frame.kind == GOAWAY).unwrap();
+        let seen = std::mem::take(&mut *seen.lock().unwrap());
+        if proper {
+            assert_eq!(end.status(), Some(200), "{what}");
+            let head = seen[0].0.to_lowercase();
+            assert!(head.ends_with("\r\n\r\nx-sum: 1\r\n"), "{what}: {head}");
+        } else {
+            assert_eq!((end.kind, end.code()), (RST_STREAM, Some(PROTOCOL_ERROR)), "{what}");
+            assert!(seen.is_empty(), "{what}: {seen:?}");
+        }
+    }
+    alive(&mut server);
+}
+
+/// Trailers bring no framing.
 #[test]
 fn trailers_change_nothing() {
     let (mut server, seen, _upstream) = serve();
     for (what, trailers, forbidden) in [
-        ("a pseudo-field", fields(&[(":path", "/admin")]), "admin"),
         ("a length", fields(&[("content-length", "0"), ("x-sum", "1")]), "content-length"),
         ("a coding", fields(&[("transfer-encoding", "chunked")]), "never"),
         ("a host", fields(&[("host", "evil.test")]), "evil.test"),
@@ -195,7 +245,7 @@ const FRAME_SIZE_ERROR: u32 = 6;
 const COMPRESSION_ERROR: u32 = 9;
 
 /// The codes of RFC 9113; where it ends the stream alone, ending the connection is right, too. For
-/// what it cannot tell apart the codec has the general code.
+/// what is wrong inside a header block the codec has the general code.
 #[test]
 fn each_broken_rule_has_its_code() {
     let (mut server, seen, _upstream) = serve();
@@ -207,7 +257,7 @@ fn each_broken_rule_has_its_code() {
         (
             "a window above 2^31-1",
             frame(SETTINGS, 0, 0, &[0, 4, 0x80, 0, 0, 0]),
-            &[FLOW_CONTROL_ERROR, PROTOCOL_ERROR],
+            &[FLOW_CONTROL_ERROR],
         ),
         (
             "the connection's window overflows",
@@ -226,17 +276,21 @@ fn each_broken_rule_has_its_code() {
         ),
         ("a stream below one before", [second, lower].concat(), &[PROTOCOL_ERROR, STREAM_CLOSED]),
         ("padding longer than the frame", after(frame(DATA, 8, 1, &[200, 1])), &[PROTOCOL_ERROR]),
+        ("SETTINGS of a wrong size", frame(SETTINGS, 0, 0, &[0, 1, 0]), &[FRAME_SIZE_ERROR]),
         (
-            "SETTINGS of a wrong size",
-            frame(SETTINGS, 0, 0, &[0, 1, 0]),
-            &[FRAME_SIZE_ERROR, PROTOCOL_ERROR],
+            "SETTINGS that acknowledge with a payload",
+            frame(SETTINGS, 1, 0, &[0, 1, 0, 0, 0, 0]),
+            &[FRAME_SIZE_ERROR],
         ),
-        ("PING of a wrong size", frame(PING, 0, 0, &[0; 7]), &[FRAME_SIZE_ERROR, PROTOCOL_ERROR]),
+        ("PING of a wrong size", frame(PING, 0, 0, &[0; 7]), &[FRAME_SIZE_ERROR]),
+        ("WINDOW_UPDATE of a wrong size", frame(WINDOW_UPDATE, 0, 0, &[1; 3]), &[FRAME_SIZE_ERROR]),
         (
-            "a frame too large",
-            after(frame(DATA, 0, 1, &vec![0; 20_000])),
-            &[FRAME_SIZE_ERROR, PROTOCOL_ERROR],
+            "RST_STREAM of a wrong size",
+            after(frame(RST_STREAM, 0, 1, &[0; 3])),
+            &[FRAME_SIZE_ERROR],
         ),
+        ("PRIORITY of a wrong size", after(frame(2, 0, 1, &[0; 4])), &[FRAME_SIZE_ERROR]),
+        ("a frame too large", after(frame(DATA, 0, 1, &vec![0; 20_000])), &[FRAME_SIZE_ERROR]),
         (
             "an index of no table",
             frame(HEADERS, WHOLE, 1, &[0xff, 0xff, 0x7f]),
@@ -340,7 +394,9 @@ fn slow_clients_are_cut_off() {
     let limits = "\t\ttimeouts {\n\t\t\tread_header 1s\n\t\t\tread_body 1s\n\t\t\tidle 1s\n\t\t}\n";
     let server = clear_text(limits, &format!("\treverse_proxy {}\n", upstream.address()));
     let begin = Instant::now();
-    // Nothing but a preface; a head without an end; a body that stops.
+    // A preface without settings; nothing but a preface; a head without an end; a body that stops.
+    let mut preface = Wire::connect(server.port);
+    preface.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
     let mut idle = Frames::connect(server.port, &[]);
     let mut head = Frames::connect(server.port, &[]);
     head.send(HEADERS, 0, 1, &request_fields("GET", "/", &[]));
@@ -350,6 +406,7 @@ fn slow_clients_are_cut_off() {
     let answer = body.answer(1);
     assert!(answer.as_ref().is_none_or(|(status, _)| *status >= 400), "{answer:?}");
     assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    preface.rest();
     assert!(idle.wait(|_| false).is_none());
     assert!(head.wait(|_| false).is_none());
     assert!(begin.elapsed() < Duration::from_secs(8), "{:?}", begin.elapsed());
@@ -507,6 +564,70 @@ fn a_client_that_expects_to_be_asked_is_asked() {
     assert!(!seen[0].0.to_lowercase().contains("expect:"), "{}", seen[0].0);
 }
 
+/// What the client expects is this server's to fulfil, whether there is a body or not.
+#[test]
+fn expectations_go_no_further() {
+    let (server, seen, _upstream) = serve();
+    let mut frames = Frames::connect(server.port, &[]);
+    for (stream, method) in [(1, "GET"), (3, "POST")] {
+        let block = request_fields(method, "/", &[("expect", "100-continue")]);
+        frames.send(HEADERS, WHOLE, stream, &block);
+        assert_eq!(frames.answer(stream).unwrap().0, 200);
+        let (head, _) = seen.lock().unwrap().pop().unwrap();
+        assert!(!head.to_lowercase().contains("expect:"), "{head}");
+    }
+}
+
+/// Some clients tell the end of a request without a body in a frame of its own; others do have a
+/// body, or take their time.
+#[test]
+fn requests_that_have_no_body_get_none() {
+    let (server, seen, _upstream) = serve();
+    let mut frames = Frames::connect(server.port, &[]);
+    frames.send(HEADERS, OPEN, 1, &request_fields("GET", "/", &[]));
+    frames.send(DATA, END_STREAM, 1, b"");
+    assert_eq!(frames.answer(1).unwrap().0, 200);
+    frames.send(HEADERS, OPEN, 3, &request_fields("GET", "/", &[]));
+    frames.send(DATA, 0, 3, b"he");
+    frames.send(DATA, END_STREAM, 3, b"llo");
+    assert_eq!(frames.answer(3).unwrap().0, 200);
+    frames.send(HEADERS, OPEN, 5, &request_fields("DELETE", "/", &[]));
+    frames.send(DATA, END_STREAM, 5, b"hello");
+    assert_eq!(frames.answer(5).unwrap().0, 200);
+    let seen = seen.lock().unwrap();
+    assert!(!seen[0].0.to_lowercase().contains("transfer-encoding"), "{}", seen[0].0);
+    let bodies: Vec<_> = seen.iter().map(|(_, body)| body.as_slice()).collect();
+    assert_eq!(bodies, [&b""[..], b"hello", b"hello"]);
+}
+
+/// A question about the server as a whole is answered by it (RFC 9110 §9.3.7).
+#[test]
+fn the_server_as_a_whole_answers_for_itself() {
+    let (server, seen, _upstream) = serve();
+    let mut frames = Frames::connect(server.port, &[]);
+    frames.send(HEADERS, WHOLE, 1, &request_fields("OPTIONS", "*", &[]));
+    assert_eq!(frames.answer(1).unwrap(), (200, Vec::new()));
+    assert!(seen.lock().unwrap().is_empty());
+}
+
+/// An answer that is to be the last one says goodbye.
+#[test]
+fn an_answer_may_close_the_connection() {
+    let server = clear_text("", "\trespond /last bye 403 {\n\t\tclose\n\t}\n\trespond ok\n");
+    let mut frames = Frames::connect(server.port, &[]);
+    frames.get(1, "/");
+    assert_eq!(frames.answer(1).unwrap(), (200, b"ok".to_vec()));
+    frames.get(3, "/last");
+    assert_eq!(frames.answer(3).unwrap(), (403, b"bye".to_vec()));
+    let bye = frames.wait(|frame| frame.kind == GOAWAY).unwrap();
+    assert_eq!(bye.code(), Some(0), "{bye:?}");
+    let ended = frames.wait(|frame| {
+        assert!(frame.kind == PING || frame.kind == GOAWAY, "{frame:?}");
+        false
+    });
+    assert!(ended.is_none());
+}
+
 /// WebSocket over a stream (RFC 8441), and one side of it may end before the other.
 #[test]
 fn tunnels_go_through() {
@@ -545,6 +666,55 @@ fn tunnels_go_through() {
                 got.extend(&data);
             }
             assert_eq!(String::from_utf8(got).unwrap(), format!("{length} bytes"));
+        }
+    });
+}
+
+/// A tunnel that the server ends has an end, and what was said before it is not lost to a reset.
+#[test]
+fn tunnels_end_well() {
+    let upstream = Scripted::start(|wire| {
+        wire.head();
+        wire.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nhi");
+        wire.rest();
+    });
+    let config = |word: &str| {
+        let servers = "\tservers {\n\t\tprotocols h1 h2c\n\t}\n";
+        let site = site_with(&format!(
+            "\theader X-Config {word}
+\treverse_proxy /short {0} {{
+\t\tstream_timeout 300ms
+\t}}
+\treverse_proxy {0}
+",
+            upstream.address()
+        ));
+        format!("{{\n\tadmin 127.0.0.1:{{admin}}\n{servers}}}\n{site}")
+    };
+    let server = Server::start(&config("one"));
+    block_on(async {
+        let mut sender = connect(server.port).await;
+        while !sender.is_extended_connect_protocol_enabled() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        for (path, rest) in [("/short", &b""[..]), ("/long", &[0x88, 2, 0x03, 0xe9])] {
+            let uri = format!("http://localhost{path}");
+            let mut request = Request::builder().method("CONNECT").uri(uri).body(()).unwrap();
+            request.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
+            let (response, _up) = sender.send_request(request, false).unwrap();
+            let mut down = response.await.unwrap().into_body();
+            let mut got = Vec::new();
+            while got.len() < 2 {
+                got.extend(down.data().await.unwrap().unwrap());
+            }
+            if path == "/long" {
+                let (reloaded, said) = server.reload(&config("two"));
+                assert!(reloaded, "{said}");
+            }
+            while let Some(data) = down.data().await {
+                got.extend(data.unwrap());
+            }
+            assert_eq!(got, [b"hi", rest].concat(), "{path}");
         }
     });
 }

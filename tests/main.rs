@@ -1,7 +1,13 @@
 //! Tests that start the real program on loopback with scripted peers. One binary, since each
 //! further one links everything again.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, unreachable_pub)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    missing_docs,
+    unreachable_pub,
+    reason = "a test may end with a panic, tell how it went, and is nobody's library"
+)]
 
 mod abuse;
 mod acme;
@@ -22,6 +28,7 @@ mod handshakes;
 mod health;
 mod hostile;
 mod http2;
+mod http2_limits;
 mod http2_rules;
 mod http3;
 mod many;

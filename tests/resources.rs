@@ -18,14 +18,14 @@ use crate::support::{Scripted, Server, Wire, eventually, free_port, get, ok, sit
 
 impl Server {
     /// Resident memory in MiB.
-    fn memory(&self) -> usize {
+    pub fn memory(&self) -> usize {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() / 1024
     }
 
     /// Time on a processor so far, in ticks of a hundredth of a second.
-    fn ticks(&self) -> u64 {
+    pub fn ticks(&self) -> u64 {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
         let fields: Vec<_> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
         fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()

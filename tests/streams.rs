@@ -484,6 +484,130 @@ fn a_switch_says_who_made_it_and_when() {
     }
 }
 
+/// As `docker exec` does it: the body belongs to the request, and what follows to the tunnel.
+#[test]
+fn a_request_with_a_body_may_switch() {
+    let upstream = Scripted::start(|wire| {
+        let head = wire.head().to_lowercase();
+        let body = if head.contains("transfer-encoding: chunked") {
+            let mut body = Vec::new();
+            while let Some(chunk) = wire.chunk().filter(|chunk| !chunk.is_empty()) {
+                body.extend(chunk);
+            }
+            wire.take(2);
+            body
+        } else {
+            assert!(head.contains("content-length: 13\r\n"), "{head}");
+            wire.take(13)
+        };
+        wire.send(SWITCH.replace("websocket", "tcp"));
+        wire.send(body);
+        let word = wire.take(4);
+        wire.send(word);
+    });
+    let server = proxy(&upstream.address(), "");
+    let bodies = [
+        "Content-Length: 13\r\n\r\n{\"Tty\":false}",
+        "Transfer-Encoding: chunked\r\n\r\nd\r\n{\"Tty\":false}\r\n0\r\n\r\n",
+    ];
+    for body in bodies {
+        let mut wire = Wire::connect(server.port);
+        wire.send(format!(
+            "POST /exec/1/start HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n{body}"
+        ));
+        let head = wire.head();
+        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+        assert_eq!(wire.take(13), b"{\"Tty\":false}");
+        wire.send("ping");
+        assert_eq!(wire.rest(), b"ping");
+    }
+}
+
+/// A protocol cannot change within a message (RFC 9110 §7.8).
+#[test]
+fn a_switch_before_the_whole_request_is_refused() {
+    let upstream = Scripted::start(|wire| {
+        wire.head();
+        wire.send(SWITCH);
+        wire.rest();
+    });
+    let server = proxy(&upstream.address(), "");
+    let mut wire = Wire::connect(server.port);
+    wire.send(UPGRADE.replace("\r\n\r\n", "\r\nContent-Length: 9\r\n\r\nhalf"));
+    let head = wire.head();
+    assert!(head.starts_with("HTTP/1.1 502 "), "{head}");
+}
+
+#[test]
+fn handle_response_sees_switches() {
+    let (upstream, _) = echo();
+    let server = Server::start(&site_with(&format!(
+        "\troute /caught {{
+\t\treverse_proxy {0} {{
+\t\t\thandle_response {{
+\t\t\t\trespond \"caught {{rp.status_code}}\"
+\t\t\t}}
+\t\t}}
+\t}}
+\treverse_proxy {0} {{
+\t\t@none status 404
+\t\thandle_response @none {{
+\t\t\trespond none
+\t\t}}
+\t\t@switch status 101
+\t\thandle_response @switch {{
+\t\t\tcopy_response
+\t\t}}
+\t}}
+",
+        upstream.address()
+    )));
+    let mut wire = Wire::connect(server.port);
+    wire.send(UPGRADE.replace("/chat", "/caught"));
+    assert_eq!(wire.answer().body, "caught 101");
+    let mut wire = tunnel(&server);
+    wire.send("ping");
+    assert_eq!(wire.take(4), b"ping");
+}
+
+/// A chat may last for hours, and what it moved is in its one entry.
+#[test]
+fn a_tunnel_is_logged_at_its_end_with_its_bytes() {
+    let (upstream, _) = echo();
+    let server = Server::start(&format!(
+        "{{
+\tadmin off
+}}
+http://localhost:{{port}} {{
+\tlog
+\treverse_proxy {}
+}}
+",
+        upstream.address()
+    ));
+    let entry = || {
+        let log = server.log();
+        let mut lines = log.lines().filter_map(|line| serde_json::from_str(line).ok());
+        lines.find(|line: &serde_json::Value| line["msg"] == "handled request")
+    };
+    let mut wire = Wire::connect(server.port);
+    wire.send(UPGRADE.replace("Host: a", "Host: localhost"));
+    assert!(wire.head().starts_with("HTTP/1.1 101 "));
+    let begin = Instant::now();
+    assert_eq!(wire.take(7), b"welcome");
+    let data = vec![b'd'; 20_000];
+    wire.send(&data);
+    assert_eq!(wire.take(data.len()), data);
+    let lasted = begin.elapsed();
+    assert!(entry().is_none(), "it is open still");
+    drop(wire);
+    eventually("the tunnel is logged", || entry().is_some());
+    let entry = entry().unwrap();
+    assert_eq!((&entry["status"], &entry["bytes_read"]), (&101.into(), &20_000.into()));
+    assert!(entry["size"].as_u64().unwrap() >= 20_007, "{entry}");
+    assert!(entry["duration"].as_f64().unwrap() >= lasted.as_secs_f64(), "{entry}");
+}
+
 #[test]
 fn an_upstream_that_has_said_all_still_listens() {
     let heard = Arc::new(Mutex::new(Vec::new()));

@@ -198,6 +198,35 @@ fn another_connection_where_one_is_full() {
     assert_eq!(get(server.port, "/quick").status, 200);
 }
 
+/// Bodies that come piece by piece cannot be sent twice, so none may be sent before it is known how
+/// many requests the upstream takes.
+#[test]
+fn a_new_connection_is_not_overfilled() {
+    let (address, _) = serve(
+        1,
+        Arc::new(|request, mut respond| {
+            Box::pin(async move {
+                let mut body = request.into_body();
+                while let Some(data) = body.data().await {
+                    body.flow_control().release_capacity(data.ok()?.len()).ok()?;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                respond.send_response(Response::new(()), true).ok().map(drop)
+            })
+        }),
+    );
+    let server = front(&address, "");
+    let mut wires: Vec<_> = (0..12).map(|_| Wire::connect(server.port)).collect();
+    for wire in &mut wires {
+        wire.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n");
+    }
+    for wire in &mut wires {
+        wire.send("0\r\n\r\n");
+    }
+    let statuses: Vec<_> = wires.iter_mut().map(|wire| wire.answer().status).collect();
+    assert_eq!(statuses, [200; 12]);
+}
+
 #[test]
 fn large_heads_up_to_the_limit() {
     let (address, _) = serve(

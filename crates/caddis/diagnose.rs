@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use caddis_adapter::{Adapted, lints::JsonFinding, locate};
+use caddis_adapter::{Adapted, Repaired, lints::JsonFinding, locate};
 use caddis_caddyfile::{Diagnostic, File, FsLoader, Source, SourceMap, Span};
 use caddis_config::{Config, ConfigError};
 use caddis_core::Registry;
@@ -22,6 +22,8 @@ pub(crate) type Found = (Vec<Diagnostic>, Arc<SourceMap>);
 pub(crate) struct Traced {
     pub(crate) file: File,
     pub(crate) adapted: Adapted,
+    /// Whether the configuration is that of the file as it is written.
+    is_whole: bool,
 }
 
 impl Traced {
@@ -37,7 +39,7 @@ impl Traced {
     /// Adapts a parsed file with its places; gives it back with the mistakes where it has any.
     pub(crate) fn of(file: File, registry: &Registry) -> Result<Self, (File, Vec<Diagnostic>)> {
         match caddis_adapter::adapt_traced(&file, registry) {
-            Ok(adapted) => Ok(Self { file, adapted }),
+            Ok(adapted) => Ok(Self { file, adapted, is_whole: true }),
             Err(errors) => Err((file, errors)),
         }
     }
@@ -52,13 +54,29 @@ impl Traced {
                 if sentence(error).contains(NOT_SUPPORTED) { NOT_SUPPORTED } else { "here" };
             one = one.placed_at(&token).labelled(&token, label);
         }
-        if error.path.is_empty() {
-            return one;
-        }
         let remedy = REMEDIES.iter().find(|(part, _)| one.message.contains(part));
-        let path = format!("in the JSON config: {}", error.path);
-        one.help(remedy.map_or(path.clone(), |(_, remedy)| format!("{remedy} ({path})")))
+        let path = Some(&error.path).filter(|path| self.is_whole && !path.is_empty());
+        match (remedy, path) {
+            (None, None) => one,
+            (None, Some(path)) => one.help(format!("in the JSON config: {path}")),
+            (Some((_, remedy)), None) => one.help(*remedy),
+            (Some((_, remedy)), Some(path)) => {
+                one.help(format!("{remedy} (in the JSON config: {path})"))
+            }
+        }
     }
+}
+
+/// The mistakes that show in the configuration which the rest of a file makes whose mistakes were taken
+/// out; what may be a consequence is left out.
+pub(crate) fn beyond(repaired: Repaired, registry: &Registry) -> (Vec<Diagnostic>, SourceMap) {
+    let Repaired { file, adapted, gone } = repaired;
+    let json = || serde_json::to_value(&adapted.config).unwrap_or_default();
+    let found = mistakes(registry, json(), json);
+    let traced = Traced { file, adapted, is_whole: false };
+    let mut all: Vec<_> = found.iter().map(|error| traced.at(error)).collect();
+    all.retain(|one| !gone.explains(one));
+    (all, traced.file.sources)
 }
 
 /// The mistakes of a configuration that came from a text.
@@ -168,12 +186,19 @@ fn code(error: &ConfigError) -> &'static str {
     if sentence(error).contains(NOT_SUPPORTED) { "config::not_supported" } else { "config::error" }
 }
 
-/// The reason, in which a module of Caddy that has no run time yet is called so.
+/// The reason, in which a module of Caddy that has no run time yet is called so, and the system's errors
+/// are as Go has them.
 fn sentence(error: &ConfigError) -> String {
-    let message = &error.message;
-    let Some((before, id)) = message.split_once("unknown module: ") else { return message.clone() };
+    let mut message = error.message.clone();
+    if let Some((before, after)) = message.split_once(" (os error ")
+        && let Some((_, after)) = after.split_once(')')
+        && let Some((what, reason)) = before.rsplit_once(": ")
+    {
+        message = format!("{what}: {}{after}", reason.to_lowercase());
+    }
+    let Some((before, id)) = message.split_once("unknown module: ") else { return message };
     if message.contains(NOT_SUPPORTED) || !STANDARD.contains(&id) {
-        return message.clone();
+        return message;
     }
     format!("{before}module {id} is {NOT_SUPPORTED}")
 }
@@ -183,6 +208,12 @@ const REMEDIES: &[(&str, &str)] = &[
     ("module value cannot be null", "give it at least one argument"),
     ("look-around", "match what is wanted, and take the rest out by a `not` matcher"),
     ("missing closing", "close what opens in the expression, or write a backslash before it"),
+    ("unclosed", "close what opens in the expression, or write a backslash before it"),
+    (
+        "no such file or directory",
+        "name a file that is there; paths are seen from the folder in which the server is started",
+    ),
+    ("permission denied", "let the user that the server runs as read it"),
 ];
 
 /// Modules of Caddy itself, all of which are meant to come.
@@ -222,23 +253,26 @@ pub(crate) fn mistakes(
         return found;
     }
     let mut json = again();
+    let mut gone: Vec<String> = Vec::new();
     while found.len() < LIMIT {
         let errors = match result {
             Ok(()) => break,
-            Err(LoadError::Activate(message)) => {
-                // Only if nothing else is wrong: it may be a consequence.
-                if found.is_empty() {
-                    found.push(ConfigError::new("", message));
-                }
-                break;
-            }
+            Err(LoadError::Activate(message)) => vec![ConfigError::new("", message)],
             Err(LoadError::Config(errors)) => errors,
         };
         let mut changed = false;
         for mut error in errors {
             error.path = as_written(&json, &error.path);
-            if !found.contains(&error) {
+            // What is kept in another storage cannot be found in the one that stands in for it.
+            if error.path.is_empty() && gone.iter().any(|path| path.starts_with("storage")) {
+                continue;
+            }
+            if is_around(&error.path, &gone) {
+                // Most likely it lacks what was taken out.
                 changed |= take_out(&mut json, &error.path);
+            } else if !found.contains(&error) {
+                changed |= take_out(&mut json, &error.path);
+                gone.push(error.path.clone());
                 found.push(error);
             }
         }
@@ -286,13 +320,19 @@ fn shifted(json: &Json, path: &str) -> Option<String> {
     None
 }
 
-/// Takes a part out so that the rest can be checked: a handler becomes one that does nothing, a member
-/// of an object goes. Says whether something changed.
+/// Whether a path is one of these or leads to one.
+fn is_around(path: &str, others: &[String]) -> bool {
+    let leads = |other: &String| {
+        other.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    !path.is_empty() && others.iter().any(leads)
+}
+
+/// Takes a part out so that the rest can be checked: a matcher, a member of a handler, or a handler, in
+/// whose place comes one that does nothing. Says whether something changed.
 fn take_out(json: &mut Json, path: &str) -> bool {
     let parts: Vec<&str> = path.split('.').collect();
-    let handler = (1..parts.len())
-        .rev()
-        .find(|at| parts[at - 1] == "handle" && parts[*at].parse::<usize>().is_ok());
+    let handler = handler_at(&parts);
     let matcher = (2..parts.len())
         .rev()
         .find(|at| parts[at - 2] == "match" && parts[at - 1].parse::<usize>().is_ok());
@@ -301,14 +341,29 @@ fn take_out(json: &mut Json, path: &str) -> bool {
             remove(json, &parts[..=at])
         }
         (Some(at), _) => {
-            let Some(slot) = reach(json, &parts[..=at]) else { return false };
-            let nothing = json!({ "handler": "vars" });
-            let changed = *slot != nothing;
-            *slot = nothing;
-            changed
+            (at + 2..=parts.len()).rev().any(|length| remove(json, &parts[..length]))
+                || take_out_handler(json, path)
         }
         _ => (2..=parts.len()).rev().any(|length| remove(json, &parts[..length])),
     }
+}
+
+/// Puts a handler that does nothing in the place of the innermost one of a path.
+fn take_out_handler(json: &mut Json, path: &str) -> bool {
+    let parts: Vec<&str> = path.split('.').collect();
+    let Some(at) = handler_at(&parts) else { return false };
+    let Some(slot) = reach(json, &parts[..=at]) else { return false };
+    let nothing = json!({ "handler": "vars" });
+    let changed = *slot != nothing;
+    *slot = nothing;
+    changed
+}
+
+/// The number of the part that is the innermost handler's.
+fn handler_at(parts: &[&str]) -> Option<usize> {
+    (1..parts.len())
+        .rev()
+        .find(|at| parts[at - 1] == "handle" && parts[*at].parse::<usize>().is_ok())
 }
 
 fn reach<'a>(json: &'a mut Json, parts: &[&str]) -> Option<&'a mut Json> {
@@ -334,11 +389,21 @@ mod tests {
         let mut json =
             json!({"routes": [{"match": [{"x": 1}], "handle": [{"handler": "y", "z": 1}]}]});
         assert!(take_out(&mut json, "routes.0.match.0.x.more"));
+        assert!(take_out(&mut json, "routes.0.handle.0.z.more"));
+        assert_eq!(json["routes"][0]["handle"][0], json!({"handler": "y"}));
         assert!(take_out(&mut json, "routes.0.handle.0.z"));
         assert!(!take_out(&mut json, "routes.0.handle.0.z"));
         assert_eq!(json, json!({"routes": [{"match": [{}], "handle": [{"handler": "vars"}]}]}));
         let mut json = json!({"a": {"b": {"c": 1}}});
         assert!(take_out(&mut json, "a.b.c.d") && json == json!({"a": {"b": {}}}));
+    }
+
+    #[test]
+    fn what_lacks_something_is_around_it() {
+        let gone = ["a.handle.0.x.y".to_owned()];
+        assert!(is_around("a.handle.0", &gone) && is_around("a.handle.0.x.y", &gone));
+        assert!(!is_around("a.handle.0.x.z", &gone) && !is_around("a.handle.0.x.y.z", &gone));
+        assert!(!is_around("", &gone) && !is_around("a.hand", &gone));
     }
 
     #[test]

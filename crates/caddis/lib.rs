@@ -3,8 +3,11 @@
 //! This crate is the program: command line, registry of modules, drawing of diagnostics. The
 //! parts live in the `caddis-*` crates.
 
-// A command's product is what it prints.
-#![allow(clippy::print_stdout, clippy::print_stderr)]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command's product is what it prints"
+)]
 
 mod args;
 mod client;

@@ -1,7 +1,8 @@
 //! HTTP/3: what must work, what must be bounded; in `endings`, what a reload or stop may not lose; in
-//! `raw`, what must be refused.
+//! `limits`, what clients may take; in `raw`, what must be refused.
 
 mod endings;
+mod limits;
 mod raw;
 
 use std::{

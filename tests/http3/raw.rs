@@ -69,7 +69,7 @@ pub(super) const GET: [(&str, &str); 4] =
     [(":method", "GET"), (":scheme", "https"), (":authority", "localhost"), (":path", "/")];
 
 /// How a bare stream was answered: the bytes, or the code it was reset with.
-async fn exchange(
+pub(super) async fn exchange(
     connection: &quinn::Connection,
     bytes: &[u8],
     finish: bool,
@@ -88,7 +88,7 @@ async fn exchange(
 }
 
 /// The code that the server closed a connection with.
-async fn closed_with(connection: &quinn::Connection) -> u64 {
+pub(super) async fn closed_with(connection: &quinn::Connection) -> u64 {
     match connection.closed().await {
         quinn::ConnectionError::ApplicationClosed(close) => close.error_code.into_inner(),
         other => panic!("{other:?}"),

@@ -5,22 +5,71 @@ use std::{
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use super::eventually;
 
 /// A port nobody listens on. Below the range that the system gives to clients and to port 0, so
 /// that nobody takes it before the program does; each is given once.
+///
+/// Two servers may listen on one port (`SO_REUSEPORT`), and each would get some of the requests of the
+/// other's test. So the ports of a block are given by one process of tests at a time, whichever work
+/// tree it is of.
 pub fn free_port() -> u16 {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let start = std::process::id().wrapping_mul(311);
+    static PORTS: Mutex<Ports> = Mutex::new(Ports { blocks: Vec::new(), given: Ports::BLOCK });
+    let mut ports = PORTS.lock().unwrap_or_else(PoisonError::into_inner);
     loop {
-        let number = start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
-        let port = 10_000 + (number % 22_000) as u16;
+        let port = ports.next();
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }
+    }
+}
+
+struct Ports {
+    /// The blocks of this process and the files that are locked for them, the last one in use.
+    blocks: Vec<(u16, std::fs::File)>,
+    /// How many ports of the last block were given.
+    given: u16,
+}
+
+impl Ports {
+    const FIRST: u16 = 10_000;
+    const BLOCK: u16 = 100;
+    const BLOCKS: u16 = 220;
+
+    fn next(&mut self) -> u16 {
+        if self.given == Self::BLOCK {
+            let block = self.lock_block();
+            self.blocks.push(block);
+            self.given = 0;
+        }
+        self.given += 1;
+        let (block, _) = self.blocks.last().expect("one was locked");
+        Self::FIRST + block * Self::BLOCK + self.given - 1
+    }
+
+    /// Waits for a block of which no process gives ports.
+    fn lock_block(&self) -> (u16, std::fs::File) {
+        let folder = std::env::temp_dir().join("caddis-test-ports");
+        std::fs::create_dir_all(&folder).unwrap();
+        let start = std::process::id() as u16 % Self::BLOCKS;
+        let mut locked = None;
+        eventually("some ports are free", || {
+            let others = (0..Self::BLOCKS).map(|number| (start + number) % Self::BLOCKS);
+            locked = others
+                .filter(|block| self.blocks.iter().all(|(own, _)| own != block))
+                .find_map(|block| {
+                    let file = std::fs::File::create(folder.join(block.to_string())).ok()?;
+                    file.try_lock().ok().map(|()| (block, file))
+                });
+            locked.is_some()
+        });
+        locked.expect("one was found")
     }
 }
 

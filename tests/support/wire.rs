@@ -60,6 +60,11 @@ impl Wire {
         self.tcp.as_ref().unwrap().set_write_timeout(Some(limit)).unwrap();
     }
 
+    /// The same connection for another thread; what was read and not yet taken stays here.
+    pub fn copy(&self) -> Self {
+        Self::tcp(self.tcp.as_ref().unwrap().try_clone().unwrap())
+    }
+
     /// Says that nothing more is sent.
     pub fn half_close(&self) {
         self.tcp.as_ref().unwrap().shutdown(Shutdown::Write).unwrap();

@@ -120,6 +120,10 @@ const REMEDIES: &[(&str, &str)] = &[
         "is HTTP, but attempts to configure TLS",
         "remove the directive `tls`, or serve the site by HTTPS (leave `http://` and port 80 away)",
     ),
+    (
+        "username and password cannot be empty",
+        "write the name and the hash of the password, which `caddis hash-password` makes",
+    ),
     ("invalid byte size", "a size is a number with its unit, such as `4KiB` or `10MB`"),
     ("parsing size", "a size is a number with its unit, such as `4KiB` or `10MB`"),
     ("is not an ordered HTTP handler", "put it at the top of the site, or into a `route` block"),
@@ -138,6 +142,10 @@ const REMEDIES: &[(&str, &str)] = &[
     ("too many arguments; should only be", "a path with spaces needs quotes"),
     ("without DNS provider config", "name the provider, such as `acme_dns cloudflare {env.TOKEN}`"),
     ("expected at least one config parameter", "add `ask <url>` or `permission <module>`"),
+    (
+        "wrong cipher suite name or cipher suite not supported",
+        "leave `ciphers` away: the default list has strong suites only",
+    ),
     ("duplicate global log option", "give each log its own name"),
     ("without a listener address", "write the address before the block, such as `servers :443 {`"),
 ];
@@ -174,6 +182,11 @@ const WORDS: &[(&str, &[&str])] = &[
         ],
     ),
     ("unrecognized metrics option ", &["per_host"]),
+    ("wrong protocol name or protocol not supported: ", &["tls1.2", "tls1.3"]),
+    (
+        "Wrong curve name or curve not supported: ",
+        &["x25519mlkem768", "x25519", "secp256r1", "secp384r1", "secp521r1"],
+    ),
     (
         "unrecognized timeouts option ",
         &[

@@ -37,6 +37,7 @@ mod origins;
 mod pki;
 mod plugins;
 mod recover;
+mod repair;
 mod routes;
 mod servers;
 mod shared_storage;
@@ -63,6 +64,7 @@ pub use block::parse_routes;
 pub use directives::DIRECTIVES;
 pub use locate::locate;
 pub use origins::{Origins, Place};
+pub use repair::{Gone, Repaired, repair};
 pub use stray::reword_stray_brace;
 
 use named_routes::NamedRoutes;
@@ -111,6 +113,17 @@ pub fn adapt_to_text(
     Ok((text, adapted.warnings))
 }
 
+/// [`adapt`] without the handlers of sites: what is left is about a file as a whole. Takes a fraction of
+/// the memory.
+///
+/// # Errors
+/// As [`adapt`].
+pub fn adapt_outline(file: &File, registry: &Registry) -> Result<Adapted, Vec<Diagnostic>> {
+    let mut shared = AdaptState::default();
+    freeze::begin_hollow(&mut shared);
+    run(borrowed(file), registry, shared).map(|(adapted, _)| adapted)
+}
+
 /// [`adapt`], with the place of each handler among the origins.
 ///
 /// # Errors
@@ -148,7 +161,9 @@ fn run(
     let has_options = blocks.first().is_some_and(|first| first.keys.is_empty());
     let option_block = has_options.then(|| blocks.remove(0));
     let segments = option_block.as_ref().map_or(&[][..], |block| &block.segments);
+    let before = errors.len();
     let options = options::evaluate(segments, registry, &mut shared, &mut errors);
+    let options_fine = before == 0 && errors.iter().all(|error| !is_about_sites(error, segments));
     errors = errors.into_iter().map(|error| at_option(error, segments)).collect();
     let (named, sites): (Vec<_>, Vec<_>) =
         blocks.into_iter().partition(|block| block.is_named_route);
@@ -156,8 +171,6 @@ fn run(
         named.iter().map(|block| shorthand::expanded(block).into_owned()).collect();
     let key = |block: &ServerBlock| block.keys.first().map(|key| key.text.to_string());
     shared.named_routes = named.iter().filter_map(key).collect();
-    // What sites listen on and how they are ordered hangs on the options.
-    let options_fine = errors.is_empty();
     let named = named_routes::extract(&named, registry, &options, &mut shared, &mut errors);
     let mut sites = site::evaluate(sites, registry, &options, &mut shared, &mut errors);
     if !errors.is_empty() {
@@ -182,6 +195,14 @@ fn run(
     let servers = adapted.config.apps.http.iter().flat_map(|http| http.servers.keys());
     adapted.origins.add_options(segments, servers);
     Ok((adapted, freeze::finish(&mut shared)))
+}
+
+/// Whether sites may be other ones without the option that has this mistake: what they listen on and
+/// how they are ordered hangs on some.
+fn is_about_sites(error: &Diagnostic, segments: &[Segment]) -> bool {
+    let Some((span, _)) = error.labels.first() else { return true };
+    let holds = |segment: &&Segment| segment.0.iter().any(|token| token.span == *span);
+    segments.iter().find(holds).is_none_or(|segment| options::shapes_sites(segment.directive()))
 }
 
 /// Labels the option that a mistake is about, if it has no place otherwise.

@@ -16,6 +16,14 @@ const OTHER_NAMES: &[(&str, &str)] = &[
     ("uri", "health_uri"),
     ("certificate_selection", "certificate"),
     ("providers", "bcrypt"),
+    ("expect_body", "health_body"),
+    ("expect_status", "health_status"),
+    ("fail_duration", "fail_duration"),
+    ("headers", "health_headers"),
+    ("request_buffers", "request_buffers"),
+    ("root_ca_pem_files", "tls_trusted_ca_certs"),
+    ("ca", "tls_trust_pool"),
+    ("client_certificate_file", "tls_client_auth"),
 ];
 
 /// The word that is to blame for a mistake at a dotted path of the configuration, as near as is known.
@@ -52,7 +60,7 @@ fn in_matcher(file: &File, place: &Place, path: &str, message: &str) -> Option<T
 }
 
 /// Whether a message holds a text that is no part of a longer word there.
-fn holds_word(message: &str, text: &str) -> bool {
+pub(crate) fn holds_word(message: &str, text: &str) -> bool {
     let inside = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
     text.len() > 1
         && message.match_indices(text).any(|(at, _)| {

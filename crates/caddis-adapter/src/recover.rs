@@ -86,7 +86,7 @@ fn is_about(error: &Diagnostic, matcher: &str) -> bool {
     rest.is_some_and(|(_, rest)| rest.split([',', ' ']).next() == Some(matcher))
 }
 
-fn main_span(error: &Diagnostic) -> Option<Span> {
+pub(crate) fn main_span(error: &Diagnostic) -> Option<Span> {
     error.labels.first().map(|(span, _)| *span)
 }
 
@@ -100,7 +100,7 @@ fn is_inside(segment: &Segment, span: Span) -> bool {
     })
 }
 
-fn line_start(segment: &Segment, at: usize) -> usize {
+pub(crate) fn line_start(segment: &Segment, at: usize) -> usize {
     let new_line = |at: &usize| segment.0[at - 1].next_is_on_new_line(&segment.0[*at]);
     (1..=at).rev().find(new_line).unwrap_or(0)
 }
@@ -131,7 +131,7 @@ fn leave_out(segment: &mut Segment, span: Span) -> bool {
 }
 
 /// One past the last token of the line that begins here and of its block.
-fn statement_end(segment: &Segment, start: usize) -> usize {
+pub(crate) fn statement_end(segment: &Segment, start: usize) -> usize {
     let tokens = &segment.0;
     let mut depth = 0_usize;
     let mut at = start;

@@ -83,7 +83,7 @@ pub fn tokenize(name: &str, text: &str) -> Result<Vec<Token>> {
 /// A warning if [`format`] changes the text: what looks odd sometimes means something else than it
 /// looks (spec L214).
 pub fn formatting_difference(name: &str, input: &str) -> Option<Diagnostic> {
-    let line = format::first_difference(input)?;
+    let line = first_difference(input.as_bytes())?;
     let message =
         "Caddyfile input is not formatted; run 'caddy fmt --overwrite' to fix inconsistencies";
     let mut warning = Diagnostic::warning(message).code("caddyfile::format");
@@ -91,7 +91,13 @@ pub fn formatting_difference(name: &str, input: &str) -> Option<Diagnostic> {
     Some(warning)
 }
 
-/// Formats a Caddyfile.
+/// The number of the first line that [`format`] changes, from 1; none where it changes nothing. Line
+/// ends with a carriage return count as plain ones.
+pub fn first_difference(input: &[u8]) -> Option<u32> {
+    format::first_difference(input)
+}
+
+/// Formats a Caddyfile. Bytes that are not UTF-8 become U+FFFD each.
 pub fn format(input: &[u8]) -> Vec<u8> {
     format::format(&text::lossy(input.into())).into_bytes()
 }

@@ -9,7 +9,7 @@ use crate::limits;
 use crate::span::{FileId, Span};
 
 /// One text as loaded.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Source {
     /// The name shown to people.
     pub name: String,
@@ -101,7 +101,7 @@ fn line_breaks(bytes: &[u8]) -> u32 {
 }
 
 /// All texts of one configuration.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct SourceMap {
     sources: Vec<Source>,
 }

@@ -11,7 +11,7 @@
 //! # Ok::<(), caddis_config::ConfigError>(())
 //! ```
 
-#![cfg_attr(test, allow(clippy::unwrap_used))]
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may"))]
 
 #[macro_use]
 mod omit;
@@ -38,7 +38,7 @@ pub use admin::{
     AdminAccess, AdminConfig, AdminPermissions, ConfigSettings, IdentityConfig, RemoteAdmin,
 };
 pub use apps::Apps;
-pub use decode::{decode, from_slice, from_str};
+pub use decode::{decode, decode_without, from_slice, from_str};
 pub use error::ConfigError;
 pub use events::{EventsApp, Subscription};
 pub use filesystems::{FilesystemEntry, Filesystems};

@@ -148,6 +148,18 @@ impl Template {
         }
     }
 
+    /// The single placeholder's typed value where the string is just one placeholder and that needs
+    /// no request.
+    pub fn global_value(&self) -> Option<Value<'static>> {
+        match &self.parts {
+            Parts::Mixed(parts) => match &**parts {
+                [Part::Placeholder(placeholder, _)] => placeholder.global_value(),
+                _ => None,
+            },
+            Parts::Static(_) => None,
+        }
+    }
+
     /// The keys of all placeholders in it.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
         let parts: &[Part] = match &self.parts {
@@ -203,6 +215,38 @@ impl Template {
     }
 }
 
+impl Template {
+    /// Fills in the placeholders that need no request, where each must have a value (Go's
+    /// `ReplaceOrErr`).
+    ///
+    /// # Errors
+    /// Caddy's sentence on the first placeholder that is unknown or empty.
+    pub fn render_global_all(text: &str) -> Result<String, String> {
+        let template = Self::parse(text);
+        let parts = match &template.parts {
+            Parts::Static(text) => return Ok(text.to_string()),
+            Parts::Mixed(parts) => parts,
+        };
+        let mut out = String::new();
+        for part in parts {
+            match part {
+                Part::Literal(text) => out.push_str(text),
+                Part::Placeholder(placeholder, key) => {
+                    let before = out.len();
+                    let value = placeholder.global_value();
+                    let value =
+                        value.ok_or_else(|| format!("unrecognized placeholder {{{key}}}"))?;
+                    value.write(&mut out);
+                    if out.len() == before {
+                        return Err(format!("evaluated placeholder {{{key}}} is empty"));
+                    }
+                }
+            }
+        }
+        Ok(out)
+    }
+}
+
 /// Where the placeholder that starts here ends: at the first brace that is not escaped. An open
 /// brace before it means that none starts here.
 fn closing(inner: &str) -> Option<usize> {
@@ -231,5 +275,19 @@ mod tests {
             assert_eq!(Template::parse(text).render(&ex), want, "{text}");
         }
         assert_eq!(Template::parse("{nope}").render_known(&ex), "{nope}");
+    }
+
+    #[test]
+    fn all_or_an_error() {
+        let render = |text| Template::render_global_all(text);
+        assert_eq!(render("/x/{system.slash}y").as_deref(), Ok("/x//y"));
+        assert_eq!(
+            render("{http.request.host}").unwrap_err(),
+            "unrecognized placeholder {http.request.host}"
+        );
+        assert_eq!(
+            render("/x/{env.CADDIS_UNSET}").unwrap_err(),
+            "evaluated placeholder {env.CADDIS_UNSET} is empty"
+        );
     }
 }

@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// The module.
-pub static PROVIDER: Provider = Provider {
+pub(crate) static PROVIDER: Provider = Provider {
     name: "acmedns",
     syntax: Syntax {
         argument: Some("config_file_path"),

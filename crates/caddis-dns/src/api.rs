@@ -1,5 +1,5 @@
 //! What providers with an HTTP API share: requests that wait out rate limits, errors that name
-//! provider, status and the API's own sentence but no secret, quoted texts, names and zones.
+//! provider, status and the API's own sentence but no secret.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,10 +12,8 @@ use http::{
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::{Alias, DnsError, DnsFuture, TxtRecord, full_name, http::HttpClient};
+use crate::{DnsError, http::HttpClient, records::zones};
 
-const TXT: &str = "TXT";
-const CNAME: &str = "CNAME";
 /// How often a request is sent at most.
 const ATTEMPTS: u32 = 5;
 /// A server that wants a longer pause than this gets none; the certificate is tried again later.
@@ -57,109 +55,6 @@ impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("***")
     }
-}
-
-/// A record, for APIs that keep those of all types in the same way.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Entry<'a> {
-    /// `TXT` or `CNAME`.
-    pub(crate) kind: &'static str,
-    name: &'a str,
-    /// The text without quotes; the other name without the final dot.
-    pub(crate) value: &'a str,
-    pub(crate) ttl: Duration,
-}
-
-impl<'a> From<&'a TxtRecord> for Entry<'a> {
-    fn from(record: &'a TxtRecord) -> Self {
-        Self { kind: TXT, name: &record.name, value: &record.value, ttl: record.ttl }
-    }
-}
-
-impl<'a> From<&'a Alias> for Entry<'a> {
-    fn from(alias: &'a Alias) -> Self {
-        let value = alias.target.trim_end_matches('.');
-        Self { kind: CNAME, name: &alias.name, value, ttl: alias.ttl }
-    }
-}
-
-impl Entry<'_> {
-    /// The whole name, without the final dot.
-    pub(crate) fn full_name(&self, zone: &str) -> String {
-        full_name(self.name, zone)
-    }
-
-    /// The value as a zone file has it.
-    pub(crate) fn written(&self) -> String {
-        if self.kind == TXT { quote(self.value) } else { self.absolute() }
-    }
-
-    /// The value with no quotes around texts; names end with a dot, lest they are taken to be below
-    /// the zone.
-    pub(crate) fn absolute(&self) -> String {
-        if self.kind == TXT { self.value.to_owned() } else { format!("{}.", self.value) }
-    }
-
-    /// Whether this is its value, in whatever way it is written.
-    pub(crate) fn is(&self, written: &str) -> bool {
-        if self.kind == TXT {
-            unquote(written) == self.value
-        } else {
-            written.trim_end_matches('.').eq_ignore_ascii_case(self.value)
-        }
-    }
-
-    /// Time to live in whole seconds: its own, else the default, never below the least.
-    pub(crate) fn ttl(&self, default: u64, least: u64) -> u64 {
-        seconds(self.ttl, default, least)
-    }
-}
-
-/// A change to the values of a name.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Change {
-    /// Adds the value. An alias takes the place of another one: a name has one at most, which is
-    /// left over from an attempt that was cut off.
-    Add,
-    /// Takes the value away.
-    Remove,
-}
-
-impl Change {
-    /// Changes values; false where nothing was to be done.
-    pub(crate) fn apply(self, values: &mut Vec<String>, entry: &Entry<'_>) -> bool {
-        let is_there = values.iter().any(|old| entry.is(old));
-        match self {
-            Self::Add if !is_there => {
-                if entry.kind == CNAME {
-                    values.clear();
-                }
-                values.push(entry.written());
-                true
-            }
-            Self::Remove if is_there => {
-                values.retain(|old| !entry.is(old));
-                true
-            }
-            Self::Add | Self::Remove => false,
-        }
-    }
-}
-
-/// Makes a change for each record, one after the other.
-pub(crate) fn each<'a, F>(
-    records: &'a [TxtRecord],
-    change: impl Fn(&'a TxtRecord) -> F + Send + 'a,
-) -> DnsFuture<'a>
-where
-    F: Future<Output = Result<(), DnsError>> + Send,
-{
-    Box::pin(async move {
-        for record in records {
-            change(record).await?;
-        }
-        Ok(())
-    })
 }
 
 /// Whether an answer says that there is no such thing.
@@ -377,6 +272,23 @@ impl Api {
         }
     }
 
+    /// The zone that an account has of a zone and its parents; `call` asks for one by its name.
+    ///
+    /// # Errors
+    /// It has none of them; as [`Self::json`].
+    pub(crate) async fn zone<'z>(
+        &self,
+        zone: &'z str,
+        call: impl Fn(&str) -> Result<Call, DnsError> + Send + Sync,
+    ) -> Result<&'z str, DnsError> {
+        for name in zones(zone) {
+            if self.json_if_there::<Value>(&call(name)?).await?.is_some() {
+                return Ok(name);
+            }
+        }
+        Err(self.no_zone(zone))
+    }
+
     /// The error where an account has none of the zones a name may lie in.
     pub(crate) fn no_zone(&self, zone: &str) -> DnsError {
         self.fail(format_args!("no zone for {zone} in this account, or none that it may read"))
@@ -483,76 +395,12 @@ fn sentence(json: &Value) -> Option<String> {
     }
 }
 
-/// A text as one or more quoted strings of a zone file, 255 bytes each.
-pub(crate) fn quote(text: &str) -> String {
-    let mut out = String::from("\"");
-    let mut length = 0;
-    for c in text.chars() {
-        if length + c.len_utf8() > 255 {
-            out.push_str("\" \"");
-            length = 0;
-        }
-        length += c.len_utf8();
-        if matches!(c, '"' | '\\') {
-            out.push('\\');
-        }
-        out.push(c);
-    }
-    out.push('"');
-    out
-}
-
-/// The text of quoted strings; a text without quotes is itself.
-pub(crate) fn unquote(text: &str) -> String {
-    let text = text.trim();
-    if text.len() < 2 || !text.starts_with('"') || !text.ends_with('"') {
-        return text.to_owned();
-    }
-    let (mut out, mut inside) = (String::new(), false);
-    let mut chars = text.chars();
-    while let Some(c) = chars.next() {
-        match c {
-            '"' => inside = !inside,
-            '\\' if inside => out.extend(chars.next()),
-            c if inside => out.push(c),
-            _ => {}
-        }
-    }
-    out
-}
-
-/// Time to live in whole seconds: one that is given, else the default, never below the least.
-pub(crate) fn seconds(ttl: Duration, default: u64, least: u64) -> u64 {
-    match ttl.as_secs() {
-        0 => default,
-        seconds => seconds,
-    }
-    .max(least)
-}
-
-/// The name of a record below another zone than the one it was made for; `@` for the zone itself,
-/// none if it lies outside.
-pub(crate) fn relative(full: &str, zone: &str) -> Option<String> {
-    match full.strip_suffix(zone)? {
-        "" => Some("@".to_owned()),
-        rest => Some(rest.strip_suffix('.')?.to_owned()),
-    }
-}
-
-/// A zone and its parents down to two labels: where an account may keep the names.
-pub(crate) fn zones(zone: &str) -> impl Iterator<Item = &str> {
-    let zone = zone.trim_end_matches('.');
-    std::iter::successors(Some(zone), |zone| {
-        zone.split_once('.').map(|(_, parent)| parent).filter(|parent| parent.contains('.'))
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use http::Method;
     use serde_json::{Value, json};
 
-    use super::{Api, Call, quote, relative, sentence, unquote, zones};
+    use super::{Api, Call, sentence};
     use crate::testing::{Answer, api};
 
     #[tokio::test]
@@ -617,25 +465,5 @@ mod tests {
             assert_eq!(sentence(&json).as_deref(), Some(want));
         }
         assert_eq!(sentence(&json!({"x": 1})), None);
-    }
-
-    #[test]
-    fn texts_are_quoted_and_unquoted() {
-        for text in ["plain", "a\"b\\c", "", &"x".repeat(300)] {
-            assert_eq!(unquote(&quote(text)), text);
-        }
-        assert_eq!(quote("a\"b"), r#""a\"b""#);
-        assert_eq!(quote(&"x".repeat(256)).matches("\" \"").count(), 1);
-        assert_eq!(unquote("bare"), "bare");
-        assert_eq!(unquote("\""), "\"");
-    }
-
-    #[test]
-    fn names_and_zones() {
-        assert_eq!(relative("a.b.test", "b.test").as_deref(), Some("a"));
-        assert_eq!(relative("b.test", "b.test").as_deref(), Some("@"));
-        assert_eq!(relative("ab.test", "b.test"), None);
-        assert_eq!(zones("x.y.z.test.").collect::<Vec<_>>(), ["x.y.z.test", "y.z.test", "z.test"]);
-        assert_eq!(zones("test").collect::<Vec<_>>(), ["test"]);
     }
 }

@@ -11,7 +11,7 @@
 //! permissions Zone.DNS:Edit and Zone.Zone:Read; with a zone token, which has the latter, just the
 //! former.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use caddis_config::ConfigError;
 use http::Method;
@@ -19,15 +19,15 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use crate::{
-    Alias, DnsError, DnsFuture, DnsProvider, Field, Provider, Syntax, TxtRecord,
-    api::{Api, Call, Secret, quote, seconds, unquote, zones},
+    DnsError, DnsFuture, DnsProvider, Field, Provider, Syntax,
+    api::{Api, Call, Secret},
     aws::encode,
-    full_name,
+    records::{Change, Entry, Records, zones},
     syntax::demand,
 };
 
 /// The module.
-pub static PROVIDER: Provider = Provider {
+pub(crate) static PROVIDER: Provider = Provider {
     name: "cloudflare",
     syntax: Syntax {
         argument: Some("api_token"),
@@ -41,10 +41,10 @@ pub static PROVIDER: Provider = Provider {
 const API: &str = "https://api.cloudflare.com/client/v4";
 /// Records a page.
 const PER_PAGE: usize = 100;
+/// More are not read: no zone has so many records of one name.
+const MOST_PAGES: usize = 100;
 /// "Automatic".
 const TTL: u64 = 1;
-const TXT: &str = "TXT";
-const CNAME: &str = "CNAME";
 /// The least of those that are not automatic.
 const LEAST_TTL: u64 = 60;
 
@@ -119,7 +119,7 @@ impl Cloudflare {
     /// All pages of a listing.
     async fn list<T: DeserializeOwned>(&self, path: &str, token: &str) -> Result<Vec<T>, DnsError> {
         let mut all = Vec::new();
-        for page in 1.. {
+        for page in 1..=MOST_PAGES {
             let path = format!("{path}&per_page={PER_PAGE}&page={page}");
             let call = Call::new(Method::GET, path).authorized("Bearer", token)?;
             let mut envelope: Envelope<T> = self.api.json(&call).await?;
@@ -150,35 +150,29 @@ impl Cloudflare {
     async fn find(
         &self,
         zone: &Zone,
-        kind: &str,
         full: &str,
-        value: &str,
+        entry: &Entry<'_>,
     ) -> Result<Vec<Record>, DnsError> {
-        let path =
-            format!("/zones/{}/dns_records?type={kind}&name={}", encode(&zone.id), encode(full));
+        let (id, kind) = (encode(&zone.id), entry.kind);
+        let path = format!("/zones/{id}/dns_records?type={kind}&name={}", encode(full));
         let mut found: Vec<Record> = self.list(&path, &self.token).await?;
-        found.retain(|record| unquote(&record.content) == value);
+        found.retain(|record| entry.is(&record.content));
         Ok(found)
     }
 
     /// Adds a record, unless it is there: the API refuses that.
-    async fn add(
-        &self,
-        zone: &Zone,
-        (kind, full): (&str, &str),
-        (value, content): (&str, &str),
-        ttl: Duration,
-    ) -> Result<(), DnsError> {
-        if !self.find(zone, kind, full, value).await?.is_empty() {
+    async fn add(&self, zone: &Zone, full: &str, entry: Entry<'_>) -> Result<(), DnsError> {
+        if !self.find(zone, full, &entry).await?.is_empty() {
             return Ok(());
         }
         let mut body = json!({
-            "type": kind,
+            "type": entry.kind,
             "name": full,
-            "content": content,
-            "ttl": if ttl.is_zero() { TTL } else { seconds(ttl, TTL, LEAST_TTL) },
+            // Names are absolute without a dot.
+            "content": if entry.is_alias() { entry.value.to_owned() } else { entry.written() },
+            "ttl": if entry.ttl.is_zero() { TTL } else { entry.ttl(TTL, LEAST_TTL) },
         });
-        if kind == CNAME {
+        if entry.is_alias() {
             // An alias behind Cloudflare's proxy would not be seen.
             body["proxied"] = false.into();
         }
@@ -187,14 +181,8 @@ impl Cloudflare {
         Ok(())
     }
 
-    async fn take_away(
-        &self,
-        zone: &Zone,
-        kind: &str,
-        full: &str,
-        value: &str,
-    ) -> Result<(), DnsError> {
-        for old in self.find(zone, kind, full, value).await? {
+    async fn remove(&self, zone: &Zone, full: &str, entry: Entry<'_>) -> Result<(), DnsError> {
+        for old in self.find(zone, full, &entry).await? {
             let path = format!("/zones/{}/dns_records/{}", encode(&zone.id), encode(&old.id));
             let call = self.call(Method::DELETE, path)?;
             self.api.take_away(&call).await?;
@@ -214,41 +202,23 @@ fn valid(token: &str) -> bool {
             || rest.is_some_and(|rest| (32..=256).contains(&rest.len())))
 }
 
-impl DnsProvider for Cloudflare {
-    fn append<'a>(&'a self, zone: &'a str, records: &'a [TxtRecord]) -> DnsFuture<'a> {
+impl Records for Cloudflare {
+    fn change<'a>(
+        &'a self,
+        zone: &'a str,
+        entries: Vec<Entry<'a>>,
+        change: Change,
+    ) -> DnsFuture<'a> {
         Box::pin(async move {
             let found = self.zone(zone).await?;
-            for record in records {
-                let (full, content) = (record.full_name(zone), quote(&record.value));
-                let value = (&*record.value, &*content);
-                self.add(&found, (TXT, &full), value, record.ttl).await?;
+            for entry in entries {
+                let full = entry.full_name(zone);
+                match change {
+                    Change::Add => self.add(&found, &full, entry).await?,
+                    Change::Remove => self.remove(&found, &full, entry).await?,
+                }
             }
             Ok(())
-        })
-    }
-
-    fn delete<'a>(&'a self, zone: &'a str, records: &'a [TxtRecord]) -> DnsFuture<'a> {
-        Box::pin(async move {
-            let found = self.zone(zone).await?;
-            for record in records {
-                self.take_away(&found, TXT, &record.full_name(zone), &record.value).await?;
-            }
-            Ok(())
-        })
-    }
-
-    fn append_alias<'a>(&'a self, zone: &'a str, alias: &'a Alias) -> DnsFuture<'a> {
-        Box::pin(async move {
-            let (found, full) = (self.zone(zone).await?, full_name(&alias.name, zone));
-            let value = (&*alias.target, &*alias.target);
-            self.add(&found, (CNAME, &full), value, alias.ttl).await
-        })
-    }
-
-    fn delete_alias<'a>(&'a self, zone: &'a str, alias: &'a Alias) -> DnsFuture<'a> {
-        Box::pin(async move {
-            let (found, full) = (self.zone(zone).await?, full_name(&alias.name, zone));
-            self.take_away(&found, CNAME, &full, &alias.target).await
         })
     }
 }

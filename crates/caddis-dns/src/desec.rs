@@ -16,14 +16,15 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use crate::{
-    Alias, DnsError, DnsFuture, DnsProvider, Field, Provider, Syntax, TxtRecord,
-    api::{Api, Call, Change, Entry, Secret, each, relative, zones},
+    DnsError, DnsFuture, DnsProvider, Field, Provider, Syntax,
+    api::{Api, Call, Secret},
     aws::encode,
+    records::{Change, Entry, Records, each, relative, zones},
     syntax::demand,
 };
 
 /// The module.
-pub static PROVIDER: Provider = Provider {
+pub(crate) static PROVIDER: Provider = Provider {
     name: "desec",
     syntax: Syntax {
         argument: Some("token"),
@@ -92,7 +93,12 @@ impl Desec {
     }
 
     /// Changes the values of a record's name.
-    async fn change(&self, zone: &str, record: Entry<'_>, change: Change) -> Result<(), DnsError> {
+    async fn change_one(
+        &self,
+        zone: &str,
+        record: Entry<'_>,
+        change: Change,
+    ) -> Result<(), DnsError> {
         let full = record.full_name(zone);
         let (home, least) = self.zone(zone).await?;
         let name = relative(&full, home).ok_or_else(|| self.api.no_zone(&full))?;
@@ -120,21 +126,14 @@ impl Desec {
     }
 }
 
-impl DnsProvider for Desec {
-    fn append<'a>(&'a self, zone: &'a str, records: &'a [TxtRecord]) -> DnsFuture<'a> {
-        each(records, move |record| self.change(zone, record.into(), Change::Add))
-    }
-
-    fn delete<'a>(&'a self, zone: &'a str, records: &'a [TxtRecord]) -> DnsFuture<'a> {
-        each(records, move |record| self.change(zone, record.into(), Change::Remove))
-    }
-
-    fn append_alias<'a>(&'a self, zone: &'a str, alias: &'a Alias) -> DnsFuture<'a> {
-        Box::pin(self.change(zone, alias.into(), Change::Add))
-    }
-
-    fn delete_alias<'a>(&'a self, zone: &'a str, alias: &'a Alias) -> DnsFuture<'a> {
-        Box::pin(self.change(zone, alias.into(), Change::Remove))
+impl Records for Desec {
+    fn change<'a>(
+        &'a self,
+        zone: &'a str,
+        entries: Vec<Entry<'a>>,
+        change: Change,
+    ) -> DnsFuture<'a> {
+        each(entries, move |entry| self.change_one(zone, entry, change))
     }
 }
 

@@ -16,14 +16,15 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
-    Alias, DnsError, DnsFuture, DnsProvider, Field, Provider, Syntax, TxtRecord,
-    api::{Api, Call, Entry, Secret, each, relative, zones},
+    DnsError, DnsFuture, DnsProvider, Field, Provider, Syntax,
+    api::{Api, Call, Secret},
     aws::encode,
+    records::{Change, Entry, Records, each, relative},
     syntax::demand,
 };
 
 /// The module.
-pub static PROVIDER: Provider = Provider {
+pub(crate) static PROVIDER: Provider = Provider {
     name: "digitalocean",
     syntax: Syntax {
         argument: Some("auth_token"),
@@ -36,6 +37,8 @@ pub static PROVIDER: Provider = Provider {
 
 const API: &str = "https://api.digitalocean.com/v2";
 const PER_PAGE: usize = 200;
+/// More are not read: no zone has so many records of one name.
+const MOST_PAGES: u32 = 100;
 /// The least that the API takes.
 const TTL: u64 = 30;
 
@@ -97,13 +100,8 @@ impl DigitalOcean {
     }
 
     async fn zone<'a>(&self, zone: &'a str) -> Result<&'a str, DnsError> {
-        for name in zones(zone) {
-            let call = self.call(Method::GET, format!("/domains/{}", encode(name)))?;
-            if self.api.json_if_there::<Value>(&call).await?.is_some() {
-                return Ok(name);
-            }
-        }
-        Err(self.api.no_zone(zone))
+        let call = |name: &str| self.call(Method::GET, format!("/domains/{}", encode(name)));
+        self.api.zone(zone, call).await
     }
 
     /// The records with exactly this name, relative to the zone, type and value.
@@ -115,7 +113,7 @@ impl DigitalOcean {
     ) -> Result<Vec<Record>, DnsError> {
         let mut all = Vec::new();
         let name = relative(full, zone).ok_or_else(|| self.api.no_zone(full))?;
-        for page in 1.. {
+        for page in 1..=MOST_PAGES {
             let call = self.call(
                 Method::GET,
                 format!(
@@ -162,21 +160,19 @@ impl DigitalOcean {
     }
 }
 
-impl DnsProvider for DigitalOcean {
-    fn append<'a>(&'a self, zone: &'a str, records: &'a [TxtRecord]) -> DnsFuture<'a> {
-        each(records, move |record| self.add(zone, record.into()))
-    }
-
-    fn delete<'a>(&'a self, zone: &'a str, records: &'a [TxtRecord]) -> DnsFuture<'a> {
-        each(records, move |record| self.remove(zone, record.into()))
-    }
-
-    fn append_alias<'a>(&'a self, zone: &'a str, alias: &'a Alias) -> DnsFuture<'a> {
-        Box::pin(self.add(zone, alias.into()))
-    }
-
-    fn delete_alias<'a>(&'a self, zone: &'a str, alias: &'a Alias) -> DnsFuture<'a> {
-        Box::pin(self.remove(zone, alias.into()))
+impl Records for DigitalOcean {
+    fn change<'a>(
+        &'a self,
+        zone: &'a str,
+        entries: Vec<Entry<'a>>,
+        change: Change,
+    ) -> DnsFuture<'a> {
+        each(entries, move |entry| async move {
+            match change {
+                Change::Add => self.add(zone, entry).await,
+                Change::Remove => self.remove(zone, entry).await,
+            }
+        })
     }
 }
 

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// The module.
-pub static PROVIDER: Provider = Provider {
+pub(crate) static PROVIDER: Provider = Provider {
     name: "exec",
     syntax: Syntax {
         argument: Some("command"),

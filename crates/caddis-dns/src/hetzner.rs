@@ -17,14 +17,15 @@ use serde_json::{Value, json};
 use tokio::{sync::Mutex, time::Instant};
 
 use crate::{
-    Alias, DnsError, DnsFuture, DnsProvider, Field, Provider, Syntax, TxtRecord,
-    api::{Api, Call, Change, Entry, Secret, each, relative, zones},
+    DnsError, DnsFuture, DnsProvider, Field, Provider, Syntax,
+    api::{Api, Call, Secret},
     aws::encode,
+    records::{Change, Entry, Records, each, relative},
     syntax::demand,
 };
 
 /// The module.
-pub static PROVIDER: Provider = Provider {
+pub(crate) static PROVIDER: Provider = Provider {
     name: "hetzner",
     syntax: Syntax {
         argument: Some("api_token"),
@@ -112,16 +113,16 @@ impl Hetzner {
     }
 
     async fn zone<'a>(&self, zone: &'a str) -> Result<&'a str, DnsError> {
-        for name in zones(zone) {
-            let call = self.call(Method::GET, format!("/zones/{}", encode(name)))?;
-            if self.api.json_if_there::<Value>(&call).await?.is_some() {
-                return Ok(name);
-            }
-        }
-        Err(self.api.no_zone(zone))
+        let call = |name: &str| self.call(Method::GET, format!("/zones/{}", encode(name)));
+        self.api.zone(zone, call).await
     }
 
-    async fn change(&self, zone: &str, record: Entry<'_>, change: Change) -> Result<(), DnsError> {
+    async fn change_one(
+        &self,
+        zone: &str,
+        record: Entry<'_>,
+        change: Change,
+    ) -> Result<(), DnsError> {
         let full = record.full_name(zone);
         let home = self.zone(zone).await?;
         let name = relative(&full, home).ok_or_else(|| self.api.no_zone(&full))?.to_lowercase();
@@ -177,21 +178,14 @@ impl Hetzner {
     }
 }
 
-impl DnsProvider for Hetzner {
-    fn append<'a>(&'a self, zone: &'a str, records: &'a [TxtRecord]) -> DnsFuture<'a> {
-        each(records, move |record| self.change(zone, record.into(), Change::Add))
-    }
-
-    fn delete<'a>(&'a self, zone: &'a str, records: &'a [TxtRecord]) -> DnsFuture<'a> {
-        each(records, move |record| self.change(zone, record.into(), Change::Remove))
-    }
-
-    fn append_alias<'a>(&'a self, zone: &'a str, alias: &'a Alias) -> DnsFuture<'a> {
-        Box::pin(self.change(zone, alias.into(), Change::Add))
-    }
-
-    fn delete_alias<'a>(&'a self, zone: &'a str, alias: &'a Alias) -> DnsFuture<'a> {
-        Box::pin(self.change(zone, alias.into(), Change::Remove))
+impl Records for Hetzner {
+    fn change<'a>(
+        &'a self,
+        zone: &'a str,
+        entries: Vec<Entry<'a>>,
+        change: Change,
+    ) -> DnsFuture<'a> {
+        each(entries, move |entry| self.change_one(zone, entry, change))
     }
 }
 

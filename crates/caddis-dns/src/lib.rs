@@ -4,24 +4,25 @@
 //! what providers and the challenge need: an HTTPS client ([`http`]), whom TLS clients believe
 //! ([`server_check`]), look-ups ([`query`]) and the signatures of AWS ([`aws`]).
 
-pub mod acmedns;
+mod acmedns;
 mod api;
 pub mod aws;
 pub mod caa;
-pub mod cloudflare;
-pub mod desec;
-pub mod digitalocean;
-pub mod duckdns;
-pub mod exec;
+mod cloudflare;
+mod desec;
+mod digitalocean;
+mod duckdns;
+mod exec;
 pub mod forward_proxy;
-pub mod gandi;
-pub mod hetzner;
+mod gandi;
+mod hetzner;
 pub mod http;
-pub mod ovh;
-pub mod porkbun;
+mod ovh;
+mod porkbun;
 pub mod query;
-pub mod rfc2136;
-pub mod route53;
+mod records;
+mod rfc2136;
+mod route53;
 pub mod server_check;
 pub mod syntax;
 #[cfg(any(test, feature = "testing"))]

@@ -26,13 +26,14 @@ use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 use crate::{
-    Alias, DnsError, DnsFuture, DnsProvider, Field, Provider, Syntax, TxtRecord,
-    api::{Api, Call, Entry, Reply, Secret, expand, is_absent, relative, zones},
+    DnsError, DnsFuture, DnsProvider, Field, Provider, Syntax,
+    api::{Api, Call, Reply, Secret, expand, is_absent},
     aws::{encode, hex},
+    records::{Change, Entry, Records, relative, zones},
 };
 
 /// The module.
-pub static PROVIDER: Provider = Provider {
+pub(crate) static PROVIDER: Provider = Provider {
     name: "ovh",
     syntax: Syntax {
         fields: &[
@@ -268,39 +269,21 @@ impl Ovh {
     }
 }
 
-impl DnsProvider for Ovh {
-    fn append<'a>(&'a self, zone: &'a str, records: &'a [TxtRecord]) -> DnsFuture<'a> {
+impl Records for Ovh {
+    fn change<'a>(
+        &'a self,
+        zone: &'a str,
+        entries: Vec<Entry<'a>>,
+        change: Change,
+    ) -> DnsFuture<'a> {
         Box::pin(async move {
             let home = self.zone(zone).await?;
-            for record in records {
-                self.add(zone, home, record.into()).await?;
+            for entry in entries {
+                match change {
+                    Change::Add => self.add(zone, home, entry).await?,
+                    Change::Remove => self.remove(zone, home, entry).await?,
+                }
             }
-            self.refresh(home).await
-        })
-    }
-
-    fn delete<'a>(&'a self, zone: &'a str, records: &'a [TxtRecord]) -> DnsFuture<'a> {
-        Box::pin(async move {
-            let home = self.zone(zone).await?;
-            for record in records {
-                self.remove(zone, home, record.into()).await?;
-            }
-            self.refresh(home).await
-        })
-    }
-
-    fn append_alias<'a>(&'a self, zone: &'a str, alias: &'a Alias) -> DnsFuture<'a> {
-        Box::pin(async move {
-            let home = self.zone(zone).await?;
-            self.add(zone, home, alias.into()).await?;
-            self.refresh(home).await
-        })
-    }
-
-    fn delete_alias<'a>(&'a self, zone: &'a str, alias: &'a Alias) -> DnsFuture<'a> {
-        Box::pin(async move {
-            let home = self.zone(zone).await?;
-            self.remove(zone, home, alias.into()).await?;
             self.refresh(home).await
         })
     }

@@ -17,14 +17,15 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
-    Alias, DnsError, DnsFuture, DnsProvider, Field, Provider, Syntax, TxtRecord,
-    api::{Api, Call, Entry, Reply, Secret, each, relative, zones},
+    DnsError, DnsFuture, DnsProvider, Field, Provider, Syntax,
+    api::{Api, Call, Reply, Secret},
     aws::encode,
+    records::{Change, Entry, Records, each, relative, zones},
     syntax::demand,
 };
 
 /// The module.
-pub static PROVIDER: Provider = Provider {
+pub(crate) static PROVIDER: Provider = Provider {
     name: "porkbun",
     syntax: Syntax {
         fields: &[Field::text("api_key"), Field::text("api_secret_key")],
@@ -168,21 +169,19 @@ impl Porkbun {
     }
 }
 
-impl DnsProvider for Porkbun {
-    fn append<'a>(&'a self, zone: &'a str, records: &'a [TxtRecord]) -> DnsFuture<'a> {
-        each(records, move |record| self.add(zone, record.into()))
-    }
-
-    fn delete<'a>(&'a self, zone: &'a str, records: &'a [TxtRecord]) -> DnsFuture<'a> {
-        each(records, move |record| self.remove(zone, record.into()))
-    }
-
-    fn append_alias<'a>(&'a self, zone: &'a str, alias: &'a Alias) -> DnsFuture<'a> {
-        Box::pin(self.add(zone, alias.into()))
-    }
-
-    fn delete_alias<'a>(&'a self, zone: &'a str, alias: &'a Alias) -> DnsFuture<'a> {
-        Box::pin(self.remove(zone, alias.into()))
+impl Records for Porkbun {
+    fn change<'a>(
+        &'a self,
+        zone: &'a str,
+        entries: Vec<Entry<'a>>,
+        change: Change,
+    ) -> DnsFuture<'a> {
+        each(entries, move |entry| async move {
+            match change {
+                Change::Add => self.add(zone, entry).await,
+                Change::Remove => self.remove(zone, entry).await,
+            }
+        })
     }
 }
 

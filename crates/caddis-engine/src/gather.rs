@@ -26,6 +26,8 @@ struct State<S> {
     out: Vec<u8>,
     /// How much of `out` was written.
     sent: usize,
+    /// Something had to wait since this was asked for last.
+    held: bool,
 }
 
 impl<S> Clone for Gathered<S> {
@@ -36,12 +38,20 @@ impl<S> Clone for Gathered<S> {
 
 impl<S: Io> Gathered<S> {
     pub(crate) fn new(io: S) -> Self {
-        Self(Rc::new(RefCell::new(State { io, out: Vec::new(), sent: 0 })))
+        Self(Rc::new(RefCell::new(State { io, out: Vec::new(), sent: 0, held: false })))
     }
 
     /// Writes what was gathered. To be called after whoever writes was polled.
     pub(crate) fn poll_send(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.borrow_mut().poll_send(cx)
+        let mut state = self.0.borrow_mut();
+        let sent = state.poll_send(cx);
+        state.held |= sent.is_pending();
+        sent
+    }
+
+    /// Whether the other side did not take all that was written since this was asked for last.
+    pub(crate) fn was_held(&self) -> bool {
+        std::mem::take(&mut self.0.borrow_mut().held)
     }
 }
 
@@ -66,7 +76,9 @@ impl<S: Io> State<S> {
     /// Makes room. `Pending` where the other side does not take what there is.
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.out.len() >= FULL {
-            ready!(self.poll_send(cx))?;
+            let sent = self.poll_send(cx);
+            self.held |= sent.is_pending();
+            ready!(sent)?;
         }
         if self.out.capacity() == 0 {
             self.out = h1::take_buffer();

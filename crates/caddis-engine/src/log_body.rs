@@ -1,9 +1,11 @@
 //! What is kept of a request until its answer is through: the access log entry and the metrics.
 //!
-//! The entry is written when the response body is dropped, at its end or where it broke off, so
-//! that size and duration are true for every front.
+//! The entry is written when the response body or the tunnel is dropped, at its end or where it
+//! broke off, so that size and duration are true for every front.
 
 use std::{
+    cell::Cell,
+    io,
     os::fd::BorrowedFd,
     pin::Pin,
     rc::Rc,
@@ -13,15 +15,20 @@ use std::{
 };
 
 use bytes::Bytes;
-use caddis_core::{Body, BodyError, Exchange, HttpError, Response, StreamBody, exchange::Tunnel};
+use caddis_core::{
+    Body, BodyError, Exchange, HttpError, Response, StreamBody,
+    exchange::{Io, Tunnel},
+};
 use caddis_wire::Headers;
 use http::{HeaderMap, Method, StatusCode};
 use http_body::{Frame, SizeHint};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::{
     request_metrics::{Counted, InFlight},
     server::ServerRuntime,
     service::BytesRead,
+    streams::Received,
 };
 
 /// The bookkeeping of one request.
@@ -56,21 +63,10 @@ impl Pending {
         self.headers.is_some()
     }
 
-    /// Writes the error log entry (spec O087).
-    pub(crate) fn note_error(
-        &mut self,
-        server: &ServerRuntime,
-        ex: &Exchange,
-        error: &HttpError,
-        handled: bool,
-    ) {
+    /// Remembers the error for the metrics; how long it took until then.
+    pub(crate) fn failed(&mut self, error: &HttpError) -> Duration {
         self.error = Some(error.status);
-        crate::server::log_error(server, ex, error, self.start.elapsed(), handled);
-    }
-
-    /// Tunnels are part of the request's duration; their entry is written when they end.
-    pub(crate) fn watch_tunnel(&self, tunnel: Tunnel) -> Tunnel {
-        tunnel
+        self.start.elapsed()
     }
 
     /// The client left before there was an answer (status 499, spec R241).
@@ -89,19 +85,20 @@ impl Pending {
         record.finish(0);
     }
 
-    /// Joins the bookkeeping to the response's body, where there is any.
+    /// Joins the bookkeeping to the tunnel, where there is one, else to the response's body.
     pub(crate) fn attach(
         self,
         server: &Arc<ServerRuntime>,
         mut ex: Box<Exchange>,
         response: Response,
         abort: bool,
-    ) -> Response {
+        tunnel: Option<Tunnel>,
+    ) -> (Response, Option<Tunnel>) {
         let logged = self.headers.is_some() && !ex.log.skip;
         if !logged && self.counted.is_none() {
             // The exchange ends here, but what the response needs of it lives in its body.
             std::mem::take(&mut ex.request.headers).recycle();
-            return response;
+            return (response, tunnel);
         }
         let (parts, body) = response.into_parts();
         let record = Record {
@@ -114,15 +111,18 @@ impl Pending {
             handled: ex.start.elapsed(),
             ex,
         };
+        if let Some(tunnel) = tunnel {
+            return (Response::from_parts(parts, body), Some(record.until_end_of(tunnel)));
+        }
         let length = body.exact_len();
         let head_method = record.ex.original.method == Method::HEAD;
         if body.is_empty() || head_method {
             // What the handler wrote counts, though an answer to HEAD does not carry it.
             record.finish(if head_method { length.unwrap_or(0) } else { 0 });
-            return Response::from_parts(parts, body);
+            return (Response::from_parts(parts, body), None);
         }
         let body = LoggedBody { body, length, size: 0, record: Some(Box::new(record)) };
-        Response::from_parts(parts, Body::Stream(Box::pin(body)))
+        (Response::from_parts(parts, Body::Stream(Box::pin(body))), None)
     }
 }
 
@@ -171,9 +171,27 @@ pub(crate) struct Record {
 }
 
 impl Record {
+    /// A tunnel is part of its request: the entry is written at its end, and its bytes count as
+    /// those of the bodies, as in Caddy.
+    fn until_end_of(mut self, tunnel: Tunnel) -> Tunnel {
+        let (received, sent) = <(Rc<Cell<u64>>, Rc<Cell<u64>>)>::default();
+        let before = std::mem::replace(&mut self.pending.bytes_read, Rc::new(Received::default()));
+        self.pending.bytes_read = Rc::new(BothRead(before, received.clone()));
+        let ending = Ending { record: Some(Box::new(self)), sent: sent.clone() };
+        Box::new(move |io| {
+            Box::pin(async move {
+                tunnel(Box::new(CountedIo { io, received, sent })).await;
+                drop(ending);
+            })
+        })
+    }
+
     fn finish(self, size: u64) {
         let duration = self.ex.start.elapsed();
-        if let (Some(metrics), Some(_)) = (&self.server.metrics, &self.pending.counted) {
+        // An aborted request has no answer whose status could be counted (as in Caddy).
+        if !self.aborted
+            && let (Some(metrics), Some(_)) = (&self.server.metrics, &self.pending.counted)
+        {
             metrics.end(&Counted {
                 ex: &self.ex,
                 routes: &self.server.plan.routes,
@@ -196,6 +214,72 @@ impl Record {
                 duration,
             );
         }
+    }
+}
+
+/// Writes the entry of a tunnel when it ends, or when it did not come to it.
+struct Ending {
+    record: Option<Box<Record>>,
+    sent: Rc<Cell<u64>>,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if let Some(record) = self.record.take() {
+            record.finish(self.sent.get());
+        }
+    }
+}
+
+/// What came before a tunnel and in it.
+struct BothRead(Rc<dyn BytesRead>, Rc<Cell<u64>>);
+
+impl BytesRead for BothRead {
+    fn bytes_read(&self) -> u64 {
+        self.0.bytes_read() + self.1.get()
+    }
+}
+
+/// The raw stream of a tunnel, with its bytes counted.
+struct CountedIo {
+    io: Box<dyn Io>,
+    received: Rc<Cell<u64>>,
+    sent: Rc<Cell<u64>>,
+}
+
+impl AsyncRead for CountedIo {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = out.filled().len();
+        let read = Pin::new(&mut self.io).poll_read(cx, out);
+        let more = out.filled().len().saturating_sub(before);
+        self.received.set(self.received.get() + more as u64);
+        read
+    }
+}
+
+impl AsyncWrite for CountedIo {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.io).poll_write(cx, data);
+        if let Poll::Ready(Ok(count)) = &written {
+            self.sent.set(self.sent.get() + *count as u64);
+        }
+        written
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
 

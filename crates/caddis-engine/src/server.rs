@@ -7,8 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use caddis_config::ConfigError;
 use caddis_core::{
-    Connection, Exchange, HttpError, State, TlsInfo,
+    Connection, Exchange, State, TlsInfo,
     client_certificates::{ClientCertificate, ClientCertificates},
     event::Events,
     exchange::Io,
@@ -77,8 +78,9 @@ impl Shared {
         &self,
         plan: &Plan,
         state: &State,
+        metrics: &Metrics,
     ) -> Result<(BoundShared, Vec<Arc<Certificate>>), LoadError> {
-        let logging = caddis_logging::open(&plan.logging, state)
+        let logging = caddis_logging::open(&plan.logging, state, metrics)
             .map_err(|error| LoadError::Activate(format!("setting up logging: {error}")))?;
         let certificates = self.certificates(plan);
         let storage = plan.tls.storage.clone();
@@ -263,13 +265,22 @@ impl ServerRuntime {
     }
 }
 
-/// Checks what binding would find, without opening anything.
+/// Checks what binding would find, without opening sockets: everything that it would refuse, each
+/// without a path in the configuration.
 pub(crate) fn validate(plan: &Plan) -> Result<(), LoadError> {
-    plan.tls
-        .loaders
-        .load(&*plan.tls.storage)
-        .map_err(|error| LoadError::Activate(format!("loading tls app module: {error}")))?;
-    Ok(())
+    let loaders = plan.tls.loaders.faults(&*plan.tls.storage);
+    let mut all: Vec<_> =
+        loaders.iter().map(|error| format!("loading tls app module: {error}")).collect();
+    for server in &plan.servers {
+        let faults = server.tls_policies.iter().flat_map(|policies| policies.faults());
+        all.extend(faults.map(|error| format!("server {}: {error}", server.name)));
+    }
+    // Sites with the same settings have policies of their own.
+    all.dedup();
+    if all.is_empty() {
+        return Ok(());
+    }
+    Err(LoadError::Config(all.into_iter().map(|message| ConfigError::new("", message)).collect()))
 }
 
 impl ServerRuntime {
@@ -400,17 +411,6 @@ async fn answer_challenge<S: Io>(
     let mut stream = within(limit, start.into_stream(config)).await?;
     within(limit, stream.shutdown()).await?;
     Err(io::Error::other("the connection was for a challenge"))
-}
-
-/// Writes the error log entry; `handled` where error routes answered.
-pub(crate) fn log_error(
-    server: &ServerRuntime,
-    ex: &Exchange,
-    error: &HttpError,
-    duration: Duration,
-    handled: bool,
-) {
-    server.access_log.log_error(ex, error, duration, handled, None);
 }
 
 /// Writes the access log entry.

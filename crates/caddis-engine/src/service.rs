@@ -6,6 +6,7 @@ use caddis_core::{
     Body, ErrorKind, Exchange, HttpError, LocalBoxFuture, Next, Response, Result, WriteLimits,
     exchange::{OwnServer, Tunnel},
 };
+use caddis_logging::{FailedRequest, Handled};
 use caddis_wire::PassedFields;
 use http::{HeaderValue, Method, StatusCode, header};
 
@@ -88,7 +89,6 @@ pub(crate) async fn serve(
         filter.apply(ex, &mut response);
     }
     let tunnel = ex.upgrade.take().and_then(|upgrade| upgrade.run);
-    let tunnel = tunnel.map(|tunnel| pending.watch_tunnel(tunnel));
     let close = ex.close;
     let passed = ex.passed.take();
     let mut response = if passed.is_none() && sniff::is_needed(&response) {
@@ -101,7 +101,7 @@ pub(crate) async fn serve(
         response.headers_mut().remove(header::CONTENT_LENGTH);
     }
     let Some((ex, pending)) = open.close() else { return Served::empty() };
-    let response = pending.attach(server, ex, response, abort);
+    let (response, tunnel) = pending.attach(server, ex, response, abort, tunnel);
     Served { response, passed, abort, close, tunnel }
 }
 
@@ -112,6 +112,12 @@ impl OwnServer for ServerRuntime {
             if served.abort { Err(HttpError::abort()) } else { Ok(served.response) }
         })
     }
+}
+
+/// Whether a request asks for the options of the server as a whole, which no route answers, as in
+/// Go's servers (RFC 9110 §9.3.7).
+pub(crate) fn asks_for_options(ex: &Exchange) -> bool {
+    ex.original.method == Method::OPTIONS && ex.original.target.as_str() == "*"
 }
 
 /// Whether a request looks like an authority's (T073).
@@ -164,13 +170,20 @@ async fn handle_error(
     }
     let routes = server.plan.errors.as_ref().filter(|_| error.kind == ErrorKind::Handler);
     ex.enter_error(&error);
-    pending.note_error(server, ex, &error, routes.is_some());
-    let Some(routes) = routes else { return Ok(bare(ex, error.status)) };
+    let after = pending.failed(&error);
+    let outcome = |handled| FailedRequest { error: &error, after, handled };
+    let Some(routes) = routes else {
+        server.access_log.log_error(ex, &outcome(Handled::No));
+        return Ok(bare(ex, error.status));
+    };
     match Next::new(routes, None).run(ex).await {
-        Ok(response) => Ok(response),
+        Ok(response) => {
+            server.access_log.log_error(ex, &outcome(Handled::Yes));
+            Ok(response)
+        }
         Err(again) if again.kind == ErrorKind::Abort => Err(again),
         Err(again) => {
-            pending.note_error(server, ex, &again, false);
+            server.access_log.log_error(ex, &outcome(Handled::Failed(&again)));
             ex.response_filters.clear();
             Ok(bare(ex, error.status))
         }

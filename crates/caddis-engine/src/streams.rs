@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use caddis_core::{Body, BodyError};
-use http::{HeaderMap, HeaderValue, StatusCode, header, response::Parts};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header, response::Parts};
 use http_body::{Frame, SizeHint};
 use tokio::sync::Notify;
 
@@ -18,6 +18,10 @@ use crate::service::BytesRead;
 
 /// How long an idle client may take to answer that the connection ends.
 pub(crate) const GOODBYE: Duration = Duration::from_secs(1);
+
+/// How long a request that most likely has no body may take to say so, as in Go; upstreams need not
+/// take one then.
+pub(crate) const END_WAIT: Duration = Duration::from_millis(200);
 
 /// How many requests are open, and since when none is.
 pub(crate) struct Activity {
@@ -92,6 +96,12 @@ pub(crate) fn take_expectation(headers: &mut HeaderMap) -> bool {
     expects
 }
 
+/// Whether requests of this method usually have no body, as in Go.
+pub(crate) fn usually_lacks_body(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::DELETE | Method::TRACE)
+        || matches!(method.as_str(), "PROPFIND" | "SEARCH")
+}
+
 /// A request body that the client sends when it is asked to (RFC 9110 §10.1.1).
 pub(crate) struct AskedFor {
     body: Body,
@@ -132,6 +142,7 @@ impl http_body::Body for AskedFor {
 }
 
 /// Bytes of a body received so far.
+#[derive(Default)]
 pub(crate) struct Received(pub(crate) Rc<Cell<u64>>);
 
 impl BytesRead for Received {

@@ -62,16 +62,18 @@ pub fn clean_path(path: &str, collapse_slashes: bool) -> Cow<'_, str> {
     if collapse_slashes {
         return clean_keeping_slash(path);
     }
-    // A character that paths cannot hold keeps empty elements alive through the cleaning.
-    const MARK: &str = "\u{10ffff}";
+    // A character that the path does not hold keeps empty elements alive through the cleaning. Were
+    // it one of the path's own, `.` and `..` could come into being when it is taken out.
+    let mark = ('\u{f0000}'..=char::MAX).rev().find(|mark| !path.contains(*mark));
+    let mark = mark.unwrap_or(char::MAX);
     let mut marked = String::with_capacity(path.len() + 8);
     for (at, char) in path.char_indices() {
         marked.push(char);
         if char == '/' && path[at + 1..].starts_with('/') {
-            marked.push_str(MARK);
+            marked.push(mark);
         }
     }
-    Cow::Owned(clean_keeping_slash(&marked).replace(MARK, ""))
+    Cow::Owned(clean_keeping_slash(&marked).replace(mark, ""))
 }
 
 fn clean_keeping_slash(path: &str) -> Cow<'_, str> {
@@ -168,6 +170,8 @@ mod tests {
             ("/foo//bar", false, "/foo//bar"),
             ("/foo/../bar//", false, "/bar//"),
             ("/", false, "/"),
+            ("/a//.\u{10ffff}./b", false, "/a//.\u{10ffff}./b"),
+            ("/a//\u{10ffff}\u{10fffe}/../b", false, "/a//b"),
             ("", true, "/"),
         ];
         for (path, collapse, want) in cases {

@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, time::Duration};
 
+use caddis_core::Value;
 use time::OffsetDateTime;
 
 use crate::Level;
@@ -25,6 +26,18 @@ pub(crate) enum Field<'a> {
 impl<'a> Field<'a> {
     pub(crate) fn str(text: &'a str) -> Self {
         Self::Str(Cow::Borrowed(text))
+    }
+
+    /// A placeholder's value.
+    pub(crate) fn of(value: &'a Value<'_>) -> Self {
+        match value {
+            Value::Null => Self::Null,
+            Value::Bool(value) => Self::Bool(*value),
+            Value::Int(value) => Self::Int(*value),
+            Value::Float(value) => Self::Float(*value),
+            Value::Str(text) => Self::str(text),
+            Value::List(items) => Self::List(items.clone()),
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 //! An entry is a [`field::Entry`]; `encoders` turn it into a line, `filters` change its fields on
 //! the way, `writers` carry lines away on threads of their own.
 
-#![cfg_attr(test, allow(clippy::unwrap_used))]
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may"))]
 
 mod access;
 mod encoders;
@@ -19,11 +19,11 @@ mod sampling;
 mod subscriber;
 mod writers;
 
-pub use access::{AccessLogger, AccessRecord};
+pub use access::{AccessLogger, AccessRecord, FailedRequest, Handled};
 pub use level::Level;
 pub use logging::{Logging, open};
 pub use plan::{LoggingPlan, compile};
-pub use subscriber::{Handle, init};
+pub use subscriber::{Handle, init, trace_handler};
 
 /// The ids of this crate's modules, for `list-modules`.
 pub static OTHER_IDS: &[&str] = &[

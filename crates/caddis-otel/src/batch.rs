@@ -8,14 +8,14 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use prost::Message as _;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
 use crate::{
     console,
@@ -24,6 +24,7 @@ use crate::{
     send::Sender,
     settings::{Env, Exporter},
     span::SpanData,
+    worker::Worker,
 };
 
 /// The log of all that goes wrong.
@@ -69,38 +70,26 @@ pub(crate) struct Queue(Arc<Shared>);
 
 struct Shared {
     settings: BatchSettings,
-    waiting: Mutex<Waiting>,
+    waiting: Mutex<Batch>,
     /// For the thread: a batch is full.
     full: Notify,
-    /// Whether the thread is to send what there is and end.
-    stop: watch::Sender<bool>,
-    /// For those who wait for the end.
-    done: Condvar,
+    worker: Arc<Worker>,
     dropped: AtomicU64,
 }
 
-#[derive(Default)]
-struct Waiting {
-    spans: Batch,
-    /// The thread has ended, or never ran.
-    ended: bool,
-}
-
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
+    fn lock(&self) -> MutexGuard<'_, Batch> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Queue {
     pub(crate) fn new(settings: BatchSettings) -> Self {
-        let waiting = Mutex::new(Waiting { ended: true, ..Waiting::default() });
         Self(Arc::new(Shared {
             settings,
-            waiting,
+            waiting: Mutex::default(),
             full: Notify::new(),
-            stop: watch::Sender::new(false),
-            done: Condvar::new(),
+            worker: Worker::new(),
             dropped: AtomicU64::new(0),
         }))
     }
@@ -109,13 +98,13 @@ impl Queue {
     pub(crate) fn push(&self, span: Box<SpanData>) {
         let shared = &*self.0;
         let mut waiting = shared.lock();
-        let count = waiting.spans.len();
+        let count = waiting.len();
         if count >= shared.settings.queue {
             drop(waiting);
             shared.dropped.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        waiting.spans.push_back(span);
+        waiting.push_back(span);
         drop(waiting);
         if count + 1 == shared.settings.batch {
             shared.full.notify_one();
@@ -133,36 +122,21 @@ impl Queue {
             Exporter::Console => Target::Console,
             Exporter::Otlp(otlp) => Target::Collector(Box::new(Sender::new(otlp))),
         };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let work = Work { shared, target, resource, lost: Lost::default() };
-        self.0.lock().ended = false;
-        let thread = std::thread::Builder::new().name("spans".to_owned());
-        let started = thread.spawn(move || runtime.block_on(work.run()));
-        if started.is_err() {
-            self.0.lock().ended = true;
-        }
-        started.map(|_| ())
+        self.0.worker.start("spans", move || work.run())
     }
 
     /// Tells the thread to send what there is, without pauses, and to end.
     pub(crate) fn close(&self) {
-        // Nobody needs to listen.
-        self.0.stop.send_replace(true);
+        self.0.worker.stop();
     }
 
     /// [`close`](Self::close), and waits for it, until the deadline at most.
     pub(crate) fn finish(&self, deadline: Instant) {
         self.close();
-        let mut waiting = self.0.lock();
-        while !waiting.ended {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                let spans = waiting.spans.len();
-                tracing::error!(target: LOG, spans, "spans could not be exported in time");
-                return;
-            }
-            waiting =
-                self.0.done.wait_timeout(waiting, left).unwrap_or_else(PoisonError::into_inner).0;
+        if !self.0.worker.wait(deadline) {
+            let spans = self.0.lock().len();
+            tracing::error!(target: LOG, spans, "spans could not be exported in time");
         }
     }
 }
@@ -183,20 +157,13 @@ struct Work {
     lost: Lost,
 }
 
-impl Drop for Work {
-    fn drop(&mut self) {
-        self.shared.lock().ended = true;
-        self.shared.done.notify_all();
-    }
-}
-
 impl Work {
     async fn run(mut self) {
         let shared = self.shared.clone();
         let size = shared.settings.batch;
-        let mut stop = shared.stop.subscribe();
+        let mut stop = shared.worker.stopping().subscribe();
         loop {
-            let full = shared.lock().spans.len() >= size;
+            let full = shared.lock().len() >= size;
             if !full && !*stop.borrow() {
                 tokio::select! {
                     () = tokio::time::sleep(shared.settings.delay) => {}
@@ -208,8 +175,8 @@ impl Work {
             let last = *stop.borrow();
             let batch: Batch = {
                 let mut waiting = shared.lock();
-                let count = size.min(waiting.spans.len());
-                waiting.spans.drain(..count).collect()
+                let count = size.min(waiting.len());
+                waiting.drain(..count).collect()
             };
             if batch.is_empty() && last {
                 return self.tell();
@@ -234,7 +201,8 @@ impl Work {
             TraceRequest { resource_spans: vec![ResourceSpans { resource, scope_spans }] };
         let message = request.encode_to_vec();
         drop(request);
-        match sender.send(&message, self.shared.settings.timeout, &self.shared.stop).await {
+        let stop = self.shared.worker.stopping();
+        match sender.send(&message, self.shared.settings.timeout, stop).await {
             Ok(None) => {}
             Ok(Some(note)) => tracing::warn!(target: LOG, "exporting spans: {note}"),
             Err(error) => {
@@ -246,7 +214,7 @@ impl Work {
 
     /// Tells what was lost since the last time, not too often.
     fn tell(&mut self) {
-        let stopping = *self.shared.stop.borrow();
+        let stopping = *self.shared.worker.stopping().borrow();
         if !stopping && self.lost.told.is_some_and(|told| told.elapsed() < QUIET) {
             return;
         }

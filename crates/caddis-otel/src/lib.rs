@@ -3,7 +3,8 @@
 //! All settings are those of the environment that OpenTelemetry names (`OTEL_*`), read as the SDK
 //! that Caddy uses reads them (spec O114 to O117, O112). Reading order: `settings` (one signal's
 //! exporter), `send` (one message to the collector, with its repetitions), `tracer` and `span`
-//! (what a handler works with), `batch` (the queue and its thread), `metrics`.
+//! (what a handler works with), `batch` (the queue and its thread), `metrics`, `worker` (a thread
+//! that ends when it is told to).
 //!
 //! Nothing here is on the way of a request: a span is handed over by pushing it on a bounded queue,
 //! and what has no room is dropped and counted.
@@ -21,6 +22,7 @@ mod span;
 #[cfg(test)]
 mod testing;
 mod tracer;
+mod worker;
 
 pub use metrics::{MetricsPush, MetricsSettings, Source};
 pub use propagation::{Context, Propagators};

@@ -6,13 +6,12 @@
 //! count from the start of the process.
 
 use std::{
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
 use caddis_core::finish::Finish;
 use prost::Message as _;
-use tokio::sync::watch;
 
 use crate::{
     proto::{
@@ -23,6 +22,7 @@ use crate::{
     send::Sender,
     settings::{Env, Exporter, Signal},
     span::nanos,
+    worker::Worker,
 };
 
 const LOG: &str = "http";
@@ -69,21 +69,9 @@ pub type Source = Box<dyn Fn() -> String + Send>;
 
 /// Metrics that are pushed until this is dropped, and then once more.
 pub struct MetricsPush {
-    shared: Arc<Shared>,
+    worker: Arc<Worker>,
     /// How long one attempt may take.
     patience: Duration,
-}
-
-struct Shared {
-    stop: watch::Sender<bool>,
-    ended: Mutex<bool>,
-    done: Condvar,
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, bool> {
-        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl MetricsPush {
@@ -92,55 +80,39 @@ impl MetricsPush {
     /// # Errors
     /// The system gives no thread.
     pub fn start(settings: MetricsSettings, source: Source) -> std::io::Result<Self> {
-        let shared = Arc::new(Shared {
-            stop: watch::Sender::new(false),
-            ended: Mutex::new(true),
-            done: Condvar::new(),
-        });
+        let worker = Worker::new();
         let MetricsSettings { exporter, resource, interval, timeout, .. } = settings;
         let target = match exporter {
-            Exporter::None => return Ok(Self { shared, patience: Duration::ZERO }),
+            Exporter::None => return Ok(Self { worker, patience: Duration::ZERO }),
             Exporter::Console => None,
             Exporter::Otlp(otlp) => Some(Sender::new(otlp)),
         };
         let patience = target.as_ref().map_or(Duration::from_secs(1), Sender::timeout);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        *shared.lock() = false;
-        let work = Work { shared: shared.clone(), target, source, resource, interval, timeout };
-        let thread = std::thread::Builder::new().name("metrics".to_owned());
-        // Where there is no thread, dropping `work` says so.
-        thread.spawn(move || runtime.block_on(work.run()))?;
-        Ok(Self { shared, patience })
+        let work = Work { worker: worker.clone(), target, source, resource, interval, timeout };
+        worker.start("metrics", move || work.run())?;
+        Ok(Self { worker, patience })
     }
 }
 
 impl Finish for MetricsPush {
     /// Pushes once more; waits as long as one attempt may take.
     fn finish(&self) {
-        self.shared.stop.send_replace(true);
-        let end = Instant::now() + self.patience;
-        let mut ended = self.shared.lock();
-        while !*ended {
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                tracing::error!(target: LOG, "the last metrics could not be pushed in time");
-                return;
-            }
-            let waited = self.shared.done.wait_timeout(ended, left);
-            ended = waited.unwrap_or_else(PoisonError::into_inner).0;
+        self.worker.stop();
+        if !self.worker.wait(Instant::now() + self.patience) {
+            tracing::error!(target: LOG, "the last metrics could not be pushed in time");
         }
     }
 }
 
 impl Drop for MetricsPush {
     fn drop(&mut self) {
-        self.shared.stop.send_replace(true);
+        self.worker.stop();
     }
 }
 
 /// The thread's own.
 struct Work {
-    shared: Arc<Shared>,
+    worker: Arc<Worker>,
     /// Absent where metrics go to standard output.
     target: Option<Sender>,
     source: Source,
@@ -149,16 +121,9 @@ struct Work {
     timeout: Duration,
 }
 
-impl Drop for Work {
-    fn drop(&mut self) {
-        *self.shared.lock() = true;
-        self.shared.done.notify_all();
-    }
-}
-
 impl Work {
     async fn run(self) {
-        let mut stop = self.shared.stop.subscribe();
+        let mut stop = self.worker.stopping().subscribe();
         let mut next = tokio::time::Instant::now() + self.interval;
         loop {
             tokio::select! {
@@ -191,7 +156,7 @@ impl Work {
             MetricsRequest { resource_metrics: vec![ResourceMetrics { resource, scope_metrics }] };
         let message = all.encode_to_vec();
         drop(all);
-        match sender.send(&message, self.timeout, &self.shared.stop).await {
+        match sender.send(&message, self.timeout, self.worker.stopping()).await {
             Ok(None) => {}
             Ok(Some(note)) => tracing::warn!(target: LOG, "pushing metrics: {note}"),
             Err(error) => tracing::error!(target: LOG, error, "pushing metrics failed"),

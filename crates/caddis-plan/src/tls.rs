@@ -12,7 +12,7 @@ use caddis_config::{
 };
 use caddis_core::template::{Template, Unknown};
 use caddis_tls::{
-    AcmeConfig, Issuer, KeyType, Loaders, ManagedSubject, OnDemandPolicy, Permission, Ports,
+    AcmeConfig, Issuer, KeyType, Loaders, ManagedSubject, OnDemandPolicy, Permission, Ports, Taken,
     compile_acme, compile_getters, compile_loaders, compile_zerossl, on_demand_permission,
     storage::{self, OtherStorage, Storage},
 };
@@ -75,12 +75,19 @@ impl TlsPlan {
             .map_err(|error| error.under("apps.tls.automation.on_demand"))?;
         let cx = IssuerCx::new(config, app.dns.as_ref());
         let mut on_demand = Vec::new();
+        let taken = taken(&automation.policies);
+        let for_all = automation.policies.iter().position(|one| one.subjects.is_empty());
         for (at, policy) in automation.policies.iter().enumerate() {
             let path = format!("apps.tls.automation.policies.{at}");
             check(policy, &cx).map_err(|error| error.under(&path))?;
+            // After a policy for all names no other one is asked.
+            let reached = for_all.is_none_or(|end| at <= end);
             if is_on_demand(policy) {
                 let resolved = on_demand_policy(policy, permission.clone(), &cx);
-                on_demand.push(resolved.map_err(|error| error.under(&path))?);
+                let resolved = resolved.map_err(|error| error.under(&path))?;
+                if reached {
+                    on_demand.push(OnDemandPolicy { taken: taken.before(at), ..resolved });
+                }
             }
         }
         one_policy_each(&automation.policies)?;
@@ -191,9 +198,14 @@ fn is_on_demand(policy: &AutomationPolicy) -> bool {
     policy.on_demand || !policy.get_certificate.is_empty()
 }
 
-/// Names that Tailscale gives its certificates for (spec T058), where no policy names them.
+/// Names that Tailscale gives its certificates for (spec T058), where no policy says of them that
+/// somebody else does: one that only names them (the Caddyfile makes such where other options are
+/// set) leaves them to Tailscale, since no public authority knows whose they are.
 fn tailscale_names(managed: &[ManagedName], policies: &[AutomationPolicy]) -> Vec<String> {
-    let named = |name: &String| policies.iter().any(|policy| policy.subjects.contains(name));
+    let says_who = |policy: &AutomationPolicy| !policy.issuers.is_empty() || is_on_demand(policy);
+    let named = |name: &String| {
+        policies.iter().any(|policy| says_who(policy) && policy.subjects.contains(name))
+    };
     let names = managed.iter().map(|managed| &managed.name);
     names.filter(|name| name.ends_with(".ts.net") && !named(name)).cloned().collect()
 }
@@ -205,7 +217,17 @@ fn tailscale_policy(names: &[String], cx: &IssuerCx<'_>) -> Result<OnDemandPolic
         get_certificate: vec![serde_json::json!({ "via": "tailscale" })],
         ..AutomationPolicy::default()
     };
-    on_demand_policy(&policy, None, cx)
+    let nobody = Permission::new(|_| async {
+        Err("Tailscale gives the certificates of its names".to_owned())
+    });
+    on_demand_policy(&policy, Some(nobody), cx)
+}
+
+/// The names that policies without `on_demand` have. A policy without subjects has all that come
+/// after it, and is the last one that counts.
+fn taken(policies: &[AutomationPolicy]) -> Taken {
+    let others = policies.iter().enumerate().filter(|(_, policy)| !is_on_demand(policy));
+    Taken::new(others.map(|(at, policy)| (at, policy.subjects.as_slice())))
 }
 
 fn check(policy: &AutomationPolicy, cx: &IssuerCx<'_>) -> Result<(), ConfigError> {
@@ -254,8 +276,12 @@ fn on_demand_policy(
     let mut issuers = issuers(policy, cx)?;
     let internal = !issuers.is_empty()
         && issuers.iter().all(|issuer| matches!(issuer, Issuer::Internal { .. }));
-    let getters = compile_getters(&policy.get_certificate)?;
+    let mut getters = compile_getters(&policy.get_certificate)?;
     let mut permission = permission;
+    // Names that are written down are bounded, and nothing that strangers choose (spec T097).
+    let bounded = !policy.subjects.is_empty()
+        && !policy.subjects.iter().any(|subject| subject.starts_with('*'));
+    let internal = internal || bounded;
     if !internal && permission.is_none() && !getters.is_empty() {
         // Only the sources' own certificates then (T097).
         permission = Some(Permission::new(|_| async {
@@ -263,9 +289,13 @@ fn on_demand_policy(
         }));
     }
     if !internal && permission.is_none() {
-        let message =
-            "on-demand TLS cannot be enabled without a permission module to prevent abuse";
+        let message = "on-demand TLS cannot be enabled without a permission module to prevent abuse; set \
+             `permission` (`ask` in a Caddyfile) in apps.tls.automation.on_demand";
         return Err(ConfigError::new("on_demand", message));
+    }
+    if getters.is_empty() {
+        // It is asked for names below `ts.net` alone.
+        getters = compile_getters(&[serde_json::json!({ "via": "tailscale" })])?;
     }
     if issuers.is_empty() {
         issuers.push(cx.default_acme());
@@ -280,6 +310,7 @@ fn on_demand_policy(
         must_staple: policy.must_staple,
         permission,
         getters,
+        taken: Taken::default(),
     })
 }
 
@@ -481,6 +512,50 @@ mod tests {
         ]}});
         let plan = compile(named, &["a.b.ts.net"]).unwrap();
         assert_eq!((plan.subjects.len(), plan.on_demand.len()), (1, 0));
+        // One that only names it does not.
+        let issuers = json!([{ "module": "acme", "ca": "https://ca.test/dir" }]);
+        let bare = json!({ "automation": { "policies": [
+            { "subjects": ["a.b.ts.net"] }, { "issuers": issuers },
+        ]}});
+        let plan = compile(bare, &["a.b.ts.net"]).unwrap();
+        assert_eq!((plan.subjects.len(), plan.on_demand.len()), (0, 1));
+        // Where certificates are made on demand, Tailscale is asked for its names first.
+        let internal = json!([{ "module": "internal" }]);
+        let demand = json!({ "automation": { "policies": [
+            { "on_demand": true, "issuers": internal },
+        ]}});
+        let plan = compile(demand, &[]).unwrap();
+        assert_eq!(plan.on_demand[0].getters[0].url(), "tailscale");
+    }
+
+    #[test]
+    fn on_demand_is_no_open_door() {
+        let acme = json!([{ "module": "acme", "ca": "https://ca.test/dir" }]);
+        let with = |policies: Json| compile(json!({ "automation": { "policies": policies } }), &[]);
+        let open = json!([{ "on_demand": true, "issuers": acme }]);
+        let wide = json!([{ "subjects": ["*.a.test"], "on_demand": true, "issuers": acme }]);
+        for policies in [open, wide] {
+            let error = with(policies).err().unwrap();
+            assert!(error.contains("policies.0.on_demand: on-demand TLS cannot be"), "{error}");
+        }
+        // Names that are written down are bounded.
+        let bounded = json!([{ "subjects": ["a.test"], "on_demand": true, "issuers": acme }]);
+        assert_eq!(with(bounded).unwrap().on_demand.len(), 1);
+        // After a policy for all names no other one counts.
+        let internal = json!([{ "module": "internal" }]);
+        let late = json!([
+            { "issuers": internal },
+            { "subjects": ["a.test"], "on_demand": true, "issuers": internal },
+        ]);
+        assert_eq!(with(late).unwrap().on_demand.len(), 0);
+        let both = json!({ "automation": { "on_demand": {
+            "ask": "http://h/", "permission": { "module": "http", "endpoint": "http://h/" },
+        }}});
+        let error = compile(both, &[]).err().unwrap();
+        assert!(error.contains("on-demand TLS config conflict"), "{error}");
+        let none = json!({ "automation": { "on_demand": { "permission": {} } } });
+        let error = compile(none, &[]).err().unwrap();
+        assert!(error.contains("module name not specified"), "{error}");
     }
 
     #[test]

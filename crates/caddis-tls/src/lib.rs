@@ -34,7 +34,7 @@ mod testing;
 pub use acme::{AcmeConfig, Challenges, Ports, compile_acme, is_challenge_hello};
 pub use automate::{
     CertManager, CertReport, Issuer, ManagedSubject, OnDemandError, OnDemandPolicy, Permission,
-    Reconcile,
+    Reconcile, Taken,
 };
 pub use certificate::{Certificate, PublicKeyAlgorithm};
 pub use error::{Error, Result};

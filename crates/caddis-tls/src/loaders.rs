@@ -100,37 +100,67 @@ impl Loaders {
     /// # Errors
     /// The first file that cannot be read or used.
     pub fn load(&self, default_storage: &dyn Storage) -> Result<Vec<Arc<Certificate>>> {
-        let mut out = Vec::new();
+        let mut all = Ok(Vec::new());
+        self.each(default_storage, &mut |one| match (one, &mut all) {
+            (Ok(certificate), Ok(list)) => list.push(certificate),
+            (Err(error), Ok(_)) => all = Err(error),
+            (_, Err(_)) => {}
+        });
+        all
+    }
+
+    /// Every file that cannot be read or used. Blocks.
+    pub fn faults(&self, default_storage: &dyn Storage) -> Vec<Error> {
+        let mut all = Vec::new();
+        self.each(default_storage, &mut |one| all.extend(one.err()));
+        all
+    }
+
+    /// Calls `see` with each certificate, or why there is none.
+    fn each(&self, default_storage: &dyn Storage, see: &mut dyn FnMut(Result<Arc<Certificate>>)) {
         for pair in &self.files {
-            let (certificate, key) = (global(&pair.certificate), global(&pair.key));
-            let chain = std::fs::read(&certificate)
-                .context(format!("loading certificates: open {certificate}"))?;
-            let key = std::fs::read(&key).context(format!("loading certificates: open {key}"))?;
-            out.push(usable(Certificate::from_pem(&chain, &key, pair.tags.clone()), certificate)?);
+            see(file_pair(pair));
         }
         for folder in &self.folders {
-            for file in pem_files(Path::new(&global(folder)))? {
-                let bundle = std::fs::read(&file).context(file.display())?;
-                out.push(usable(Certificate::from_bundle(&bundle, Vec::new()), file.display())?);
+            match pem_files(Path::new(&global(folder))) {
+                Ok(files) => files.iter().for_each(|file| see(bundle(file))),
+                Err(error) => see(Err(error)),
             }
         }
         for (at, pair) in self.pems.iter().enumerate() {
             let (chain, key) = (pair.certificate.as_bytes(), pair.key.as_bytes());
             let certificate = Certificate::from_pem(chain, key, pair.tags.clone());
-            out.push(usable(certificate, format!("PEM pair {at}"))?);
+            see(usable(certificate, format!("PEM pair {at}")));
         }
         let own = self.stored.storage.as_ref();
         let own = own.map(|_| storage::from_config(&self.stored.storage)).transpose();
-        let own = own.map_err(Error::new)?;
-        let storage = own.as_deref().unwrap_or(default_storage);
-        for pair in &self.stored.pairs {
-            let chain = storage.load(&pair.certificate).context(&pair.certificate)?;
-            let key = storage.load(&pair.key).context(&pair.key)?;
-            let certificate = Certificate::from_pem(&chain, &key, pair.tags.clone());
-            out.push(usable(certificate, &pair.certificate)?);
+        match own.map_err(Error::new) {
+            Ok(own) => {
+                let storage = own.as_deref().unwrap_or(default_storage);
+                self.stored.pairs.iter().for_each(|pair| see(stored_pair(pair, storage)));
+            }
+            Err(error) => see(Err(error)),
         }
-        Ok(out)
     }
+}
+
+fn file_pair(pair: &CertKeyFilePair) -> Result<Arc<Certificate>> {
+    let (certificate, key) = (global(&pair.certificate), global(&pair.key));
+    let chain =
+        std::fs::read(&certificate).context(format!("loading certificates: open {certificate}"))?;
+    let key = std::fs::read(&key).context(format!("loading certificates: open {key}"))?;
+    usable(Certificate::from_pem(&chain, &key, pair.tags.clone()), certificate)
+}
+
+fn bundle(file: &Path) -> Result<Arc<Certificate>> {
+    let bundle = std::fs::read(file).context(file.display())?;
+    usable(Certificate::from_bundle(&bundle, Vec::new()), file.display())
+}
+
+fn stored_pair(pair: &CertKeyFilePair, storage: &dyn Storage) -> Result<Arc<Certificate>> {
+    let chain = storage.load(&pair.certificate).context(&pair.certificate)?;
+    let key = storage.load(&pair.key).context(&pair.key)?;
+    usable(Certificate::from_pem(&chain, &key, pair.tags.clone()), &pair.certificate)
 }
 
 fn usable(

@@ -32,5 +32,5 @@ pub use head::{
 pub use recycle::{header_map, recycle};
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, reason = "a test may")]
 mod tests;

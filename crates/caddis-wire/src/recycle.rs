@@ -29,7 +29,8 @@ pub(crate) fn take(fields: usize) -> HeaderMap {
 
 /// Gives a map back whose fields nobody needs any more.
 pub fn recycle(mut headers: HeaderMap) {
-    if headers.capacity() == 0 || headers.capacity() > LARGEST {
+    // A small one would have to grow for an answer's fields, which costs more than a new map.
+    if !(USUAL..=LARGEST).contains(&headers.capacity()) {
         return;
     }
     headers.clear();

@@ -1,6 +1,6 @@
 //! `caddis certs`: the certificates of the running server.
 
-use std::{fmt::Write, process::ExitCode};
+use std::{collections::BTreeMap, fmt::Write, process::ExitCode};
 
 use serde_json::Value as Json;
 
@@ -57,7 +57,25 @@ fn table(all: &[Json]) -> String {
         out.push_str(line.trim_end());
         out.push('\n');
     }
+    for (remedy, names) in remedies(all) {
+        let more =
+            if names.len() > 3 { format!(" and {} more", names.len() - 3) } else { String::new() };
+        let _ = write!(out, "\n{}{more}: {remedy}\n", names[..names.len().min(3)].join(", "));
+    }
     out
+}
+
+/// What may be done, with the names for which it may.
+fn remedies(all: &[Json]) -> BTreeMap<&str, Vec<&str>> {
+    let mut found: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for one in all {
+        let name = one.pointer("/names/0").and_then(Json::as_str);
+        let remedy = one.get("remedy").and_then(Json::as_str);
+        if let (Some(name), Some(remedy)) = (name, remedy) {
+            found.entry(remedy).or_default().push(name);
+        }
+    }
+    found
 }
 
 #[cfg(test)]
@@ -76,5 +94,13 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[0], "NAMES          STATUS   ISSUER  EXPIRES  NEXT  LAST ERROR");
         assert_eq!(lines[2], "c.test         waiting  -       -        -     no");
+    }
+
+    #[test]
+    fn remedies_stand_below() {
+        let one = |name: &str, remedy: &str| json!({"names": [name], "remedy": remedy});
+        let all = ["a", "b", "c", "d", "e"].map(|name| one(name, "make room"));
+        let text = table(&all);
+        assert!(text.ends_with("\n\na, b, c and 2 more: make room\n"), "{text}");
     }
 }

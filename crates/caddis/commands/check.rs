@@ -2,10 +2,11 @@
 
 use std::{process::ExitCode, sync::Arc};
 
-use caddis_adapter::lints;
-use caddis_caddyfile::{Diagnostic, FsLoader, SourceMap};
+use caddis_adapter::lints::{self, Doubt};
+use caddis_caddyfile::{Diagnostic, File, FsLoader, SourceMap};
 use caddis_config::ConfigError;
 use caddis_core::Registry;
+use caddis_engine::Checker;
 
 use super::Outcome;
 use crate::{
@@ -32,7 +33,9 @@ pub(crate) fn check(flags: &Check) -> Outcome {
         }
         Err(failure) => return Err(failure.to_string()),
     };
-    let (all, sources) = findings(&text, &registry::standard(), &flags.allow);
+    let (mut all, sources) = by_stage(&text, &registry::standard(), &flags.allow);
+    let sentence = Failure::Diagnostics(all.clone(), sources.clone()).to_string();
+    in_order(&mut all);
     if flags.format == Format::Text {
         report::draw(&all, &sources);
     } else {
@@ -43,7 +46,7 @@ pub(crate) fn check(flags: &Check) -> Outcome {
     let warnings = folded.len() - errors;
     if errors > 0 {
         crate::say::complain!("{}", count(errors, "mistake") + " found");
-        return Err(Failure::Diagnostics(all, sources).to_string());
+        return Err(sentence);
     }
     if warnings > 0 && flags.strict {
         return Err(format!("{} found, and --strict was given", count(warnings, "warning")));
@@ -61,8 +64,16 @@ fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
-/// All that is wrong or odd in a config.
+/// All that is wrong or odd in a config, in the order of the text.
 pub(crate) fn findings(text: &Text, registry: &Registry, allowed: &[String]) -> Found {
+    let (mut all, sources) = by_stage(text, registry, allowed);
+    in_order(&mut all);
+    (all, sources)
+}
+
+/// The same, the first mistake being the one that Caddy names: a file is read, then adapted, then its
+/// modules are set up.
+fn by_stage(text: &Text, registry: &Registry, allowed: &[String]) -> Found {
     if text.is_json() {
         in_json(text, registry, allowed)
     } else {
@@ -76,9 +87,7 @@ fn in_json(text: &Text, registry: &Registry, allowed: &[String]) -> Found {
             let again = || source::parse_json(text).unwrap_or_default();
             let odd = lints::run_json(&json, allowed);
             let mistakes = diagnose::mistakes(registry, json, again);
-            let (mut all, sources) = diagnose::in_json(text, &mistakes, odd, registry);
-            in_order(&mut all);
-            (all, sources)
+            diagnose::in_json(text, &mistakes, odd, registry)
         }
         Err(Failure::Diagnostics(all, sources)) => (all, sources),
         Err(Failure::Message(message)) => (vec![Diagnostic::error(message)], Arc::default()),
@@ -92,6 +101,10 @@ fn in_caddyfile(text: &Text, registry: &Registry, allowed: &[String]) -> Found {
     let parse = || caddis_caddyfile::parse(&text.name, &text.bytes, &FsLoader);
     let (mut file, mut all) = parse();
     let is_broken = all.iter().any(Diagnostic::is_error);
+    if !is_broken && let Some(odd) = what_is_odd(&file, registry, allowed) {
+        all.extend(odd);
+        return (all, Arc::new(file.sources));
+    }
     // The tokens of a large file are given up for the tree that is validated, and read again.
     let blocks = std::mem::take(&mut file.blocks);
     let adapted = match caddis_adapter::adapt_to_text(blocks, registry) {
@@ -105,7 +118,7 @@ fn in_caddyfile(text: &Text, registry: &Registry, allowed: &[String]) -> Found {
             let wrong: Vec<_> = all.iter().filter_map(|one| Some(one.labels.first()?.0)).collect();
             let is_new =
                 |one: &Diagnostic| one.labels.first().is_none_or(|(span, _)| !wrong.contains(span));
-            all.extend(errors.into_iter().filter(is_new));
+            all.extend(errors.iter().filter(|one| is_new(one)).cloned());
             let (file, _) = parse();
             let sources = &file.sources;
             match caddis_adapter::reword_stray_brace(&mut all, sources, &FsLoader, registry) {
@@ -118,15 +131,7 @@ fn in_caddyfile(text: &Text, registry: &Registry, allowed: &[String]) -> Found {
                     if let Some(found) = by_layout(text, &all, registry) {
                         return found;
                     }
-                    let odd = lints::run_on_mistaken(&file, is_broken, allowed);
-                    // Where the line is a mistake, its `;` goes with that.
-                    let is_known = |one: &Diagnostic| {
-                        one.code == "semicolon" && share_a_line(one, &all, &file.sources)
-                    };
-                    let odd: Vec<_> = odd.into_iter().filter(|one| !is_known(one)).collect();
-                    all.extend(odd);
-                    in_order(&mut all);
-                    return (all, Arc::new(file.sources));
+                    return what_is_left(file, all, errors, registry, allowed);
                 }
             }
         }
@@ -134,9 +139,8 @@ fn in_caddyfile(text: &Text, registry: &Registry, allowed: &[String]) -> Found {
     drop(file);
     let found = mistakes(json, text, registry);
     let file = literal.unwrap_or_else(|| parse().0);
-    all.extend(lints::run(&file, &warnings, registry, allowed));
+    all.extend(lints::run(&file, &warnings, registry, allowed, &mut |_| {}));
     if found.is_empty() {
-        in_order(&mut all);
         return (all, Arc::new(file.sources));
     }
     let sources = match Traced::of(file, registry) {
@@ -149,8 +153,59 @@ fn in_caddyfile(text: &Text, registry: &Registry, allowed: &[String]) -> Found {
             file.sources
         }
     };
-    in_order(&mut all);
     (all, Arc::new(sources))
+}
+
+/// The mistakes that are known of a file, and what else is wrong or odd in what adapts of it; `errors`
+/// are those of the adapter.
+fn what_is_left(
+    file: File,
+    mut all: Vec<Diagnostic>,
+    errors: Vec<Diagnostic>,
+    registry: &Registry,
+    allowed: &[String],
+) -> Found {
+    let is_unclear = |one: &Diagnostic| one.is_error() && STRUCTURE.contains(&one.code);
+    let doubt = if all.iter().any(is_unclear) {
+        Doubt::Blocks
+    } else if all.iter().filter(|one| one.is_error()).count() > errors.len() {
+        Doubt::Imports
+    } else {
+        Doubt::Directives
+    };
+    let written = File { blocks: file.blocks.clone(), ..File::default() };
+    let written =
+        File { sources: file.sources.clone(), snippets: file.snippets.clone(), ..written };
+    let repaired = caddis_adapter::repair(file, errors, registry);
+    let odd = lints::run_on_mistaken(&written, repaired.as_ref(), doubt, registry, allowed);
+    // Where the line is a mistake, its `;` goes with that.
+    let is_known =
+        |one: &Diagnostic| one.code == "semicolon" && share_a_line(one, &all, &written.sources);
+    let odd: Vec<_> = odd.into_iter().filter(|one| !is_known(one)).collect();
+    if let Some(repaired) = repaired {
+        add_beyond(&mut all, diagnose::beyond(repaired, registry));
+    }
+    all.extend(odd);
+    (all, Arc::new(written.sources))
+}
+
+/// Adds mistakes that stand in lines in which no other one is known.
+fn add_beyond(all: &mut Vec<Diagnostic>, (beyond, sources): (Vec<Diagnostic>, SourceMap)) {
+    let known: Vec<_> = all.iter().filter(|one| one.is_error()).cloned().collect();
+    all.extend(beyond.into_iter().filter(|one| !share_a_line(one, &known, &sources)));
+}
+
+/// What is odd in a file without mistakes; `None` where it has some.
+///
+/// The configuration is never there as a whole: it is checked without the handlers of sites, and then
+/// for some sites at a time. For thousands of sites this takes less time than to write and read its text.
+fn what_is_odd(file: &File, registry: &Registry, allowed: &[String]) -> Option<Vec<Diagnostic>> {
+    let checker = Checker::new(registry);
+    let outline = caddis_adapter::adapt_outline(file, registry).ok()?;
+    let mut fine = checker.accepts(outline.config, true);
+    let mut see = |part| fine = fine && checker.accepts(part, false);
+    let odd = lints::run(file, &outline.warnings, registry, allowed, &mut see);
+    fine.then_some(odd)
 }
 
 /// Whether a finding is drawn on the line of one of these.
@@ -174,23 +229,26 @@ fn mistakes(json: String, text: &Text, registry: &Registry) -> Vec<ConfigError> 
     diagnose::mistakes(registry, tree, || source::json_of(text, registry).unwrap_or_default())
 }
 
+/// Mistakes that leave the blocks of a file in doubt.
+const STRUCTURE: [&str; 6] = [
+    "adapter::key",
+    "caddyfile::eof",
+    "caddyfile::limit",
+    "caddyfile::structure",
+    "caddyfile::syntax",
+    caddis_caddyfile::STRAY_BRACE,
+];
+
 /// The mistakes of a file in which braces are missing: these, and what is wrong beside. `all` is what
 /// was found without a thought of the indentation; `None` if that is better.
 fn by_layout(text: &Text, all: &[Diagnostic], registry: &Registry) -> Option<Found> {
     /// Most braces that may be missing; with more the indentation means nothing.
     const MOST: usize = 8;
-    const STRUCTURE: [&str; 6] = [
-        "adapter::key",
-        "caddyfile::eof",
-        "caddyfile::limit",
-        "caddyfile::structure",
-        "caddyfile::syntax",
-        caddis_caddyfile::STRAY_BRACE,
-    ];
     let first = all.iter().find(|one| one.is_error())?;
     let (file, mut found, mut notes) =
         caddis_caddyfile::parse_by_layout(&text.name, &text.bytes, &FsLoader)?;
-    found.extend(caddis_adapter::adapt(&file, registry).err().unwrap_or_default());
+    let errors = caddis_adapter::adapt(&file, registry).err().unwrap_or_default();
+    found.extend(errors.iter().cloned());
     found.iter_mut().for_each(caddis_caddyfile::forget_layout);
     let unclear = |one: &Diagnostic| one.is_error() && STRUCTURE.contains(&one.code);
     if notes.len() > MOST || found.iter().any(unclear) {
@@ -206,8 +264,17 @@ fn by_layout(text: &Text, all: &[Diagnostic], registry: &Registry) -> Option<Fou
         cause.imports.clone_from(&first.imports);
     }
     found.extend(notes);
-    in_order(&mut found);
-    Some((found, Arc::new(file.sources)))
+    let sources = file.sources.clone();
+    if let Some(repaired) = caddis_adapter::repair(file, errors, registry) {
+        let (mut beyond, sources) = diagnose::beyond(repaired, registry);
+        beyond.iter_mut().for_each(caddis_caddyfile::forget_layout);
+        add_beyond(&mut found, (beyond, sources));
+    }
+    // Caddy's sentence stays the first.
+    if let Some(at) = found.iter().position(|one| one.to_string() == sentence) {
+        found[..=at].rotate_right(1);
+    }
+    Some((found, Arc::new(sources)))
 }
 
 /// Sorts findings by place; those without one come last.

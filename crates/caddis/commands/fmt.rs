@@ -39,7 +39,9 @@ pub(crate) fn fmt(flags: &Fmt) -> Outcome {
     } else {
         print(&formatted);
     }
-    let Some(line) = first_difference(&text) else { return Ok(ExitCode::SUCCESS) };
+    let Some(line) = caddis_caddyfile::first_difference(&text) else {
+        return Ok(ExitCode::SUCCESS);
+    };
     Err(format!(
         "{name}:{line}: Caddyfile input is not formatted; Tip: use '--overwrite' to update your Caddyfile in-place instead of previewing it. Consult '--help' for more options"
     ))
@@ -64,22 +66,6 @@ fn print(text: &[u8]) {
 fn plain(error: &std::io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or_default().to_lowercase()
-}
-
-/// The line of the first byte that formatting changes; line ends of Windows make no difference.
-pub(crate) fn first_difference(text: &[u8]) -> Option<usize> {
-    let text: Vec<u8> = text
-        .iter()
-        .enumerate()
-        .filter(|(at, byte)| **byte != b'\r' || text.get(at + 1) != Some(&b'\n'))
-        .map(|(_, byte)| *byte)
-        .collect();
-    let formatted = caddis_caddyfile::format(&text);
-    if text == formatted {
-        return None;
-    }
-    let same = text.iter().zip(&formatted).take_while(|(old, new)| old == new);
-    Some(1 + same.filter(|(byte, _)| **byte == b'\n').count())
 }
 
 /// All lines: removed ones after `- `, added ones after `+ `, others after two spaces.
@@ -152,13 +138,5 @@ mod tests {
         let shown = difference(b"a{\nx\n}\n}\nb  {\n}", b"a {\n\tx\n}\nb {\n}");
         let shown = String::from_utf8_lossy(&shown);
         assert_eq!(shown, "- a{\n- x\n- }\n+ a {\n+ \tx\n  }\n- b  {\n+ b {\n  }\n");
-    }
-
-    #[test]
-    fn finds_the_first_difference() {
-        assert_eq!(first_difference(b"# a\r\nb\r\n"), None);
-        assert_eq!(first_difference(b"a\nb"), Some(2));
-        assert_eq!(first_difference(b"a\n b\n"), Some(2));
-        assert_eq!(first_difference(b""), Some(1));
     }
 }

@@ -32,7 +32,13 @@ pub(crate) fn run(flags: &Run) -> Outcome {
                 note(&loaded, &flags.config);
                 (std::mem::take(&mut loaded.json), Some(loaded))
             }
-            Ok(None) => (Json::Null, None),
+            Ok(None) => {
+                tracing::warn!(
+                    "no config file here; nothing is served until a config is loaded \
+                     (name a file with --config)"
+                );
+                (Json::Null, None)
+            }
             Err(failure) => return Err(drawn(&failure)),
         },
     };
@@ -321,7 +327,19 @@ async fn obey(
                 return ExitCode::from(FORCED);
             }
             Signal::Interrupt | Signal::Terminate | Signal::Stop => {
-                tracing::info!("shutting down apps, then terminating");
+                let by = match signal {
+                    Signal::Interrupt => "SIGINT",
+                    Signal::Terminate => "SIGTERM",
+                    _ => "",
+                };
+                // The admin API has told of its own wish.
+                match by {
+                    "" => tracing::info!("shutting down apps, then terminating"),
+                    signal => {
+                        tracing::info!(signal, "shutting down apps, then terminating");
+                        tracing::warn!(signal, "exiting; byeee!!");
+                    }
+                }
                 let forced = async {
                     while let Some(again) = asked.recv().await {
                         if matches!(again, Signal::Interrupt | Signal::Quit) {
@@ -332,7 +350,10 @@ async fn obey(
                 };
                 return tokio::select! {
                     () = engine.stop() => {
-                        tracing::info!("shutdown complete");
+                        match by {
+                            "" => tracing::info!(exit_code = 0, "shutdown complete"),
+                            signal => tracing::info!(signal, exit_code = 0, "shutdown complete"),
+                        }
                         ExitCode::SUCCESS
                     }
                     () = forced => {

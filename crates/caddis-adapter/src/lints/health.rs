@@ -12,7 +12,7 @@ pub(super) static HEALTH_TIMEOUT: Lint = Lint {
 A health check is sent each `health_interval` (30s) and given up after `health_timeout` (5s). With an
 interval below the timeout, several checks wait for a backend that hangs, and it is found out later
 than the interval suggests. Make the timeout smaller than the interval.",
-    run: Run::Sites(timeout),
+    run: Run::Directives(timeout),
 };
 
 pub(super) static HEALTH_CHECK_OFF: Lint = Lint {
@@ -22,7 +22,7 @@ pub(super) static HEALTH_CHECK_OFF: Lint = Lint {
 Active health checks are on where `health_uri` or `health_port` is given, passive ones where
 `fail_duration` is; without it, the other settings (`health_interval`, `max_fails`, …) change nothing,
 and a backend that is down goes on getting requests. Add what is missing.",
-    run: Run::Sites(off),
+    run: Run::Directives(off),
 };
 
 /// Why settings of health checks have no effect.

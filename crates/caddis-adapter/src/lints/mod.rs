@@ -30,10 +30,14 @@ mod unused;
 mod upstreams;
 
 use caddis_caddyfile::{Diagnostic, File, ServerBlock, SourceMap, Span, Token};
+use caddis_config::Config;
 use caddis_core::Registry;
+
+use crate::Repaired;
 
 pub use json::{JsonFinding, run_json};
 
+pub(crate) use subject::within;
 use subject::{Subject, Text};
 
 /// One lint.
@@ -53,6 +57,8 @@ enum Run {
     Text(fn(&Text<'_>, &mut Findings)),
     /// Sites with the configuration that they make; those of a large file come in parts.
     Sites(fn(&Subject<'_>, &mut Findings)),
+    /// The same, but what is found is about one directive, whatever else is in its site.
+    Directives(fn(&Subject<'_>, &mut Findings)),
 }
 
 /// Every lint, sorted by code.
@@ -91,11 +97,13 @@ pub const LINTS: &[&Lint] = &[
     &quotes::UNQUOTED_VALUE,
     &reach::UNREACHABLE_ROUTE,
     &environment::UNSET_VARIABLE,
+    &tls::UNSUPPORTED_CIPHER,
     &unused::UNUSED_MATCHER,
     &files::UNUSED_ROOT,
     &unused::UNUSED_ROUTE,
     &unused::UNUSED_SNIPPET,
     &upstreams::UPSTREAM_LOOP,
+    &upstreams::UPSTREAM_PATH,
     &upstreams::WEIGHTS_MISMATCH,
     &tls::WILDCARD_NEEDS_DNS,
 ];
@@ -110,31 +118,53 @@ pub fn lint(code: &str) -> Option<&'static Lint> {
 const SITES_AT_ONCE: usize = 512;
 
 /// Runs all lints but the allowed ones on a file that adapts, with the `warnings` of the adapter; the
-/// findings are in the order of the texts.
+/// findings are in the order of the texts. `see` gets the configuration of each part of the sites, with
+/// the options and named routes.
 pub fn run(
     file: &File,
     warnings: &[Diagnostic],
     registry: &Registry,
     allowed: &[String],
+    see: &mut dyn FnMut(Config),
 ) -> Vec<Diagnostic> {
     let mut findings = Findings::default();
     on_text(&Text::new(file, warnings, file.blocks.iter()), allowed, &mut findings);
-    each_part(file, &mut |blocks| {
+    each_part(&file.blocks, &mut |blocks| {
         // A part may fail only where the whole does, too.
         let Ok(adapted) = crate::adapt_blocks(blocks, registry) else { return };
         let text = Text::new(file, warnings, blocks.iter().copied());
         on_sites(&Subject::new(text, &adapted), allowed, &mut findings);
+        see(adapted.config);
     });
     findings.list.extend(warnings.iter().filter(|one| !headers::taken_up(one)).cloned());
     sorted(findings, file)
 }
 
-/// Runs the lints that look at the text alone, for a file with mistakes. With `is_broken`, where even
-/// the blocks are in doubt, only those that may explain why.
-pub fn run_on_mistaken(file: &File, is_broken: bool, allowed: &[String]) -> Vec<Diagnostic> {
+/// What is in doubt of a file with mistakes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doubt {
+    /// What is in some directives.
+    Directives,
+    /// Which directives there are, as something could not be imported.
+    Imports,
+    /// Even where blocks begin and end.
+    Blocks,
+}
+
+/// Runs lints on a file with mistakes, as far as what they look at is beyond doubt; `repaired` is what
+/// adapts of it.
+pub fn run_on_mistaken(
+    file: &File,
+    repaired: Option<&Repaired>,
+    doubt: Doubt,
+    registry: &Registry,
+    allowed: &[String],
+) -> Vec<Diagnostic> {
     let mut findings = Findings::default();
-    let text = Text::new(file, &[], file.blocks.iter());
-    if is_broken {
+    let warnings = repaired.map_or(&[][..], |repaired| &repaired.adapted.warnings);
+    let text = Text::new(file, warnings, file.blocks.iter());
+    if doubt != Doubt::Directives {
+        // Only those that may explain why.
         for lint in [&environment::UNSET_VARIABLE, &quotes::SWALLOWED_LINES] {
             run_one(lint, allowed, &mut findings, &text, None);
         }
@@ -144,17 +174,54 @@ pub fn run_on_mistaken(file: &File, is_broken: bool, allowed: &[String]) -> Vec<
         let known = LINTS.iter().filter(|lint| lint.code != of_plugins.code);
         known.for_each(|lint| run_one(lint, allowed, &mut findings, &text, None));
     }
+    if let Some(repaired) = repaired.filter(|_| doubt != Doubt::Blocks) {
+        on_repaired(repaired, doubt, registry, allowed, &mut findings);
+    }
     sorted(findings, file)
+}
+
+/// Runs the lints that look at configurations: those about one directive on all directives of which
+/// nothing was taken out, the others on such sites.
+fn on_repaired(
+    repaired: &Repaired,
+    doubt: Doubt,
+    registry: &Registry,
+    allowed: &[String],
+    findings: &mut Findings,
+) {
+    let Repaired { file, gone, adapted } = repaired;
+    let mut found = Findings::default();
+    let mut look = |blocks: &[ServerBlock], is_whole: bool| {
+        each_part(blocks, &mut |blocks| {
+            let Ok(adapted) = crate::adapt_blocks(blocks, registry) else { return };
+            let text = Text::new(file, &[], blocks.iter().copied());
+            let subject = Subject::new(text, &adapted);
+            let concerned =
+                LINTS.iter().filter(|lint| is_whole == matches!(lint.run, Run::Sites(_)));
+            concerned
+                .for_each(|lint| run_one(lint, allowed, &mut found, &subject.text, Some(&subject)));
+        });
+    };
+    look(&file.blocks, false);
+    if doubt == Doubt::Directives && gone.options_are_whole() {
+        let is_shared = |block: &ServerBlock| block.is_named_route || block.keys.is_empty();
+        let whole = file.blocks.iter().filter(|block| is_shared(block) || gone.is_whole(block));
+        look(&whole.cloned().collect::<Vec<_>>(), true);
+    }
+    found.list.retain(|finding| gone.leaves_alone(finding));
+    findings.list.append(&mut found.list);
+    let warnings = adapted.warnings.iter().filter(|one| !headers::taken_up(one));
+    findings.list.extend(warnings.filter(|one| gone.leaves_alone(one)).cloned());
 }
 
 /// Calls `see` with the blocks of some sites, those of options and named routes before them, until
 /// every site was there.
-fn each_part<'a>(file: &'a File, see: &mut dyn FnMut(&[&'a ServerBlock])) {
+fn each_part<'a>(all: &'a [ServerBlock], see: &mut dyn FnMut(&[&'a ServerBlock])) {
     let is_shared = |(at, block): (usize, &ServerBlock)| {
         block.is_named_route || (at == 0 && block.keys.is_empty())
     };
     let (shared, sites): (Vec<_>, Vec<_>) =
-        file.blocks.iter().enumerate().partition(|(at, block)| is_shared((*at, block)));
+        all.iter().enumerate().partition(|(at, block)| is_shared((*at, block)));
     let blocks = |list: &[(usize, &'a ServerBlock)]| list.iter().map(|(_, block)| *block).collect();
     let shared: Vec<&ServerBlock> = blocks(&shared);
     if sites.is_empty() {
@@ -190,7 +257,7 @@ fn run_one(
     findings.code = lint.code;
     match (&lint.run, subject) {
         (Run::Text(run), None) => run(text, findings),
-        (Run::Sites(run), Some(subject)) => run(subject, findings),
+        (Run::Sites(run) | Run::Directives(run), Some(subject)) => run(subject, findings),
         _ => {}
     }
 }

@@ -1,5 +1,6 @@
-//! `insecure-upstream-tls`, `internal-public-name`, `on-demand-open`, `wildcard-needs-dns`:
-//! certificates that are not checked, not trusted, given to anyone, or never got.
+//! `insecure-upstream-tls`, `internal-public-name`, `on-demand-open`, `unsupported-cipher`,
+//! `wildcard-needs-dns`: certificates that are not checked, not trusted, given to anyone, or never
+//! got, and cipher suites that are not there.
 
 use super::subject::{Site, Statement, Text};
 use super::{Findings, Lint, Run};
@@ -34,6 +35,16 @@ permission, strangers make the server ask for certificates without end, until th
 limits block your own names; so nothing is issued without one. Set the global option
 `on_demand_tls { ask <url> }` with an endpoint that knows your names.",
     run: Run::Text(on_demand),
+};
+
+pub(super) static UNSUPPORTED_CIPHER: Lint = Lint {
+    code: "unsupported-cipher",
+    summary: "a cipher suite that Caddy has and caddis does not",
+    explanation: "\
+Suites with CBC are open to padding attacks where they are not written with great care, and no client
+of the last ten years needs them; caddis has none and leaves them out of the list. Remove them. Without
+`ciphers` at all the list is the one that this machine is fastest with, and has strong suites only.",
+    run: Run::Text(ciphers),
 };
 
 pub(super) static WILDCARD_NEEDS_DNS: Lint = Lint {
@@ -124,12 +135,34 @@ fn on_demand(text: &Text<'_>, findings: &mut Findings) {
         return;
     }
     for site in text.real_sites() {
+        // Names that are written down are bounded.
+        if site.addresses().iter().all(|one| !one.host.is_empty() && !one.host.starts_with('*')) {
+            continue;
+        }
         for statement in tls_of(site).filter_map(|tls| tls.child("on_demand")) {
             let message = "certificates on demand without a permission";
             findings.add(statement.token(), message, "for any name that a client asks for").help =
                 Some("set the global option `on_demand_tls { ask <url> }`".into());
         }
     }
+}
+
+/// Whether a suite is one that only Caddy has.
+pub(super) fn is_unsupported(suite: &str) -> bool {
+    suite.starts_with("TLS_ECDHE_") && suite.contains("_CBC_")
+}
+
+fn ciphers(text: &Text<'_>, findings: &mut Findings) {
+    text.each(&mut |statement, parents| {
+        if statement.name() != "ciphers" || parents.last().is_none_or(|one| one.name() != "tls") {
+            return;
+        }
+        for word in statement.words.iter().skip(1).filter(|word| is_unsupported(&word.text)) {
+            let message = format!("{} is left out: suites with CBC are weak", word.text);
+            findings.add(word, message, "not there").help =
+                Some("remove it; without `ciphers` the default list has strong suites only".into());
+        }
+    });
 }
 
 fn wildcard(text: &Text<'_>, findings: &mut Findings) {

@@ -145,6 +145,33 @@ fn all() -> impl Iterator<Item = &'static GlobalOption> {
     ALL.iter().flat_map(|group| group.iter())
 }
 
+/// Options that say nothing about what sites listen on, how their routes are ordered and which
+/// certificates they have.
+const APART: &[&str] = &[
+    "admin",
+    "debug",
+    "email",
+    "events",
+    "filesystem",
+    "grace_period",
+    "log",
+    "metrics",
+    "persist_config",
+    "pki",
+    "shutdown_delay",
+    "skip_install_trust",
+    "storage",
+    "storage_check",
+    "storage_clean_interval",
+];
+
+/// Whether sites may be other ones without this option, or that for which its name was mistyped.
+pub(crate) fn shapes_sites(name: &str) -> bool {
+    let known = all().map(|option| option.name);
+    let meant = if is_option(name) { Some(name) } else { nearest(name, known) };
+    meant.is_some_and(|meant| !APART.contains(&meant))
+}
+
 /// Whether a word is the name of a global option.
 pub(crate) fn is_option(name: &str) -> bool {
     all().any(|option| option.name == name)

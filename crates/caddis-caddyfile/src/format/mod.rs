@@ -15,6 +15,8 @@ mod tests;
 
 use heredoc::Heredoc;
 
+use crate::text::lossy;
+
 /// Deeper blocks are not indented further.
 const DEEPEST: usize = 10;
 
@@ -36,17 +38,26 @@ pub(crate) fn format(input: &str) -> String {
 
 /// The number of the first line that formatting changes; none if the text is formatted. Line ends
 /// with a carriage return count as plain ones.
-pub(crate) fn first_difference(input: &str) -> Option<u32> {
-    let input = if input.contains('\r') { input.replace("\r\n", "\n") } else { input.to_owned() };
-    if once(&input) == input {
+pub(crate) fn first_difference(input: &[u8]) -> Option<u32> {
+    let mut plain = input.to_vec();
+    if input.contains(&b'\r') {
+        let next = input.iter().skip(1).chain([&b' ']);
+        let bytes =
+            input.iter().zip(next).filter(|(byte, next)| (**byte, **next) != (b'\r', b'\n'));
+        plain = bytes.map(|(byte, _)| *byte).collect();
+    }
+    let text = lossy(plain.as_slice().into());
+    let formatted = once(&text);
+    if formatted.as_bytes() == plain {
         return None;
     }
-    let formatted = format(&input);
-    if formatted == input {
+    // What does not come to rest stays as it is.
+    let formatted = format(&text);
+    if formatted.as_bytes() == plain {
         return None;
     }
-    let same = input.bytes().zip(formatted.bytes()).take_while(|(a, b)| a == b);
-    let line = 1 + same.filter(|(byte, _)| *byte == b'\n').count();
+    let same = plain.iter().zip(formatted.as_bytes()).take_while(|(old, new)| old == new);
+    let line = 1 + same.filter(|(byte, _)| **byte == b'\n').count();
     u32::try_from(line).ok()
 }
 

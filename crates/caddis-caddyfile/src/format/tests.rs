@@ -1,6 +1,6 @@
 //! Formatting rules, on text.
 
-use super::format;
+use super::{first_difference, format};
 
 fn check(cases: &[(&str, &str)]) {
     for (input, want) in cases {
@@ -123,4 +123,17 @@ fn corpus() {
         }
     }
     assert!(wrong.is_empty(), "{} of {count} differ: {wrong:#?}", wrong.len());
+}
+
+#[test]
+fn finds_the_first_difference() {
+    for (text, line) in [
+        (&b"# a\r\nb\r\n"[..], None),
+        (b"a\nb", Some(2)),
+        (b"a\n b\n", Some(2)),
+        (b"", Some(1)),
+        (b"a\n\xff\n", Some(2)),
+    ] {
+        assert_eq!(first_difference(text), line, "{}", text.escape_ascii());
+    }
 }

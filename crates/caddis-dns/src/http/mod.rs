@@ -9,6 +9,7 @@ mod tests;
 use std::{
     collections::HashMap,
     fmt,
+    future::Future,
     sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
@@ -16,7 +17,10 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::client::conn::http1::{self, SendRequest};
+use hyper::{
+    body::{Body, Incoming},
+    client::conn::http1::{self, SendRequest},
+};
 use hyper_util::rt::TokioIo;
 use rustls::{
     ClientConfig, RootCertStore,
@@ -65,13 +69,11 @@ pub struct HttpOptions {
     /// Certificates are not verified.
     pub insecure: bool,
     /// The certificate to show where a server asks for one.
-    pub certificate: Option<Arc<CertifiedKey>>,
+    pub certificate: Option<ClientCertificate>,
     /// The way to servers.
     pub route: Route,
-    /// The longest time for one request.
+    /// The longest time for one request; half a minute by default.
     pub timeout: Duration,
-    /// The certificate shown to servers that ask for one.
-    pub identity: Option<Arc<Identity>>,
 }
 
 impl Default for HttpOptions {
@@ -82,23 +84,24 @@ impl Default for HttpOptions {
             route: Route::default(),
             timeout: TIMEOUT,
             certificate: None,
-            identity: None,
         }
     }
 }
 
-/// A client certificate and its key.
-pub struct Identity {
-    /// The chain, leaf first.
-    pub chain: Vec<CertificateDer<'static>>,
-    /// The leaf's key.
-    pub key: PrivateKeyDer<'static>,
-}
+/// A client's certificate and its key.
+pub type ClientCertificate = Arc<CertifiedKey>;
 
-impl fmt::Debug for Identity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Identity")
-    }
+/// A client's certificate of its chain, leaf first, and the leaf's key.
+///
+/// # Errors
+/// The key is none that can sign, or the leaf's is another one.
+pub fn client_certificate(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<ClientCertificate, HttpError> {
+    CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider())
+        .map(Arc::new)
+        .map_err(|error| fail("client certificate", error))
 }
 
 /// The client; cheap to share by `Arc`.
@@ -106,8 +109,7 @@ pub struct HttpClient {
     /// Roots other than the system's.
     roots: Option<Arc<RootCertStore>>,
     insecure: bool,
-    certificate: Option<Arc<CertifiedKey>>,
-    identity: Option<Arc<Identity>>,
+    certificate: Option<ClientCertificate>,
     route: Route,
     timeout: Duration,
     config: OnceLock<Arc<ClientConfig>>,
@@ -151,7 +153,6 @@ impl HttpClient {
             roots,
             insecure: options.insecure,
             certificate: options.certificate,
-            identity: options.identity,
             route: options.route,
             timeout: options.timeout,
             config: OnceLock::new(),
@@ -166,13 +167,41 @@ impl HttpClient {
     /// # Errors
     /// No connection, no trust, no answer in time, an answer that is too large.
     pub async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        match tokio::time::timeout(self.timeout, self.attempt(request)).await {
+        self.in_time(async {
+            let (at, sender, response) = self.attempt(request).await?;
+            self.finish(&at, sender, response).await
+        })
+        .await
+    }
+
+    /// The same where only the head of the answer is wanted, however long or slow its body is.
+    ///
+    /// # Errors
+    /// No connection, no trust, no head in time.
+    pub async fn send_for_head(&self, request: Request<Bytes>) -> Result<Response<()>, HttpError> {
+        self.in_time(async {
+            let (at, sender, response) = self.attempt(request).await?;
+            let (parts, body) = response.into_parts();
+            // What has a body is not waited for; its connection ends.
+            if body.is_end_stream() {
+                self.keep(&at, sender);
+            }
+            Ok(Response::from_parts(parts, ()))
+        })
+        .await
+    }
+
+    async fn in_time<T>(
+        &self,
+        work: impl Future<Output = Result<T, HttpError>>,
+    ) -> Result<T, HttpError> {
+        match tokio::time::timeout(self.timeout, work).await {
             Ok(result) => result,
             Err(_) => Err(HttpError("timeout awaiting response".into())),
         }
     }
 
-    async fn attempt(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+    async fn attempt(&self, request: Request<Bytes>) -> Result<Answered, HttpError> {
         let (mut parts, body) = request.into_parts();
         let at = Target::of(&parts.uri)?;
         if !parts.headers.contains_key(header::HOST) {
@@ -205,31 +234,35 @@ impl HttpClient {
                 continue;
             }
             match kept.send_request(request.clone()).await {
-                Ok(response) => return self.finish(&at, kept, response).await,
+                Ok(response) => return Ok((at, kept, response)),
                 Err(_) => break,
             }
         }
         let mut sender = self.connect(&at, proxy.as_deref()).await?;
         let response =
             sender.send_request(request).await.map_err(|error| fail(&at.authority, error))?;
-        self.finish(&at, sender, response).await
+        Ok((at, sender, response))
     }
 
     async fn finish(
         &self,
         at: &Target,
         sender: SendRequest<Full<Bytes>>,
-        response: Response<hyper::body::Incoming>,
+        response: Response<Incoming>,
     ) -> Result<Response<Bytes>, HttpError> {
         let (parts, body) = response.into_parts();
         let body = Limited::new(body, MAX_BODY).collect().await;
         let body = body.map_err(|error| fail("reading response", error))?.to_bytes();
+        self.keep(at, sender);
+        Ok(Response::from_parts(parts, body))
+    }
+
+    fn keep(&self, at: &Target, sender: SendRequest<Full<Bytes>>) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = idle.entry(at.key.clone()).or_default();
         if kept.len() < MAX_IDLE && !sender.is_closed() {
             kept.push(sender);
         }
-        Ok(Response::from_parts(parts, body))
     }
 
     fn take(&self, key: &str) -> Option<SendRequest<Full<Bytes>>> {
@@ -288,15 +321,12 @@ impl HttpClient {
         } else {
             builder.with_root_certificates(roots)
         };
-        let config = match (&self.certificate, &self.identity) {
-            (Some(key), _) => {
-                let one = SingleCertAndKey::from(key.clone());
+        let config = match &self.certificate {
+            Some(certificate) => {
+                let one = SingleCertAndKey::from(certificate.clone());
                 builder.with_client_cert_resolver(Arc::new(one))
             }
-            (None, None) => builder.with_no_client_auth(),
-            (None, Some(identity)) => builder
-                .with_client_auth_cert(identity.chain.clone(), identity.key.clone_key())
-                .map_err(|error| fail("client certificate", error))?,
+            None => builder.with_no_client_auth(),
         };
         Ok(self.config.get_or_init(|| Arc::new(config)).clone())
     }
@@ -312,6 +342,9 @@ async fn handshake(stream: Box<dyn Io>) -> Result<SendRequest<Full<Bytes>>, Http
     });
     Ok(sender)
 }
+
+/// The head of an answer, from where and on which connection it came.
+type Answered = (Target, SendRequest<Full<Bytes>>, Response<Incoming>);
 
 struct Target {
     tls: bool,

@@ -169,3 +169,24 @@ fn routes_of_configurations() {
     assert!(error.starts_with("url: ") && error.contains("scheme"), "{error}");
     assert!(compile(serde_json::json!({"from": "none", "x": 1})).contains('x'));
 }
+
+#[tokio::test]
+async fn a_head_does_not_wait_for_its_body() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let serving = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut seen = [0; 1024];
+        assert!(stream.read(&mut seen).await.unwrap() > 0);
+        let head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\nx";
+        stream.write_all(head).await.unwrap();
+        // The client goes away instead of waiting for the rest.
+        while stream.read(&mut seen).await.is_ok_and(|read| read > 0) {}
+    });
+    let client = HttpClient::new();
+    let request = Request::get(format!("http://127.0.0.1:{port}/")).body(Bytes::new()).unwrap();
+    let limit = std::time::Duration::from_secs(20);
+    let head = tokio::time::timeout(limit, client.send_for_head(request)).await.unwrap().unwrap();
+    assert!(head.status().is_success());
+    tokio::time::timeout(limit, serving).await.unwrap().unwrap();
+}

@@ -25,15 +25,15 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
-    Alias, DnsError, DnsFuture, DnsProvider, Field, Provider, Syntax, TxtRecord,
-    api::{expand, seconds, zones},
-    full_name,
+    DnsError, DnsFuture, DnsProvider, Field, Provider, Syntax,
+    api::expand,
     query::{CNAME, Reader, SOA, TXT, over_tcp, over_udp, resolvers, write_name},
+    records::{Change, Entry, Records, zones},
     syntax::demand,
 };
 
 /// The module.
-pub static PROVIDER: Provider = Provider {
+pub(crate) static PROVIDER: Provider = Provider {
     name: "rfc2136",
     syntax: Syntax {
         fields: &[
@@ -129,16 +129,16 @@ impl Rfc2136 {
             key: (!key.is_empty()).then(|| hmac::Key::new(*hmac, &key)),
             server: match server.trim() {
                 "" => String::new(),
-                server => resolvers(&[server.to_owned()]).swap_remove(0),
+                server => resolvers(&[server.to_owned()]).into_iter().next().unwrap_or_default(),
             },
         })
     }
 
-    async fn change(
+    async fn update(
         &self,
         zone: &str,
         records: &[Entry<'_>],
-        update: Update,
+        change: Change,
     ) -> Result<(), DnsError> {
         let empty = [("key_name", &self.key_name), ("server", &self.server)];
         let empty = empty.iter().find(|(_, value)| value.is_empty()).map(|(field, _)| *field);
@@ -152,7 +152,7 @@ impl Rfc2136 {
         let mut last = self.fail("no zone");
         // The server may keep the names in another zone than the one that resolvers told.
         for home in zones(zone) {
-            let message = message(home, zone, records, update)?;
+            let message = message(home, zone, records, change)?;
             match self.ask(&signer, &message).await? {
                 (0, _) => return Ok(()),
                 (code @ (NOTAUTH | NOTZONE), error) => {
@@ -229,44 +229,13 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Update {
-    Add,
-    Delete,
-}
-
-/// A record to change.
-struct Entry<'a> {
-    /// Relative to the zone.
-    name: &'a str,
-    /// A text, or the name that an alias stands for.
-    value: &'a str,
-    is_alias: bool,
-    /// Seconds.
-    ttl: u64,
-}
-
-impl<'a> From<&'a TxtRecord> for Entry<'a> {
-    fn from(record: &'a TxtRecord) -> Self {
-        let (name, value) = (&*record.name, &*record.value);
-        Self { name, value, is_alias: false, ttl: seconds(record.ttl, TTL, 0) }
-    }
-}
-
-impl<'a> From<&'a Alias> for Entry<'a> {
-    fn from(alias: &'a Alias) -> Self {
-        let (name, value) = (&*alias.name, &*alias.target);
-        Self { name, value, is_alias: true, ttl: seconds(alias.ttl, TTL, 0) }
-    }
-}
-
 /// An update without signature (RFC 2136 §2): records are given relative to `zone`, and changed in
 /// `home`.
 fn message(
     home: &str,
     zone: &str,
     records: &[Entry<'_>],
-    update: Update,
+    change: Change,
 ) -> Result<Vec<u8>, DnsError> {
     let count = u16::try_from(records.len()).map_err(|_| DnsError::new("too many records"))?;
     let mut out = Vec::with_capacity(256);
@@ -277,18 +246,18 @@ fn message(
     write_name(&mut out, home)?;
     out.extend([SOA.to_be_bytes(), IN.to_be_bytes()].concat());
     for record in records {
-        write_name(&mut out, &full_name(record.name, zone))?;
-        let kind = if record.is_alias { CNAME } else { TXT };
+        write_name(&mut out, &record.full_name(zone))?;
+        let kind = if record.is_alias() { CNAME } else { TXT };
         out.extend(kind.to_be_bytes());
         // To add (§2.5.1), or to delete exactly this one of a set (§2.5.4).
-        let (class, ttl) = match update {
-            Update::Add => (IN, u32::try_from(record.ttl).unwrap_or(u32::MAX >> 1)),
-            Update::Delete => (NONE, 0),
+        let (class, ttl) = match change {
+            Change::Add => (IN, u32::try_from(record.ttl(TTL, 0)).unwrap_or(u32::MAX >> 1)),
+            Change::Remove => (NONE, 0),
         };
         out.extend(class.to_be_bytes());
         out.extend(ttl.to_be_bytes());
         let mut data = Vec::with_capacity(record.value.len() + 2);
-        if record.is_alias {
+        if record.is_alias() {
             write_name(&mut data, record.value)?;
         } else {
             if record.value.is_empty() {
@@ -501,27 +470,14 @@ fn take(reader: &mut Reader<'_>) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-impl DnsProvider for Rfc2136 {
-    fn append<'a>(&'a self, zone: &'a str, records: &'a [TxtRecord]) -> DnsFuture<'a> {
-        Box::pin(async move {
-            let entries: Vec<_> = records.iter().map(Entry::from).collect();
-            self.change(zone, &entries, Update::Add).await
-        })
-    }
-
-    fn delete<'a>(&'a self, zone: &'a str, records: &'a [TxtRecord]) -> DnsFuture<'a> {
-        Box::pin(async move {
-            let entries: Vec<_> = records.iter().map(Entry::from).collect();
-            self.change(zone, &entries, Update::Delete).await
-        })
-    }
-
-    fn append_alias<'a>(&'a self, zone: &'a str, alias: &'a Alias) -> DnsFuture<'a> {
-        Box::pin(async move { self.change(zone, &[alias.into()], Update::Add).await })
-    }
-
-    fn delete_alias<'a>(&'a self, zone: &'a str, alias: &'a Alias) -> DnsFuture<'a> {
-        Box::pin(async move { self.change(zone, &[alias.into()], Update::Delete).await })
+impl Records for Rfc2136 {
+    fn change<'a>(
+        &'a self,
+        zone: &'a str,
+        entries: Vec<Entry<'a>>,
+        change: Change,
+    ) -> DnsFuture<'a> {
+        Box::pin(async move { self.update(zone, &entries, change).await })
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::{
     net::{TcpListener, UdpSocket},
 };
 
-use super::{Rfc2136, Signer, Update, Verdict, message, now, signature};
+use super::{Change, Rfc2136, Signer, Verdict, message, now, signature};
 use crate::{
     DnsProvider,
     query::{Reader, TXT, ask},
@@ -247,7 +247,7 @@ fn broken_answers_are_no_panic() {
     let key = key(b"secret");
     let signer = signer(&key);
     let bare =
-        message("a.test", "a.test", &[(&txt("x", &"v".repeat(600))).into()], Update::Add).unwrap();
+        message("a.test", "a.test", &[(&txt("x", &"v".repeat(600))).into()], Change::Add).unwrap();
     let (asked, mac) = signer.sign(&bare, now()).unwrap();
     let good = answer(&asked, Way::Sign(0));
     assert_eq!(signer.verify(&good, &asked, &mac, now()), Ok(Verdict::Code(0, 0)));
@@ -270,8 +270,8 @@ fn broken_answers_are_no_panic() {
             assert!(verdict != Ok(Verdict::Code(0, 0)) || same || fixed, "{at} {bit}");
         }
     }
-    assert!(message(&"a".repeat(64), "a", &[], Update::Add).is_err());
-    assert!(message(&["abcdefgh"; 40].join("."), "a", &[], Update::Add).is_err());
+    assert!(message(&"a".repeat(64), "a", &[], Change::Add).is_err());
+    assert!(message(&["abcdefgh"; 40].join("."), "a", &[], Change::Add).is_err());
 }
 
 /// BIND on free ports of 127.0.0.1, with the zone `a.test` and a key; ends with the test.

@@ -34,15 +34,16 @@ use serde_json::{Map, Value};
 use tokio::{sync::Mutex, time::Instant};
 
 use crate::{
-    Alias, DnsError, DnsFuture, DnsProvider, Field, FieldKind, Provider, Syntax, TxtRecord,
-    api::{Api, Call, Change, Entry, Reply, each, expand, zones},
+    DnsError, DnsFuture, DnsProvider, Field, FieldKind, Provider, Syntax,
+    api::{Api, Call, Reply, expand},
     aws::{
         CredentialProvider, CredentialSources, Credentials, PathRule, Signer, encode, payload_hash,
     },
+    records::{Change, Entry, Records, each, zones},
 };
 
 /// The module.
-pub static PROVIDER: Provider = Provider {
+pub(crate) static PROVIDER: Provider = Provider {
     name: "route53",
     syntax: Syntax {
         argument: None,
@@ -284,7 +285,12 @@ impl Route53 {
         }))
     }
 
-    async fn change(&self, zone: &str, record: Entry<'_>, change: Change) -> Result<(), DnsError> {
+    async fn change_one(
+        &self,
+        zone: &str,
+        record: Entry<'_>,
+        change: Change,
+    ) -> Result<(), DnsError> {
         let full = record.full_name(zone).to_lowercase();
         let credentials = self.credentials().await?;
         let id = self.zone(&credentials, zone).await?;
@@ -399,21 +405,14 @@ fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
-impl DnsProvider for Route53 {
-    fn append<'a>(&'a self, zone: &'a str, records: &'a [TxtRecord]) -> DnsFuture<'a> {
-        each(records, move |record| self.change(zone, record.into(), Change::Add))
-    }
-
-    fn delete<'a>(&'a self, zone: &'a str, records: &'a [TxtRecord]) -> DnsFuture<'a> {
-        each(records, move |record| self.change(zone, record.into(), Change::Remove))
-    }
-
-    fn append_alias<'a>(&'a self, zone: &'a str, alias: &'a Alias) -> DnsFuture<'a> {
-        Box::pin(self.change(zone, alias.into(), Change::Add))
-    }
-
-    fn delete_alias<'a>(&'a self, zone: &'a str, alias: &'a Alias) -> DnsFuture<'a> {
-        Box::pin(self.change(zone, alias.into(), Change::Remove))
+impl Records for Route53 {
+    fn change<'a>(
+        &'a self,
+        zone: &'a str,
+        entries: Vec<Entry<'a>>,
+        change: Change,
+    ) -> DnsFuture<'a> {
+        each(entries, move |entry| self.change_one(zone, entry, change))
     }
 }
 

@@ -1,6 +1,8 @@
 //! `GET /tls/certificates`: names, issuers, times and last errors of all certificates; and the same
 //! as metrics.
 
+use std::collections::BTreeMap;
+
 use caddis_tls::CertManager;
 use http::{Method, StatusCode};
 
@@ -35,6 +37,19 @@ pub(crate) fn metrics(manager: Option<&CertManager>) -> String {
     let report = manager.report();
     if report.is_empty() {
         return out;
+    }
+    // Names without a certificate have no time at which it expires.
+    let mut counts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    for certificate in &report {
+        *counts.entry((certificate.kind, certificate.status)).or_default() += 1;
+    }
+    out.push_str(
+        "# HELP caddis_tls_certificates Certificates, and names without one, by their status.\n\
+         # TYPE caddis_tls_certificates gauge\n",
+    );
+    for ((kind, status), count) in counts {
+        let labels = format!("kind=\"{kind}\",status=\"{status}\"");
+        out.push_str(&format!("caddis_tls_certificates{{{labels}}} {count}\n"));
     }
     out.push_str(
         "# HELP caddis_tls_certificate_expiry_timestamp_seconds When a certificate expires.\n\

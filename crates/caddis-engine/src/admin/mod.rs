@@ -26,7 +26,7 @@ use rustls_pki_types::CertificateDer;
 use serde_json::{Value as Json, json};
 use tokio_util::sync::CancellationToken;
 
-use self::clock::{Clock, Timed};
+use self::clock::{Clock, Limits, Timed};
 use crate::{
     Engine,
     generation::LoadError,
@@ -298,7 +298,7 @@ async fn serve(
 ) {
     let peer = Rc::new(peer);
     let clock = Rc::new(Clock::default());
-    let stream = Timed::new(stream, clock.clone());
+    let stream = Timed::new(stream, clock.clone(), Limits::default());
     let service = service_fn(move |request| {
         let (engine, peer, clock) = (engine.clone(), peer.clone(), clock.clone());
         clock.answering();
@@ -432,6 +432,21 @@ async fn read(body: Incoming) -> Result<Bytes, ApiError> {
     }
 }
 
+/// Header fields as logs show them: by their usual names, without credentials, and without the host,
+/// which has a field of its own.
+fn logged(headers: &HeaderMap) -> Json {
+    let one = |name: &header::HeaderName| {
+        let values: Vec<_> = if caddis_core::exchange::is_credential(name.as_str()) {
+            vec!["REDACTED".into()]
+        } else {
+            let values = headers.get_all(name).iter();
+            values.map(|value| String::from_utf8_lossy(value.as_bytes())).collect()
+        };
+        (caddis_wire::canonical_name(name.as_str()), json!(values))
+    };
+    Json::Object(headers.keys().filter(|name| *name != header::HOST).map(one).collect())
+}
+
 /// Tells the log who asks for what (spec A010).
 fn note(parts: &Parts, peer: &Peer) {
     let remote = peer.address;
@@ -450,7 +465,7 @@ fn note(parts: &Parts, peer: &Peer) {
                 uri = %parts.uri,
                 remote_ip,
                 remote_port,
-                json.headers = headers,
+                json.headers = %headers,
                 "received request"
             )
         };
@@ -461,19 +476,6 @@ fn note(parts: &Parts, peer: &Peer) {
     } else {
         note!(info);
     }
-}
-
-/// Header fields as the log has them: without what says who somebody is.
-fn logged(headers: &HeaderMap) -> String {
-    let one = |name: &http::HeaderName| {
-        let values = headers.get_all(name).iter();
-        let values: Vec<_> = match name.as_str() {
-            name if caddis_core::exchange::is_credential(name) => vec!["REDACTED".into()],
-            _ => values.map(|value| String::from_utf8_lossy(value.as_bytes())).collect(),
-        };
-        (caddis_wire::canonical_name(name.as_str()), json!(values))
-    };
-    Json::Object(headers.keys().map(one).collect()).to_string()
 }
 
 fn count(engine: &Engine, path: &str, method: &Method, status: StatusCode, failed: bool) {
@@ -613,13 +615,14 @@ fn stop(engine: &Engine, request: &ApiRequest) -> Answer {
 
 async fn metrics(engine: &Engine) -> Answer {
     let (expose, metrics) = (engine.options.hooks.metrics, engine.metrics.clone());
+    let _scrape = metrics.scrape();
     let text = tokio::task::spawn_blocking(move || expose(&metrics)).await.map_err(|error| {
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("reading metrics: {error}"))
     })?;
     let mut response = Response::new(Full::from(text + &engine.shared.certificate_metrics()));
     response.headers_mut().insert(
         header::CONTENT_TYPE,
-        HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"),
+        HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8; escaping=underscores"),
     );
     Ok(response)
 }

@@ -42,7 +42,7 @@ pub(crate) use self::{
 use crate::{
     connection::ConnCx,
     server::ServerRuntime,
-    service::{Served, serve},
+    service::{Served, asks_for_options, serve},
 };
 
 /// Go reads this much over the configured limit before it refuses a head.
@@ -73,9 +73,7 @@ pub(crate) async fn serve_connection<S: Io + 'static>(conn: SharedConn<S>, cx: C
         let Some(ex) = front.exchange(&conn, head, &server, &cx) else {
             return Box::pin(refuse(&conn, HeadError::Target)).await;
         };
-        let served = if ex.original.method == Method::OPTIONS && ex.original.target.as_str() == "*"
-        {
-            // A question about the server as a whole, which no route is about.
+        let served = if asks_for_options(&ex) {
             Served::empty()
         } else {
             // Boxed, so that an idle connection does not carry the state of a request.
@@ -290,6 +288,10 @@ async fn finish<S: Io + 'static>(
         return Sent::Failed;
     }
     if let Some(tunnel) = tunnel {
+        if !progress.done.get() {
+            // A protocol cannot change within a message (RFC 9110 §7.8).
+            return Sent::Failed;
+        }
         let (parts, _) = response.into_parts();
         let mut out = Vec::new();
         respond::write_head(&mut out, (&parts, None), BodyFraming::None, true, facts.version);

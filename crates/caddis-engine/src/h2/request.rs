@@ -14,9 +14,11 @@ use bytestring::ByteString;
 use caddis_core::{Body, BodyError, Request, Target};
 use caddis_plan::HeaderNameRule;
 use h2::RecvStream;
-use http::{HeaderMap, HeaderValue, Method, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Version, header, uri::Scheme};
 use http_body::{Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
+
+use super::screen;
 
 /// What fields want something done, seen in one pass.
 #[derive(Default)]
@@ -45,6 +47,9 @@ pub(super) fn to_request(
     names: &HeaderNameRule,
 ) -> Option<Request> {
     let http::request::Parts { method, uri, mut headers, .. } = parts;
+    if !uri.scheme().is_none_or(|scheme| *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS) {
+        return None;
+    }
     let seen = Seen::of(&headers);
     let field = if seen.host { headers.remove(header::HOST) } else { None };
     let host = match uri.authority() {
@@ -62,7 +67,9 @@ pub(super) fn to_request(
         None => ByteString::try_from(field?.as_bytes()).ok()?,
     };
     let target = match uri.path_and_query() {
+        // A path, or the server as a whole (RFC 9113 §8.3.1); the codec takes a lone query, too.
         Some(path) if path.as_str() == "*" && method != Method::OPTIONS => return None,
+        Some(path) if !path.as_str().starts_with(['/', '*']) => return None,
         Some(path) => Target::parse(ByteString::from(path.as_str()))?,
         None => Target::parse(host.clone())?,
     };
@@ -95,6 +102,8 @@ pub(super) struct Incoming {
     /// For a pause, and for the whole.
     limits: (Option<Duration>, Option<Instant>),
     timer: Option<Pin<Box<Sleep>>>,
+    /// Data that was looked at already.
+    first: Option<Bytes>,
     /// All data has come, and trailers may follow.
     at_trailers: bool,
     over: bool,
@@ -108,12 +117,22 @@ impl Incoming {
         limits: (Option<Duration>, Option<Instant>),
     ) -> Self {
         let left = caddis_wire::declared_length(headers);
-        Self { stream, bytes, left, limits, timer: None, at_trailers: false, over: false }
+        let (timer, first) = (None, None);
+        Self { stream, bytes, left, limits, timer, first, at_trailers: false, over: false }
+    }
+
+    /// Data that was taken off the stream already comes first.
+    pub(super) fn beginning_with(self, first: Option<Bytes>) -> Self {
+        Self { first, ..self }
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame<Bytes>>, h2::Error>> {
         if !self.at_trailers {
-            if let Some(data) = ready!(self.stream.poll_data(cx)).transpose()? {
+            let data = match self.first.take() {
+                Some(data) => Some(data),
+                None => ready!(self.stream.poll_data(cx)).transpose()?,
+            };
+            if let Some(data) = data {
                 // Handed on, so there is room for more.
                 let _ = self.stream.flow_control().release_capacity(data.len());
                 let length = data.len() as u64;
@@ -123,7 +142,11 @@ impl Incoming {
             }
             self.at_trailers = true;
         }
-        self.stream.poll_trailers(cx).map_ok(|trailers| trailers.map(Frame::trailers))
+        let trailers = ready!(self.stream.poll_trailers(cx))?;
+        Poll::Ready(Ok(trailers.map(|mut trailers| {
+            screen::unmark(&mut trailers);
+            Frame::trailers(trailers)
+        })))
     }
 
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> bool {
@@ -157,7 +180,7 @@ impl http_body::Body for Incoming {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.over || self.stream.is_end_stream()
+        self.over || self.first.is_none() && self.stream.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -2,8 +2,8 @@
 
 use std::{
     cell::RefCell,
-    future::poll_fn,
-    pin::Pin,
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
     rc::Rc,
     task::{Context, Poll},
     time::Duration,
@@ -14,14 +14,20 @@ use caddis_core::{Body, BodyError};
 use h2::{Reason, SendStream, server::SendResponse};
 use http::{HeaderMap, StatusCode, header, response::Parts};
 use http_body::Frame;
+use tokio::sync::AcquireError;
 
-use crate::h1::{self, within};
+use super::quota::Quota;
+use crate::{
+    h1::{self, within},
+    streams::GOODBYE,
+};
 
 /// Where an answer goes.
 pub(super) struct Sending<'a> {
     pub(super) reply: &'a Rc<RefCell<SendResponse<Bytes>>>,
     /// For each step forward.
     pub(super) idle: Option<Duration>,
+    pub(super) quota: &'a Quota,
 }
 
 /// Sends the head; adds `Date`. `Err` is the code to reset the stream with.
@@ -55,13 +61,21 @@ pub(super) async fn respond(
     let mut stream = head(sending.reply, parts, false)?;
     if let Body::Full(bytes) = &mut body {
         let bytes = std::mem::take(bytes);
-        return write(&mut stream, bytes, true, sending.idle).await;
+        return sending.write(&mut stream, bytes, true).await;
     }
     loop {
-        // Nothing is read that the client does not take.
-        let room = within(sending.idle, room(&mut stream, 1)).await;
-        room.unwrap_or(Err(Reason::CANCEL))?;
-        match next_frame(&mut stream, &mut body).await?.map(Frame::into_data) {
+        // Nothing is read ahead but what one write takes: an end behind it needs no window.
+        sending.step(&mut stream, sending.quota.open()).await?;
+        let next = match next_frame(&mut stream, &mut body).await {
+            Ok(next) => next,
+            Err(reason) => {
+                // What came before it is true, and may be all that the client needs to know; the
+                // codec forgets it with the reset.
+                let _ = within(Some(GOODBYE), sending.quota.written()).await;
+                return Err(reason);
+            }
+        };
+        match next.map(Frame::into_data) {
             None => {
                 // Where it is over already, the client has what it wanted.
                 let _ = stream.send_data(Bytes::new(), true);
@@ -69,9 +83,7 @@ pub(super) async fn respond(
             }
             Some(Ok(data)) => {
                 let ends = http_body::Body::is_end_stream(&body);
-                if ends || !data.is_empty() {
-                    write(&mut stream, data, ends, sending.idle).await?;
-                }
+                sending.write(&mut stream, data, ends).await?;
                 if ends {
                     return Ok(());
                 }
@@ -82,6 +94,48 @@ pub(super) async fn respond(
                 return Ok(());
             }
         }
+    }
+}
+
+impl Sending<'_> {
+    async fn write(
+        &self,
+        stream: &mut SendStream<Bytes>,
+        mut data: Bytes,
+        ends: bool,
+    ) -> Result<(), Reason> {
+        while !data.is_empty() {
+            let room = within(self.idle, room(stream, data.len())).await;
+            let room = room.unwrap_or(Err(Reason::CANCEL))?;
+            let turn = self.step(stream, self.quota.turn(room.min(data.len()))).await?;
+            let piece = data.split_to(turn.bytes());
+            let ends = ends && data.is_empty();
+            stream.send_data(piece, ends).map_err(|_| Reason::CANCEL)?;
+            turn.used();
+            if ends {
+                return Ok(());
+            }
+        }
+        if ends {
+            // Where it is over already, the client has what it wanted.
+            let _ = stream.send_data(Bytes::new(), true);
+        }
+        Ok(())
+    }
+
+    /// Waits for what the connection is to allow, within the limit of a step and until the client
+    /// wants no more.
+    async fn step<T>(
+        &self,
+        stream: &mut SendStream<Bytes>,
+        allowed: impl Future<Output = Result<T, AcquireError>>,
+    ) -> Result<T, Reason> {
+        let mut allowed = pin!(allowed);
+        let step = poll_fn(|cx| match allowed.as_mut().poll(cx) {
+            Poll::Ready(allowed) => Poll::Ready(allowed.map_err(|_| Reason::INTERNAL_ERROR)),
+            Poll::Pending => poll_reset(stream, cx).map(Err),
+        });
+        within(self.idle, step).await.unwrap_or(Err(Reason::CANCEL))
     }
 }
 
@@ -108,24 +162,6 @@ async fn room(stream: &mut SendStream<Bytes>, wanted: usize) -> Result<usize, Re
 
 fn poll_reset(stream: &mut SendStream<Bytes>, cx: &mut Context<'_>) -> Poll<Reason> {
     stream.poll_reset(cx).map(|reason| reason.unwrap_or(Reason::CANCEL))
-}
-
-async fn write(
-    stream: &mut SendStream<Bytes>,
-    mut data: Bytes,
-    ends: bool,
-    idle: Option<Duration>,
-) -> Result<(), Reason> {
-    loop {
-        let room = within(idle, room(stream, data.len().max(1))).await;
-        let room = room.unwrap_or(Err(Reason::CANCEL))?;
-        let piece = data.split_to(room.min(data.len()));
-        let last = data.is_empty();
-        stream.send_data(piece, ends && last).map_err(|_| Reason::CANCEL)?;
-        if last {
-            return Ok(());
-        }
-    }
 }
 
 /// The next piece of the body, unless the client wants no more.

@@ -9,6 +9,9 @@ use std::{
 use bytes::{Buf, Bytes};
 use h2::{Reason, RecvStream, SendStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_util::sync::PollSemaphore;
+
+use super::quota::{Quota, of_turn};
 
 /// Most bytes of one write.
 const MAX_WRITE: usize = 64 * 1024;
@@ -19,11 +22,14 @@ pub(super) struct Tunnelled {
     read: Bytes,
     ended: bool,
     send: SendStream<Bytes>,
+    quota: Quota,
+    turns: PollSemaphore,
 }
 
 impl Tunnelled {
-    pub(super) fn new(recv: RecvStream, send: SendStream<Bytes>) -> Self {
-        Self { recv, read: Bytes::new(), ended: false, send }
+    pub(super) fn new(recv: RecvStream, send: SendStream<Bytes>, quota: Quota) -> Self {
+        let turns = quota.poller();
+        Self { recv, read: Bytes::new(), ended: false, send, quota, turns }
     }
 }
 
@@ -75,9 +81,12 @@ impl AsyncWrite for Tunnelled {
                 None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
             };
         }
-        let length = room.min(wanted);
-        let piece = Bytes::copy_from_slice(&data[..length]);
+        let turn = ready!(self.turns.poll_acquire_many(cx, of_turn(room.min(wanted))));
+        let turn = turn.ok_or(io::ErrorKind::BrokenPipe)?;
+        let piece = Bytes::copy_from_slice(&data[..turn.num_permits().min(data.len())]);
+        let length = piece.len();
         self.send.send_data(piece, false).map_err(io::Error::other)?;
+        self.quota.use_up(turn);
         Poll::Ready(Ok(length))
     }
 

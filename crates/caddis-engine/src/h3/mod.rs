@@ -32,9 +32,10 @@ use crate::{
     connection::ConnCx,
     h1::within,
     server::ServerRuntime,
-    service::serve,
+    service::{asks_for_options, serve},
     streams::{
-        Activity, ActivityGuard, AskedFor, GOODBYE, Received, take_expectation, tell_length,
+        Activity, ActivityGuard, AskedFor, END_WAIT, GOODBYE, Received, take_expectation,
+        tell_length, usually_lacks_body,
     },
 };
 
@@ -245,7 +246,7 @@ impl Stream {
         let body_to_come = match may_be_empty(&head) {
             false => incoming.has_ended(),
             // Clients often tell the end of a request without a body in a frame of its own.
-            true => within(timeouts.header, incoming.ends()).await.unwrap_or(Err(Failure::Timeout)),
+            true => within(Some(END_WAIT), incoming.ends()).await.unwrap_or(Ok(false)),
         };
         let ended = match body_to_come {
             Ok(ended) => ended,
@@ -274,9 +275,7 @@ impl Stream {
         };
         server.plan.header_names.apply(&mut request.headers);
         let interim = Interim::default();
-        if let Body::Stream(_) = &request.body
-            && take_expectation(&mut request.headers)
-        {
+        if take_expectation(&mut request.headers) && matches!(request.body, Body::Stream(_)) {
             let body = request.body.take();
             request.body = Body::stream(AskedFor::new(body, interim.sink()));
         }
@@ -284,6 +283,9 @@ impl Stream {
         ex.informational = Some(interim.sink());
         if connect {
             ex.upgrade = Some(Upgrade::default());
+        }
+        if asks_for_options(&ex) {
+            return self.empty(StatusCode::OK, timeouts.write_idle).await;
         }
         let service = serve(server, ex, Rc::new(Received(bytes)));
         let mut stopped = std::pin::pin!(self.send.stopped());
@@ -347,6 +349,15 @@ impl Stream {
             Failure::Http3(Http3Error::TooLarge) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Failure::Bad => StatusCode::BAD_REQUEST,
         };
+        self.empty(status, write_idle).await
+    }
+
+    /// Answers with nothing but a status.
+    async fn empty(
+        &mut self,
+        status: StatusCode,
+        write_idle: Option<Duration>,
+    ) -> Result<Answered, u64> {
         let mut response = http::Response::new(());
         *response.status_mut() = status;
         let (mut parts, ()) = response.into_parts();
@@ -360,10 +371,7 @@ impl Stream {
 fn may_be_empty(head: &Http3Request) -> bool {
     match head.content_length {
         Some(length) => length == 0,
-        None => matches!(
-            head.method,
-            Method::GET | Method::HEAD | Method::OPTIONS | Method::DELETE | Method::TRACE
-        ),
+        None => usually_lacks_body(&head.method),
     }
 }
 

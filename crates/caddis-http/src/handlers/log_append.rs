@@ -30,6 +30,7 @@ use serde_json::Value as Json;
 use super::{
     request_body::{mentioned, with_body_placeholders},
     response_headers,
+    support::run_next,
 };
 
 /// `http.handlers.log_append`.
@@ -116,9 +117,13 @@ enum Source {
 impl Field {
     fn add(&self, ex: &mut Exchange) {
         let value = match &self.value {
-            Source::Placeholder(template) => {
-                template.single_value(ex).unwrap_or(Value::Null).into_owned()
-            }
+            Source::Placeholder(template) => match template.single_value(ex) {
+                // A field that the request lacks is an empty text in Caddy.
+                Some(Value::Null) if template.keys().all(|key| key.starts_with(HEADER)) => {
+                    Value::str("")
+                }
+                value => value.unwrap_or(Value::Null).into_owned(),
+            },
             Source::VarOrConstant(text) => {
                 ex.var(text).cloned().unwrap_or_else(|| Value::string(text.as_str()))
             }
@@ -126,6 +131,9 @@ impl Field {
         ex.log.extra.push((self.key.as_str().into(), value));
     }
 }
+
+/// The beginning of placeholders of the request's fields.
+const HEADER: &str = "http.request.header.";
 
 struct Early(Field);
 
@@ -155,11 +163,6 @@ impl Middleware for Late {
             result
         })
     }
-}
-
-/// The rest of the chain, on a reborrowed exchange.
-async fn run_next(next: Next<'_>, ex: &mut Exchange) -> HttpResult<Response> {
-    next.run(ex).await
 }
 
 struct ResponseBody {
@@ -277,6 +280,8 @@ mod tests {
             "log_append base {http.response.body_base64}",
             "log_append request {http.request.body}",
             "log_append type {http.response.header.Content-Type}",
+            "log_append absent {http.request.header.Nope}",
+            "log_append unknown {http.nope}",
             "vars count 3",
             "rewrite /new",
             "respond out",
@@ -289,6 +294,7 @@ mod tests {
         assert_eq!(
             fields,
             [
+                ("absent", text("")),
                 ("base", text("b3V0")),
                 ("constant", text("text")),
                 ("early", text("/old")),
@@ -296,6 +302,7 @@ mod tests {
                 ("request", text("in")),
                 ("response", text("out")),
                 ("type", text("text/plain; charset=utf-8")),
+                ("unknown", Value::Null),
                 ("variable", Value::Int(3)),
             ]
         );

@@ -28,7 +28,7 @@ use serde_json::Value as Json;
 use super::{
     request_body::with_body_placeholders,
     response_headers,
-    support::{HeaderLists, field_name, field_value, parse_status},
+    support::{HeaderLists, escape_html, field_name, field_value, parse_status},
 };
 
 /// `http.handlers.static_response`.
@@ -170,21 +170,6 @@ fn redirect_page(to: &str) -> String {
          \t\t<meta http-equiv=\"refresh\" content=\"0; URL='{to}'\">\n\t</head>\n\
          \t<body>Redirecting to <a href=\"{to}\">{to}</a>...</body>\n</html>\n"
     )
-}
-
-fn escape_html(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for char in text.chars() {
-        match char {
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '&' => out.push_str("&amp;"),
-            '\'' => out.push_str("&#39;"),
-            '"' => out.push_str("&#34;"),
-            other => out.push(other),
-        }
-    }
-    out
 }
 
 fn compile(json: &Json, cx: &mut CompileCx<'_>) -> Result<Handler, ConfigError> {

@@ -1,10 +1,12 @@
 //! Small things that several handlers share: header names and values from text, status codes,
-//! shapes of header maps.
+//! shapes of header maps, text in HTML, dates of files, the rest of a chain.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, collections::BTreeMap, time::SystemTime};
 
+use caddis_core::{Exchange, Next, Response, Result as HttpResult};
 use http::{HeaderName, HeaderValue, StatusCode};
 use serde::{Deserialize, Deserializer};
+use time::{Duration, OffsetDateTime};
 
 /// Header fields in JSON: name to values.
 pub type HeaderLists = BTreeMap<String, Vec<String>>;
@@ -54,6 +56,38 @@ pub(crate) fn field_value(text: &str) -> HeaderValue {
     HeaderValue::from_bytes(clean.trim_ascii()).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
+/// Text inside of HTML, as Go's `html.EscapeString` writes it.
+pub(crate) fn escape_html(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for char in text.chars() {
+        match char {
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '&' => out.push_str("&amp;"),
+            '\'' => out.push_str("&#39;"),
+            '"' => out.push_str("&#34;"),
+            other => out.push(other),
+        }
+    }
+    out
+}
+
+/// A file's time as a date; one beyond the calendar's end (some file systems know them) is 1970's
+/// beginning.
+pub(crate) fn date_time(time: SystemTime) -> OffsetDateTime {
+    let since = match time.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(after) => Duration::try_from(after).ok(),
+        Err(before) => Duration::try_from(before.duration()).ok().map(|before| -before),
+    };
+    let date = since.and_then(|since| OffsetDateTime::UNIX_EPOCH.checked_add(since));
+    date.unwrap_or(OffsetDateTime::UNIX_EPOCH)
+}
+
+/// The rest of the chain, on a reborrowed exchange, which the handler goes on with afterwards.
+pub(crate) async fn run_next(next: Next<'_>, ex: &mut Exchange) -> HttpResult<Response> {
+    next.run(ex).await
+}
+
 /// A status code from text.
 ///
 /// # Errors
@@ -81,6 +115,17 @@ mod tests {
         ] {
             assert_eq!(canonical(name), want);
         }
+    }
+
+    #[test]
+    fn every_time_of_a_file_is_a_date() {
+        let second = std::time::Duration::from_secs(1);
+        let after = SystemTime::UNIX_EPOCH + second;
+        assert_eq!(date_time(after).unix_timestamp(), 1);
+        assert_eq!(date_time(SystemTime::UNIX_EPOCH - second).unix_timestamp(), -1);
+        // The year 11476.
+        let beyond = SystemTime::UNIX_EPOCH + second * 3_000_000_000 * 100;
+        assert_eq!(date_time(beyond), OffsetDateTime::UNIX_EPOCH);
     }
 
     #[test]

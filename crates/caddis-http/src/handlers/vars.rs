@@ -193,7 +193,7 @@ fn set(ex: &mut Exchange, name: &str, value: Value<'static>) {
         LOGGER_NAMES_VAR => {
             ex.log.names = match &value {
                 Value::List(names) => Some(names.clone()),
-                Value::Str(name) => Some(vec![name.clone().into_owned()]),
+                // Only a list names loggers, as in Caddy.
                 _ => None,
             };
         }
@@ -263,6 +263,10 @@ mod tests {
         assert_eq!(run_in(&directives, &mut ex).expect("answers").body, "[/p] 3 |");
         assert!(ex.log.skip);
         assert_eq!(ex.log.names, Some(vec!["x".to_owned()]));
+        // A text names no logger.
+        let directives = ["vars access_logger_names x", "respond x"];
+        assert!(run_in(&directives, &mut ex).is_ok());
+        assert_eq!(ex.log.names, None);
         assert!(run("respond x", "/").is_ok());
     }
 }

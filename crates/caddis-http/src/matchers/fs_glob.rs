@@ -28,22 +28,35 @@ pub(super) fn expand(pattern: &str) -> Vec<String> {
     }
     let trailing = pattern.len() > 1 && pattern.ends_with('/');
     let trimmed = pattern.strip_suffix('/').filter(|_| trailing).unwrap_or(pattern);
-    let mut found = match trimmed.rsplit_once('/') {
-        None => in_directory("", ".", trimmed),
-        Some(("", file)) => in_directory("/", "/", file),
-        Some((directory, file)) => {
-            let directories =
-                if has_meta(directory) { expand(directory) } else { vec![directory.to_owned()] };
-            let mut all = Vec::new();
-            for directory in directories {
-                all.extend(in_directory(&format!("{directory}/"), &directory, file));
-                if all.len() >= MOST {
-                    break;
-                }
+    // Elements behind the first one with a pattern, the last one first. Not by recursion: clients
+    // may say how many there are.
+    let mut behind = Vec::new();
+    let mut rest = trimmed;
+    let mut found = loop {
+        match rest.rsplit_once('/') {
+            None => break in_directory("", ".", rest),
+            Some(("", file)) => break in_directory("/", "/", file),
+            Some((directory, file)) if has_meta(directory) => {
+                behind.push(file);
+                rest = directory;
             }
-            all
+            Some((directory, file)) => {
+                break in_directory(&format!("{directory}/"), directory, file);
+            }
         }
     };
+    while let Some(file) = behind.pop()
+        && !found.is_empty()
+    {
+        let mut all = Vec::new();
+        for directory in found {
+            all.extend(in_directory(&format!("{directory}/"), &directory, file));
+            if all.len() >= MOST {
+                break;
+            }
+        }
+        found = all;
+    }
     found.truncate(MOST);
     if trailing {
         found.iter_mut().for_each(|path| path.push('/'));
@@ -64,4 +77,31 @@ fn in_directory(prefix: &str, directory: &str, pattern: &str) -> Vec<String> {
         .collect();
     found.sort_unstable();
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handlers::file_server::test_dir::TestDir;
+
+    #[test]
+    fn expands_element_by_element() {
+        let dir = TestDir::new(&[("a1/x.html", ""), ("a2/x.html", ""), ("a2/b/y.html", "")]);
+        let shown = |pattern: &str| {
+            let found = expand(&format!("{}/{pattern}", dir.path()));
+            let found = found.iter().filter_map(|path| path.strip_prefix(dir.path()));
+            found.collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(shown("a*/x.html"), "/a1/x.html /a2/x.html");
+        assert_eq!(shown("*/b/*.html"), "/a2/b/y.html");
+        assert_eq!(shown("a?/"), "/a1/ /a2/");
+        assert_eq!(shown("\\a1/*"), "/a1/x.html");
+        assert_eq!(shown("a1/[").as_str(), "");
+    }
+
+    #[test]
+    fn long_paths_of_clients_end() {
+        let dir = TestDir::new(&[("f", "")]);
+        assert!(expand(&format!("{}/\\*{}/*", dir.path(), "/a".repeat(100_000))).is_empty());
+    }
 }

@@ -7,6 +7,7 @@
 //! configuration is loaded, so that a request costs one look-up by host.
 
 use std::{
+    borrow::Cow,
     collections::{HashMap, HashSet},
     sync::Arc,
     time::Duration,
@@ -61,6 +62,27 @@ pub struct AccessRecord<'a> {
     pub response_headers: &'a HeaderMap,
     /// The request's header fields as they came; those of the exchange if there is no copy.
     pub request_headers: Option<&'a HeaderMap>,
+}
+
+/// A request whose chain failed.
+pub struct FailedRequest<'a> {
+    /// What it failed with.
+    pub error: &'a HttpError,
+    /// How long after its start.
+    pub after: Duration,
+    /// What the error routes made of it.
+    pub handled: Handled<'a>,
+}
+
+/// What error routes made of an error.
+#[derive(Clone, Copy)]
+pub enum Handled<'a> {
+    /// There are none.
+    No,
+    /// They answered.
+    Yes,
+    /// They failed as well.
+    Failed(&'a HttpError),
 }
 
 impl AccessLogger {
@@ -146,9 +168,8 @@ impl AccessLogger {
             fields: &fields,
         };
         if let Some(names) = &ex.log.names {
-            for name in names.iter().filter(|name| !name.is_empty()) {
-                let logger = format!("{ACCESS}.{name}");
-                self.logging.emit(&Entry { logger: &logger, ..entry });
+            for name in names {
+                self.logging.emit(&Entry { logger: &named(ACCESS, name), ..entry });
             }
             return;
         }
@@ -163,31 +184,35 @@ impl AccessLogger {
     }
 
     /// Writes the error log entry of a request whose chain failed: at `error` if nothing handled
-    /// a status of 500 or more, else at `debug`. Call it after `Exchange::enter_error`.
-    pub fn log_error(
-        &self,
-        ex: &Exchange,
-        error: &HttpError,
-        duration: Duration,
-        handled: bool,
-        request_headers: Option<&HeaderMap>,
-    ) {
+    /// a status of 500 or more, or the error routes failed as well (spec D109), else at `debug`.
+    /// Call it after `Exchange::enter_error`.
+    pub fn log_error(&self, ex: &Exchange, failed: &FailedRequest<'_>) {
+        let error = failed.error;
         let status = error.status.as_u16();
-        let level = if status >= 500 && !handled { Level::Error } else { Level::Debug };
+        let level = match failed.handled {
+            Handled::No if status >= 500 => Level::Error,
+            Handled::Failed(_) => Level::Error,
+            Handled::No | Handled::Yes => Level::Debug,
+        };
         if self.logging.least().is_none_or(|least| level < least) {
             return;
         }
         let id = ex.error.as_ref().map_or("", |error| error.id.as_str());
-        let headers = request_headers.unwrap_or(&ex.request.headers);
+        let headers = &ex.request.headers;
         let request = LoggedRequest { ex, headers, credentials: self.credentials };
-        let fields = ErrorFields { request, duration, status, id };
         let text;
-        let message = if error.message.is_empty() {
+        let reason = if error.message.is_empty() {
             text = format!("{{id={id}}}: HTTP {status}");
             &text
         } else {
             &error.message
         };
+        let (message, again) = match failed.handled {
+            Handled::Failed(again) => ("error handling handler error", Some(again)),
+            _ => (reason.as_str(), None),
+        };
+        let first = FirstError { message: reason, status, id };
+        let fields = ErrorFields { request, duration: failed.after, again, first };
         let entry = Entry {
             level,
             time: OffsetDateTime::now_utc(),
@@ -196,9 +221,8 @@ impl AccessLogger {
             fields: &fields,
         };
         if let Some(names) = &ex.log.names {
-            for name in names.iter().filter(|name| !name.is_empty()) {
-                let logger = format!("{ERROR}.{name}");
-                self.logging.emit(&Entry { logger: &logger, ..entry });
+            for name in names {
+                self.logging.emit(&Entry { logger: &named(ERROR, name), ..entry });
             }
             return;
         }
@@ -210,13 +234,17 @@ impl AccessLogger {
 
 impl Target {
     fn new(name: &str, logging: &Logging) -> Self {
-        let named = |base: &str| match name {
-            "" => base.to_owned(),
-            name => format!("{base}.{name}"),
-        };
-        let (access, error) = (named(ACCESS), named(ERROR));
+        let (access, error) = (named(ACCESS, name).into_owned(), named(ERROR, name).into_owned());
         let access_logs = logging.takers(&access);
         Self { access, error, access_logs }
+    }
+}
+
+/// A logger below another one; without a name the other one itself (spec D142).
+fn named<'a>(base: &'a str, name: &str) -> Cow<'a, str> {
+    match name {
+        "" => Cow::Borrowed(base),
+        name => Cow::Owned(format!("{base}.{name}")),
     }
 }
 
@@ -274,26 +302,21 @@ impl Object for AccessFields<'_> {
             out("uuid", Field::str(uuid));
         }
         for (key, value) in &ex.log.extra {
-            out(key, extra(value));
+            out(key, Field::of(value));
         }
-    }
-}
-
-fn extra<'a>(value: &'a caddis_core::Value<'static>) -> Field<'a> {
-    use caddis_core::Value;
-    match value {
-        Value::Null => Field::Null,
-        Value::Bool(value) => Field::Bool(*value),
-        Value::Int(value) => Field::Int(*value),
-        Value::Float(value) => Field::Float(*value),
-        Value::Str(text) => Field::str(text),
-        Value::List(items) => Field::List(items.clone()),
     }
 }
 
 struct ErrorFields<'a> {
     request: LoggedRequest<'a>,
     duration: Duration,
+    /// What the error routes failed with.
+    again: Option<&'a HttpError>,
+    first: FirstError<'a>,
+}
+
+struct FirstError<'a> {
+    message: &'a str,
     status: u16,
     id: &'a str,
 }
@@ -302,9 +325,33 @@ impl Object for ErrorFields<'_> {
     fn fields(&self, out: &mut FieldSink<'_>) {
         out("request", Field::Object(&self.request));
         out("duration", Field::Duration(self.duration));
+        match self.again {
+            None => self.first.status_and_id(out),
+            Some(again) => {
+                let status = again.status.as_u16();
+                let text = match again.message.as_str() {
+                    "" => format!("HTTP {status}"),
+                    message => format!("HTTP {status}: {message}"),
+                };
+                out("error", Field::str(&text));
+                out("first_error", Field::Object(&self.first));
+            }
+        }
+    }
+}
+
+impl FirstError<'_> {
+    fn status_and_id(&self, out: &mut FieldSink<'_>) {
         out("status", Field::Uint(self.status.into()));
         out("err_id", Field::str(self.id));
         out("err_trace", Field::str(""));
+    }
+}
+
+impl Object for FirstError<'_> {
+    fn fields(&self, out: &mut FieldSink<'_>) {
+        out("msg", Field::str(self.message));
+        self.status_and_id(out);
     }
 }
 

@@ -26,7 +26,7 @@ use std::{
 };
 
 use caddis_config::ConfigError;
-use caddis_core::{Template, template::Unknown};
+use caddis_core::{Template, Value};
 use serde::Deserialize;
 use serde_json::Value as Json;
 
@@ -62,7 +62,16 @@ enum Base {
 #[derive(Debug, Clone)]
 enum Layer {
     Filter(Node),
-    Append(Vec<(String, Json)>),
+    Append(Vec<(String, Appended)>),
+}
+
+/// The value of an appended field.
+#[derive(Debug, Clone)]
+enum Appended {
+    /// As written.
+    Constant(Json),
+    /// A placeholder of the clock, which is read for each entry.
+    Clock(Template),
 }
 
 #[derive(Default, Deserialize)]
@@ -131,7 +140,8 @@ impl Encoder {
             }
             "append" => {
                 let config: AppendConfig = caddis_config::decode(json)?;
-                let fields = config.fields.into_iter().map(|(key, value)| (key, fill_in(value)));
+                let fields =
+                    config.fields.into_iter().map(|(key, value)| (key, Appended::new(value)));
                 self.layers.push(Layer::Append(fields.collect()));
                 Ok(config.wrap)
             }
@@ -192,34 +202,40 @@ impl Encoder {
     }
 
     fn console(&self, options: &Options, entry: &Entry<'_>, out: &mut Vec<u8>) {
+        let begin = out.len();
+        // A tab stands between two parts, and none at the beginning.
+        let part = |out: &mut Vec<u8>, text: &[u8]| {
+            if out.len() > begin {
+                out.push(b'\t');
+            }
+            out.extend_from_slice(text);
+        };
         if !options.time_key.is_empty() {
             let time = options.time_text(entry.time).unwrap_or_else(|| {
                 let nanos = entry.time.unix_timestamp_nanos();
                 match options.time_format {
-                    options::TimeFormat::Millis => (nanos as f64 / 1e6).to_string(),
+                    options::TimeFormat::Millis => exponential(nanos as f64 / 1e6),
                     options::TimeFormat::Nanos => nanos.to_string(),
-                    _ => (nanos as f64 / 1e9).to_string(),
+                    _ => exponential(nanos as f64 / 1e9),
                 }
             });
-            out.extend_from_slice(time.as_bytes());
-            out.push(b'\t');
+            part(out, time.as_bytes());
         }
         if !options.level_key.is_empty() {
-            out.extend_from_slice(options.level(entry.level).as_bytes());
-            out.push(b'\t');
+            part(out, options.level(entry.level).as_bytes());
         }
         if !options.name_key.is_empty() && !entry.logger.is_empty() {
-            out.extend_from_slice(entry.logger.as_bytes());
-            out.push(b'\t');
+            part(out, entry.logger.as_bytes());
         }
         if !options.message_key.is_empty() {
-            out.extend_from_slice(entry.message.as_bytes());
+            part(out, entry.message.as_bytes());
         }
         let end = out.len();
-        out.extend_from_slice(b"\t{");
+        part(out, b"{");
+        let open = out.len();
         let mut writer = JsonWriter { out, options, spaced: true };
         self.fields(&mut writer, entry);
-        if out.len() == end + 2 {
+        if out.len() == open {
             out.truncate(end);
         } else {
             out.push(b'}');
@@ -234,9 +250,14 @@ impl Encoder {
             let Layer::Append(fields) = layer else { continue };
             let nodes = self.nodes(at);
             for (key, value) in fields {
+                let now;
                 let field = match value {
-                    Json::String(text) => Field::str(text),
-                    other => Field::Json(other),
+                    Appended::Constant(Json::String(text)) => Field::str(text),
+                    Appended::Constant(json) => Field::Json(json),
+                    Appended::Clock(template) => {
+                        now = template.global_value();
+                        now.as_ref().map_or(Field::Null, Field::of)
+                    }
                 };
                 writer.field(key, field, &nodes);
             }
@@ -255,11 +276,42 @@ impl Encoder {
     }
 }
 
-/// Fills in placeholders that need no request.
-fn fill_in(value: Json) -> Json {
-    match value {
-        Json::String(text) => Json::String(Template::render_global(&text, Unknown::Keep)),
-        other => other,
+impl Appended {
+    /// A text that is one placeholder as a whole is one; others are constants, as in Caddy.
+    fn new(value: Json) -> Self {
+        match value {
+            Json::String(text)
+                if text.starts_with('{')
+                    && text.ends_with('}')
+                    && text.matches('{').count() == 1 =>
+            {
+                let template = Template::parse(&text);
+                if template.keys().all(|key| key.starts_with("time.")) {
+                    return Self::Clock(template);
+                }
+                // Asked once: workers must not read files for each entry.
+                match template.global_value() {
+                    Some(Value::Str(text)) => Self::Constant(Json::String(text.into_owned())),
+                    Some(Value::Int(number)) => Self::Constant(number.into()),
+                    Some(Value::Float(number)) => Self::Constant(number.into()),
+                    Some(Value::Bool(value)) => Self::Constant(value.into()),
+                    Some(Value::List(items)) => Self::Constant(items.into()),
+                    Some(Value::Null) | None => Self::Constant(Json::Null),
+                }
+            }
+            other => Self::Constant(other),
+        }
+    }
+}
+
+/// A large number as Go prints it among other values: with an exponent of two digits.
+fn exponential(number: f64) -> String {
+    let text = format!("{number:e}");
+    match text.split_once('e') {
+        Some((digits, exponent)) if !exponent.starts_with('-') => {
+            format!("{digits}e+{exponent:0>2}")
+        }
+        _ => text,
     }
 }
 

@@ -5,7 +5,7 @@
 //! time_format unix_seconds_float|unix_milli_float|unix_nano|iso8601|rfc3339|rfc3339_nano
 //!             |wall|wall_milli|wall_nano|common_log|<Go layout>
 //! time_local
-//! duration_format seconds|s|second|ms|ns|string
+//! duration_format seconds|s|second|ms|milli|millis|ns|nano|nanos|string
 //! level_format lower|upper|color
 //! ```
 
@@ -97,8 +97,8 @@ impl Config {
             // This one follows the local clock in any case.
             time_local: self.time_local || self.time_format == "iso8601",
             duration_format: match self.duration_format.as_str() {
-                "ms" => DurationFormat::Millis,
-                "ns" | "nano" => DurationFormat::Nanos,
+                "ms" | "milli" | "millis" => DurationFormat::Millis,
+                "ns" | "nano" | "nanos" => DurationFormat::Nanos,
                 "string" => DurationFormat::Text,
                 _ => DurationFormat::Seconds,
             },

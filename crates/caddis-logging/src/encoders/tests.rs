@@ -64,6 +64,8 @@ fn json() {
         ("15h04", "string", "\"ts\":\"22h13\","),
         ("", "ms", "\"d\":1}"),
         ("", "ns", "\"d\":1500000}"),
+        ("", "millis", "\"d\":1}"),
+        ("", "nanos", "\"d\":1500000}"),
         ("", "string", "\"d\":\"1.5ms\"}"),
     ] {
         let options = json!({"format": "json", "time_format": format, "duration_format": duration});
@@ -91,6 +93,61 @@ fn console() {
         ),
         "<6>INFO\thttp\thello\n"
     );
+}
+
+#[test]
+fn console_as_zap_writes_it() {
+    // Numbers of the clock as Go prints them.
+    for (format, time) in [
+        ("unix_seconds_float", "1.7000000001234567e+09"),
+        ("unix_milli_float", "1.7000000001234568e+12"),
+        ("unix_nano", "1700000000123456700"),
+    ] {
+        let options = json!({"format": "console", "level_format": "upper", "time_format": format});
+        assert_eq!(line(options, &()), format!("{time}\tINFO\thttp\thello\n"));
+    }
+    // A tab stands between parts that are there.
+    let no_message = json!({"format": "console", "time_key": "", "level_format": "upper",
+        "message_key": ""});
+    let fields = "{\"n\": -1, \"l\": [\"p\", \"q\"], \"f\": 0.5}";
+    assert_eq!(line(no_message, &Inner), format!("INFO\thttp\t{fields}\n"));
+    let nothing = json!({"format": "console", "time_key": "", "level_key": "", "name_key": "",
+        "message_key": ""});
+    assert_eq!(line(nothing, &Inner), format!("{fields}\n"));
+}
+
+#[test]
+fn appended_placeholders() {
+    let base = json!({"format": "json", "time_key": "", "level_key": "", "name_key": ""});
+    let append = |value: &str| json!({"format": "append", "wrap": base, "fields": {"k": value}});
+    for (value, want) in [
+        ("{system.slash}", "\"/\"".to_owned()),
+        ("{http.request.uri}", "null".to_owned()),
+        ("a{system.slash}b", "\"a{system.slash}b\"".to_owned()),
+        ("{time.now.year}", format!("\"{}\"", OffsetDateTime::now_utc().year())),
+    ] {
+        assert_eq!(line(append(value), &()), format!("{{\"msg\":\"hello\",\"k\":{want}}}\n"));
+    }
+    // The clock is read for each entry.
+    let append = append("{time.now.unix_ms}");
+    let encoder = Encoder::compile(Some(&append)).unwrap().resolve(&WriterPlan::Discard);
+    let now = || {
+        let entry = Entry {
+            level: Level::Info,
+            time: OffsetDateTime::UNIX_EPOCH,
+            logger: "",
+            message: "",
+            fields: &(),
+        };
+        let mut out = Vec::new();
+        encoder.encode(&entry, &mut out);
+        out
+    };
+    let first = now();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while now() == first {
+        assert!(std::time::Instant::now() < deadline, "the clock stands still");
+    }
 }
 
 #[test]

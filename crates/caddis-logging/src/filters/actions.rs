@@ -66,41 +66,87 @@ impl Actions {
         format!("{path}{mark}{query}{fragment}")
     }
 
-    /// `Cookie` lines with their cookies changed, in one line; none if no cookie is left.
+    /// `Cookie` lines with their cookies changed, in one line; none if no cookie is left. What is no
+    /// cookie by Go's rules is left out, as in Caddy.
     pub(crate) fn cookies(&self, lines: &[&str]) -> Vec<String> {
         let mut kept = Vec::new();
         for part in lines.iter().flat_map(|line| line.split(';')) {
-            let part = part.trim();
-            if part.is_empty() {
-                continue;
-            }
-            let (name, value) = part.split_once('=').unwrap_or((part, ""));
-            if let Some(value) = self.one(name, value) {
-                kept.push(format!("{name}={value}"));
+            let (name, value) = part.trim().split_once('=').unwrap_or((part.trim(), ""));
+            let Some(cookie) = Cookie::parse(name, value) else { continue };
+            if let Some(value) = self.one(cookie.name, cookie.value) {
+                kept.push(format!("{}={}", cookie.name, written(&value, cookie.quoted)));
             }
         }
         if kept.is_empty() { Vec::new() } else { vec![kept.join("; ")] }
     }
 
-    /// A `Set-Cookie` value with its cookie changed and its attributes kept.
+    /// A `Set-Cookie` value with its cookie changed, and everything else as it was; what is no
+    /// cookie stays.
     pub(crate) fn set_cookie(&self, line: &str) -> Option<String> {
-        let (pair, attributes) = match line.find(';') {
-            Some(at) => line.split_at(at),
-            None => (line, ""),
+        let (pair, attributes) = line.split_at(line.find(';').unwrap_or(line.len()));
+        let Some((before, raw)) = pair.split_once('=') else { return Some(line.to_owned()) };
+        // Blanks at the end of the pair are no part of it; those after `=` are one of the value.
+        let Some(cookie) = Cookie::parse(before, raw.trim_end()) else {
+            return Some(line.to_owned());
         };
-        let Some((name, value)) = pair.split_once('=') else { return Some(line.to_owned()) };
-        let value = self.one(name.trim(), value)?;
-        Some(format!("{name}={value}{attributes}"))
+        if self.action(cookie.name).is_none() {
+            return Some(line.to_owned());
+        }
+        let value = self.one(cookie.name, cookie.value)?;
+        let value = if cookie.quoted { format!("\"{value}\"") } else { value };
+        let lead = &raw[..raw.len() - raw.trim_start().len()];
+        let trail = &raw[raw.trim_end().len()..];
+        Some(format!("{before}={lead}{value}{trail}{attributes}"))
     }
 
     /// The value after the first action of this name; `None` if that deletes it.
     fn one(&self, name: &str, value: &str) -> Option<String> {
-        match self.0.iter().find(|action| action.name == name).map(|action| &action.kind) {
+        match self.action(name) {
             None => Some(value.to_owned()),
             Some(Kind::Delete) => None,
             Some(kind) => Some(kind.change(value)),
         }
     }
+
+    /// What the first action of this name does.
+    fn action(&self, name: &str) -> Option<&Kind> {
+        self.0.iter().find(|action| action.name == name).map(|action| &action.kind)
+    }
+}
+
+/// A cookie as Go's `net/http` reads it.
+struct Cookie<'a> {
+    name: &'a str,
+    /// Without quotes around it.
+    value: &'a str,
+    quoted: bool,
+}
+
+impl<'a> Cookie<'a> {
+    fn parse(name: &'a str, value: &'a str) -> Option<Self> {
+        let name = name.trim();
+        let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        if name.is_empty() || !name.bytes().all(token) {
+            return None;
+        }
+        let inner = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
+        let (value, quoted) = inner.map_or((value, false), |inner| (inner, true));
+        value.bytes().all(in_cookie_value).then_some(Self { name, value, quoted })
+    }
+}
+
+fn in_cookie_value(byte: u8) -> bool {
+    (0x20..0x7f).contains(&byte) && !b"\";\\".contains(&byte)
+}
+
+/// A cookie's value as Go writes it: without what must not be in one, and in quotes where it has to.
+fn written(value: &str, quoted: bool) -> String {
+    let value: String =
+        value.chars().filter(|char| u8::try_from(*char).is_ok_and(in_cookie_value)).collect();
+    if !value.is_empty() && (quoted || value.contains([' ', ','])) {
+        return format!("\"{value}\"");
+    }
+    value
 }
 
 impl Action {

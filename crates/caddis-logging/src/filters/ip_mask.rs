@@ -1,7 +1,8 @@
 //! `ip_mask`: keeps the first bits of addresses.
 //!
 //! JSON: `{"filter": "ip_mask", "ipv4_cidr": 16, "ipv6_cidr": 32}`. An address of a family without
-//! bits stays as it is.
+//! bits, or with more bits than an address has, becomes `<nil>`, as in Caddy: whoever masks
+//! addresses must not find whole ones in the log for having named one family alone.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -14,9 +15,9 @@ use serde_json::Value as Json;
 #[serde(deny_unknown_fields)]
 pub(crate) struct IpMask {
     #[serde(default)]
-    ipv4_cidr: u32,
+    ipv4_cidr: i64,
     #[serde(default)]
-    ipv6_cidr: u32,
+    ipv6_cidr: i64,
 }
 
 impl IpMask {
@@ -33,21 +34,22 @@ impl IpMask {
     fn mask_one(&self, text: &str) -> String {
         let (host, port) = split_host_port(text).unwrap_or((text, ""));
         let Ok(ip) = host.parse::<IpAddr>() else { return text.to_owned() };
-        let masked = match ip.to_canonical() {
-            IpAddr::V4(_) if self.ipv4_cidr == 0 => return text.to_owned(),
-            IpAddr::V6(_) if self.ipv6_cidr == 0 => return text.to_owned(),
-            IpAddr::V4(ip) => {
-                let keep = u32::MAX.checked_shl(32_u32.saturating_sub(self.ipv4_cidr));
-                IpAddr::V4(Ipv4Addr::from(u32::from(ip) & keep.unwrap_or(0)))
-            }
-            IpAddr::V6(ip) => {
-                let keep = u128::MAX.checked_shl(128_u32.saturating_sub(self.ipv6_cidr));
-                IpAddr::V6(Ipv6Addr::from(u128::from(ip) & keep.unwrap_or(0)))
-            }
+        // None of all bits is not set; it would leave nothing of an address anyway.
+        let bits = |bits: i64, most: u32| {
+            u32::try_from(bits).ok().filter(|bits| (1..=most).contains(bits))
         };
+        let masked = match ip.to_canonical() {
+            IpAddr::V4(ip) => bits(self.ipv4_cidr, 32).map(|bits| {
+                IpAddr::V4(Ipv4Addr::from(u32::from(ip) & u32::MAX.unbounded_shl(32 - bits)))
+            }),
+            IpAddr::V6(ip) => bits(self.ipv6_cidr, 128).map(|bits| {
+                IpAddr::V6(Ipv6Addr::from(u128::from(ip) & u128::MAX.unbounded_shl(128 - bits)))
+            }),
+        };
+        let masked = masked.map_or_else(|| "<nil>".to_owned(), |ip| ip.to_string());
         if port.is_empty() {
-            return masked.to_string();
+            return masked;
         }
-        caddis_config::value::join_host_port(&masked.to_string(), port)
+        caddis_config::value::join_host_port(&masked, port)
     }
 }

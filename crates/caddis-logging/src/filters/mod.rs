@@ -210,6 +210,11 @@ mod tests {
             "10.1.0.0:80, [2001:db8::]:443, x"
         );
         assert_eq!(list(mask, &["1.2.3.4"]), ["1.2.0.0"]);
+        // No address leaves a masked field whole.
+        let one_family = json!({"filter": "ip_mask", "ipv4_cidr": 16});
+        assert_eq!(text(one_family, "1.2.3.4, [2001:db8::1]:443, x"), "1.2.0.0, <nil>:443, x");
+        let too_many = json!({"filter": "ip_mask", "ipv4_cidr": 40, "ipv6_cidr": -1});
+        assert_eq!(text(too_many, "1.2.3.4, 2001:db8::1"), "<nil>, <nil>");
     }
 
     #[test]
@@ -238,10 +243,27 @@ mod tests {
             list(cookie, &["session=s; theme=dark; visitor=42; other=o"]),
             ["theme=none; visitor=73475cb4; other=o"]
         );
+        let cookie = json!({"filter": "cookie", "actions": [
+            {"type": "replace", "name": "f", "value": "a b,c"},
+            {"type": "hash", "name": "q"},
+        ]});
+        // Names that are none are left out, and values that need quotes have them.
+        assert_eq!(
+            list(cookie, &["a=b; q=\"x y\"", "bad; =x; a b=c; f=1; u=g,h; w=\u{1}; e=\"z\""]),
+            ["a=b; q=\"887fcea6\"; bad=; f=\"a b,c\"; u=\"g,h\"; e=\"z\""]
+        );
         let set_cookie = json!({"filter": "set_cookie", "actions": actions});
         assert_eq!(
             list(set_cookie, &["theme=dark; Path=/; Secure", "session=x; Path=/", "o=1"]),
             ["theme=none; Path=/; Secure", "o=1"]
+        );
+        let quoted = json!({"filter": "set_cookie", "actions": [
+            {"type": "replace", "name": "t", "value": "v"},
+            {"type": "hash", "name": "h"},
+        ]});
+        assert_eq!(
+            list(quoted, &["t=\"q\"; Path=/", " t = q ; Secure", "h=\"q\"", "a b=c", "t"]),
+            ["t=\"v\"; Path=/", " t = v ; Secure", "h=\"8e35c2cd\"", "a b=c", "t"]
         );
     }
 

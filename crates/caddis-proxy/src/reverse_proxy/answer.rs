@@ -16,6 +16,7 @@ use super::{
     forwarded::remove_hop_by_hop,
     handler::{ReverseProxy, Run},
     passed_on::{InFlight, PassedOn, pass_on},
+    upgrade::Switch,
 };
 use crate::transport::http::{Answer, AnswerBody};
 
@@ -79,10 +80,13 @@ impl ReverseProxy {
         let body = match pass_on(body, gunzip, in_flight, &run.info, at) {
             PassedOn::Body(body) => body,
             PassedOn::Switched(conn, in_flight) => {
-                let switched = self.switch(ex, run, headers, conn, in_flight);
-                return Responded::Now(switched.map_err(|text| {
-                    Problem::Final(HttpError::new(StatusCode::BAD_GATEWAY, text))
-                }));
+                let switch = self.switched(run, conn, in_flight);
+                if self.handlers.is_empty() {
+                    return Responded::Now(switch.answer(ex, headers).map_err(Problem::Final));
+                }
+                let head = Head { status, version, headers, to_head: false };
+                let content = Content::Switch(Box::new(switch));
+                return Responded::Later(Box::pin(self.handle(ex, run, head, content, next)));
             }
         };
         if let Some(mut passed) = passed {
@@ -113,7 +117,7 @@ impl ReverseProxy {
                 // Enough is here to guess a type by; see `pass`.
                 head.headers.remove(header::TRANSFER_ENCODING);
             }
-            self.handle(ex, run, head, body, next).await
+            self.handle(ex, run, head, Content::Body(body), next).await
         }))
     }
 
@@ -122,7 +126,7 @@ impl ReverseProxy {
         ex: &mut Exchange,
         run: &mut Run,
         mut head: Head,
-        body: Body,
+        content: Content,
         next: Next<'_>,
     ) -> Result {
         for entry in &self.handlers {
@@ -132,7 +136,7 @@ impl ReverseProxy {
             }
             let Some(status) = &entry.status else {
                 let down = self.down.clone();
-                let pending = Pending { head, body, down, cookie: run.cookies.take() };
+                let pending = Pending { head, content, down, cookie: run.cookies.take() };
                 let _guard = copy_response::offer(ex, &run.info, pending);
                 return Next::new(&entry.routes, Some(&next)).run(ex).await;
             };
@@ -145,7 +149,33 @@ impl ReverseProxy {
             }
             break;
         }
-        Ok(pass(ex, head, body, &self.down, run.cookies.take()))
+        pass_content(ex, head, content, &self.down, run.cookies.take())
+    }
+}
+
+/// What follows the head of an answer that is to be passed on.
+pub(crate) enum Content {
+    /// Its body.
+    Body(Body),
+    /// Another protocol.
+    Switch(Box<Switch>),
+}
+
+/// The response for the client, or the tunnel where the status still says so.
+pub(crate) fn pass_content(
+    ex: &mut Exchange,
+    head: Head,
+    content: Content,
+    down: &Down,
+    cookie: Option<HeaderValue>,
+) -> Result {
+    match content {
+        Content::Body(body) => Ok(pass(ex, head, body, down, cookie)),
+        Content::Switch(switch) if head.status == StatusCode::SWITCHING_PROTOCOLS => {
+            switch.answer(ex, head.headers)
+        }
+        // Under another status it is no switch, and there is no body either.
+        Content::Switch(_) => Ok(pass(ex, head, Body::Empty, down, cookie)),
     }
 }
 

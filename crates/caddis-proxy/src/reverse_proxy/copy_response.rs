@@ -18,13 +18,13 @@ use std::{cell::RefCell, collections::HashMap, rc::Rc, result::Result as StdResu
 use caddis_caddyfile::Result as ParseResult;
 use caddis_config::{ConfigError, Value, WeakString};
 use caddis_core::{
-    Body, CompileCx, Directive, DirectiveKind, Exchange, Filter, Flow, Handler, HandlerModule,
-    Helper, HttpError, Result, Template,
+    CompileCx, Directive, DirectiveKind, Exchange, Filter, Flow, Handler, HandlerModule, Helper,
+    HttpError, Result, Template,
 };
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
 use super::{
-    answer::{Down, Head, SharedInfo, pass},
+    answer::{Content, Down, Head, SharedInfo, pass_content},
     info::PREFIX,
 };
 use caddis_wire::is_hop_by_hop;
@@ -66,7 +66,7 @@ shape! {
 /// An answer that routes may copy.
 pub(crate) struct Pending {
     pub(crate) head: Head,
-    pub(crate) body: Body,
+    pub(crate) content: Content,
     pub(crate) down: Arc<Down>,
     pub(crate) cookie: Option<HeaderValue>,
 }
@@ -156,7 +156,7 @@ impl Filter for Copy {
     fn apply(&self, ex: &mut Exchange) -> Result<Flow> {
         let answers = ex.worker.local::<Answers>();
         let pending = key(ex).and_then(|key| answers.0.borrow_mut().remove(&key));
-        let Some(Pending { mut head, body, down, cookie }) = pending else {
+        let Some(Pending { mut head, content, down, cookie }) = pending else {
             return Err(outside("copy_response"));
         };
         if let Some(status) = &self.status {
@@ -170,7 +170,7 @@ impl Filter for Copy {
                     },
                 )?;
         }
-        Ok(Flow::Respond(pass(ex, head, body, &down, cookie)))
+        pass_content(ex, head, content, &down, cookie).map(Flow::Respond)
     }
 }
 

@@ -216,8 +216,7 @@ impl ReverseProxy {
             seen.upgrade(&ex.request.headers)
         };
         let upgrade = upgrade.filter(|_| can_upgrade);
-        let (body, framing) =
-            frame(body, &method, chunked && self.request_buffers == 0, upgrade.is_some());
+        let (body, framing) = frame(body, &method, chunked && self.request_buffers == 0);
         let trailer = matches!(framing, BodyFraming::Chunked)
             .then(|| ex.request.headers.get(header::TRAILER).cloned())
             .flatten();
@@ -248,10 +247,7 @@ impl ReverseProxy {
 }
 
 /// How a body goes out, and how its end is told.
-fn frame(body: Body, method: &Method, chunked: bool, upgrade: bool) -> (RequestBody, BodyFraming) {
-    if upgrade {
-        return (RequestBody::None, BodyFraming::None);
-    }
+fn frame(body: Body, method: &Method, chunked: bool) -> (RequestBody, BodyFraming) {
     if chunked {
         let body = match body {
             Body::Full(bytes) => RequestBody::Full(bytes),

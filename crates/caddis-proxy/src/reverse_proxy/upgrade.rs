@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use caddis_core::{Exchange, Response, exchange::Io};
+use caddis_core::{Exchange, HttpError, Response, Result, exchange::Io};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -28,17 +28,50 @@ use crate::{
 /// How often a peer that sends no more is looked at, while the other direction goes on.
 const HALF_OPEN: Duration = Duration::from_secs(30);
 
+/// An upstream's connection that has switched protocols, and what its tunnel needs.
+pub(crate) struct Switch {
+    conn: Box<Conn>,
+    in_flight: InFlight,
+    /// The protocol that the client asked for.
+    wanted: Option<HeaderValue>,
+    /// It asked with an extended CONNECT.
+    extended: bool,
+    local: Rc<Local>,
+    generation: Arc<Generation>,
+    streams: Streams,
+    /// Upstream and seconds until its answer, for logs.
+    shown: (String, f64),
+}
+
 impl ReverseProxy {
+    /// Keeps what a tunnel needs.
+    pub(super) fn switched(&self, run: &Run, conn: Box<Conn>, in_flight: InFlight) -> Switch {
+        Switch {
+            conn,
+            in_flight,
+            wanted: run.prepared.upgrade.clone(),
+            extended: run.prepared.extended,
+            local: run.local.clone(),
+            generation: self.generation.clone(),
+            streams: self.streams,
+            shown: run.info.shown(),
+        }
+    }
+}
+
+impl Switch {
     /// Answers the switch, and leaves the tunnel for the front to run.
-    pub(super) fn switch(
-        &self,
+    pub(super) fn answer(self, ex: &mut Exchange, headers: HeaderMap) -> Result<Response> {
+        self.tunnel(ex, headers).map_err(|text| HttpError::new(StatusCode::BAD_GATEWAY, text))
+    }
+
+    fn tunnel(
+        self,
         ex: &mut Exchange,
-        run: &Run,
         mut headers: HeaderMap,
-        conn: Box<Conn>,
-        in_flight: InFlight,
-    ) -> Result<Response, String> {
-        let Some(wanted) = &run.prepared.upgrade else {
+    ) -> std::result::Result<Response, String> {
+        let Self { conn, in_flight, wanted, extended, local, generation, streams, shown } = self;
+        let Some(wanted) = wanted else {
             return Err("backend switched protocols without being asked".to_owned());
         };
         let chosen = headers.get(header::UPGRADE).cloned();
@@ -54,9 +87,7 @@ impl ReverseProxy {
             return Err("the client's connection cannot switch protocols".to_owned());
         };
         let websocket = wanted.as_bytes().eq_ignore_ascii_case(b"websocket");
-        let (local, generation, streams) =
-            (run.local.clone(), self.generation.clone(), self.streams);
-        let (upstream, duration) = run.info.shown();
+        let (upstream, duration) = shown;
         tracing::debug!(
             target: "http.handlers.reverse_proxy",
             upstream,
@@ -80,14 +111,13 @@ impl ReverseProxy {
         }));
         remove_hop_by_hop(&mut headers);
         headers.remove(header::CONTENT_LENGTH);
-        if run.prepared.extended {
+        if extended {
             headers.remove("sec-websocket-accept");
         } else {
             headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
             headers.extend(chosen.map(|chosen| (header::UPGRADE, chosen)));
         }
-        let status =
-            if run.prepared.extended { StatusCode::OK } else { StatusCode::SWITCHING_PROTOCOLS };
+        let status = if extended { StatusCode::OK } else { StatusCode::SWITCHING_PROTOCOLS };
         // With our own `Server` beside the upstream's, unlike other answers: as in Caddy.
         let mut response = ex.respond(status);
         merge(response.headers_mut(), headers);
@@ -199,15 +229,24 @@ impl Tunnel {
                 None => std::future::pending().await,
             }
         };
-        tokio::select! {
+        let goodbye = tokio::select! {
             () = self.copy() => return,
-            () = expired => return,
-            () = unloaded => {}
+            () = expired => false,
+            () = unloaded => websocket,
+        };
+        // Neither peer has to be waited for.
+        let _ = tokio::time::timeout(Duration::from_secs(1), self.end(goodbye)).await;
+    }
+
+    /// Ends both sides so that what was written arrives: a stream that is only dropped is reset.
+    async fn end(&mut self, goodbye: bool) {
+        use tokio::io::AsyncWriteExt;
+        if goodbye {
+            self.say_going_away().await;
         }
-        if websocket {
-            // Neither peer has to be waited for.
-            let _ = tokio::time::timeout(Duration::from_secs(1), self.say_going_away()).await;
-        }
+        // Who is gone already needs no end.
+        let _ = self.client.shutdown().await;
+        let _ = self.backend.stream.shutdown().await;
     }
 
     /// Copies both ways. After one direction ended the other goes on until it ends, too, as in

@@ -136,7 +136,8 @@ impl Acme {
         let lock = format!("acme_account_{}_{}", keys::acme_issuer_key(directory), config.email);
         let locking = storage.clone();
         let guard = tokio::task::spawn_blocking(move || locking.lock(&lock, LOCK_WAIT)).await;
-        let guard = guard.map_err(Failure::new)?.map_err(Failure::storage)?;
+        let guard = guard.map_err(Failure::new)?;
+        let guard = guard.map_err(|error| Failure::of_storage("unable to acquire lock", &error))?;
         let result = self.open_locked(config, directory, storage, transport).await;
         // Letting go of a lock writes to the storage.
         let _ = tokio::task::spawn_blocking(move || drop(guard)).await;
@@ -154,7 +155,8 @@ impl Acme {
         let email = config.email.clone();
         let stored = tokio::task::spawn_blocking(move || load(&*reading, &place, &email));
         // An account that cannot be read now is not replaced.
-        let stored = stored.await.map_err(Failure::new)?.map_err(Failure::storage)?;
+        let stored = stored.await.map_err(Failure::new)?;
+        let stored = stored.map_err(|error| Failure::of_storage("loading account", &error))?;
         if let Some(stored) = &stored
             && stored.registration.status == "valid"
             && !stored.registration.location.is_empty()

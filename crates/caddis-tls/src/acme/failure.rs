@@ -1,8 +1,10 @@
 //! Why an authority gave no certificate, and what follows for the next attempt.
 
-use std::{fmt, time::Duration};
+use std::{borrow::Cow, fmt, io, time::Duration};
 
 use instant_acme::Problem;
+
+use crate::storage;
 
 /// A failed attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -13,6 +15,8 @@ pub(crate) struct Failure {
     pub(crate) at_least: Duration,
     /// The storage did not work; nobody outside was asked for the certificate.
     pub(crate) storage: bool,
+    /// What somebody may do about it; empty where that is not known.
+    pub(crate) remedy: Cow<'static, str>,
     /// The account is not known to the authority.
     pub(super) no_account: bool,
     /// The name was not shown to be ours by this challenge.
@@ -31,13 +35,25 @@ impl Failure {
         Self { message: message.to_string(), ..Self::default() }
     }
 
-    /// Of the storage.
-    pub(crate) fn storage(message: impl fmt::Display) -> Self {
-        Self { storage: true, ..Self::new(message) }
+    /// The storage answered with an error while this was done.
+    pub(crate) fn of_storage(what: &str, error: &io::Error) -> Self {
+        let remedy = Cow::Borrowed(storage::remedy(error.kind()));
+        Self { storage: true, remedy, ..Self::new(format!("{what}: {error}")) }
+    }
+
+    /// The same with what may be done about it.
+    pub(crate) fn remedied(mut self, remedy: impl Into<Cow<'static, str>>) -> Self {
+        self.remedy = remedy.into();
+        self
     }
 
     pub(super) fn refused(message: impl fmt::Display) -> Self {
         Self { refused: true, ..Self::new(message) }
+    }
+
+    /// The name was not shown to be ours, for a reason that the authority told.
+    pub(super) fn refused_for(problem: &Problem) -> Self {
+        Self { refused: true, ..Self::for_problem(problem, None) }
     }
 
     pub(crate) fn while_doing(mut self, what: &str) -> Self {
@@ -50,8 +66,19 @@ impl Failure {
         let instant_acme::Error::Api(problem) = error else {
             let text = error.to_string();
             let bad_replaces = text.starts_with("replaces field mismatch");
-            return Self { bad_replaces, at_least: capped(retry_after), ..Self::new(text) };
+            let remedy = match error {
+                instant_acme::Error::Other(_) | instant_acme::Error::Http(_) => UNREACHABLE,
+                instant_acme::Error::Json(_) | instant_acme::Error::Str(_) => AMISS,
+                _ => "",
+            };
+            let at_least = capped(retry_after);
+            return Self { bad_replaces, at_least, ..Self::new(text) }.remedied(remedy);
         };
+        Self::for_problem(problem, retry_after)
+    }
+
+    /// From what an authority told.
+    pub(super) fn for_problem(problem: &Problem, retry_after: Option<Duration>) -> Self {
         let limited = is(problem, "rateLimited") || problem.status == Some(429);
         let replaces = problem.detail.as_deref().is_some_and(|text| text.contains("replace"));
         Self {
@@ -62,10 +89,49 @@ impl Failure {
                 (false, None) => Duration::ZERO,
             },
             storage: false,
+            remedy: remedy(problem).into(),
             no_account: is(problem, "accountDoesNotExist"),
             refused: false,
             bad_replaces: is(problem, "alreadyReplaced") || replaces,
         }
+    }
+}
+
+/// What may be done where an authority's answers make no sense.
+pub(crate) const AMISS: &str = "this is no answer of a sound authority: see whether its URL is \
+    right and who may answer in its place (a proxy, a portal); it is asked again by itself";
+/// What may be done where an authority does not answer.
+pub(super) const UNREACHABLE: &str = "see whether this machine reaches the authority (its DNS, \
+    firewall and proxy) and whether the authority is up; it is asked again by itself";
+
+/// What may be done about a problem, by its type (RFC 8555 §6.7).
+fn remedy(problem: &Problem) -> &'static str {
+    let kind = problem.r#type.as_deref().and_then(|text| text.rsplit(':').next());
+    match kind.unwrap_or_default() {
+        "dns" => {
+            "let DNS records of the name lead to this server; `caddis certs check NAME` looks at them"
+        }
+        "connection" | "tls" | "unauthorized" | "incorrectResponse" => {
+            "the authority has to reach this server by that name on ports 80 and 443, past \
+             firewalls, routers and proxies in front; `caddis certs check NAME` looks at DNS and ports"
+        }
+        "caa" => "let a CAA record of the name allow this authority",
+        "rateLimited" => {
+            "wait: it is tried again by itself when the authority allows it; see its rate limits"
+        }
+        "rejectedIdentifier" | "unsupportedIdentifier" => {
+            "this authority gives nothing for such names: use another issuer, or `tls internal`"
+        }
+        "externalAccountRequired" => "set the authority's key by the option `acme_eab`",
+        "invalidContact" | "unsupportedContact" => {
+            "set the option `email` to an address that exists"
+        }
+        "userActionRequired" => "agree to the authority's terms where it says so",
+        "badCSR" | "badPublicKey" => "the authority wants another kind of key: set `key_type`",
+        "" | "badNonce" | "serverInternal" | "orderNotReady" => {
+            "this is the authority's own trouble; it is asked again by itself"
+        }
+        _ => "",
     }
 }
 
@@ -132,5 +198,7 @@ mod tests {
         assert_eq!(other.at_least, Duration::ZERO);
         let gone = r#"{"type":"urn:ietf:params:acme:error:accountDoesNotExist"}"#;
         assert!(failure(gone, None).no_account);
+        let caa = failure(r#"{"type":"urn:ietf:params:acme:error:caa","status":403}"#, None);
+        assert!(caa.remedy.contains("CAA record"), "{}", caa.remedy);
     }
 }

@@ -56,7 +56,10 @@ impl Acme {
         };
         match tokio::time::timeout(limit, work).await {
             Ok(result) => result,
-            Err(_) => Err(Failure::new("timeout while talking to the authority")),
+            Err(_) => {
+                let failure = Failure::new("timeout while talking to the authority");
+                Err(failure.remedied(super::failure::UNREACHABLE))
+            }
         }
     }
 

@@ -35,7 +35,7 @@ pub use challenges::{Challenges, is_challenge_hello};
 pub(crate) use challenges::{DnsRecord, Presented, reverse_name};
 pub use config::{AcmeConfig, Ports, compile_acme};
 pub(crate) use config::{DnsChallenge, dns_challenge};
-pub(crate) use failure::Failure;
+pub(crate) use failure::{AMISS, Failure};
 pub(crate) use issue::{Certified, Order};
 pub(crate) use transport::retry_after;
 

@@ -258,7 +258,7 @@ impl Attempt<'_> {
         ready.map_err(|error| match error {
             // The authority has looked at once and refuses.
             Error::Api(problem) if !failure::is(&problem, "rateLimited") => {
-                Failure::refused(failure::describe(&problem))
+                Failure::refused_for(&problem)
             }
             error => self.failed(&error).while_doing("initiating challenge"),
         })
@@ -283,7 +283,7 @@ impl Attempt<'_> {
             match seen {
                 Verdict::Valid => return Ok(()),
                 Verdict::Pending => {}
-                Verdict::Invalid(reason) => return Err(Failure::refused(reason)),
+                Verdict::Invalid(failure) => return Err(failure),
             }
         }
         Err(Failure::refused("authorization took too long"))
@@ -298,9 +298,11 @@ impl Attempt<'_> {
             match state.status {
                 OrderStatus::Ready | OrderStatus::Valid | OrderStatus::Processing => return Ok(()),
                 OrderStatus::Invalid => {
-                    let reason = state.error.as_ref().map(failure::describe);
-                    let reason = reason.unwrap_or_else(|| "order is invalid".to_owned());
-                    return Err(Failure::new(reason));
+                    let told = state.error.as_ref();
+                    return Err(told.map_or_else(
+                        || Failure::new("order is invalid"),
+                        |problem| Failure::for_problem(problem, None),
+                    ));
                 }
                 OrderStatus::Pending => {}
             }
@@ -343,7 +345,7 @@ fn challenges_identifier(name: &str) -> challenges::Identifier {
 enum Verdict {
     Valid,
     Pending,
-    Invalid(String),
+    Invalid(Failure),
 }
 
 fn verdict(state: &instant_acme::AuthorizationState, kind: Kind) -> Verdict {
@@ -354,9 +356,9 @@ fn verdict(state: &instant_acme::AuthorizationState, kind: Kind) -> Verdict {
             let challenge =
                 state.challenges.iter().find(|challenge| challenge.r#type == kind.acme());
             let reason = challenge.and_then(|challenge| challenge.error.as_ref());
-            let reason = reason.map(failure::describe);
+            let unknown = || format!("authorization is {status:?}").to_lowercase();
             Verdict::Invalid(
-                reason.unwrap_or_else(|| format!("authorization is {status:?}").to_lowercase()),
+                reason.map_or_else(|| Failure::refused(unknown()), Failure::refused_for),
             )
         }
     }

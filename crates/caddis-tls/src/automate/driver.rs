@@ -45,6 +45,7 @@ pub(super) async fn run(manager: Weak<CertManager>, wake: Arc<Notify>) {
             tokio::spawn(this.clone().store_again(name));
         }
         renew_intermediates(&this).await;
+        this.look_at_roots();
         let now = this.now();
         let sleep = this.next_wake().map_or(MAX_SLEEP, |at| at.saturating_sub(now));
         let sleep = Duration::from_secs(sleep.clamp(1, MAX_SLEEP).unsigned_abs());

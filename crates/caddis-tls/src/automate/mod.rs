@@ -10,7 +10,7 @@ mod subject;
 
 pub use manager::{CertManager, CertReport, Issuer, ManagedSubject, Reconcile};
 pub(crate) use on_demand::qualifies;
-pub use on_demand::{OnDemandError, OnDemandPolicy, Permission, PermissionFuture};
+pub use on_demand::{OnDemandError, OnDemandPolicy, Permission, PermissionFuture, Taken};
 
 #[cfg(test)]
 mod tests;

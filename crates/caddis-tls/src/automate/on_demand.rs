@@ -1,6 +1,6 @@
 //! On-demand certificates: which names may get one during a handshake, and who is asked.
 
-use std::{fmt, future::Future, pin::Pin, sync::Arc};
+use std::{collections::HashMap, fmt, future::Future, pin::Pin, sync::Arc};
 
 use super::manager::{Issuer, ManagedSubject};
 use crate::{
@@ -58,6 +58,45 @@ pub struct OnDemandPolicy {
     pub permission: Option<Permission>,
     /// Sources that are asked before an own certificate is thought of.
     pub getters: Vec<CertGetter>,
+    /// Names of policies without `on_demand` that stand before this one, which therefore is not
+    /// the one for them (spec T055).
+    pub taken: Taken,
+}
+
+/// Subjects that other policies have.
+#[derive(Debug, Clone, Default)]
+pub struct Taken {
+    /// The first policy that has the subject, by its place among all.
+    first: Arc<HashMap<String, usize>>,
+    /// The place of the policy in question.
+    at: usize,
+}
+
+impl Taken {
+    /// Of policies by their places, with the subjects of each.
+    pub fn new<'a>(policies: impl Iterator<Item = (usize, &'a [String])>) -> Self {
+        let mut first = HashMap::new();
+        for (at, subjects) in policies {
+            for subject in subjects {
+                first.entry(normalized(subject)).or_insert(at);
+            }
+        }
+        Self { first: Arc::new(first), at: 0 }
+    }
+
+    /// By those before this place.
+    #[must_use]
+    pub fn before(&self, at: usize) -> Self {
+        Self { first: self.first.clone(), at }
+    }
+
+    fn has(&self, name: &str) -> bool {
+        if self.first.is_empty() {
+            return false;
+        }
+        let is_before = |name: &str| self.first.get(name).is_some_and(|at| *at < self.at);
+        is_before(name) || wildcards(name).any(|candidate| is_before(&candidate))
+    }
 }
 
 /// Why a name gets no certificate during a handshake.
@@ -87,11 +126,11 @@ impl std::error::Error for OnDemandError {}
 
 impl OnDemandPolicy {
     pub(super) fn covers(&self, name: &str) -> bool {
-        self.subjects.is_empty()
-            || self.subjects.iter().any(|subject| {
-                let subject = normalized(subject);
-                subject == name || wildcards(name).any(|candidate| candidate == subject)
-            })
+        let has = |subject: &String| {
+            let subject = normalized(subject);
+            subject == name || wildcards(name).any(|candidate| candidate == subject)
+        };
+        (self.subjects.is_empty() || self.subjects.iter().any(has)) && !self.taken.has(name)
     }
 
     pub(super) fn subject(&self, name: &str) -> ManagedSubject {
@@ -107,6 +146,13 @@ impl OnDemandPolicy {
     }
 }
 
+/// Whether a client may ask for a name: one of hosts, or an address. The underscore of service names
+/// is not in names of hosts, and neither authorities nor Caddy take it here.
+pub(super) fn may_be_asked(name: &str) -> bool {
+    qualifies(name)
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.:".contains(&byte))
+}
+
 /// Whether a name can be in a certificate at all (T106).
 pub(crate) fn qualifies(name: &str) -> bool {
     !name.is_empty()
@@ -118,7 +164,32 @@ pub(crate) fn qualifies(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::qualifies;
+    use super::{Taken, may_be_asked, qualifies};
+
+    #[test]
+    fn names_of_earlier_policies_are_taken() {
+        let subjects = [vec!["A.test".to_owned()], vec!["*.b.test".to_owned()]];
+        let taken = Taken::new(subjects.iter().enumerate().map(|(at, all)| (at, all.as_slice())));
+        for (name, at, want) in [
+            ("a.test", 0, false),
+            ("a.test", 1, true),
+            ("x.a.test", 9, false),
+            ("x.b.test", 1, false),
+            ("x.b.test", 2, true),
+            ("", 9, false),
+        ] {
+            assert_eq!(taken.before(at).has(name), want, "{name} {at}");
+        }
+    }
+
+    #[test]
+    fn names_that_clients_may_ask_for() {
+        for (name, want) in
+            [("a-b.test", true), ("::1", true), ("a_b.test", false), ("\u{fc}.test", false)]
+        {
+            assert_eq!(may_be_asked(name), want, "{name}");
+        }
+    }
 
     #[test]
     fn names_that_qualify() {

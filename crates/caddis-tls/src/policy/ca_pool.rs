@@ -135,6 +135,15 @@ impl CaPool {
             .map(Self::Inline)
     }
 
+    /// The files that cannot be read or used. Blocks.
+    pub(super) fn faults(&self) -> Vec<Error> {
+        match self {
+            Self::File(files) => files.iter().filter_map(|file| read(file).err()).collect(),
+            Self::Combined(pools) => pools.iter().flat_map(Self::faults).collect(),
+            _ => Vec::new(),
+        }
+    }
+
     /// The certificates. Blocks.
     ///
     /// # Errors
@@ -145,9 +154,7 @@ impl CaPool {
             Self::Inline(certificates) => out.extend(certificates.iter().cloned()),
             Self::File(files) => {
                 for file in files {
-                    let file = Template::render_global(file, Unknown::Keep);
-                    let text = std::fs::read(&file).context(format!("reading {file}"))?;
-                    out.extend(parse_chain(&text).context(&file)?);
+                    out.extend(read(file)?);
                 }
             }
             Self::PkiRoot(ids) => {
@@ -179,6 +186,12 @@ impl CaPool {
         }
         Ok(out)
     }
+}
+
+fn read(file: &str) -> Result<Vec<CertificateDer<'static>>> {
+    let file = Template::render_global(file, Unknown::Keep);
+    let text = std::fs::read(&file).context(format!("reading {file}"))?;
+    parse_chain(&text).context(&file)
 }
 
 /// A certificate in base64 DER.

@@ -107,6 +107,11 @@ impl ClientAuthPlan {
         Ok(Self { mandatory, verify, pool, trusted_leafs, verifiers })
     }
 
+    /// The files of authorities that cannot be read or used. Blocks.
+    pub(super) fn faults(&self) -> Vec<Error> {
+        self.pool.iter().filter(|_| self.verify).flat_map(CaPool::faults).collect()
+    }
+
     /// Reads the files and builds the verifier. Blocks.
     pub(super) fn bind(
         &self,

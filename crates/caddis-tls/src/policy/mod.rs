@@ -38,7 +38,7 @@ pub use handshake_match::HelloFacts;
 pub(crate) use parameters::suite_name;
 
 use crate::{
-    error::{Context, Result},
+    error::{Context, Error, Result},
     index::{CertStore, normalized, wildcards},
     pki::Pki,
     resolver::Resolver,
@@ -76,6 +76,14 @@ pub struct PolicyPlan {
     pub fingerprint: [u8; 32],
     /// Things worth a word in the log.
     pub warnings: Vec<String>,
+}
+
+impl PolicyPlan {
+    /// The files of authorities for clients that cannot be read or used. Blocks.
+    pub fn faults(&self) -> Vec<Error> {
+        let clients = self.policies.iter().filter_map(|policy| policy.client_auth.as_ref());
+        clients.flat_map(ClientAuthPlan::faults).collect()
+    }
 }
 
 #[derive(Debug)]
@@ -143,9 +151,10 @@ pub fn compile_policies(
             .map_err(|error| ConfigError::new(at.to_string(), error.to_string()))?;
         hash.update((json.len() as u64).to_le_bytes());
         hash.update(&json);
-        planned.push(
-            compile(policy, facts, &mut warnings).map_err(|error| error.under(at.to_string()))?,
-        );
+        let mut own = Vec::new();
+        let compiled = compile(policy, facts, &mut own);
+        planned.push(compiled.map_err(|error| error.under(at.to_string()))?);
+        warnings.extend(own.into_iter().map(|warning| format!("{at}.{warning}")));
     }
     Ok(PolicyPlan { policies: planned, fingerprint: hash.finalize().into(), warnings })
 }
@@ -163,12 +172,15 @@ fn compile(
     // Without any setting it is as good as absent, as in Caddy.
     let client_auth = client_auth.filter(|config| **config != ClientAuthentication::default());
     let client_auth = client_auth.map(ClientAuthPlan::compile);
+    let provider = parameters::provider(&policy.cipher_suites, &policy.curves, warnings)?;
+    let versions = parameters::versions(&policy.protocol_min, &policy.protocol_max)?;
+    parameters::check_together(&provider, &versions)?;
     Ok(PlannedPolicy {
         matchers: handshake_match::compile(&policy.matchers)
             .map_err(|error| error.under("match"))?,
         drop: policy.drop,
-        provider: parameters::provider(&policy.cipher_suites, &policy.curves, warnings)?,
-        versions: parameters::versions(&policy.protocol_min, &policy.protocol_max)?,
+        provider,
+        versions,
         alpn: parameters::alpn(policy.alpn.as_deref(), facts),
         client_auth: client_auth
             .transpose()

@@ -15,17 +15,16 @@ use rustls::{
 use super::{ServerFacts, p521::P521};
 use crate::certificate::provider as default_provider;
 
-/// Suites that Go knows and rustls does not have: weak ones.
+/// Suites that Caddy takes and rustls does not have: weak ones.
 const OLD_SUITES: &[&str] = &[
     "TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA",
     "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA",
     "TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA",
     "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA",
-    "TLS_RSA_WITH_AES_256_GCM_SHA384",
-    "TLS_RSA_WITH_AES_128_GCM_SHA256",
-    "TLS_RSA_WITH_AES_256_CBC_SHA",
-    "TLS_RSA_WITH_AES_128_CBC_SHA",
 ];
+
+/// The names of curves.
+const CURVES: &str = "x25519mlkem768, x25519, secp256r1, secp384r1, secp521r1";
 
 /// The process' provider with a policy's suites and curves.
 pub(super) fn provider(
@@ -98,15 +97,19 @@ fn cipher_suites(
                 chosen.push(*suite);
             }
         } else if OLD_SUITES.contains(&name.as_str()) {
-            warnings.push(format!("cipher suite {name} is too weak and left out"));
+            warnings.push(format!(
+                "cipher_suites: {name} is left out: suites with CBC are weak; remove it"
+            ));
         } else {
-            let message = format!("unsupported cipher suite: {name}");
+            let all: Vec<&str> = all.iter().map(|suite| suite_name(suite.suite())).collect();
+            let message =
+                format!("unsupported cipher suite: {name} (there are: {})", all.join(", "));
             return Err(ConfigError::new("cipher_suites", message));
         }
     }
     if chosen.len() == fixed && !names.iter().any(|name| name.starts_with("TLS_AES_")) {
-        let message = "none of the cipher suites is supported".to_owned();
-        warnings.push(message);
+        let message = "cipher_suites: none of them is left for TLS 1.2, so only TLS 1.3 is spoken";
+        warnings.push(message.to_owned());
     }
     Ok(chosen)
 }
@@ -124,7 +127,10 @@ fn groups(names: &[String]) -> Result<Vec<&'static dyn SupportedKxGroup>, Config
             "secp256r1" => kx_group::SECP256R1,
             "secp384r1" => kx_group::SECP384R1,
             "secp521r1" => &P521,
-            _ => return Err(ConfigError::new("curves", format!("unsupported curve: {name}"))),
+            _ => {
+                let message = format!("unsupported curve: {name} (there are: {CURVES})");
+                return Err(ConfigError::new("curves", message));
+            }
         };
         if !chosen.iter().any(|other| other.name() == group.name()) {
             chosen.push(group);
@@ -142,13 +148,21 @@ pub(super) fn versions(
         "" => Ok(default),
         "tls1.2" => Ok(2),
         "tls1.3" => Ok(3),
-        _ => Err(ConfigError::new(field, format!("unsupported protocol: {name}"))),
+        // Go has them still, and Caddy lets JSON name them.
+        "tls1.0" | "tls1.1" => {
+            let message = format!("unsupported protocol: {name}: too weak; the lowest is tls1.2");
+            Err(ConfigError::new(field, message))
+        }
+        _ => {
+            let message = format!("unsupported protocol: {name} (there are: tls1.2, tls1.3)");
+            Err(ConfigError::new(field, message))
+        }
     };
     let (low, high) = (number(min, 2, "protocol_min")?, number(max, 3, "protocol_max")?);
     if low > high {
         let hex = |text: &str| text.bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
         let message = format!(
-            "protocol min ({}) cannot be greater than protocol max ({})",
+            "protocol min ({}) cannot be greater than protocol max ({}): {min} is above {max}",
             hex(min),
             hex(max)
         );
@@ -160,6 +174,20 @@ pub(super) fn versions(
         .filter(|(number, _)| (low..=high).contains(number))
         .map(|(_, version)| version)
         .collect())
+}
+
+/// Sees that there is a suite for some version.
+pub(super) fn check_together(
+    provider: &CryptoProvider,
+    versions: &[&'static SupportedProtocolVersion],
+) -> Result<(), ConfigError> {
+    let has = |suite: &SupportedCipherSuite| versions.contains(&suite.version());
+    if provider.cipher_suites.iter().any(has) {
+        return Ok(());
+    }
+    let message = "none of these suites can be used with TLS 1.2, and TLS 1.3 is ruled out: leave \
+        `cipher_suites` away, or allow tls1.3";
+    Err(ConfigError::new("cipher_suites", message))
 }
 
 /// The ALPN protocols: the policy's or the default ones, without what the server does not speak.
@@ -203,7 +231,8 @@ mod tests {
         assert_eq!(chosen.len(), 4);
         assert_eq!(suite_name(chosen[3].suite()), names[0]);
         let error = cipher_suites(&list(&["X"]), &mut Vec::new()).unwrap_err();
-        assert_eq!(error.message, "unsupported cipher suite: X");
+        let start = "unsupported cipher suite: X (there are: TLS_AES_";
+        assert!(error.message.starts_with(start), "{}", error.message);
     }
 
     #[test]

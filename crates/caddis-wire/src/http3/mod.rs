@@ -78,5 +78,5 @@ pub mod code {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, reason = "a test may")]
 mod tests;

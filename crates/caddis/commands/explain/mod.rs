@@ -135,7 +135,7 @@ impl Places<'_> {
     }
 
     fn of(&self, path: &str) -> Option<Written> {
-        let Traced { file, adapted } = self.traced?;
+        let Traced { file, adapted, .. } = self.traced?;
         let exact = adapted.origins.directives().find(|(own, _)| *own == path);
         if let Some((_, place)) = exact {
             let matcher = place.matcher.as_ref().map(|word| format!(" {}", word.text));

@@ -1,5 +1,5 @@
-//! Certificates in JSON: `on-demand-open`, `internal-public-name`, `wildcard-needs-dns`, `staging-ca`,
-//! `placeholder-email`.
+//! Certificates and ciphers in JSON: `on-demand-open`, `internal-public-name`, `wildcard-needs-dns`,
+//! `staging-ca`, `placeholder-email`, `unsupported-cipher`.
 
 use serde_json::Value as Json;
 
@@ -64,6 +64,24 @@ pub(super) fn run(config: &Json, findings: &mut Findings<'_>) {
         internal(config, policy, findings);
     }
     wildcards(config, &policies, findings);
+    ciphers(config, findings);
+}
+
+fn ciphers(config: &Json, findings: &mut Findings<'_>) {
+    let servers = config.pointer("/apps/http/servers").and_then(Json::as_object);
+    for (name, server) in servers.into_iter().flatten() {
+        let policies = server.get("tls_connection_policies").and_then(Json::as_array);
+        for (at, policy) in policies.into_iter().flatten().enumerate() {
+            let base = format!("apps.http.servers.{name}.tls_connection_policies.{at}");
+            for suite in texts(policy, "cipher_suites").filter(|one| tls::is_unsupported(one)) {
+                let path = format!("{base}.cipher_suites");
+                let message = format!("{suite} is left out: suites with CBC are weak");
+                let help =
+                    "remove it; without `cipher_suites` the default list has strong ones only";
+                findings.add(&tls::UNSUPPORTED_CIPHER, path, message, "not there", help);
+            }
+        }
+    }
 }
 
 fn on_demand(config: &Json, policies: &[Policy<'_>], findings: &mut Findings<'_>) {
@@ -73,6 +91,11 @@ fn on_demand(config: &Json, policies: &[Policy<'_>], findings: &mut Findings<'_>
         return;
     }
     for policy in policies {
+        // Names that are written down are bounded.
+        if policy.subjects().next().is_some() && !policy.subjects().any(|one| one.starts_with('*'))
+        {
+            continue;
+        }
         if policy.json.get("on_demand") == Some(&Json::Bool(true)) {
             let path = format!("{}.on_demand", policy.path);
             let message = "certificates on demand without a permission";

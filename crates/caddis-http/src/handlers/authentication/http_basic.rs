@@ -72,7 +72,7 @@ impl Default for Gate {
 
 const CACHE_SIZE: usize = 1000;
 
-/// Results by a keyed digest of hash and password.
+/// Results by a keyed digest of user, hash and password.
 struct Cache {
     key: [u8; 32],
     results: Mutex<HashMap<[u8; 32], bool>>,
@@ -86,10 +86,14 @@ impl Cache {
         Ok(Self { key, results: Mutex::default() })
     }
 
-    fn digest(&self, hash: &str, password: &[u8]) -> [u8; 32] {
+    /// The user counts as well, known or not: else the time of an answer would tell whether an
+    /// unknown user's password was compared before, and so who is unknown.
+    fn digest(&self, user: &str, hash: &str, password: &[u8]) -> [u8; 32] {
         let mut inner = Sha256::new_with_prefix(self.key);
-        inner.update((hash.len() as u64).to_be_bytes());
-        inner.update(hash);
+        for part in [user, hash] {
+            inner.update((part.len() as u64).to_be_bytes());
+            inner.update(part);
+        }
         inner.update(password);
         // Twice, as in HMAC, so that a digest cannot be extended.
         Sha256::new_with_prefix(self.key).chain_update(inner.finalize()).finalize().into()
@@ -191,12 +195,12 @@ impl HttpBasic {
         let account = self.accounts.get(&user);
         let known = account.is_some();
         let hash = account.or(self.decoy.as_ref())?.clone();
-        let same = self.compare(hash, password).await;
+        let same = self.compare(&user, hash, password).await;
         (same && known).then_some(user)
     }
 
-    async fn compare(&self, hash: Arc<str>, password: Vec<u8>) -> bool {
-        let digest = self.cache.as_ref().map(|cache| cache.digest(&hash, &password));
+    async fn compare(&self, user: &str, hash: Arc<str>, password: Vec<u8>) -> bool {
+        let digest = self.cache.as_ref().map(|cache| cache.digest(user, &hash, &password));
         let remembered = || self.cache.as_ref().zip(digest).and_then(|(cache, d)| cache.get(&d));
         if let Some(same) = remembered() {
             return same;
@@ -260,4 +264,20 @@ fn credentials(ex: &Exchange) -> Option<(String, Vec<u8>)> {
     let colon = decoded.iter().position(|byte| *byte == b':')?;
     let user = String::from_utf8(decoded[..colon].to_vec()).ok()?;
     Some((user, decoded[colon + 1..].to_vec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_share_no_results() {
+        let cache = Cache::new().expect("a cache");
+        let digest = |user, hash, password: &str| cache.digest(user, hash, password.as_bytes());
+        assert_eq!(digest("a", "$h", "p"), digest("a", "$h", "p"));
+        for other in [digest("b", "$h", "p"), digest("a$", "h", "p"), digest("a", "$hp", "")] {
+            assert_ne!(digest("a", "$h", "p"), other);
+        }
+        assert_ne!(digest("a", "$h", "p"), Cache::new().expect("a cache").digest("a", "$h", b"p"));
+    }
 }

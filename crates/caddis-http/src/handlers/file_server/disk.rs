@@ -6,7 +6,10 @@ use std::{
     cell::Cell,
     fs::{self, File, Metadata},
     io::{self, Read},
+    os::unix::fs::OpenOptionsExt,
 };
+
+use rustix::fs::OFlags;
 
 use crate::names;
 
@@ -53,7 +56,10 @@ impl Disk {
         if self.memory_only {
             self.in_memory(|| memory::open(&names::path(path)))
         } else {
-            File::open(names::path(path))
+            // A pipe that has come in the place of a file would be waited for otherwise.
+            let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+            let flags = flags.bits().cast_signed();
+            File::options().read(true).custom_flags(flags).open(names::path(path))
         }
     }
 
@@ -64,7 +70,8 @@ impl Disk {
         }
         let file = self.open(path)?;
         let metadata = file.metadata()?;
-        Ok((file, metadata))
+        // It may be another one than was seen.
+        if metadata.is_file() { Ok((file, metadata)) } else { Err(io::ErrorKind::NotFound.into()) }
     }
 
     /// The first bytes of a file that was just opened, at most `size`.

@@ -9,7 +9,11 @@ use super::{
     conditional::{self, RangeError, Span, Verdict},
     lookup::{Content, Found},
 };
-use crate::{handlers::support::field_value, mime, path::extension};
+use crate::{
+    handlers::support::{escape_html, field_value},
+    mime,
+    path::extension,
+};
 
 const ACCEPT_ENCODING: HeaderValue = HeaderValue::from_static("Accept-Encoding");
 const TEXT_PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -220,22 +224,6 @@ fn escape(path: &str) -> String {
             out.push_str(&encode_path(char.encode_utf8(&mut [0; 4])));
         } else {
             out.push(char);
-        }
-    }
-    out
-}
-
-/// Escapes text for HTML, as Go does.
-pub(super) fn escape_html(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for char in text.chars() {
-        match char {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&#34;"),
-            '\'' => out.push_str("&#39;"),
-            other => out.push(other),
         }
     }
     out

@@ -8,12 +8,13 @@ use std::{
 };
 
 use caddis_core::Exchange;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, StatusCode};
 
 use super::{
-    functions, listing,
-    parser::{Arg, List, Node, Pipe, parse},
-    value::{FileStat, Object, Val},
+    functions,
+    needs::{Loaded, Need},
+    parser::{Arg, List, Node, Parsed, Pipe, parse},
+    value::{Object, Val},
 };
 
 /// Why a run ended.
@@ -35,28 +36,8 @@ impl Stop {
     }
 }
 
-/// What is wanted: of the disk by path below the root, of the own server, of DNS.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) enum Need {
-    Read(String),
-    List(String),
-    Stat(String),
-    /// What the own server answers at a URI.
-    Http(String),
-    /// An address of a host.
-    Host(String),
-}
-
-/// What the disk said.
-#[derive(Debug, Clone)]
-pub(super) enum Loaded {
-    Text(Result<String, String>),
-    Names(Result<Vec<String>, String>),
-    Stat(Result<FileStat, String>),
-}
-
 /// Steps that a template may take.
-const MAX_STEPS: u64 = 5_000_000;
+const MAX_STEPS: usize = 5_000_000;
 /// The most that a template may print.
 const MAX_OUTPUT: usize = 64 << 20;
 /// Includes, templates and calls within each other.
@@ -72,7 +53,7 @@ pub(super) struct Run<'a> {
     pub(super) delimiters: (&'a str, &'a str),
     defined: HashMap<String, Rc<List>>,
     variables: Vec<(String, Val)>,
-    pub(super) steps: u64,
+    pub(super) steps: usize,
     depth: usize,
     nesting: usize,
     printed: usize,
@@ -91,7 +72,7 @@ impl Drop for Run<'_> {
     }
 }
 
-type Res<T = Val> = Result<T, Stop>;
+pub(super) type Res<T = Val> = Result<T, Stop>;
 
 impl<'a> Run<'a> {
     pub(super) fn new(
@@ -133,7 +114,7 @@ impl<'a> Run<'a> {
 
     /// Runs a text with other data; gives what it prints.
     pub(super) fn data(&mut self, name: &str, text: &str, dot: Val) -> Res<String> {
-        let mut parsed = parse(text, self.delimiters.0, self.delimiters.1)?;
+        let mut parsed = self.parse(text)?;
         let main = Rc::new(parsed.main);
         // A text is a template, too, by its own name.
         parsed.defined.entry(name.to_owned()).or_insert_with(|| main.clone());
@@ -148,7 +129,7 @@ impl<'a> Run<'a> {
     /// Adds the templates that a text defines; what is outside of those replaces the template that
     /// runs, for later calls of it.
     pub(super) fn import(&mut self, text: &str) -> Res<()> {
-        let parsed = parse(text, self.delimiters.0, self.delimiters.1)?;
+        let parsed = self.parse(text)?;
         let is_empty = parsed.main.iter().all(|node| match node {
             Node::Text(text) => text.trim().is_empty(),
             _ => false,
@@ -158,6 +139,12 @@ impl<'a> Run<'a> {
         }
         self.defined.extend(parsed.defined);
         Ok(())
+    }
+
+    /// Parses a text, which counts as work.
+    fn parse(&mut self, text: &str) -> Res<Parsed> {
+        self.work(text.len() / 32)?;
+        parse(text, self.delimiters.0, self.delimiters.1)
     }
 
     /// Runs a list with variables of its own.
@@ -188,10 +175,14 @@ impl<'a> Run<'a> {
                 _ => 0,
             };
         }
-        // Hashes of passwords take long by design.
-        let slow = if matches!(name, "bcrypt" | "htpasswd") { MAX_STEPS / 20 } else { 0 };
-        self.steps = self.steps.saturating_add(sum as u64).saturating_add(slow);
-        self.step()
+        let slow = match (name, values) {
+            // Hashes of passwords take long by design.
+            ("bcrypt" | "htpasswd", _) => MAX_STEPS / 20,
+            // Each item is compared with each.
+            ("uniq" | "mustUniq", [Val::List(items)]) => items.len().saturating_pow(2) / 64,
+            _ => 0,
+        };
+        self.work(sum.saturating_add(slow))
     }
 
     /// Keeps a dictionary that is changed until the run is over. Those nest as deep as they wish,
@@ -225,7 +216,12 @@ impl<'a> Run<'a> {
     }
 
     fn step(&mut self) -> Res<()> {
-        self.steps += 1;
+        self.work(1)
+    }
+
+    /// Counts so many steps.
+    fn work(&mut self, steps: usize) -> Res<()> {
+        self.steps = self.steps.saturating_add(steps);
         if self.steps > MAX_STEPS {
             Err(Stop::text("the template takes too many steps"))
         } else {
@@ -307,30 +303,30 @@ impl<'a> Run<'a> {
     ) -> Res<()> {
         let value = self.commands(&pipe.commands, dot)?;
         let value = self.as_map(&value).unwrap_or(value);
-        let items: Vec<(Val, Val)> = match &value {
-            Val::Nil => Vec::new(),
-            Val::List(items) => items
-                .iter()
-                .enumerate()
-                .map(|(at, item)| (Val::Int(at as i64), item.clone()))
-                .collect(),
+        // Counted items come one by one, since there may be far more than steps.
+        let mut items: Box<dyn Iterator<Item = (Val, Val)>> = match &value {
+            Val::Nil => Box::new(std::iter::empty()),
+            Val::List(items) => {
+                let items = items.clone();
+                Box::new((0..items.len()).map(move |at| {
+                    (Val::Int(at as i64), items.get(at).cloned().unwrap_or(Val::Nil))
+                }))
+            }
             Val::Map(items) => {
-                items.borrow().iter().map(|(key, item)| (Val::str(key), item.clone())).collect()
+                // What runs inside may change the dictionary, so its items are copied.
+                let items = items.borrow();
+                self.work(items.len())?;
+                let pairs = items.iter().map(|(key, item)| (Val::str(key), item.clone()));
+                Box::new(pairs.collect::<Vec<_>>().into_iter())
             }
-            Val::Int(count) => {
-                let count = (*count).clamp(0, MAX_STEPS as i64);
-                (0..count).map(|at| (Val::Int(at), Val::Int(at))).collect()
-            }
-            Val::Int64(count) => {
-                let count = (*count).clamp(0, MAX_STEPS as i64);
-                (0..count).map(|at| (Val::Int64(at), Val::Int64(at))).collect()
-            }
+            Val::Int(count) => Box::new((0..*count).map(|at| (Val::Int(at), Val::Int(at)))),
+            Val::Int64(count) => Box::new((0..*count).map(|at| (Val::Int64(at), Val::Int64(at)))),
             other => return Err(Stop::text(format!("range can't iterate over {}", other.shown()))),
         };
-        if items.is_empty() {
+        let Some(first) = items.next() else {
             return self.list(otherwise, dot, out);
-        }
-        for (key, item) in items {
+        };
+        for (key, item) in std::iter::once(first).chain(items) {
             self.step()?;
             let mark = self.variables.len();
             match &*pipe.variables {
@@ -460,241 +456,8 @@ impl<'a> Run<'a> {
         found.ok_or_else(|| Stop::text(format!("undefined variable \"${name}\"")))
     }
 
-    /// Header fields and queries as the dictionaries they are in Go.
-    fn as_map(&self, value: &Val) -> Option<Val> {
-        let mut items: BTreeMap<String, Vec<Val>> = BTreeMap::new();
-        match value {
-            Val::Object(Object::RequestHeader) => {
-                for (name, value) in self.ex.request.headers.iter() {
-                    let value = String::from_utf8_lossy(value.as_bytes());
-                    items.entry(canonical(name.as_str())).or_default().push(Val::str(&value));
-                }
-            }
-            Val::Object(Object::ResponseHeader) => {
-                for (name, value) in self.headers.borrow().iter() {
-                    let value = String::from_utf8_lossy(value.as_bytes());
-                    items.entry(canonical(name.as_str())).or_default().push(Val::str(&value));
-                }
-            }
-            Val::Object(Object::Query(original)) => {
-                let query = self.target(*original).query().unwrap_or_default();
-                for (name, value) in caddis_core::target::query_pairs(query) {
-                    items.entry(name).or_default().push(Val::str(&value));
-                }
-            }
-            _ => return None,
-        }
-        Some(Val::map(items.into_iter().map(|(key, values)| (key, Val::list(values))).collect()))
-    }
-
     fn wholes(&self, args: Vec<Val>) -> Vec<Val> {
         args.into_iter().map(|value| self.as_map(&value).unwrap_or(value)).collect()
-    }
-
-    /// A field, a key of a map, or a method with its arguments.
-    fn field(&mut self, value: &Val, name: &str, args: &[Val]) -> Res {
-        match value {
-            Val::Map(_) if !args.is_empty() => {
-                Err(Stop::text(format!("{name} is not a method but has arguments")))
-            }
-            Val::Map(items) => Ok(items.borrow().get(name).cloned().unwrap_or(Val::Nil)),
-            Val::Duration(nanos) => functions::duration_method(*nanos, name),
-            Val::Named(_, _, text) if name == "String" => Ok(Val::str(text)),
-            Val::Time(time) => functions::time_method(time, name, args),
-            Val::Object(object) => self.object(object, name, args),
-            Val::Nil => Err(Stop::text(format!("nil pointer evaluating interface {{}}.{name}"))),
-            other => {
-                Err(Stop::text(format!("can't evaluate field {name} in type {}", other.kind())))
-            }
-        }
-    }
-
-    fn object(&mut self, object: &Object, name: &str, args: &[Val]) -> Res {
-        let text = |at: usize| args.get(at).map(Val::shown).unwrap_or_default();
-        let ex = self.ex;
-        match object {
-            Object::Listing(listing) => {
-                return match listing::field(listing, name) {
-                    Some(value) => Ok(value),
-                    None => self.object(&Object::Context(Rc::default()), name, args),
-                };
-            }
-            Object::Item(listing, at) => return listing::item_field(listing, *at, name, args),
-            _ => {}
-        }
-        let wanted = match name {
-            "Cookie" | "Get" | "Has" | "Values" | "Del" | "FormValue" | "PathValue" => 1,
-            "Compare" | "LessThan" | "GreaterThan" | "Equal" => 1,
-            "Set" | "Add" => 2,
-            _ => 0,
-        };
-        if args.len() != wanted {
-            let got = args.len();
-            return Err(Stop::text(format!(
-                "wrong number of args for {name}: want {wanted} got {got}"
-            )));
-        }
-        Ok(match (object, name) {
-            (Object::Server(server), "N") => {
-                Val::Int(i64::try_from(server.number).unwrap_or(i64::MAX))
-            }
-            (Object::Server(server), "Port") => Val::Int(server.port.into()),
-            (Object::Server(server), "Address") => Val::str(&server.address),
-            (Object::Context(args), "Args") => Val::List(args.clone()),
-            (Object::Context(_), "Req") => Val::Object(Object::Request(false)),
-            (Object::Context(_), "OriginalReq") => Val::Object(Object::Request(true)),
-            (Object::Context(_), "RespHeader") => Val::Object(Object::ResponseHeader),
-            (Object::Context(_), "Cookie") => {
-                let found = caddis_core::placeholder::cookie(&ex.request.headers, &text(0));
-                Val::str(&found.unwrap_or_default())
-            }
-            (Object::Context(_), "Host") => Val::str(ex.host()),
-            (Object::Context(_), "RemoteIP") => Val::str(
-                &ex.connection
-                    .remote
-                    .map_or(String::new(), |remote| remote.ip().to_canonical().to_string()),
-            ),
-            (Object::Context(_), "ClientIP") => {
-                Val::str(&ex.client_ip.map_or(String::new(), |ip| ip.to_string()))
-            }
-            (Object::Request(original), "URL") => Val::Object(Object::Url(*original)),
-            (Object::Request(original), "Method") => Val::str(match original {
-                true => ex.original.method.as_str(),
-                false => ex.request.method.as_str(),
-            }),
-            (Object::Request(_), "Host") => Val::str(&ex.request.host),
-            (Object::Request(_), "Header") => Val::Object(Object::RequestHeader),
-            (Object::Request(_), "Proto") => {
-                let (major, minor) = version(ex.request.version);
-                Val::str(&format!("HTTP/{major}.{minor}"))
-            }
-            (Object::Request(_), "ProtoMajor") => Val::Int(version(ex.request.version).0),
-            (Object::Request(_), "ProtoMinor") => Val::Int(version(ex.request.version).1),
-            (Object::Request(_), "UserAgent") => header(&ex.request.headers, "user-agent"),
-            (Object::Request(_), "Referer") => header(&ex.request.headers, "referer"),
-            (Object::Request(_), "ContentLength") => {
-                let length = header(&ex.request.headers, "content-length").shown();
-                let unknown = if ex.request.chunked { -1 } else { 0 };
-                Val::Int64(length.parse().unwrap_or(unknown))
-            }
-            (Object::Request(original), "FormValue") => {
-                let query = self.target(*original).query().unwrap_or_default();
-                let key = text(0);
-                let found = caddis_core::target::query_pairs(query).find(|(name, _)| *name == key);
-                Val::str(&found.map(|(_, value)| value).unwrap_or_default())
-            }
-            (Object::Request(_), "TLS") => match &ex.connection.tls {
-                None => Val::Nil,
-                Some(tls) => map_of([
-                    ("Version", Val::Int(i64::from(tls.version))),
-                    ("CipherSuite", Val::Int(i64::from(tls.cipher_suite))),
-                    ("NegotiatedProtocol", Val::str(&tls.alpn)),
-                    ("ServerName", Val::str(&tls.server_name)),
-                    ("DidResume", Val::Bool(tls.resumed)),
-                    ("HandshakeComplete", Val::Bool(true)),
-                ]),
-            },
-            (Object::Request(_), "TransferEncoding") => match ex.request.chunked {
-                true => Val::strings(["chunked"]),
-                false => Val::list(Vec::new()),
-            },
-            (Object::Request(_), "Form" | "PostForm" | "Trailer") => Val::map(BTreeMap::new()),
-            (Object::Request(_), "PathValue" | "Pattern") => Val::str(""),
-            (Object::Version(version), "Major") => Val::Int64(version.major as i64),
-            (Object::Version(version), "Minor") => Val::Int64(version.minor as i64),
-            (Object::Version(version), "Patch") => Val::Int64(version.patch as i64),
-            (Object::Version(version), "Prerelease") => Val::str(&version.prerelease),
-            (Object::Version(version), "Metadata") => Val::str(&version.metadata),
-            (Object::Version(version), "Original") => Val::str(&version.original),
-            (Object::Version(version), "String") => Val::str(&version.to_string()),
-            (Object::Version(version), "Compare" | "LessThan" | "GreaterThan" | "Equal") => {
-                let Some(Val::Object(Object::Version(other))) = args.first() else {
-                    return Err(Stop::text(format!("wrong type for value of {name}")));
-                };
-                let order = version.order(other);
-                match name {
-                    "Compare" => Val::Int(order as i64),
-                    "LessThan" => Val::Bool(order.is_lt()),
-                    "GreaterThan" => Val::Bool(order.is_gt()),
-                    _ => Val::Bool(order.is_eq()),
-                }
-            }
-            (Object::Request(_), "RequestURI") => Val::str(ex.original.target.as_str()),
-            (Object::Request(_), "RemoteAddr") => {
-                Val::str(&ex.connection.remote.map_or(String::new(), |remote| remote.to_string()))
-            }
-            (Object::Url(original), "Path") => Val::str(self.target(*original).path()),
-            (Object::Url(original), "RawQuery") => {
-                Val::str(self.target(*original).query().unwrap_or_default())
-            }
-            (Object::Url(original), "String" | "RequestURI") => {
-                Val::str(self.target(*original).as_str())
-            }
-            (Object::Url(original), "EscapedPath") => {
-                Val::str(self.target(*original).escaped_path())
-            }
-            (Object::Url(original), "Query") => Val::Object(Object::Query(*original)),
-            (Object::Url(_), "IsAbs" | "ForceQuery" | "OmitHost") => Val::Bool(false),
-            (Object::Url(_), "User") => Val::str(""),
-            (Object::Url(original), "RawPath") => {
-                let target = self.target(*original);
-                let (path, escaped) = (target.path(), target.escaped_path());
-                let plain = caddis_core::target::encode_path(path) == escaped;
-                Val::str(if plain { "" } else { escaped })
-            }
-            (
-                Object::Url(_),
-                "Scheme" | "Host" | "Fragment" | "Hostname" | "Port" | "Opaque" | "RawFragment",
-            ) => Val::str(""),
-            (Object::Query(original), "Get" | "Has") => {
-                let (key, query) = (text(0), self.target(*original).query().unwrap_or_default());
-                let found = caddis_core::target::query_pairs(query).find(|(name, _)| *name == key);
-                match name {
-                    "Has" => Val::Bool(found.is_some()),
-                    _ => Val::str(&found.map(|(_, value)| value).unwrap_or_default()),
-                }
-            }
-            (Object::RequestHeader, "Get") => header(&ex.request.headers, &text(0)),
-            (Object::RequestHeader, "Values") => headers(&ex.request.headers, &text(0)),
-            (Object::ResponseHeader, "Get") => header(&self.headers.borrow(), &text(0)),
-            (Object::ResponseHeader, "Values") => headers(&self.headers.borrow(), &text(0)),
-            (Object::ResponseHeader, "Set" | "Add" | "Del") => {
-                self.change_header(name, &text(0), &text(1));
-                Val::str("")
-            }
-            (Object::File(stat), "Mode") => {
-                let text = listing::mode(stat.mode);
-                Val::Named("fs.FileMode", i64::from(stat.mode), text.into())
-            }
-            (Object::File(stat), "Name") => Val::str(&stat.name),
-            (Object::File(stat), "Size") => {
-                Val::Int64(i64::try_from(stat.size).unwrap_or(i64::MAX))
-            }
-            (Object::File(stat), "IsDir") => Val::Bool(stat.is_dir),
-            (Object::File(stat), "ModTime") => stat.modified.map_or(Val::Nil, Val::Time),
-            _ => return Err(Stop::text(format!("can't evaluate field {name}"))),
-        })
-    }
-
-    fn target(&self, original: bool) -> &caddis_core::Target {
-        if original { &self.ex.original.target } else { &self.ex.request.target }
-    }
-
-    fn change_header(&self, how: &str, name: &str, value: &str) {
-        let Ok(name) = HeaderName::try_from(name) else { return };
-        let mut headers = self.headers.borrow_mut();
-        let Ok(value) = HeaderValue::try_from(value) else { return };
-        match how {
-            "Add" => {
-                headers.append(name, value);
-            }
-            "Set" => {
-                headers.insert(name, value);
-            }
-            _ => {
-                headers.remove(name);
-            }
-        }
     }
 
     /// What the disk says, if it was asked before.
@@ -713,42 +476,4 @@ impl<'a> Run<'a> {
             _ => Err(Stop::text("no text")),
         }
     }
-}
-
-fn version(version: http::Version) -> (i64, i64) {
-    match version {
-        http::Version::HTTP_10 => (1, 0),
-        http::Version::HTTP_2 => (2, 0),
-        http::Version::HTTP_3 => (3, 0),
-        _ => (1, 1),
-    }
-}
-
-/// A field's name as Go writes it.
-fn canonical(name: &str) -> String {
-    let mut out = String::with_capacity(name.len());
-    let mut start = true;
-    for c in name.chars() {
-        out.push(if start { c.to_ascii_uppercase() } else { c });
-        start = c == '-';
-    }
-    out
-}
-
-fn header(headers: &HeaderMap, name: &str) -> Val {
-    let found =
-        headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-    Val::str(&found.unwrap_or_default())
-}
-
-fn headers(headers: &HeaderMap, name: &str) -> Val {
-    let values = headers.get_all(name).iter();
-    Val::list(values.map(|value| Val::str(&String::from_utf8_lossy(value.as_bytes()))).collect())
-}
-
-/// A map with these entries.
-pub(super) fn map_of(items: impl IntoIterator<Item = (&'static str, Val)>) -> Val {
-    Val::map(
-        items.into_iter().map(|(key, value)| (key.to_owned(), value)).collect::<BTreeMap<_, _>>(),
-    )
 }

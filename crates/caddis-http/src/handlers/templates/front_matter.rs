@@ -3,16 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use super::{
-    eval::{Stop, map_of},
-    value::Val,
-    yaml,
-};
+use super::{eval::Stop, value::Val, yaml};
 
 /// `{Meta, Body}` of a text.
 pub(super) fn split(text: &str) -> Result<Val, Stop> {
     let (meta, body) = parts(text)?;
-    Ok(map_of([("Meta", meta), ("Body", Val::str(body))]))
+    Ok(Val::map_of([("Meta", meta), ("Body", Val::str(body))]))
 }
 
 type Reader = fn(&str) -> Result<Val, String>;

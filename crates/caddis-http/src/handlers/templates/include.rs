@@ -11,7 +11,7 @@ use super::MAX_SIZE;
 /// Tells how many requests within each other there are.
 const DEPTH: HeaderName = HeaderName::from_static("caddy-templates-include");
 /// More are taken for a circle.
-const MAX_DEPTH: i64 = 3;
+const MAX_DEPTH: u32 = 3;
 
 /// The body of what the own server answers; inside, why there is none.
 ///
@@ -38,8 +38,9 @@ pub(super) async fn ask(ex: &Exchange, uri: &str) -> HttpResult<Result<String, S
 fn request(ex: &Exchange, uri: &str) -> Result<Box<Exchange>, String> {
     let depth = match ex.request.headers.get(DEPTH) {
         None => 0,
+        // Below zero there would be no end: the field is the client's, too.
         Some(value) => {
-            let number = value.to_str().ok().and_then(|text| text.parse::<i64>().ok());
+            let number = value.to_str().ok().and_then(|text| text.parse::<u32>().ok());
             number.ok_or_else(|| format!("parsing Caddy-Templates-Include: {value:?}"))?
         }
     };
@@ -111,7 +112,9 @@ mod tests {
         assert!(request(&ex, "/a\nb").is_err());
         ex.request.headers.insert(DEPTH, HeaderValue::from_static("3"));
         assert_eq!(request(&ex, "/").err().as_deref(), Some("virtual request cycle"));
-        ex.request.headers.insert(DEPTH, HeaderValue::from_static("x"));
-        assert!(request(&ex, "/").is_err());
+        for text in ["x", "-9223372036854775808", "-1"] {
+            ex.request.headers.insert(DEPTH, HeaderValue::from_static(text));
+            assert!(request(&ex, "/").is_err(), "{text}");
+        }
     }
 }

@@ -28,12 +28,22 @@ pub(super) enum Token {
     Space,
 }
 
+/// Tokens beyond these, and as many pieces, are refused: each takes far more memory than its text.
+const MOST: usize = 1 << 20;
+
 /// Takes a template apart.
+///
+/// # Errors
+/// What is no template, or too much of one.
 pub(super) fn pieces(text: &str, open: &str, close: &str) -> Result<Vec<Piece>, Stop> {
     let mut pieces = Vec::new();
     let mut rest = text;
     let mut trim = false;
+    let mut count = 0;
     loop {
+        if pieces.len().max(count) > MOST {
+            return Err(Stop::text("the template has too many actions"));
+        }
         let at = rest.find(open);
         let (mut before, after) = match at {
             Some(at) => (&rest[..at], Some(&rest[at + open.len()..])),
@@ -64,6 +74,7 @@ pub(super) fn pieces(text: &str, open: &str, close: &str) -> Result<Vec<Piece>, 
             continue;
         }
         let (tokens, after, trims) = tokens(action, close)?;
+        count += tokens.len();
         pieces.push(Piece::Action(tokens));
         (rest, trim) = (after, trims);
     }
@@ -73,6 +84,9 @@ pub(super) fn pieces(text: &str, open: &str, close: &str) -> Result<Vec<Piece>, 
 fn tokens<'a>(mut rest: &'a str, close: &str) -> Result<(Vec<Token>, &'a str, bool), Stop> {
     let mut out = Vec::new();
     loop {
+        if out.len() > MOST {
+            return Err(Stop::text("the action is too long"));
+        }
         let trimmed = rest.trim_start();
         if trimmed.len() < rest.len() {
             if let Some(after) = trimmed.strip_prefix('-').and_then(|rest| rest.strip_prefix(close))

@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 
 use super::{
     Page,
-    eval::{Stop, map_of},
+    eval::Stop,
     functions,
     value::{Object, Val},
 };
@@ -135,7 +135,7 @@ fn breadcrumbs(path: &str) -> Val {
         let text = if at == 0 && part.is_empty() { "/" } else { part };
         let text = caddis_core::target::decode(text).unwrap_or_default();
         let link = "../".repeat(parts.len() - at - 1);
-        map_of([("Link", Val::str(&link)), ("Text", Val::str(&text))])
+        Val::map_of([("Link", Val::str(&link)), ("Text", Val::str(&text))])
     });
     Val::list(crumbs.collect())
 }

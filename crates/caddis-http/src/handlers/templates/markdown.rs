@@ -6,7 +6,7 @@
 
 use std::{
     cell::Cell,
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     fmt::Write,
     time::{Duration, Instant},
 };
@@ -17,15 +17,20 @@ use comrak::{
     nodes::{AstNode, ListType, NodeCodeBlock, NodeLink, NodeValue, TableAlignment},
 };
 
+use super::functions::html;
+
 /// Texts longer than this (in bytes) are refused.
 const MAX_TEXT: usize = 4 << 20;
+/// Pages longer than this (in bytes) are refused: notes that are referred to again and again
+/// make many times the text's length.
+const MAX_HTML: usize = 32 << 20;
 /// A text that takes longer than this is hostile.
 const MAX_TIME: Duration = Duration::from_secs(2);
 
 /// The HTML of a text.
 ///
 /// # Errors
-/// The text is too long, or takes too long.
+/// The text is too long, takes too long, or makes too long a page.
 pub(super) fn render(text: &str) -> Result<String, String> {
     if text.len() > MAX_TEXT {
         return Err("markdown: the text is too long".to_owned());
@@ -36,7 +41,7 @@ pub(super) fn render(text: &str) -> Result<String, String> {
     let root = comrak::try_parse_document(&arena, text, &options(), &cancel)
         .map_err(|_| "markdown: the text takes too long".to_owned())?;
     let mut writer = Writer { lines: text.split('\n').collect(), ..Writer::default() };
-    writer.document(root);
+    writer.document(root)?;
     Ok(writer.out)
 }
 
@@ -57,6 +62,8 @@ struct Writer<'t> {
     /// The text's lines, since ids are made of a heading's source.
     lines: Vec<&'t str>,
     ids: HashSet<String>,
+    /// How often an id was wanted, so that the next free one is found at once.
+    wanted: HashMap<String, u32>,
     /// Footnotes written so far.
     footnotes: u32,
     /// A check box that belongs to the next paragraph.
@@ -69,9 +76,12 @@ struct Writer<'t> {
 
 impl<'t> Writer<'t> {
     /// Walks without recursion, since texts nest as deep as they wish.
-    fn document<'a>(&mut self, root: &'a AstNode<'a>) {
+    fn document<'a>(&mut self, root: &'a AstNode<'a>) -> Result<(), String> {
         let mut skipped: Option<*const AstNode<'a>> = None;
         for edge in root.traverse() {
+            if self.out.len() > MAX_HTML {
+                return Err("markdown: the page is too long".to_owned());
+            }
             match edge {
                 NodeEdge::Start(node) if skipped.is_none() && self.open(node) => {
                     skipped = Some(std::ptr::from_ref(node));
@@ -84,6 +94,7 @@ impl<'t> Writer<'t> {
         if self.footnotes > 0 {
             self.out.push_str("</ol>\n</div>\n");
         }
+        Ok(())
     }
 
     /// Writes a node's beginning; whether what is inside is written, too.
@@ -293,7 +304,7 @@ impl<'t> Writer<'t> {
             self.out.push_str("<pre class=\"chroma\"><code>");
             for line in code.literal.split_inclusive('\n') {
                 self.out.push_str("<span class=\"line\"><span class=\"cl\">");
-                escape_code(line, &mut self.out);
+                self.out.push_str(&html(line));
                 self.out.push_str(if line.ends_with('\n') { "" } else { "\n" });
                 self.out.push_str("</span></span>");
             }
@@ -349,9 +360,10 @@ impl<'t> Writer<'t> {
             id.push_str("heading");
         }
         let mut unique = id.clone();
-        let mut count = 0;
         while !self.ids.insert(unique.clone()) {
-            count += 1;
+            // Numbers below were given away, and none is given back.
+            let count = self.wanted.entry(id.clone()).or_default();
+            *count += 1;
             unique = format!("{id}-{count}");
         }
         unique
@@ -392,20 +404,6 @@ fn escape(text: &str, out: &mut String) {
             '&' => out.push_str("&amp;"),
             '"' => out.push_str("&quot;"),
             '\0' => out.push('\u{fffd}'),
-            c => out.push(c),
-        }
-    }
-}
-
-/// As the colorer escapes.
-fn escape_code(text: &str, out: &mut String) {
-    for c in text.chars() {
-        match c {
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '&' => out.push_str("&amp;"),
-            '"' => out.push_str("&#34;"),
-            '\'' => out.push_str("&#39;"),
             c => out.push(c),
         }
     }
@@ -503,6 +501,8 @@ mod tests {
             "- ".repeat(20_000) + "x",
             "![".repeat(20_000) + &"](x)".repeat(20_000),
             "a".repeat(5 << 20),
+            "# a\n".repeat(1 << 20),
+            "[^1]".repeat(1 << 19) + "\n\n[^1]: x\n",
         ] {
             // An error is as good as an answer.
             let _ = render(&text);

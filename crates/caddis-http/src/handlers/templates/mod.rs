@@ -18,6 +18,8 @@ mod include;
 mod lexer;
 pub(crate) mod listing;
 mod markdown;
+mod needs;
+mod objects;
 mod parser;
 #[cfg(test)]
 mod tests;
@@ -26,10 +28,7 @@ mod yaml;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    os::unix::fs::PermissionsExt,
-    path::Path,
     rc::Rc,
-    time::SystemTime,
 };
 
 use caddis_caddyfile::Result as ParseResult;
@@ -45,10 +44,10 @@ use serde_json::Value as Json;
 
 pub use self::value::ServerData;
 use self::{
-    eval::{Loaded, Need, Run, Stop},
-    value::{FileStat, Object, Val},
+    eval::{Run, Stop},
+    needs::{Loaded, Need},
+    value::{Object, Val},
 };
-use crate::path::sanitized_join;
 
 /// `http.handlers.templates`.
 pub static MODULE: HandlerModule = HandlerModule { id: "http.handlers.templates", compile };
@@ -293,7 +292,7 @@ impl Page<'_> {
                 Err(Stop::Need(need)) if files.len() < MAX_FILES => {
                     let loaded = match &need {
                         Need::Http(uri) => Loaded::Text(include::ask(ex, uri).await?),
-                        _ => load(self.root.render(ex).into_owned(), need.clone()).await,
+                        _ => needs::load(self.root.render(ex).into_owned(), need.clone()).await,
                     };
                     files.insert(need, loaded);
                 }
@@ -313,69 +312,4 @@ fn finish(stop: Stop) -> HttpError {
             HttpError::internal("template: break or continue outside range")
         }
     }
-}
-
-/// Asks the disk, away from the worker's thread.
-async fn load(root: String, need: Need) -> Loaded {
-    let failed = match &need {
-        Need::Read(_) => Loaded::Text(Err("canceled".to_owned())),
-        Need::List(_) => Loaded::Names(Err("canceled".to_owned())),
-        Need::Stat(_) => Loaded::Stat(Err("canceled".to_owned())),
-        Need::Host(_) | Need::Http(_) => Loaded::Text(Err("canceled".to_owned())),
-    };
-    tokio::task::spawn_blocking(move || load_now(&root, &need)).await.unwrap_or(failed)
-}
-
-fn load_now(root: &str, need: &Need) -> Loaded {
-    let root = if root.is_empty() { "." } else { root };
-    let text = |path: &str, error: std::io::Error| format!("{path}: {error}");
-    match need {
-        Need::Read(path) => {
-            Loaded::Text(read(&sanitized_join(root, path)).map_err(|error| text(path, error)))
-        }
-        Need::List(path) => {
-            Loaded::Names(names(&sanitized_join(root, path)).map_err(|error| text(path, error)))
-        }
-        Need::Stat(path) => {
-            Loaded::Stat(stat(&sanitized_join(root, path)).map_err(|error| text(path, error)))
-        }
-        Need::Host(name) => Loaded::Text(address(name)),
-        Need::Http(_) => Loaded::Text(Err("not on disk".to_owned())),
-    }
-}
-
-/// Any address of a host; none prints as nothing.
-fn address(name: &str) -> Result<String, String> {
-    use std::net::ToSocketAddrs;
-    let found: Vec<_> = (name, 0).to_socket_addrs().map(Iterator::collect).unwrap_or_default();
-    let chosen = fastrand::choice(&found);
-    Ok(chosen.map(|address| address.ip().to_string()).unwrap_or_default())
-}
-
-fn read(path: &Path) -> std::io::Result<String> {
-    if std::fs::metadata(path)?.len() > MAX_SIZE as u64 {
-        return Err(std::io::Error::other("the file is too large"));
-    }
-    Ok(String::from_utf8_lossy(&std::fs::read(path)?).into_owned())
-}
-
-fn names(path: &Path) -> std::io::Result<Vec<String>> {
-    let entries = std::fs::read_dir(path)?.take(100_000);
-    let mut names = entries
-        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
-        .collect::<std::io::Result<Vec<_>>>()?;
-    names.sort();
-    Ok(names)
-}
-
-fn stat(path: &Path) -> std::io::Result<FileStat> {
-    let found = std::fs::metadata(path)?;
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
-    Ok(FileStat {
-        name: name.unwrap_or_default(),
-        size: found.len(),
-        is_dir: found.is_dir(),
-        mode: found.permissions().mode() & 0o777 | if found.is_dir() { 1 << 31 } else { 0 },
-        modified: found.modified().ok().map(|time: SystemTime| time.into()),
-    })
 }

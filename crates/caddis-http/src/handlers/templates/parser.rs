@@ -5,7 +5,7 @@ use std::{collections::HashMap, rc::Rc};
 use super::{
     eval::Stop,
     lexer::{Piece, Token, pieces},
-    value::Val,
+    value::{Val, integer},
 };
 
 /// Nodes that run in order.
@@ -341,24 +341,17 @@ impl<'a> Cursor<'a> {
     }
 }
 
+/// A number as Go's parser takes it; text that would be an integer beyond 64 bits is refused.
 fn number(text: &str) -> Result<Val, Stop> {
     let plain = text.replace('_', "");
-    let digits = plain.trim_start_matches(['-', '+']).to_lowercase();
-    let radix = match digits.get(..2) {
-        Some("0x") => Some(16),
-        Some("0o") => Some(8),
-        Some("0b") => Some(2),
-        _ => None,
-    };
-    if let Some(radix) = radix {
-        let found = i64::from_str_radix(&digits[2..], radix).ok();
-        let signed = found.map(|n| if plain.starts_with('-') { -n } else { n });
-        return signed
-            .map(Val::Int)
-            .ok_or_else(|| Stop::text(format!("bad number syntax: {text:?}")));
-    }
-    if let Ok(number) = plain.parse::<i64>() {
+    if let Some(number) = integer(&plain) {
         return Ok(Val::Int(number));
     }
-    plain.parse().map(Val::Float).map_err(|_| Stop::text(format!("bad number syntax: {text:?}")))
+    match plain.parse() {
+        Ok(_) if !plain.contains(['.', 'e', 'E']) => {
+            Err(Stop::text(format!("integer overflow: {text:?}")))
+        }
+        Ok(number) => Ok(Val::Float(number)),
+        Err(_) => Err(Stop::text(format!("bad number syntax: {text:?}"))),
+    }
 }

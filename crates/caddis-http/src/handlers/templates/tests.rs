@@ -58,8 +58,35 @@ fn what_functions_do_is_bounded() {
         "{{$d := dict}}{{range until 100000}}{{$d = dict `a` $d `b` $d}}{{end}}{{toJson $d | len}}{{fail `x`}}",
         "{{printf `%999999999d` 1 | len | printf `%s`}}{{wrap 1 (repeat 1000000 `a b `) | len}}{{fail `x`}}",
         "{{template `/page.html`}}",
+        "{{range 9000000000000000000}}{{end}}",
+        "{{wrapWith 1 (repeat 1000000 `x`) (repeat 100000 `y`)}}",
+        "{{$t := repeat 1000000 `x`}}{{$l := list}}{{range until 100}}{{$l = append $l $t}}{{end}}{{join `` $l}}",
+        "{{regexReplaceAll `y` (repeat 100000 `y`) (repeat 100000 `x`)}}",
+        "{{splitList `` (repeat 2000000 `x`) | len}}",
+        "{{until 10000000 | len}}",
+        "{{$l := list}}{{range until 5000}}{{$l = append $l .}}{{end}}{{range until 5000}}{{$_ := uniq $l}}{{end}}",
+        "{{range until 40000}}{{$.RespHeader.Add (printf `x-%d` .) `y`}}{{end}}",
         "{{$c := dict}}{{$r := $c}}{{range until 100000}}{{$n := dict}}{{$_ := set $c `x` $n}}{{$c = $n}}{{end}}{{toJson $r}}",
     ] {
+        assert_eq!(printed(text), None, "{text}");
+    }
+}
+
+#[test]
+fn odd_numbers_and_times_are_values() {
+    for (text, want) in [
+        ("{{int `-0x-8000000000000000`}} {{int `-9223372036854775808`}}", "0 -9223372036854775808"),
+        ("{{subf 1.0 -170141183460469231731687303715884105728.0}}", "1.7014118346046923e+38"),
+        ("{{(toDate `2006-01-02Z07:00` `9999-12-31-07:00`).UTC.Year}}", "9999"),
+        ("{{010}} {{0x1F}} {{1e3}}", "8 31 1000"),
+        (
+            "{{trimAll `xy` `xyaxy`}}{{splitn `` 2 `äbc`}}{{splitList `` `äb`}}",
+            "amap[_0:ä _1:bc][ä b]",
+        ),
+    ] {
+        assert_eq!(printed(text).as_deref(), Some(want), "{text}");
+    }
+    for text in ["{{99999999999999999999}}", "{{08}}"] {
         assert_eq!(printed(text), None, "{text}");
     }
 }

@@ -93,6 +93,11 @@ impl Val {
         Self::Map(Rc::new(RefCell::new(items)))
     }
 
+    /// A dictionary with these entries.
+    pub(super) fn map_of(items: impl IntoIterator<Item = (&'static str, Self)>) -> Self {
+        Self::map(items.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+    }
+
     pub(super) fn strings<'a>(items: impl IntoIterator<Item = &'a str>) -> Self {
         Self::list(items.into_iter().map(Self::str).collect())
     }
@@ -230,14 +235,15 @@ impl Val {
         }
     }
 
-    /// As JSON.
+    /// As JSON; what is too much of it is `null`.
     pub(super) fn json(&self) -> Json {
         self.json_at(0, &mut 0)
     }
 
-    /// Values may share parts many times over, so visits are counted.
+    /// Values may share parts many times over, so visits are counted, those of long texts by their
+    /// length.
     fn json_at(&self, depth: usize, visits: &mut usize) -> Json {
-        *visits += 1;
+        *visits += self.weight();
         match self {
             _ if depth > MAX_DEPTH || *visits > MAX_VISITS => Json::Null,
             Self::Nil | Self::Object(_) => Json::Null,
@@ -346,13 +352,29 @@ impl Val {
         }
     }
 
+    /// What looking at it costs, its inside left out: as a visit, and more where it is long.
+    fn weight(&self) -> usize {
+        match self {
+            Self::Str(text) => 1 + text.len() / 32,
+            _ => 1,
+        }
+    }
+
     /// Equality as Go's `reflect.DeepEqual` has it: types count.
     pub(super) fn equals(&self, other: &Self) -> bool {
-        self.equals_at(other, 0, &mut 0)
+        self.equals_within(other, &mut 0)
+    }
+
+    /// Likewise; adds to what the comparisons so far cost.
+    pub(super) fn equals_within(&self, other: &Self, work: &mut usize) -> bool {
+        let mut visits = 0;
+        let equal = self.equals_at(other, 0, &mut visits);
+        *work += visits;
+        equal
     }
 
     fn equals_at(&self, other: &Self, depth: usize, visits: &mut usize) -> bool {
-        *visits += 1;
+        *visits += self.weight();
         if depth > MAX_NESTING || *visits > MAX_VISITS {
             return false;
         }
@@ -388,26 +410,31 @@ impl Val {
 
 /// A whole number in a text, with Go's prefixes; a fraction of zeros is taken.
 fn whole(text: &str) -> Option<i64> {
-    let text = match text.split_once('.') {
-        Some((number, zeros)) if zeros.bytes().all(|byte| byte == b'0') => number,
-        _ => text,
-    };
+    match text.split_once('.') {
+        Some((number, zeros)) if zeros.bytes().all(|byte| byte == b'0') => integer(number),
+        _ => integer(text),
+    }
+}
+
+/// A whole number in a text: a sign, and digits in the base that Go's prefixes tell.
+pub(super) fn integer(text: &str) -> Option<i64> {
     let (negative, digits) = match text.strip_prefix('-') {
         Some(digits) => (true, digits),
         None => (false, text.strip_prefix('+').unwrap_or(text)),
     };
-    let lower = digits.to_ascii_lowercase();
-    let parsed = match lower.get(..2) {
-        Some("0x") => i64::from_str_radix(&lower[2..], 16),
-        Some("0b") => i64::from_str_radix(&lower[2..], 2),
-        Some("0o") => i64::from_str_radix(&lower[2..], 8),
-        _ if lower.len() > 1 && lower.starts_with('0') => i64::from_str_radix(&lower[1..], 8),
-        _ => lower.parse(),
+    let (radix, digits) = match digits.as_bytes() {
+        [b'0', b'x' | b'X', ..] => (16, digits.get(2..)?),
+        [b'0', b'b' | b'B', ..] => (2, digits.get(2..)?),
+        [b'0', b'o' | b'O', ..] => (8, digits.get(2..)?),
+        [b'0', _, ..] => (8, digits.get(1..)?),
+        _ => (10, digits),
     };
+    // A further sign would be read as one.
     if digits.starts_with(['-', '+']) {
         return None;
     }
-    parsed.ok().map(|number| if negative { -number } else { number })
+    let size = i128::from_str_radix(digits, radix).ok()?;
+    i64::try_from(if negative { -size } else { size }).ok()
 }
 
 /// Go's `%v` of a number.
@@ -428,4 +455,30 @@ fn float(value: f64) -> String {
         return format!("{mantissa}e{sign}{digits:0>2}");
     }
     value.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::integer;
+
+    #[test]
+    fn integers_as_go_reads_them() {
+        for (text, want) in [
+            ("12", Some(12)),
+            ("-0x10", Some(-16)),
+            ("+0B11", Some(3)),
+            ("010", Some(8)),
+            ("0", Some(0)),
+            ("-9223372036854775808", Some(i64::MIN)),
+            ("9223372036854775808", None),
+            ("-0x-8000000000000000", None),
+            ("--1", None),
+            ("0x", None),
+            ("08", None),
+            ("", None),
+            ("0\u{e4}", None),
+        ] {
+            assert_eq!(integer(text), want, "{text}");
+        }
+    }
 }

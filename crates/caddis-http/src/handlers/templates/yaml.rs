@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use saphyr_parser::{Event, Parser, ScalarStyle, Tag};
 use time::OffsetDateTime;
 
-use super::value::Val;
+use super::value::{Val, integer};
 
 /// Values within each other.
 const MAX_DEPTH: usize = 100;
@@ -112,7 +112,12 @@ impl Builder {
             None => return Ok(Some(value)),
             Some(Kind::List(items)) => items.push(value),
             Some(Kind::Map(items, merged, key)) => match key.take() {
-                None => *key = Some(value.shown()),
+                None => {
+                    let name = value.shown();
+                    // Aliases make long keys of few letters.
+                    self.count += name.len() / 64;
+                    *key = Some(name);
+                }
                 Some(name) if name == "<<" => match value {
                     Val::List(others) => merged.extend(others.iter().cloned()),
                     other => merged.push(other),
@@ -164,38 +169,15 @@ fn plain(text: &str) -> Val {
     if let Some(time) = time(text) {
         return Val::Time(time);
     }
-    if let Some(number) = whole(text) {
+    let digits = text.replace('_', "");
+    if let Some(number) = integer(&digits) {
         return Val::Int(number);
     }
-    let digits = text.replace('_', "");
     let is_float = digits.bytes().all(|byte| byte.is_ascii_digit() || b"+-.eE".contains(&byte));
     match digits.parse() {
         Ok(number) if is_float => Val::Float(number),
         _ => Val::str(text),
     }
-}
-
-fn whole(text: &str) -> Option<i64> {
-    let plain = text.replace('_', "");
-    let (negative, digits) = match plain.strip_prefix('-') {
-        Some(digits) => (true, digits),
-        None => (false, plain.strip_prefix('+').unwrap_or(&plain)),
-    };
-    let radix = match digits.get(..2) {
-        Some("0x" | "0X") => Some(16),
-        Some("0o" | "0O") => Some(8),
-        Some("0b" | "0B") => Some(2),
-        _ => None,
-    };
-    let number = match radix {
-        Some(radix) => i64::from_str_radix(digits.get(2..)?, radix).ok()?,
-        None if digits.starts_with(['-', '+']) => return None,
-        None if digits.len() > 1 && digits.starts_with('0') => {
-            i64::from_str_radix(digits, 8).ok()?
-        }
-        None => digits.parse().ok()?,
-    };
-    Some(if negative { -number } else { number })
 }
 
 /// A date, or a date and a time, in the forms that YAML knows.

@@ -61,9 +61,9 @@ impl Node {
                 _ => return Err(no_overload()),
             },
             Self::Var(place) => {
-                let value = scope.vars.get(*place).cloned().unwrap_or(Val::Null);
-                scope.spend(length(&value))?;
-                value
+                let cost = scope.vars.get(*place).map_or(0, length);
+                scope.spend(cost)?;
+                scope.vars.get(*place).cloned().unwrap_or(Val::Null)
             }
             Self::List(items) => Val::List(all(items, scope)?),
             Self::Map(entries) => {
@@ -157,18 +157,23 @@ impl Node {
 }
 
 impl Scope<'_> {
-    /// Counts work.
+    /// Counts work. Macros go on after an error of one item, so nothing is left after this one.
     fn spend(&mut self, steps: usize) -> Result<()> {
-        self.steps = self.steps.checked_sub(steps).ok_or_else(|| error("it takes too long"))?;
-        Ok(())
+        let left = self.steps.checked_sub(steps);
+        self.steps = left.unwrap_or(0);
+        left.map(|_| ()).ok_or_else(|| error("it takes too long"))
     }
 }
 
-/// Items to copy.
+/// What a copy of a value costs, those inside of it and long texts among it.
 fn length(value: &Val) -> usize {
     match value {
-        Val::List(items) => items.len(),
-        Val::Map(entries) => entries.len(),
+        Val::List(items) => items.iter().map(|item| 1 + length(item)).sum(),
+        Val::Map(entries) => {
+            entries.iter().map(|(key, value)| 2 + length(key) + length(value)).sum()
+        }
+        Val::Str(text) => text.len() / 64,
+        Val::Bytes(bytes) => bytes.len() / 64,
         _ => 0,
     }
 }

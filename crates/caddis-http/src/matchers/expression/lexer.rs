@@ -28,11 +28,17 @@ const OPERATORS: &[&str] = &[
     "[", "]", "{", "}", ",", ".",
 ];
 
+/// More are not told: each is shown with its line.
+const MAX_MISTAKES: usize = 100;
+
 /// The tokens, the last of which is the end; what is none is told and left out.
 pub(super) fn tokens<'a>(text: &'a str, mistakes: &mut Vec<Mistake>) -> Vec<Token<'a>> {
     let mut all = Vec::new();
     let mut rest = skip_blank(text);
     while let Some(first) = rest.chars().next() {
+        if mistakes.len() >= MAX_MISTAKES {
+            break;
+        }
         let at = text.len() - rest.len();
         let (kind, length) = match string(rest) {
             Some(Ok((value, length))) => (Kind::Literal(value), length),
@@ -135,12 +141,13 @@ fn whole(digits: &str, radix: u32, after: &str, length: usize) -> (Kind, usize) 
 /// A string or bytes (`b` before the quote), in one or three quotes of either kind; with `r` before
 /// them, backslashes stay as they are. The error is the length of what is no string.
 fn string(text: &str) -> Option<Result<(Val, usize), usize>> {
-    let quote_at = text.find(['"', '\''])?;
-    let (raw, bytes) = match text[..quote_at].to_ascii_lowercase().as_str() {
-        "" => (false, false),
-        "r" => (true, false),
-        "b" => (false, true),
-        "br" | "rb" => (true, true),
+    // Only here, as the rest of a long text has better not be searched for each token.
+    let (quote_at, raw, bytes) = match text.as_bytes() {
+        [b'"' | b'\'', ..] => (0, false, false),
+        [b'r' | b'R', b'"' | b'\'', ..] => (1, true, false),
+        [b'b' | b'B', b'"' | b'\'', ..] => (1, false, true),
+        [b'b' | b'B', b'r' | b'R', b'"' | b'\'', ..]
+        | [b'r' | b'R', b'b' | b'B', b'"' | b'\'', ..] => (2, true, true),
         _ => return None,
     };
     let quoted = &text[quote_at..];

@@ -275,6 +275,11 @@ mod tests {
             "lists.range(1000).all(x, lists.range(1000000) != [])",
             "cel.bind(l, lists.range(100000), lists.range(1000).all(x, size(l) > 0))",
             "lists.range(2000).all(x, lists.range(2000).all(y, true))",
+            "cel.bind(l, lists.range(300).map(x, lists.range(1000)), \
+             lists.range(1000).all(x, size(l) > 0))",
+            "timestamp('9999-12-31T23:59:59Z').getHours('+01:00') == 0",
+            "timestamp('9999-12-31T23:59:59-01:00').getHours() == 0",
+            "timestamp(0).getHours('--128:00') == 0",
         ] {
             assert!(eval(expr, &mut Exchange::for_test(target)).is_err(), "{expr}");
         }

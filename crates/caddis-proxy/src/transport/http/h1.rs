@@ -347,6 +347,11 @@ impl State<'_> {
     /// A final head is the answer; an informational one is passed on.
     fn head(&mut self, arrived: Arrived) -> Result<Option<Arrived>, Broken> {
         let status = arrived.head.status;
+        if status == StatusCode::SWITCHING_PROTOCOLS && self.upload.is_some() {
+            // Another protocol begins behind a message, not within it (RFC 9110 §7.8).
+            let text = "backend switched protocols before it had the whole request".to_owned();
+            return Err(Broken::Failed(Failure::Transport(text)));
+        }
         if !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS {
             return Ok(Some(arrived));
         }

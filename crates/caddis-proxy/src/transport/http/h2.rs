@@ -31,6 +31,10 @@ use crate::transport::Failure;
 /// Bytes of one answer, and of all on a connection, that may wait to be read.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
+/// Requests at once that stand for a number that the upstream has not told.
+const UNTOLD: usize = 0x7fff_ff01;
+/// How long the upstream may take to tell it.
+const TELLING: Duration = Duration::from_secs(1);
 /// Informational responses in a row before the upstream is given up.
 const MAX_INFORMATIONAL: usize = 100;
 
@@ -55,16 +59,30 @@ impl Drop for Active {
 }
 
 impl Session {
-    /// Starts HTTP/2 on a connection.
+    /// Starts HTTP/2 on a connection, and waits for what the upstream says first: how many requests
+    /// it takes at once (RFC 9113 §3.4). What is sent before is refused beyond that number, and a body
+    /// that was on its way is lost.
     pub(crate) async fn begin(stream: Stream, max_head: usize) -> Result<Rc<Self>, Failure> {
-        let (sender, connection) = Builder::new()
+        let failed = |error: &h2::Error| Failure::Dial(format!("http2: {error}"));
+        let (sender, mut connection) = Builder::new()
+            .initial_max_send_streams(UNTOLD)
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(u32::try_from(max_head).unwrap_or(u32::MAX))
             .enable_push(false)
             .handshake(stream)
             .await
-            .map_err(|error| Failure::Dial(format!("http2: {error}")))?;
+            .map_err(|error| failed(&error))?;
+        let told = poll_fn(|cx| match pin!(&mut connection).poll(cx) {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(failed(&error))),
+            Poll::Ready(Ok(())) => {
+                Poll::Ready(Err(Failure::Dial("http2: server closed connection".to_owned())))
+            }
+            Poll::Pending if connection.max_concurrent_send_streams() == UNTOLD => Poll::Pending,
+            Poll::Pending => Poll::Ready(Ok(())),
+        });
+        // One that waits for a request before it speaks gets one.
+        tokio::time::timeout(TELLING, told).await.unwrap_or(Ok(()))?;
         tokio::task::spawn_local(async move {
             // Its end shows on the requests that it carried.
             let _ = connection.await;

@@ -54,7 +54,7 @@ use crate::upstream::Address;
 
 pub(crate) use compile::compile;
 pub(crate) use config::{HttpTransportConfig, ResolverConfig};
-pub(crate) use connect::{DialSettings, dial};
+pub(crate) use connect::{DialSettings, dial, is_number};
 pub(crate) use directive::{parse, resolvers};
 pub(crate) use forward_proxy::{Varying as VaryingProxy, Way};
 pub(crate) use gzip::Gunzip;
@@ -345,18 +345,25 @@ impl HttpTransport {
                             Some(permits) => permits.clone().acquire_owned().await.ok(),
                             None => None,
                         };
-                        let connected = self.connect(sending, tls, true).await;
+                        let made = match self.connect(sending, tls, true).await {
+                            Ok((stream, true)) => {
+                                self.h2_session(sending, stream).await.map(Made::Http2)
+                            }
+                            Ok((stream, false)) => Ok(Made::Http1(stream)),
+                            Err(failure) => Err(failure),
+                        };
                         if turn.is_some() {
-                            pool.h2().attempted(connected.as_ref().err());
+                            pool.h2().attempted(made.as_ref().err());
                         }
-                        let (stream, agreed) = connected?;
-                        if !agreed {
-                            pool.only_h1.set(true);
-                            let buf = bytes::BytesMut::new();
-                            let conn = Conn { stream, buf, reused: false, permit };
-                            return Ok(Over::Http1(Some(conn)));
-                        }
-                        let session = self.h2_session(sending, stream).await?;
+                        let session = match made? {
+                            Made::Http2(session) => session,
+                            Made::Http1(stream) => {
+                                pool.only_h1.set(true);
+                                let buf = bytes::BytesMut::new();
+                                let conn = Conn { stream, buf, reused: false, permit };
+                                return Ok(Over::Http1(Some(conn)));
+                            }
+                        };
                         drop(turn);
                         h2::exchange(session.open(), self.h2_ask(sending, false), body).await
                     }
@@ -463,6 +470,12 @@ enum Acquired {
     Http1(Conn),
     /// A new one that speaks HTTP/2.
     Http2(Stream),
+}
+
+/// A new connection, by what was agreed on.
+enum Made {
+    Http1(Stream),
+    Http2(Rc<h2::Session>),
 }
 
 /// What came of trying HTTP/2.

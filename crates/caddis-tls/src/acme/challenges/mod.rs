@@ -218,9 +218,11 @@ impl Challenges {
             presented.stored = Some((storage.clone(), place.clone()));
             let storage = storage.clone();
             let stored = tokio::task::spawn_blocking(move || storage.store(&place, &json)).await;
-            stored
-                .map_err(Failure::new)?
-                .map_err(|error| Failure::new(format!("storing challenge information: {error}")))?;
+            // The authority was asked already, so this counts as a failure of the attempt.
+            stored.map_err(Failure::new)?.map_err(|error| Failure {
+                storage: false,
+                ..Failure::of_storage("storing challenge information", &error)
+            })?;
         }
         self.lock().insert(key, Arc::new(pending));
         Ok(presented)

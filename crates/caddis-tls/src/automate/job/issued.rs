@@ -10,7 +10,7 @@ use super::{
     stored,
 };
 use crate::{
-    acme::Failure,
+    acme::{AMISS, Failure},
     certificate::Certificate,
     error::{Context, Error},
     storage::keys::SiteKeys,
@@ -47,5 +47,5 @@ pub(super) async fn take(
             csr,
         })
     });
-    Ok(served.await??)
+    served.await?.map_err(|error| Failure::from(error).remedied(AMISS))
 }

@@ -87,6 +87,13 @@ pub(super) struct Served {
     pub(super) csr: Option<Box<str>>,
 }
 
+impl Served {
+    /// Why its files could not be stored yet.
+    pub(super) fn not_stored(&self) -> Option<&io::Error> {
+        self.unstored.as_deref().and_then(Unstored::error)
+    }
+}
+
 /// What a job found out.
 #[derive(Debug)]
 pub(super) enum Outcome {
@@ -163,7 +170,7 @@ async fn lock(cx: &JobCx, name: String) -> Result<Option<Box<dyn LockGuard>>, Fa
     match blocking(move || storage.lock(&name, LOCK_WAIT)).await? {
         Ok(guard) => Ok(Some(guard)),
         Err(error) if error.kind() == io::ErrorKind::TimedOut => Ok(None),
-        Err(error) => Err(Failure::storage(format!("unable to acquire lock: {error}"))),
+        Err(error) => Err(Failure::of_storage("unable to acquire lock", &error)),
     }
 }
 
@@ -186,7 +193,7 @@ async fn look(
 ) -> Result<Option<Served>, Failure> {
     let (storage, subject) = (cx.storage.clone(), subject.clone());
     let found = blocking(move || stored::newest(&*storage, &subject, tell)).await?;
-    found.map_err(|error| Failure::storage(format!("looking for a stored certificate: {error}")))
+    found.map_err(|error| Failure::of_storage("looking for a stored certificate", &error))
 }
 
 /// Asks one issuer after the other.
@@ -235,6 +242,7 @@ async fn locked(
                     identifier = subject.name,
                     issuer = issuer.storage_key(),
                     error = %failure,
+                    remedy = &*failure.remedy,
                     "could not get certificate from issuer"
                 );
                 failures.push(failure);
@@ -250,6 +258,13 @@ fn together(failures: Vec<Failure>) -> Failure {
     let texts: Vec<String> = failures.iter().map(ToString::to_string).collect();
     let mut all = Failure::new(texts.join("; "));
     all.at_least = at_least;
+    let mut remedies: Vec<&str> = Vec::new();
+    for failure in &failures {
+        if !failure.remedy.is_empty() && !remedies.contains(&&*failure.remedy) {
+            remedies.push(&failure.remedy);
+        }
+    }
+    all.remedy = remedies.join("; ").into();
     all.storage = !failures.is_empty() && failures.iter().all(|failure| failure.storage);
     all
 }

@@ -8,9 +8,9 @@ use rcgen::{CertificateParams, CustomExtension, DistinguishedName, KeyPair};
 use super::{JobCx, ManagedSubject, blocking};
 use crate::{
     acme::Failure,
-    error::{Error, Result},
+    error::Result,
     key,
-    storage::{Storage, keys::SiteKeys},
+    storage::{self, keys::SiteKeys},
 };
 
 /// A key with its request.
@@ -30,10 +30,10 @@ impl Prepared {
     ) -> std::result::Result<Self, Failure> {
         let (storage, subject, keys) = (cx.storage.clone(), subject.clone(), keys.clone());
         blocking(move || {
-            check(&*storage).map_err(|error| {
-                Failure::storage(format!(
-                    "failed storage check; storage is probably misconfigured: {error}"
-                ))
+            // Before an authority is bothered.
+            storage::probe(&*storage).map_err(|error| {
+                let what = "failed storage check; storage is probably misconfigured";
+                Failure::of_storage(what, &error)
             })?;
             let pair = subject.key_pair(&*storage, &keys)?;
             Ok(Self { csr: request(&subject, &pair)?, key: key::to_pem(&pair) })
@@ -46,20 +46,6 @@ impl Prepared {
 pub(super) fn pem_of(csr: &[u8]) -> String {
     let lines = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
     pem::encode_config(&pem::Pem::new("CERTIFICATE REQUEST", csr), lines)
-}
-
-/// Sees that the storage works before an authority is bothered (T085).
-fn check(storage: &dyn Storage) -> Result<()> {
-    let key = format!("rw_test_{:016x}", fastrand::u64(..));
-    let content: Vec<u8> = (0..64).map(|_| fastrand::u8(..)).collect();
-    storage.store(&key, &content)?;
-    let read = storage.load(&key);
-    let removed = storage.delete(&key);
-    if read? != content {
-        return Err(Error::new("the storage does not give back what was written"));
-    }
-    removed?;
-    Ok(())
 }
 
 /// The request for a subject and its key, DER.

@@ -10,7 +10,7 @@ use crate::{
     acme::RenewalInfo,
     certificate::Certificate,
     error::{Context, Error, Result},
-    storage::{Storage, keys::SiteKeys},
+    storage::{self, Storage, keys::SiteKeys},
     timestamp::Timestamp,
 };
 
@@ -120,6 +120,7 @@ pub(in crate::automate) struct Unstored {
     key: String,
     chain: String,
     metadata: String,
+    error: Option<io::Error>,
 }
 
 impl fmt::Debug for Unstored {
@@ -129,6 +130,11 @@ impl fmt::Debug for Unstored {
 }
 
 impl Unstored {
+    /// Why they could not.
+    pub(in crate::automate) fn error(&self) -> Option<&io::Error> {
+        self.error.as_ref()
+    }
+
     /// Writes the files. A certificate that others stored meanwhile and that is valid longer stays.
     pub(in crate::automate) fn store(
         &self,
@@ -161,7 +167,8 @@ pub(super) fn save(
 ) -> Option<Arc<Unstored>> {
     let metadata = Metadata { sans: vec![name.to_owned()], issuer_data };
     let metadata = caddis_config::json::write::to_string_pretty(&metadata).unwrap_or_default();
-    let files = Unstored { key: key.to_owned(), chain: chain.to_owned(), metadata };
+    let mut files =
+        Unstored { key: key.to_owned(), chain: chain.to_owned(), metadata, error: None };
     let stored = storage
         .store(&keys.private_key, key.as_bytes())
         .and_then(|()| storage.store(&keys.certificate, chain.as_bytes()))
@@ -171,8 +178,10 @@ pub(super) fn save(
         target: "tls",
         identifier = name,
         %error,
+        remedy = storage::remedy(error.kind()),
         "certificate could not be stored: it is served from memory, and stored when that works"
     );
+    files.error = Some(error);
     Some(Arc::new(files))
 }
 

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::{Cause, CertManager, Entry};
 use crate::{
     automate::{
-        on_demand::{OnDemandError, OnDemandPolicy, qualifies},
+        on_demand::{OnDemandError, OnDemandPolicy, may_be_asked},
         subject::State,
     },
     getters::Asked,
@@ -66,7 +66,7 @@ impl Recent {
 impl CertManager {
     /// Whether a handshake for this name could get a certificate.
     fn demand_policy(&self, missing: &Missing) -> Option<OnDemandPolicy> {
-        if !qualifies(&missing.name) {
+        if !may_be_asked(&missing.name) {
             return None;
         }
         self.asked_policy(&missing.asked)
@@ -89,7 +89,7 @@ impl CertManager {
         asked: &Asked,
     ) -> Result<Option<Arc<CertifiedKey>>, OnDemandError> {
         let name = normalized(&asked.name);
-        let policy = self.asked_policy(&name).filter(|_| name.is_empty() || qualifies(&name));
+        let policy = self.asked_policy(&name).filter(|_| name.is_empty() || may_be_asked(&name));
         let mut failed = None;
         for getter in policy.iter().flat_map(|policy| &policy.getters) {
             failed = None;
@@ -197,8 +197,8 @@ impl CertManager {
             if entry.served.is_some() {
                 self.publish();
             }
-            if let Some((error, _)) = entry.last_error {
-                reason = error;
+            if let Some(last) = entry.last_error {
+                reason = last.error;
             }
         }
         Err(OnDemandError::Failed(reason))

@@ -2,13 +2,17 @@
 
 use std::sync::Arc;
 
+use serde_json::Value as Json;
+
 use super::ManagedSubject;
 use crate::{
+    acme::Failure,
     automate::{
         job::{self, Outcome, Served},
         subject::{Effect, Event, State, step},
     },
     certificate::Certificate,
+    storage,
     timestamp::{self, Timestamp},
 };
 
@@ -36,8 +40,26 @@ pub(super) struct Entry {
     issued_at: Option<Timestamp>,
     /// The certificate that its authority revoked.
     pub(super) revoked: Option<[u8; 32]>,
-    pub(super) last_error: Option<(String, Timestamp)>,
+    pub(super) last_error: Option<Trouble>,
+    /// The event of a certificate whose files are not stored yet.
+    pub(super) untold: Option<Json>,
 }
+
+/// Why an attempt failed.
+#[derive(Debug)]
+pub(super) struct Trouble {
+    pub(super) error: String,
+    /// What may be done about it; empty where that is not known.
+    pub(super) remedy: String,
+    pub(super) at: Timestamp,
+    /// Of the storage.
+    storage: bool,
+    /// When it was told.
+    told_at: Timestamp,
+}
+
+/// Seconds after which trouble with the storage that stays the same is told again.
+const TELL_AGAIN: i64 = 60 * 60;
 
 impl Entry {
     pub(super) fn new(subject: ManagedSubject, on_demand: bool) -> Self {
@@ -52,7 +74,20 @@ impl Entry {
             issued_at: None,
             revoked: None,
             last_error: None,
+            untold: None,
         }
+    }
+
+    /// Whether a failure was told already, so that a storage that is away does not tell it twice a
+    /// minute for each name.
+    pub(super) fn was_told(&self, failure: &Failure, now: Timestamp) -> bool {
+        let last = self.last_error.as_ref();
+        failure.storage
+            && last.is_some_and(|last| {
+                last.storage
+                    && last.error == failure.message
+                    && now.saturating_sub(last.told_at) < TELL_AGAIN
+            })
     }
 
     pub(super) fn certificate(&self) -> Option<Arc<Certificate>> {
@@ -89,6 +124,7 @@ impl Entry {
             Outcome::Missing(found) => (Event::Missing { served: found.is_some() }, found),
             Outcome::Busy => {
                 self.begin_where_loading(now);
+                self.note_busy(name, now);
                 (Event::Busy, None)
             }
             Outcome::Failed(failure, found) => {
@@ -97,14 +133,21 @@ impl Entry {
                 }
                 self.begin_where_loading(now);
                 let jitter = fastrand::u16(0..=1_000);
+                let mut told_at = now;
                 let event = if failure.storage {
-                    self.tell_no_storage(name, &failure.message);
+                    if self.was_told(&failure, now) {
+                        told_at = self.last_error.as_ref().map_or(now, |last| last.told_at);
+                    } else {
+                        self.tell_no_storage(name, &failure);
+                    }
                     Event::NoStorage { jitter }
                 } else {
                     let at_least = i64::try_from(failure.at_least.as_secs()).unwrap_or(i64::MAX);
                     Event::Failed { at_least, jitter }
                 };
-                self.last_error = Some((failure.message, now));
+                let (storage, remedy) = (failure.storage, failure.remedy.into_owned());
+                let error = failure.message;
+                self.last_error = Some(Trouble { error, remedy, at: now, storage, told_at });
                 (event, found)
             }
         };
@@ -115,6 +158,12 @@ impl Entry {
         self.state = state;
         if matches!(event, Event::Found { .. } | Event::Issued { .. }) {
             self.last_error = None;
+        }
+        if let Some(error) = served.as_ref().and_then(|served| served.not_stored()) {
+            let remedy = storage::remedy(error.kind()).to_owned();
+            let error = format!("certificate could not be stored: {error}");
+            let trouble = Trouble { error, remedy, at: now, storage: true, told_at: now };
+            self.last_error = Some(trouble);
         }
         let news = served.is_some();
         if let Some(served) = served {
@@ -133,24 +182,52 @@ impl Entry {
         }
     }
 
+    /// Another process has the name's lock: it is tried again every few seconds, and told once.
+    fn note_busy(&mut self, name: &str, now: Timestamp) {
+        let error =
+            format!("another process works on this name: it has the lock issue_cert_{name}");
+        if self.last_error.as_ref().is_some_and(|last| last.error == error) {
+            return;
+        }
+        tracing::info!(target: "tls.obtain", identifier = name, "{error}; waiting for it");
+        let remedy = "wait; a lock whose holder died ends by itself".to_owned();
+        self.last_error = Some(Trouble { error, remedy, at: now, storage: false, told_at: now });
+    }
+
     /// Tells once what then may hold for many tries of many names.
-    fn tell_no_storage(&self, name: &str, error: &str) {
-        if self.last_error.as_ref().is_some_and(|(last, _)| last == error) {
-            tracing::debug!(target: "tls.obtain", identifier = name, error, "storage is not ready");
-        } else {
+    fn tell_no_storage(&self, name: &str, failure: &Failure) {
+        let served = if self.served.is_some() { "; what is served stays" } else { "" };
+        tracing::error!(
+            target: "tls.obtain",
+            identifier = name,
+            error = failure.message,
+            remedy = &*failure.remedy,
+            "storage is not ready; trying again every half minute{served}"
+        );
+    }
+
+    fn tell_failure(&self, name: &str, state: State, effects: &[Effect], now: Timestamp) {
+        let last = self.last_error.as_ref();
+        let error = last.map_or("", |last| last.error.as_str());
+        let remedy = last.map_or("", |last| last.remedy.as_str());
+        if effects.contains(&Effect::GiveUp) {
             tracing::error!(
                 target: "tls.obtain",
                 identifier = name,
                 error,
-                "storage is not ready; trying again every half minute"
+                remedy,
+                "giving up after a month of failures; a reload of the config starts again"
             );
+            return;
         }
-    }
-
-    fn tell_failure(&self, name: &str, state: State, effects: &[Effect], now: Timestamp) {
-        let error = self.last_error.as_ref().map_or("", |(error, _)| error.as_str());
-        if effects.contains(&Effect::GiveUp) {
-            tracing::error!(target: "tls.obtain", identifier = name, error, "giving up");
+        if self.on_demand && self.served.is_none() {
+            tracing::error!(
+                target: "tls.on_demand",
+                identifier = name,
+                error,
+                remedy,
+                "no certificate for a handshake; one that comes later tries again"
+            );
             return;
         }
         let retrying_in = state.wake_at().map_or(0, |at| at.saturating_sub(now));
@@ -158,6 +235,7 @@ impl Entry {
             target: "tls.obtain",
             identifier = name,
             error,
+            remedy,
             attempt = state.failures(),
             retrying_in,
             "will retry"

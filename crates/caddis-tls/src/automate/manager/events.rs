@@ -34,7 +34,14 @@ impl CertManager {
         })
     }
 
-    /// Tells of an outcome.
+    /// Tells of a certificate whose files can be read now.
+    pub(super) fn tell_obtained(&self, data: Json) {
+        self.events.tell("cert_obtained", MODULE, data);
+    }
+
+    /// Tells of an outcome. Trouble with the storage is told when it begins, and of a certificate
+    /// that could not be stored it is told that it could not; that it was obtained is told when its
+    /// files are there, since handlers read them.
     pub(super) fn tell(
         &self,
         name: &str,
@@ -45,9 +52,16 @@ impl CertManager {
         if self.events.current().is_none() {
             return;
         }
-        let old = {
+        let (old, was_told) = {
             let inner = self.lock();
-            inner.entries.get(name).and_then(|entry| entry.certificate())
+            let entry = inner.entries.get(name);
+            let was_told = match &*outcome {
+                Outcome::Failed(failure, _) => {
+                    entry.is_some_and(|entry| entry.was_told(failure, now))
+                }
+                _ => false,
+            };
+            (entry.and_then(|entry| entry.certificate()), was_told)
         };
         let mut data = Map::new();
         data.insert("identifier".into(), name.into());
@@ -56,8 +70,17 @@ impl CertManager {
             let remaining = timestamp::span(old.not_after.saturating_sub(now));
             data.insert("remaining".into(), remaining.into());
         }
+        let issuers =
+            || -> Vec<String> { subject.issuers.iter().map(Issuer::storage_key).collect() };
         match outcome {
             Outcome::Issued(served) => {
+                if let Some(error) = served.not_stored() {
+                    let mut data = data.clone();
+                    data.insert("issuers".into(), issuers().into());
+                    let error = format!("certificate could not be stored: {error}");
+                    data.insert("error".into(), error.into());
+                    self.events.tell("cert_failed", MODULE, data.into());
+                }
                 let keys = &served.keys;
                 let folder = keys.certificate.rsplit_once('/').map_or("", |(path, _)| path);
                 data.insert("issuer".into(), served.issuer.as_str().into());
@@ -68,12 +91,18 @@ impl CertManager {
                 if let Some(csr) = served.csr.take() {
                     data.insert("csr_pem".into(), csr.into_string().into());
                 }
-                self.events.tell("cert_obtained", MODULE, data.into());
+                let data = Json::from(data);
+                let untold = served.unstored.is_some().then(|| data.clone());
+                if let Some(entry) = self.lock().entries.get_mut(name) {
+                    entry.untold = untold;
+                }
+                if served.unstored.is_none() {
+                    self.tell_obtained(data);
+                }
             }
+            Outcome::Failed(_, _) if was_told => {}
             Outcome::Failed(failure, _) => {
-                let issuers: Vec<String> =
-                    subject.issuers.iter().map(Issuer::storage_key).collect();
-                data.insert("issuers".into(), issuers.into());
+                data.insert("issuers".into(), issuers().into());
                 data.insert("error".into(), failure.to_string().into());
                 self.events.tell("cert_failed", MODULE, data.into());
             }

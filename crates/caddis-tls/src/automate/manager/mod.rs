@@ -7,6 +7,7 @@ mod events;
 mod files;
 mod renewal_info;
 mod report;
+mod roots;
 mod staples;
 mod subject;
 mod unstored;
@@ -107,6 +108,8 @@ pub struct CertManager {
     inner: Mutex<Inner>,
     on_demand_locks: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
     recent: Recent,
+    /// When it was told of roots that expire, by authority.
+    roots_told: Mutex<HashMap<String, Timestamp>>,
     events: Arc<Events>,
     staples: Staples,
     /// The control runtime; work that a handshake started goes on there when the client is gone.
@@ -202,6 +205,7 @@ impl CertManager {
             }),
             on_demand_locks: Mutex::default(),
             recent: Recent::default(),
+            roots_told: Mutex::default(),
             events: Arc::default(),
             staples: Staples::default(),
             runtime: OnceLock::new(),
@@ -316,7 +320,7 @@ impl CertManager {
             }
         };
         if tokio::time::timeout(START_WAIT, all).await.is_err() {
-            tracing::warn!(target: "tls", "certificates are still being made");
+            self.tell_slow();
             jobs.detach_all();
         }
         self.publish_news();
@@ -328,6 +332,23 @@ impl CertManager {
             tokio::spawn(driver::tickets(Arc::downgrade(self)));
         }
         self.wake.notify_one();
+    }
+
+    /// Tells which names a start or a reload does not wait for any longer.
+    fn tell_slow(&self) {
+        const MOST: usize = 5;
+        let inner = self.lock();
+        let busy = inner.entries.iter().filter(|(_, entry)| entry.busy && !entry.on_demand);
+        let mut names: Vec<&str> = busy.map(|(name, _)| name.as_str()).collect();
+        names.sort_unstable();
+        tracing::warn!(
+            target: "tls",
+            count = names.len(),
+            identifiers = names[..names.len().min(MOST)].join(" "),
+            storage = inner.storage.describe(),
+            remedy = "see whether the storage, or a program that events wait for, is slow",
+            "certificates are still being looked for or made; all else is served meanwhile"
+        );
     }
 
     /// The names that are new or whose settings changed.
@@ -367,7 +388,8 @@ impl CertManager {
             let name = normalized(&subject.name);
             subject.name.clone_from(&name);
             if let Some(entry) = inner.entries.get_mut(&name) {
-                let same = *entry.subject == subject && !moved;
+                // Whoever reloads may have done something about what was given up.
+                let same = *entry.subject == subject && !moved && entry.state != State::Stuck;
                 entry.on_demand = false;
                 if same {
                     continue;

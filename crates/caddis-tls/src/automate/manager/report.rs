@@ -38,6 +38,9 @@ pub struct CertReport {
     /// Why the last attempt failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
+    /// What may be done about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
     /// When that was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error_at: Option<String>,
@@ -76,9 +79,10 @@ impl CertManager {
             };
             report.next_attempt = entry.state.wake_at().map(text);
             report.failures = entry.state.failures();
-            if let Some((error, at)) = &entry.last_error {
-                report.last_error = Some(error.clone());
-                report.last_error_at = Some(text(*at));
+            if let Some(last) = &entry.last_error {
+                report.last_error = Some(last.error.clone());
+                report.remedy = Some(last.remedy.clone()).filter(|remedy| !remedy.is_empty());
+                report.last_error_at = Some(text(last.at));
             }
             all.push(report);
         }
@@ -104,6 +108,7 @@ fn describe(certificate: Option<&Certificate>) -> CertReport {
         next_attempt: None,
         failures: 0,
         last_error: None,
+        remedy: None,
         last_error_at: None,
         expires: certificate.map(|one| one.not_after),
     }

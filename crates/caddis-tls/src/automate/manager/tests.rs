@@ -7,6 +7,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use std::sync::Mutex;
+
+use caddis_core::event::{EventHandler, Subscription};
+use serde_json::Value as Json;
+
 use super::{Cause, CertManager, Issuer, ManagedSubject, Reconcile};
 use crate::{
     acme::AcmeConfig,
@@ -55,6 +60,36 @@ fn manager(dir: &TempDir) -> Arc<CertManager> {
 
 fn one(manager: &CertManager, name: &str) -> Option<Arc<Certificate>> {
     manager.store().load().named(name).first().cloned()
+}
+
+/// Events with their data.
+type Heard = Arc<Mutex<Vec<(String, Json)>>>;
+
+/// Writes down what a manager tells from now on.
+fn hear(manager: &CertManager) -> Heard {
+    let heard = Heard::default();
+    let seen = heard.clone();
+    let handler: EventHandler = Arc::new(move |event| {
+        seen.lock().unwrap().push((event.name.clone(), event.data.clone()));
+        Box::pin(async { Ok(()) })
+    });
+    let all = Subscription { events: vec![], modules: vec![], handlers: vec![handler] };
+    // The handler has nothing to wait for.
+    let now = Arc::new(|mut work: caddis_core::event::EventFuture<()>| {
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(work.as_mut().poll(&mut cx).is_ready());
+    });
+    manager.events().set(vec![all].into(), now);
+    heard
+}
+
+/// Takes the events of one kind.
+fn take(heard: &Heard, kind: &str) -> Vec<Json> {
+    let (taken, left) =
+        std::mem::take(&mut *heard.lock().unwrap()).into_iter().partition(|(name, _)| name == kind);
+    *heard.lock().unwrap() = left;
+    let taken: Vec<(String, Json)> = taken;
+    taken.into_iter().map(|(_, data)| data).collect()
 }
 
 /// All files with their contents.
@@ -194,6 +229,7 @@ async fn on_demand_asks_once_and_issues_once() {
         storage: None,
         must_staple: false,
         getters: Vec::new(),
+        taken: Default::default(),
         permission: Some(permission),
     };
     let with_policy = || Reconcile { on_demand: vec![policy.clone()], ..wanted(&dir, vec![]) };
@@ -259,6 +295,8 @@ async fn changed_files_are_read_again() {
 struct Moody {
     inner: FileSystem,
     gone: AtomicBool,
+    /// Milliseconds that each call takes.
+    slow: AtomicUsize,
     /// Nothing longer than this can be stored.
     room: AtomicUsize,
 }
@@ -267,7 +305,7 @@ impl Moody {
     fn new(dir: &TempDir) -> Arc<Self> {
         let inner = FileSystem::new(dir.path());
         let (gone, room) = (AtomicBool::new(false), AtomicUsize::new(usize::MAX));
-        Arc::new(Self { inner, gone, room })
+        Arc::new(Self { inner, gone, slow: AtomicUsize::new(0), room })
     }
 
     fn is_gone(&self, gone: bool) {
@@ -278,6 +316,7 @@ impl Moody {
         if self.gone.load(Ordering::Relaxed) {
             return Err(io::Error::new(io::ErrorKind::NotConnected, "storage moody: gone"));
         }
+        std::thread::sleep(Duration::from_millis(self.slow.load(Ordering::Relaxed) as u64));
         Ok(&self.inner)
     }
 }
@@ -333,17 +372,36 @@ async fn a_storage_that_is_gone_costs_nothing_that_is_served() {
     let first = one(&manager, "old.test").unwrap();
     let both = vec![old[0].clone(), subject("new.test", internal())];
     storage.is_gone(true);
+    let heard = hear(&manager);
     manager.reconcile(on(&storage, both.clone(), &dir)).await;
     manager.clone().work("old.test".to_owned(), Cause::Due).await;
     assert_eq!(one(&manager, "old.test").unwrap().fingerprint, first.fingerprint);
+    let mut failed = take(&heard, "cert_failed");
+    failed.sort_by_key(|data| data["identifier"].to_string());
+    assert_eq!(failed.len(), 2, "{failed:?}");
+    let (new, old) = (&failed[0], &failed[1]);
+    assert_eq!((&new["identifier"], &new["renewal"]), (&"new.test".into(), &false.into()));
+    assert_eq!((&old["identifier"], &old["renewal"]), (&"old.test".into(), &true.into()));
+    assert_eq!(new["issuers"], serde_json::json!(["local"]));
+    assert!(old["remaining"].is_string() && new["remaining"].is_null(), "{failed:?}");
+    assert!(new["error"].as_str().unwrap().contains("storage moody: gone"), "{new}");
+    // It is tried again and again, and told once.
+    for _ in 0..3 {
+        manager.clone().work("new.test".to_owned(), Cause::Due).await;
+        manager.clone().work("old.test".to_owned(), Cause::Due).await;
+    }
+    assert_eq!(take(&heard, "cert_failed"), Vec::<Json>::new());
     let report = manager.report();
     let new = report.iter().find(|one| one.names == ["new.test"]).unwrap();
     let error = new.last_error.as_deref().unwrap();
     assert!(error.contains("storage moody: gone"), "{error}");
     assert_eq!((new.status, new.failures), ("waiting", 0), "no issuer failed");
+    assert_eq!(new.remedy.as_deref(), Some("see whether the storage is there and answers"));
     storage.is_gone(false);
     manager.clone().work("new.test".to_owned(), Cause::Due).await;
     assert!(one(&manager, "new.test").is_some());
+    assert_eq!(take(&heard, "cert_obtained").len(), 1);
+    assert!(manager.report().iter().all(|one| one.remedy.is_none() || one.names == ["old.test"]));
     // A reload to a storage elsewhere that does not answer leaves what is served, too.
     let elsewhere = TempDir::new();
     let other = Moody::new(&elsewhere);
@@ -402,15 +460,28 @@ async fn what_a_full_storage_has_no_room_for_is_stored_later() {
     // The key has room, the chain has not.
     storage.room.store(300, Ordering::Relaxed);
     let subjects = vec![subject("first.test", internal()), subject("a.test", internal())];
+    let heard = hear(&manager);
     manager.reconcile(on(&storage, subjects.clone(), &dir)).await;
     let served = one(&manager, "a.test").unwrap();
     let place = "certificates/local/a.test/a.test.crt";
     assert!(!storage.exists(place).unwrap());
     manager.clone().store_again("a.test".to_owned()).await;
     assert!(!storage.exists(place).unwrap());
+    let failed = take(&heard, "cert_failed");
+    assert_eq!((failed.len(), &failed[0]["identifier"]), (1, &"a.test".into()));
+    let error = failed[0]["error"].as_str().unwrap();
+    assert!(error.starts_with("certificate could not be stored: ") && error.ends_with("full"));
+    assert_eq!(take(&heard, "cert_obtained"), Vec::<Json>::new(), "there are no files to read");
+    let report = |name: &str| manager.report().into_iter().find(|one| one.names == [name]).unwrap();
+    let full = report("a.test");
+    assert_eq!((full.status, full.remedy.as_deref()), ("valid", Some("make room in the storage")));
+    assert_eq!(full.last_error.as_deref(), Some(error));
     storage.room.store(usize::MAX, Ordering::Relaxed);
     manager.clone().store_again("a.test".to_owned()).await;
     assert!(storage.exists(place).unwrap());
+    let obtained = take(&heard, "cert_obtained");
+    assert_eq!((obtained.len(), &obtained[0]["certificate_path"]), (1, &place.into()));
+    assert_eq!(report("a.test").last_error, None);
     // The next start takes it.
     let again = CertManager::new(storage.clone());
     again.reconcile(on(&storage, subjects, &dir)).await;
@@ -496,8 +567,12 @@ async fn a_clock_that_is_wrong_by_days_costs_no_certificate() {
         manager.reconcile(wanted(&dir, subjects.clone())).await;
         let served = one(&manager, "a.test").expect("what clients may still accept is served");
         // The authority is asked, says nothing, and nothing is lost by it.
+        let heard = hear(&manager);
         manager.clone().work("a.test".to_owned(), Cause::Due).await;
         assert_eq!(one(&manager, "a.test").unwrap().fingerprint, served.fingerprint);
+        let failed = take(&heard, "cert_failed");
+        assert!(failed.len() <= 1, "{failed:?}");
+        assert!(failed.iter().all(|data| data["renewal"] == true), "{failed:?}");
     }
 }
 
@@ -531,10 +606,103 @@ async fn a_renewed_certificate_with_another_key_costs_nothing_that_works() {
     manager.reconcile(wanted(&dir, vec![subject("a.test", acme)])).await;
     let served = one(&manager, "a.test").unwrap();
     unreachable(&storage, "a.test", 0..90);
+    let heard = hear(&manager);
     let other = to_pem(&KeyType::P256.generate().unwrap());
     storage.store("certificates/127.0.0.1-1-dir/a.test/a.test.key", other.as_bytes()).unwrap();
     manager.clone().work("a.test".to_owned(), Cause::Due).await;
     assert_eq!(one(&manager, "a.test").unwrap().fingerprint, served.fingerprint);
     let report = manager.report();
-    assert!(report[0].failures > 0 || report[0].last_error.is_some(), "{report:?}");
+    assert!(report[0].last_error.is_some() && report[0].remedy.is_some(), "{report:?}");
+    let failed = take(&heard, "cert_failed");
+    assert_eq!((failed.len(), &failed[0]["renewal"]), (1, &true.into()), "{failed:?}");
+}
+
+#[tokio::test]
+async fn a_slow_storage_holds_up_nothing_that_is_served() {
+    let dir = TempDir::new();
+    let storage = Moody::new(&dir);
+    let manager = CertManager::new(storage.clone());
+    let old = subject("old.test", internal());
+    manager.reconcile(on(&storage, vec![old.clone()], &dir)).await;
+    let first = one(&manager, "old.test").unwrap();
+    storage.slow.store(200, Ordering::Relaxed);
+    let both = vec![old, subject("new.test", internal())];
+    let working = tokio::spawn({
+        let (manager, wanted) = (manager.clone(), on(&storage, both, &dir));
+        async move { manager.reconcile(wanted).await }
+    });
+    // Handshakes look into memory alone.
+    while !working.is_finished() {
+        let start = std::time::Instant::now();
+        assert_eq!(one(&manager, "old.test").unwrap().fingerprint, first.fingerprint);
+        assert!(start.elapsed() < Duration::from_millis(100));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    working.await.unwrap();
+    assert!(one(&manager, "new.test").is_some(), "it takes its time, and that is all");
+}
+
+#[tokio::test]
+async fn what_was_given_up_starts_again_with_a_reload() {
+    let dir = TempDir::new();
+    let storage = Moody::new(&dir);
+    let manager = CertManager::new(storage.clone());
+    let subjects = vec![subject("a.test", internal())];
+    storage.is_gone(true);
+    manager.reconcile(on(&storage, subjects.clone(), &dir)).await;
+    manager.lock().entries.get_mut("a.test").unwrap().state = super::State::Stuck;
+    assert_eq!(manager.report()[0].status, "stuck");
+    storage.is_gone(false);
+    manager.reconcile(on(&storage, subjects, &dir)).await;
+    assert!(one(&manager, "a.test").is_some());
+}
+
+#[tokio::test]
+async fn a_root_that_has_expired_is_told_once_a_day() {
+    const DAY: i64 = 86_400;
+    let dir = TempDir::new();
+    let subjects = vec![subject("a.test", internal())];
+    manager(&dir).reconcile(wanted(&dir, subjects.clone())).await;
+    let now: fn() -> i64 = crate::timestamp::now;
+    let clocks = [
+        (now, None),
+        (|| crate::timestamp::now() + 3_550 * DAY, Some("ca_root_expiring")),
+        (|| crate::timestamp::now() + 3_601 * DAY, Some("ca_root_expired")),
+    ];
+    for (clock, event) in clocks {
+        let manager = CertManager::with_clock(Arc::new(FileSystem::new(dir.path())), clock);
+        let heard = hear(&manager);
+        // The driver looks, too; whoever comes first tells it.
+        manager.reconcile(wanted(&dir, subjects.clone())).await;
+        manager.look_at_roots();
+        manager.look_at_roots();
+        let told: Vec<(String, Json)> = heard.lock().unwrap().clone();
+        let told: Vec<_> = told.iter().filter(|(name, _)| name.starts_with("ca_root_")).collect();
+        let names: Vec<&str> = told.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, Vec::from_iter(event));
+        if let Some((_, data)) = told.first() {
+            assert_eq!(data["ca"], "local");
+            assert!(data["subject"].as_str().unwrap().contains("ECC Root"), "{data}");
+        }
+        assert!(one(&manager, "a.test").is_some(), "who does not look at roots is served");
+    }
+}
+
+#[tokio::test]
+async fn who_waits_for_a_lock_says_so() {
+    let dir = TempDir::new();
+    let storage = FileSystem::new(dir.path());
+    let manager = manager(&dir);
+    let heard = hear(&manager);
+    let lock = storage.lock("issue_cert_a.test", Duration::ZERO).unwrap();
+    manager.reconcile(wanted(&dir, vec![subject("a.test", internal())])).await;
+    let report = manager.report();
+    let error = report[0].last_error.as_deref().unwrap_or_default();
+    assert!(error.contains("it has the lock issue_cert_a.test"), "{report:?}");
+    assert_eq!((report[0].status, report[0].failures), ("waiting", 0));
+    assert_eq!(take(&heard, "cert_failed"), Vec::<Json>::new(), "nothing has failed");
+    drop(lock);
+    manager.clone().work("a.test".to_owned(), Cause::Due).await;
+    assert!(one(&manager, "a.test").is_some());
+    assert_eq!(manager.report()[0].last_error, None);
 }

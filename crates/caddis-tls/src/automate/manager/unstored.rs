@@ -52,7 +52,13 @@ impl CertManager {
         };
         if stored {
             current.unstored = None;
+            entry.last_error = None;
             tracing::info!(target: "tls", identifier = name, "certificate is stored now");
+            let untold = entry.untold.take();
+            drop(inner);
+            if let Some(data) = untold {
+                self.tell_obtained(data);
+            }
         } else {
             entry.store_at = Some(now.saturating_add(STORE_AGAIN));
             drop(inner);

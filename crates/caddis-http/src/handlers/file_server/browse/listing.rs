@@ -12,10 +12,10 @@ use std::{
 
 use caddis_core::target::encode_path_bytes;
 use serde::Serialize;
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use time::format_description::well_known::Rfc3339;
 
 use super::super::hide::Rules;
-use crate::names;
+use crate::{handlers::support::date_time, names};
 
 /// A directory's entries.
 #[derive(Default)]
@@ -167,7 +167,7 @@ fn item(name: &[u8], path: &str, metadata: &Metadata, reveal_symlinks: bool) -> 
     Item {
         size: target.as_ref().unwrap_or(metadata).len(),
         url,
-        mod_time: OffsetDateTime::from(modified).format(&Rfc3339).unwrap_or_default(),
+        mod_time: date_time(modified).format(&Rfc3339).unwrap_or_default(),
         mode: go_mode(metadata.mode(), metadata.file_type()),
         is_dir,
         is_symlink,

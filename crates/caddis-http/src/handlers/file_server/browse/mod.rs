@@ -16,7 +16,10 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use self::listing::{Failure, Listing, Order};
 use super::{base, config::BrowseConfig, hide::Rules, lookup::whole_seconds, response::redirect};
 use crate::{
-    handlers::{support::field_value, templates},
+    handlers::{
+        support::{date_time, field_value},
+        templates,
+    },
     path::clean,
 };
 
@@ -169,7 +172,7 @@ fn template_data(ex: &Exchange, listing: Listing, query: &Query) -> templates::l
         name: item.name,
         size: item.size,
         url: item.url,
-        modified: item.modified.into(),
+        modified: date_time(item.modified),
         mode: item.mode,
         is_dir: item.is_dir,
         is_symlink: item.is_symlink,

@@ -2,12 +2,10 @@
 
 use std::fmt::Write;
 
-use time::{OffsetDateTime, macros::format_description};
+use time::macros::format_description;
 
-use super::{
-    super::response::escape_html,
-    listing::{By, Item, Listing, Order},
-};
+use super::listing::{By, Item, Listing, Order};
+use crate::handlers::support::{date_time, escape_html};
 
 const STYLE: &str = "\
 :root{color-scheme:light dark;--line:#8884}\
@@ -171,13 +169,13 @@ pub(crate) fn human_size(bytes: u64) -> String {
 }
 
 fn date(item: &Item) -> String {
-    OffsetDateTime::from(item.modified)
+    date_time(item.modified)
         .format(format_description!("[year]-[month]-[day] [hour]:[minute]:[second] UTC"))
         .unwrap_or_default()
 }
 
 fn long_date(item: &Item) -> String {
-    OffsetDateTime::from(item.modified)
+    date_time(item.modified)
         .format(format_description!(
             "[month repr:long] [day padding:none], [year] at [hour]:[minute]:[second]"
         ))

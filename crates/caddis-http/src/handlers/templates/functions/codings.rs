@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 
 use super::{Args, Res};
-use crate::handlers::templates::value::Val;
+use crate::{handlers::templates::value::Val, path::clean};
 
 pub(super) fn of_codings(args: &Args<'_>) -> Res<Option<Val>> {
     let text = || args.text(0);
@@ -18,10 +18,10 @@ pub(super) fn of_codings(args: &Args<'_>) -> Res<Option<Val>> {
         "base" | "osBase" => base(&text()?).to_owned(),
         "dir" | "osDir" => {
             let text = text()?;
-            clean(text.rfind('/').map_or("", |at| &text[..=at]))
+            clean(text.rfind('/').map_or("", |at| &text[..=at])).into_owned()
         }
         "ext" | "osExt" => crate::path::extension(&text()?).to_owned(),
-        "clean" | "osClean" => clean(&text()?),
+        "clean" | "osClean" => clean(&text()?).into_owned(),
         "isAbs" | "osIsAbs" => return Ok(Some(Val::Bool(text()?.starts_with('/')))),
         "urlParse" => return url_parse(args, &text()?).map(Some),
         "urlJoin" => url_join(args)?,
@@ -109,29 +109,6 @@ fn base(path: &str) -> &str {
     }
     let trimmed = path.trim_end_matches('/');
     if trimmed.is_empty() { "/" } else { trimmed.rsplit('/').next().unwrap_or(trimmed) }
-}
-
-/// Go's `path.Clean`.
-fn clean(path: &str) -> String {
-    let rooted = path.starts_with('/');
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => match parts.last() {
-                Some(&last) if last != ".." => drop(parts.pop()),
-                _ if rooted => {}
-                _ => parts.push(".."),
-            },
-            part => parts.push(part),
-        }
-    }
-    let joined = parts.join("/");
-    match (rooted, joined.is_empty()) {
-        (true, _) => format!("/{joined}"),
-        (false, true) => ".".to_owned(),
-        (false, false) => joined,
-    }
 }
 
 const PARTS: [&str; 8] =

@@ -1,6 +1,6 @@
 //! Functions on lists, choices between values, and types.
 
-use super::{Args, LARGEST, Res, texts::strings};
+use super::{Args, MOST, Res};
 use crate::handlers::templates::value::Val;
 
 pub(super) fn of_lists(args: &Args<'_>) -> Res<Option<Val>> {
@@ -35,7 +35,7 @@ pub(super) fn of_lists(args: &Args<'_>) -> Res<Option<Val>> {
         }
         "concat" => {
             let lists = (0..args.values.len()).map(|at| args.list(at)).collect::<Res<Vec<_>>>()?;
-            if lists.iter().map(Vec::len).sum::<usize>() > LARGEST {
+            if lists.iter().map(Vec::len).sum::<usize>() > MOST {
                 return Err(args.too_large());
             }
             Val::list(lists.concat())
@@ -43,11 +43,13 @@ pub(super) fn of_lists(args: &Args<'_>) -> Res<Option<Val>> {
         "reverse" => Val::list(args.list(0)?.into_iter().rev().collect()),
         "uniq" => {
             let mut found: Vec<Val> = Vec::new();
+            let mut work = 0;
             for item in args.list(0)? {
-                if found.len() > MAX_UNIQUE {
+                let is_known = found.iter().any(|known| known.equals_within(&item, &mut work));
+                if work > MAX_COMPARED {
                     return Err(args.too_large());
                 }
-                if !found.iter().any(|known| known.equals(&item)) {
+                if !is_known {
                     found.push(item);
                 }
             }
@@ -95,11 +97,11 @@ pub(super) fn of_lists(args: &Args<'_>) -> Res<Option<Val>> {
             Val::list(found.to_vec())
         }
         "sortAlpha" => {
-            let mut texts: Vec<String> = strings(args.get(0)?).iter().map(Val::shown).collect();
+            let mut texts = args.texts(args.get(0)?)?;
             texts.sort();
             Val::strings(texts.iter().map(String::as_str))
         }
-        "toStrings" => Val::list(strings(args.get(0)?)),
+        "toStrings" => Val::strings(args.texts(args.get(0)?)?.iter().map(String::as_str)),
         "until" => {
             let count = args.int(0)?;
             steps(args, 0, count, if count < 0 { -1 } else { 1 })?
@@ -110,8 +112,8 @@ pub(super) fn of_lists(args: &Args<'_>) -> Res<Option<Val>> {
     }))
 }
 
-/// Comparing each with each grows with the square.
-const MAX_UNIQUE: usize = 10_000;
+/// Values that `uniq` compares: comparing each with each grows with the square.
+const MAX_COMPARED: usize = 1 << 25;
 
 fn of_values(args: &Args<'_>) -> Res<Option<Val>> {
     Ok(Some(match args.name {
@@ -145,7 +147,7 @@ fn numbers(args: &Args<'_>, start: i64, stop: i64, step: i64) -> Res<Vec<i64>> {
     let span = (i128::from(stop) - i128::from(start)).unsigned_abs();
     let count = span.div_ceil(u128::from(step.unsigned_abs()));
     let count = i64::try_from(count).unwrap_or(i64::MAX);
-    if usize::try_from(count).unwrap_or(usize::MAX) > LARGEST {
+    if usize::try_from(count).unwrap_or(usize::MAX) > MOST {
         return Err(args.too_large());
     }
     Ok((0..count).map(|at| start.saturating_add(at.saturating_mul(step))).collect())

@@ -24,25 +24,27 @@ use self::{
     maps::of_maps,
     numbers::of_numbers,
     printf::{format, sprint},
-    printing::{html, humanize, js, path_escape, strip_html},
+    printing::{humanize, js, path_escape, strip_html},
     semver::of_versions,
     texts::of_texts,
     times::of_times,
 };
 pub(super) use self::{
+    printing::html,
     semver::Version,
     signatures::is_known,
     times::{date, duration, duration_method, time_method},
 };
 use super::{
-    eval::{Loaded, Need, Run, Stop},
+    eval::{Res, Run, Stop},
+    needs::{Loaded, Need},
     value::{Object, Val},
 };
 
-type Res<T = Val> = Result<T, Stop>;
-
-/// Texts and lists that functions make are no larger than this.
+/// Texts that functions make are no longer than this, in bytes.
 const LARGEST: usize = 1 << 24;
+/// Lists that functions make have no more items than this.
+const MOST: usize = 1 << 20;
 
 /// Arguments of one call, checked against what the function takes.
 struct Args<'a> {
@@ -76,6 +78,11 @@ impl Args<'_> {
         if number > LARGEST { Err(self.too_large()) } else { Ok(number) }
     }
 
+    /// Whether a text of so many bytes may be made.
+    fn fits(&self, bytes: usize) -> Res<()> {
+        if bytes > LARGEST { Err(self.too_large()) } else { Ok(()) }
+    }
+
     fn too_large(&self) -> Stop {
         Stop::text(format!("error calling {}: too large", self.name))
     }
@@ -95,6 +102,29 @@ impl Args<'_> {
                 Err(self.failed(format_args!("cannot find {} on type {}", self.name, other.kind())))
             }
         }
+    }
+
+    /// A list of texts, unless they are too many.
+    fn parts<'t>(&self, parts: impl Iterator<Item = &'t str>) -> Res<Vec<&'t str>> {
+        let found: Vec<_> = parts.take(MOST + 1).collect();
+        if found.len() > MOST { Err(self.too_large()) } else { Ok(found) }
+    }
+
+    /// The texts of a list; of anything else, its own. Nothing in it is left out.
+    fn texts(&self, value: &Val) -> Res<Vec<String>> {
+        let items = match value {
+            Val::List(items) => items.as_slice(),
+            other => std::slice::from_ref(other),
+        };
+        let mut size = 0usize;
+        let mut found = Vec::new();
+        for item in items.iter().filter(|item| !matches!(item, Val::Nil)) {
+            let text = item.shown();
+            size = size.saturating_add(text.len());
+            self.fits(size)?;
+            found.push(text);
+        }
+        Ok(found)
     }
 
     fn map(&self, at: usize) -> Res<std::rc::Rc<std::cell::RefCell<BTreeMap<String, Val>>>> {

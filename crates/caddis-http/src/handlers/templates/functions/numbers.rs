@@ -32,7 +32,7 @@ pub(super) fn of_numbers(args: &Args<'_>) -> Res<Option<Val>> {
             let args = Args { name: args.name, values: &values };
             Val::Float(decimals(&args, Decimal::add, |one, two| one + two)?)
         }
-        "subf" => decimal(|one, two| one.add(Decimal(-two.0, two.1)), |one, two| one - two)?,
+        "subf" => decimal(Decimal::sub, |one, two| one - two)?,
         "mulf" => decimal(Decimal::mul, |one, two| one * two)?,
         "divf" => {
             if args.rest().iter().any(|value| value.float() == 0.0) {
@@ -112,6 +112,10 @@ impl Decimal {
     fn add(self, other: Self) -> Option<Self> {
         let digits = self.1.max(other.1);
         Some(Self(self.scaled(digits)?.checked_add(other.scaled(digits)?)?, digits))
+    }
+
+    fn sub(self, other: Self) -> Option<Self> {
+        self.add(Self(other.0.checked_neg()?, other.1))
     }
 
     fn mul(self, other: Self) -> Option<Self> {

@@ -3,22 +3,11 @@
 use time::OffsetDateTime;
 
 use super::Res;
-use crate::handlers::templates::eval::Stop;
+use crate::handlers::{support::escape_html, templates::eval::Stop};
 
-pub(super) fn html(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '&' => out.push_str("&amp;"),
-            '"' => out.push_str("&#34;"),
-            '\'' => out.push_str("&#39;"),
-            '\0' => out.push('\u{fffd}'),
-            c => out.push(c),
-        }
-    }
-    out
+/// Text inside of HTML as Go's `text/template` writes it.
+pub(in super::super) fn html(text: &str) -> String {
+    escape_html(text).replace('\0', "\u{fffd}")
 }
 
 pub(super) fn js(text: &str) -> String {

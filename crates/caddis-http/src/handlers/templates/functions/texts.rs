@@ -1,9 +1,9 @@
 //! Functions on texts. Lengths and places count bytes where sprig counts bytes; where one would be
 //! inside of a character, the character is left out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
-use super::{Args, LARGEST, Res, joined, printf::quoted};
+use super::{Args, Res, printf::quoted};
 use crate::handlers::templates::value::Val;
 
 pub(super) fn of_texts(args: &Args<'_>) -> Res<Option<Val>> {
@@ -17,16 +17,14 @@ pub(super) fn of_texts(args: &Args<'_>) -> Res<Option<Val>> {
         "untitle" => untitle(&first()?),
         "trim" => first()?.trim().to_owned(),
         "trimAll" | "trimall" => {
-            let set = first()?;
-            second()?.trim_matches(|c| set.contains(c)).to_owned()
+            let set: HashSet<char> = first()?.chars().collect();
+            second()?.trim_matches(|c| set.contains(&c)).to_owned()
         }
         "trimPrefix" => second()?.strip_prefix(&*first()?).map_or(second()?, str::to_owned),
         "trimSuffix" => second()?.strip_suffix(&*first()?).map_or(second()?, str::to_owned),
         "replace" => {
             let (from, to, text) = (first()?, second()?, args.text(2)?);
-            if text.len().saturating_add(1).saturating_mul(to.len().max(1)) > LARGEST {
-                return Err(args.too_large());
-            }
+            args.fits(text.len().saturating_add(1).saturating_mul(to.len().max(1)))?;
             text.replace(&from, &to)
         }
         "repeat" => {
@@ -34,9 +32,7 @@ pub(super) fn of_texts(args: &Args<'_>) -> Res<Option<Val>> {
             if args.int(0)? < 0 {
                 return Err(args.failed("strings: negative Repeat count"));
             }
-            if count.saturating_mul(text.len()) > LARGEST {
-                return Err(args.too_large());
-            }
+            args.fits(count.saturating_mul(text.len()))?;
             text.repeat(count)
         }
         "substr" => {
@@ -83,19 +79,23 @@ pub(super) fn of_texts(args: &Args<'_>) -> Res<Option<Val>> {
         "snakecase" => words(&first()?, '_'),
         "kebabcase" => words(&first()?, '-'),
         "camelcase" => camel_case(&first()?),
-        "wrap" => wrap(&second()?, args.int(0)?, "\n", false),
-        "wrapWith" => wrap(&args.text(2)?, args.int(0)?, &second()?, true),
-        "join" => joined(&strings(args.get(1)?), &first()?),
+        "wrap" => wrap(args, &second()?, "\n", false)?,
+        "wrapWith" => wrap(args, &args.text(2)?, &second()?, true)?,
+        "join" => {
+            let (texts, between) = (args.texts(args.get(1)?)?, first()?);
+            args.fits(texts.len().saturating_mul(between.len()))?;
+            texts.join(&between)
+        }
         "toString" => args.get(0)?.shown(),
         "contains" => return Ok(Some(Val::Bool(second()?.contains(&*first()?)))),
         "hasPrefix" => return Ok(Some(Val::Bool(second()?.starts_with(&*first()?)))),
         "hasSuffix" => return Ok(Some(Val::Bool(second()?.ends_with(&*first()?)))),
-        "splitList" => return Ok(Some(Val::strings(split(&first()?, &second()?, None)))),
-        "split" => return Ok(Some(numbered(split(&first()?, &second()?, None)))),
+        "splitList" => return Ok(Some(Val::strings(split(args, &first()?, &second()?, None)?))),
+        "split" => return Ok(Some(numbered(split(args, &first()?, &second()?, None)?))),
         "splitn" => {
             let count = args.int(1)?;
             let most = (count >= 0).then(|| usize::try_from(count).unwrap_or(0));
-            return Ok(Some(numbered(split(&first()?, &args.text(2)?, most))));
+            return Ok(Some(numbered(split(args, &first()?, &args.text(2)?, most)?)));
         }
         "regexMatch" => {
             // What is no expression matches nothing.
@@ -114,19 +114,19 @@ pub(super) fn of_texts(args: &Args<'_>) -> Res<Option<Val>> {
             let (text, most) = (second()?, usize::try_from(args.int(2)?).unwrap_or(usize::MAX));
             let pattern = regex(args)?;
             let found = pattern.find_iter(&text).take(most).map(|found| found.as_str());
-            return Ok(Some(Val::strings(found)));
+            return Ok(Some(Val::strings(args.parts(found)?)));
         }
         "regexReplaceAll" | "mustRegexReplaceAll" => {
-            let replaced = regex(args)?.replace_all(&second()?, &*args.text(2)?).into_owned();
-            fits(args, replaced)?
+            let with = args.text(2)?;
+            replace_all(args, |found, out| found.expand(&with, out))?
         }
         "regexReplaceAllLiteral" | "mustRegexReplaceAllLiteral" => {
             let with = args.text(2)?;
-            fits(args, regex(args)?.replace_all(&second()?, regex::NoExpand(&with)).into_owned())?
+            replace_all(args, |_, out| out.push_str(&with))?
         }
         "regexSplit" | "mustRegexSplit" => {
             let text = second()?;
-            return Ok(Some(regex_split(&regex(args)?, &first()?, &text, args.int(2)?)));
+            return regex_split(args, &text, args.int(2)?).map(Some);
         }
         "regexQuoteMeta" => {
             let text = first()?;
@@ -144,21 +144,21 @@ pub(super) fn of_texts(args: &Args<'_>) -> Res<Option<Val>> {
     })))
 }
 
-fn fits(args: &Args<'_>, text: String) -> Res<String> {
-    if text.len() > LARGEST { Err(args.too_large()) } else { Ok(text) }
-}
-
-/// The texts of a list; of anything else, its own. Nothing in it is left out.
-pub(super) fn strings(value: &Val) -> Vec<Val> {
-    match value {
-        Val::List(items) => items
-            .iter()
-            .filter(|item| !matches!(item, Val::Nil))
-            .map(|item| Val::str(&item.shown()))
-            .collect(),
-        Val::Nil => Vec::new(),
-        other => vec![Val::str(&other.shown())],
+/// Replaces what matches, unless the text gets too long by it.
+fn replace_all(args: &Args<'_>, with: impl Fn(&regex::Captures<'_>, &mut String)) -> Res<String> {
+    let (pattern, text) = (regex(args)?, args.text(1)?);
+    let mut out = String::with_capacity(text.len());
+    let mut done = 0;
+    for found in pattern.captures_iter(&text) {
+        let Some(whole) = found.get(0) else { continue };
+        out.push_str(&text[done..whole.start()]);
+        with(&found, &mut out);
+        done = whole.end();
+        args.fits(out.len())?;
     }
+    out.push_str(&text[done..]);
+    args.fits(out.len())?;
+    Ok(out)
 }
 
 fn each(values: &[Val], show: impl Fn(&Val) -> String) -> String {
@@ -166,26 +166,21 @@ fn each(values: &[Val], show: impl Fn(&Val) -> String) -> String {
     shown.collect::<Vec<_>>().join(" ")
 }
 
-fn split<'t>(by: &str, text: &'t str, most: Option<usize>) -> Vec<&'t str> {
+fn split<'t>(args: &Args<'_>, by: &str, text: &'t str, most: Option<usize>) -> Res<Vec<&'t str>> {
     match (by.is_empty(), most) {
-        (_, Some(0)) => Vec::new(),
+        (_, Some(0)) => Ok(Vec::new()),
         (true, most) => {
-            let mut found = Vec::new();
-            let mut rest = text;
-            while let Some(c) = rest.chars().next() {
-                if most.is_some_and(|most| found.len() + 1 >= most) {
-                    break;
-                }
-                found.push(&rest[..c.len_utf8()]);
-                rest = &rest[c.len_utf8()..];
-            }
-            if !rest.is_empty() {
-                found.push(rest);
-            }
-            found
+            // Each character; the last part is what is left.
+            let singles = most.map_or(usize::MAX, |most| most - 1);
+            let starts = text.char_indices().map(|(at, _)| at);
+            let starts = starts.enumerate().take_while(|(count, _)| *count <= singles);
+            let ends = text.char_indices().map(|(at, c)| at + c.len_utf8());
+            args.parts(starts.zip(ends).map(|((count, start), end)| {
+                if count == singles { &text[start..] } else { &text[start..end] }
+            }))
         }
-        (false, Some(most)) => text.splitn(most, by).collect(),
-        (false, None) => text.split(by).collect(),
+        (false, Some(most)) => args.parts(text.splitn(most, by)),
+        (false, None) => args.parts(text.split(by)),
     }
 }
 
@@ -200,12 +195,13 @@ fn regex(args: &Args<'_>) -> Res<regex::Regex> {
 }
 
 /// Go's `Regexp.Split`.
-fn regex_split(pattern: &regex::Regex, source: &str, text: &str, count: i64) -> Val {
+fn regex_split(args: &Args<'_>, text: &str, count: i64) -> Res {
+    let pattern = regex(args)?;
     if count == 0 {
-        return Val::list(Vec::new());
+        return Ok(Val::list(Vec::new()));
     }
-    if !source.is_empty() && text.is_empty() {
-        return Val::strings([""]);
+    if !args.text(0)?.is_empty() && text.is_empty() {
+        return Ok(Val::strings([""]));
     }
     let most = usize::try_from(count).unwrap_or(usize::MAX);
     let mut parts = Vec::new();
@@ -223,7 +219,7 @@ fn regex_split(pattern: &regex::Regex, source: &str, text: &str, count: i64) -> 
     if end != text.len() {
         parts.push(&text[begin..]);
     }
-    Val::strings(parts)
+    Ok(Val::strings(args.parts(parts.into_iter())?))
 }
 
 fn part(text: &str, start: i64, end: i64) -> String {
@@ -310,16 +306,14 @@ fn indent(args: &Args<'_>, text: &str) -> Res<String> {
     }
     let count = args.size(0)?;
     let lines = text.split('\n').count();
-    if lines.saturating_mul(count).saturating_add(text.len()) > LARGEST {
-        return Err(args.too_large());
-    }
+    args.fits(lines.saturating_mul(count).saturating_add(text.len()))?;
     let pad = " ".repeat(count);
     Ok(format!("{pad}{}", text.replace('\n', &format!("\n{pad}"))))
 }
 
 /// Wraps at words.
-fn wrap(text: &str, width: i64, newline: &str, cut_long: bool) -> String {
-    let width = usize::try_from(width.max(1)).unwrap_or(usize::MAX);
+fn wrap(args: &Args<'_>, text: &str, newline: &str, cut_long: bool) -> Res<String> {
+    let width = usize::try_from(args.int(0)?.max(1)).unwrap_or(usize::MAX);
     let newline = if newline.is_empty() { "\n" } else { newline };
     let chars: Vec<char> = text.chars().collect();
     let length = chars.len();
@@ -327,6 +321,7 @@ fn wrap(text: &str, width: i64, newline: &str, cut_long: bool) -> String {
     let mut offset = 0;
     let take = |from: usize, to: usize| chars[from.min(length)..to.min(length)].iter();
     while length - offset > width {
+        args.fits(out.len())?;
         if chars[offset] == ' ' {
             offset += 1;
             continue;
@@ -356,7 +351,7 @@ fn wrap(text: &str, width: i64, newline: &str, cut_long: bool) -> String {
         }
     }
     out.extend(take(offset, length));
-    out
+    Ok(out)
 }
 
 /// The words of a name in any case, lower case, with a sign between them.

@@ -167,7 +167,8 @@ pub(in super::super) fn time_method(time: &OffsetDateTime, name: &str, args: &[V
     };
     let nanos = |span: Duration| i64::try_from(span.whole_nanoseconds()).unwrap_or(i64::MAX);
     Ok(match name {
-        "UTC" | "Local" => Val::Time(time.to_offset(UtcOffset::UTC)),
+        // A time at the end of the calendar may have no place in it elsewhere.
+        "UTC" | "Local" => Val::Time(time.checked_to_offset(UtcOffset::UTC).unwrap_or(*time)),
         "Format" => Val::str(&date(&args.first().map(Val::shown).unwrap_or_default(), time)),
         "String" => Val::str(&Val::Time(*time).shown()),
         "Weekday" => Val::Named(

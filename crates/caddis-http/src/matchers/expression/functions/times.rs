@@ -12,17 +12,22 @@ use crate::matchers::expression::{
 /// A part of a time, in UTC or in the zone that is given as an offset.
 pub(super) fn in_zone(args: &[Val], get: fn(&OffsetDateTime) -> i64) -> Result<Val> {
     match args {
-        [Time(at)] => Ok(Int(get(&at.to_offset(UtcOffset::UTC)))),
+        [Time(at)] => local(at, UtcOffset::UTC).map(|at| Int(get(&at))),
         [Time(at), Str(zone)] => {
             let offset = match zone.contains(':') {
                 true => offset(zone),
                 false => offset_of_place(zone, at),
             };
             let offset = offset.ok_or_else(|| error(format_args!("unknown time zone {zone}")))?;
-            Ok(Int(get(&at.to_offset(offset))))
+            local(at, offset).map(|at| Int(get(&at)))
         }
         _ => Err(no_overload()),
     }
+}
+
+/// A time elsewhere; there may be none at the ends of the calendar.
+fn local(at: &OffsetDateTime, offset: UtcOffset) -> Result<OffsetDateTime> {
+    at.checked_to_offset(offset).ok_or_else(|| error("timestamp overflow"))
 }
 
 /// The offset that a zone such as `Europe/Berlin` has at a time, by the zones of the system or, where
@@ -43,8 +48,9 @@ fn offset(zone: &str) -> Option<UtcOffset> {
         None => (1, zone.strip_prefix('+').unwrap_or(zone)),
     };
     let (hours, minutes) = digits.split_once(':')?;
-    let (hours, minutes): (i8, i8) = (hours.parse().ok()?, minutes.parse().ok()?);
-    UtcOffset::from_hms(sign * hours, sign * minutes, 0).ok()
+    let (hours, minutes): (u8, u8) = (hours.parse().ok()?, minutes.parse().ok()?);
+    let seconds = i32::from(hours) * 3600 + i32::from(minutes) * 60;
+    UtcOffset::from_whole_seconds(sign * seconds).ok()
 }
 
 /// A part of a time, or how often a unit is in a duration.

@@ -1,0 +1,525 @@
+//! Looks at a client's frames before the codec does, for what the codec leaves out:
+//!
+//! - It answers a frame of a wrong size, and a window beyond its limit, with the code for
+//!   everything, where RFC 9113 §4.2 and §6 name one.
+//! - It takes any frame for the first one, and waits for it without a limit of its own; the first
+//!   one has to be SETTINGS (RFC 9113 §3.4).
+//! - It passes over pseudo-fields in trailers, which make a request malformed (RFC 9113 §8.1). It
+//!   knows that none may follow a field; so trailers get a field of ours in front, and any
+//!   pseudo-field behind it, however it is coded, ends the stream as it has to.
+//!
+//! What is inside a header block only the codec can tell.
+
+use std::{
+    cell::Cell,
+    io,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf, BufMut, BytesMut};
+use caddis_core::exchange::Io;
+use h2::Reason;
+use http::{HeaderMap, header};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::gather::Gathered;
+
+const HEAD: usize = 9;
+/// Bytes of the preface (RFC 9113 §3.4).
+const PREFACE: usize = 24;
+/// The largest frame that is taken; the codec tells no other (RFC 9113 §6.5.2).
+const MAX_FRAME: usize = 16_384;
+/// An empty `max-forwards`, by the static table of RFC 7541: no trailer may be called so (RFC 9110
+/// §6.5.1).
+const MARK: u8 = 0xaf;
+
+const HEADERS: u8 = 1;
+const PRIORITY: u8 = 2;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
+const CONTINUATION: u8 = 9;
+
+const ACK: u8 = 1;
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+const PADDED: u8 = 8;
+const WITH_PRIORITY: u8 = 32;
+
+/// SETTINGS_INITIAL_WINDOW_SIZE.
+const INITIAL_WINDOW: u16 = 4;
+const MAX_WINDOW: u32 = (1 << 31) - 1;
+
+/// Takes what was put in front off.
+pub(super) fn unmark(trailers: &mut HeaderMap) {
+    trailers.remove(header::MAX_FORWARDS);
+}
+
+/// The head of a frame.
+#[derive(Clone, Copy)]
+struct Head {
+    length: usize,
+    kind: u8,
+    flags: u8,
+    stream: u32,
+}
+
+impl Head {
+    fn parse(bytes: [u8; HEAD]) -> Self {
+        let [a, b, c, kind, flags, rest @ ..] = bytes;
+        let length = u32::from_be_bytes([0, a, b, c]) as usize;
+        let stream = u32::from_be_bytes(rest) & MAX_WINDOW;
+        Self { length, kind, flags, stream }
+    }
+
+    fn has(self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+
+    fn write(self, out: &mut BytesMut) {
+        out.put_uint(self.length as u64, 3);
+        out.put_u8(self.kind);
+        out.put_u8(self.flags);
+        out.put_u32(self.stream);
+    }
+}
+
+/// Where in the bytes of a connection we are.
+enum At {
+    Preface(usize),
+    /// So much of a frame's head is here.
+    Head(usize, [u8; HEAD]),
+    Payload(usize),
+    /// A frame that is looked at as a whole.
+    Whole(Head, BytesMut),
+}
+
+/// What became of some bytes.
+#[derive(Debug, PartialEq, Eq)]
+enum Passed {
+    /// They are for the codec as they are.
+    AsTheyAre,
+    /// Others are, if any.
+    Others,
+}
+
+/// The frames of a connection.
+struct Screen {
+    at: At,
+    /// The largest stream so far.
+    last: u32,
+    /// A header block goes on.
+    in_block: bool,
+    /// The client's first frame is here.
+    begun: Rc<Cell<bool>>,
+}
+
+impl Screen {
+    fn new() -> Self {
+        Self { at: At::Preface(PREFACE), last: 0, in_block: false, begun: Rc::default() }
+    }
+
+    /// Looks at what came. Where it is not for the codec as it is, what is instead is put behind
+    /// `out`. An error ends the connection, after what is in `out`.
+    fn pass(&mut self, bytes: &[u8], out: &mut BytesMut) -> Result<Passed, Reason> {
+        // Copies begin where something is held back; what came before is copied then.
+        let mut copies = match self.at {
+            At::Preface(_) | At::Payload(_) | At::Head(0, _) => false,
+            At::Head(..) | At::Whole(..) => true,
+        };
+        let copy_to = |end: usize, copies: &mut bool, out: &mut BytesMut| {
+            if !std::mem::replace(copies, true) {
+                out.extend_from_slice(bytes.get(..end).unwrap_or_default());
+            }
+        };
+        let mut position = 0;
+        while let Some(rest @ [_, ..]) = bytes.get(position..) {
+            match &mut self.at {
+                At::Preface(left) | At::Payload(left) => {
+                    let count = rest.len().min(*left);
+                    *left -= count;
+                    if *left == 0 {
+                        self.at = At::Head(0, [0; HEAD]);
+                    }
+                    if copies {
+                        out.extend_from_slice(rest.get(..count).unwrap_or_default());
+                    }
+                    position += count;
+                }
+                At::Head(have, head) => {
+                    let count = rest.len().min(HEAD - *have);
+                    for (to, from) in head.iter_mut().skip(*have).zip(rest) {
+                        *to = *from;
+                    }
+                    *have += count;
+                    let begin = position;
+                    position += count;
+                    if *have < HEAD {
+                        copy_to(begin, &mut copies, out);
+                        break;
+                    }
+                    let (bytes_of_head, head) = (*head, Head::parse(*head));
+                    match self.check(head) {
+                        Ok(true) => {
+                            copy_to(begin, &mut copies, out);
+                            self.at = At::Whole(head, BytesMut::with_capacity(head.length));
+                            if head.length == 0 {
+                                self.finish(out)?;
+                            }
+                        }
+                        Ok(false) => {
+                            if copies {
+                                out.extend_from_slice(&bytes_of_head);
+                            }
+                            self.at = match head.length {
+                                0 => At::Head(0, [0; HEAD]),
+                                length => At::Payload(length),
+                            };
+                        }
+                        Err(reason) => {
+                            copy_to(begin, &mut copies, out);
+                            return Err(reason);
+                        }
+                    }
+                }
+                At::Whole(head, payload) => {
+                    let count = rest.len().min(head.length - payload.len());
+                    payload.extend_from_slice(rest.get(..count).unwrap_or_default());
+                    position += count;
+                    if payload.len() == head.length {
+                        self.finish(out)?;
+                    }
+                }
+            }
+        }
+        Ok(if copies { Passed::Others } else { Passed::AsTheyAre })
+    }
+
+    /// Whether a frame is to be looked at as a whole.
+    fn check(&mut self, head: Head) -> Result<bool, Reason> {
+        if self.in_block && head.kind != CONTINUATION {
+            // The codec ends it.
+            return Ok(false);
+        }
+        let fits = match head.kind {
+            PRIORITY => head.length == 5,
+            RST_STREAM | WINDOW_UPDATE => head.length == 4,
+            PING => head.length == 8,
+            GOAWAY => head.length >= 8,
+            SETTINGS if head.has(ACK) => head.length == 0,
+            SETTINGS => head.length % 6 == 0,
+            _ => true,
+        };
+        if !fits || head.length > MAX_FRAME {
+            return Err(Reason::FRAME_SIZE_ERROR);
+        }
+        if !self.begun.get() && (head.kind != SETTINGS || head.has(ACK)) {
+            return Err(Reason::PROTOCOL_ERROR);
+        }
+        match head.kind {
+            SETTINGS => return Ok(!head.has(ACK)),
+            HEADERS => {
+                self.in_block = !head.has(END_HEADERS);
+                let trailers = head.stream <= self.last && head.stream % 2 == 1;
+                self.last = self.last.max(head.stream);
+                return Ok(trailers);
+            }
+            CONTINUATION => self.in_block = !head.has(END_HEADERS),
+            _ => {}
+        }
+        Ok(false)
+    }
+
+    /// A whole frame is here.
+    fn finish(&mut self, out: &mut BytesMut) -> Result<(), Reason> {
+        let At::Whole(head, payload) = std::mem::replace(&mut self.at, At::Head(0, [0; HEAD]))
+        else {
+            return Ok(());
+        };
+        if head.kind == SETTINGS {
+            self.begun.set(true);
+            for setting in payload.chunks_exact(6) {
+                let mut setting = setting;
+                if setting.get_u16() == INITIAL_WINDOW && setting.get_u32() > MAX_WINDOW {
+                    return Err(Reason::FLOW_CONTROL_ERROR);
+                }
+            }
+        } else if let Some((front, rest)) = split_block(head, &payload) {
+            let first = Head { length: front.len() + 1, flags: head.flags & END_STREAM, ..head };
+            first.write(out);
+            out.extend_from_slice(front);
+            out.put_u8(MARK);
+            let flags = head.flags & END_HEADERS;
+            Head { length: rest.len(), kind: CONTINUATION, flags, ..head }.write(out);
+            out.extend_from_slice(rest);
+            return Ok(());
+        }
+        head.write(out);
+        out.extend_from_slice(&payload);
+        Ok(())
+    }
+}
+
+/// A HEADERS frame's part of a header block without padding and priority: changes of the table's
+/// size, which have to be in front (RFC 7541 §4.2), and the rest. `None` for what is no such thing.
+fn split_block(head: Head, mut payload: &[u8]) -> Option<(&[u8], &[u8])> {
+    if head.has(PADDED) {
+        let (padding, rest) = payload.split_first()?;
+        payload = rest.get(..rest.len().checked_sub(usize::from(*padding))?)?;
+    }
+    if head.has(WITH_PRIORITY) {
+        payload = payload.get(5..)?;
+    }
+    let mut front = 0;
+    while let Some(first) = payload.get(front)
+        && first & 0xe0 == 0x20
+    {
+        front += 1;
+        if first & 0x1f == 0x1f {
+            while payload.get(front)? & 0x80 != 0 {
+                front += 1;
+            }
+            front += 1;
+        }
+    }
+    payload.split_at_checked(front)
+}
+
+/// A stream whose frames are looked at before they are read.
+pub(super) struct Screened<S> {
+    io: Gathered<S>,
+    screen: Screen,
+    /// What is read instead of what came.
+    instead: BytesMut,
+    failed: Option<Reason>,
+}
+
+impl<S: Io> Screened<S> {
+    pub(super) fn new(io: Gathered<S>) -> Self {
+        Self { io, screen: Screen::new(), instead: BytesMut::new(), failed: None }
+    }
+
+    /// Tells whether the client's first frame is here.
+    pub(super) fn begun(&self) -> Rc<Cell<bool>> {
+        self.screen.begun.clone()
+    }
+
+    /// Ends the connection, which the codec sees as one that broke.
+    fn fail(&mut self, cx: &mut Context<'_>, reason: Reason) -> io::Error {
+        let mut goaway = BytesMut::with_capacity(HEAD + 8);
+        Head { length: 8, kind: GOAWAY, flags: 0, stream: 0 }.write(&mut goaway);
+        goaway.put_u32(self.screen.last);
+        goaway.put_u32(reason.into());
+        // Where there is no room for it, the client reads nothing anyway.
+        let _ = Pin::new(&mut self.io).poll_write(cx, &goaway);
+        io::Error::new(io::ErrorKind::InvalidData, reason.description())
+    }
+}
+
+impl<S: Io> AsyncRead for Screened<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        loop {
+            if !this.instead.is_empty() {
+                let count = this.instead.len().min(out.remaining());
+                out.put_slice(this.instead.get(..count).unwrap_or_default());
+                this.instead.advance(count);
+                if this.instead.is_empty() {
+                    this.instead = BytesMut::new();
+                }
+                return Poll::Ready(Ok(()));
+            }
+            if let Some(reason) = this.failed.take() {
+                return Poll::Ready(Err(this.fail(cx, reason)));
+            }
+            let before = out.filled().len();
+            ready!(Pin::new(&mut this.io).poll_read(cx, out))?;
+            let came = out.filled().get(before..).unwrap_or_default();
+            if came.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            match this.screen.pass(came, &mut this.instead) {
+                Ok(Passed::AsTheyAre) => return Poll::Ready(Ok(())),
+                Ok(Passed::Others) => {}
+                Err(reason) => this.failed = Some(reason),
+            }
+            out.set_filled(before);
+        }
+    }
+}
+
+impl<S: Io> AsyncWrite for Screened<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, data)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, data)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BEGIN: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+    fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+        let mut out = BytesMut::new();
+        Head { length: payload.len(), kind, flags, stream }.write(&mut out);
+        [&out[..], payload].concat()
+    }
+
+    /// What the codec reads, where the bytes come in pieces of this length.
+    fn read(bytes: &[u8], piece: usize) -> (Vec<u8>, Option<Reason>) {
+        let (mut screen, mut read) = (Screen::new(), Vec::new());
+        for piece in bytes.chunks(piece) {
+            let mut out = BytesMut::new();
+            let passed = screen.pass(piece, &mut out);
+            match passed {
+                Ok(Passed::AsTheyAre) => {
+                    assert!(out.is_empty());
+                    read.extend_from_slice(piece);
+                }
+                Ok(Passed::Others) => read.extend_from_slice(&out),
+                Err(reason) => {
+                    read.extend_from_slice(&out);
+                    return (read, Some(reason));
+                }
+            }
+        }
+        (read, None)
+    }
+
+    fn check(bytes: &[u8], expected: &[u8], reason: Option<Reason>) {
+        for piece in (1..40).chain([usize::MAX]) {
+            let (read, ended) = read(&[BEGIN, bytes].concat(), piece);
+            assert_eq!(ended, reason, "in pieces of {piece}");
+            assert_eq!(read, [BEGIN, expected].concat(), "in pieces of {piece}");
+        }
+    }
+
+    #[test]
+    fn proper_frames_pass() {
+        let all = [
+            frame(SETTINGS, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff, 0, 3, 0, 0, 0, 1]),
+            frame(SETTINGS, ACK, 0, &[]),
+            frame(SETTINGS, 0, 0, &[]),
+            frame(WINDOW_UPDATE, 0, 0, &[0, 0, 1, 0]),
+            frame(HEADERS, 0, 1, &[0x82, 0x84]),
+            frame(CONTINUATION, END_HEADERS, 1, &[0x86]),
+            frame(0, 0, 1, b"some data"),
+            frame(0, END_STREAM, 1, b""),
+            frame(HEADERS, END_HEADERS, 3, &[0x82]),
+            frame(0xfa, 0xff, 9, &[7; 1000]),
+            frame(PING, 0, 0, &[0; 8]),
+        ]
+        .concat();
+        check(&all, &all, None);
+        // All at once nothing is copied.
+        let mut out = BytesMut::new();
+        let mut screen = Screen::new();
+        assert_eq!(screen.pass(BEGIN, &mut out), Ok(Passed::Others));
+        assert_eq!(std::mem::take(&mut out), BEGIN);
+        assert_eq!(screen.pass(&all[39..], &mut out), Ok(Passed::AsTheyAre));
+        // A half head waits for the other one.
+        assert_eq!(screen.pass(&all[30..34], &mut out), Ok(Passed::Others));
+        assert_eq!(out, &b""[..]);
+    }
+
+    #[test]
+    fn settings_come_first() {
+        for first in [frame(PING, 0, 0, &[0; 8]), frame(SETTINGS, ACK, 0, &[])] {
+            let bytes = [&BEGIN[..PREFACE], &first].concat();
+            assert_eq!(read(&bytes, 1), (BEGIN[..PREFACE].to_vec(), Some(Reason::PROTOCOL_ERROR)));
+        }
+        let mut screen = Screen::new();
+        let begun = screen.begun.clone();
+        for byte in BEGIN {
+            assert!(!begun.get());
+            assert!(screen.pass(&[*byte], &mut BytesMut::new()).is_ok());
+        }
+        assert!(begun.get());
+    }
+
+    #[test]
+    fn trailers_are_marked() {
+        let request = frame(HEADERS, END_HEADERS, 5, &[0x82]);
+        let marked = |before: &[u8], rest: &[u8], flags: u8| {
+            let first = [before, &[MARK]].concat();
+            [frame(HEADERS, flags & END_STREAM, 5, &first), frame(9, flags & 4, 5, rest)].concat()
+        };
+        let whole = END_STREAM | END_HEADERS;
+        for (payload, flags, before, rest) in [
+            (&b"abc"[..], whole, &b""[..], &b"abc"[..]),
+            (b"", whole, b"", b""),
+            (b"abc", END_STREAM, b"", b"abc"),
+            (b"\x02abc\0\0", whole | PADDED, b"", b"abc"),
+            (b"\x01\0\0\0\x01\x10abc\0", whole | PADDED | WITH_PRIORITY, b"", b"abc"),
+            (b"\x20\x3f\xe1\x1fabc", whole, b"\x20\x3f\xe1\x1f", b"abc"),
+        ] {
+            let bytes = [request.clone(), frame(HEADERS, flags, 5, payload)].concat();
+            let expected = [request.clone(), marked(before, rest, flags)].concat();
+            check(&bytes, &expected, None);
+        }
+        // What the codec refuses in any case.
+        for (payload, flags) in [
+            (&b"\x09abc"[..], whole | PADDED),
+            (b"", whole | PADDED),
+            (b"abc", whole | WITH_PRIORITY),
+            (b"\x3f\xe1", whole),
+        ] {
+            let bytes = [request.clone(), frame(HEADERS, flags, 5, payload)].concat();
+            check(&bytes, &bytes, None);
+        }
+    }
+
+    #[test]
+    fn wrong_sizes_have_their_code() {
+        let before = frame(PING, 0, 0, &[0; 8]);
+        for (bytes, reason) in [
+            (frame(SETTINGS, 0, 0, &[0, 1, 0]), Reason::FRAME_SIZE_ERROR),
+            (frame(SETTINGS, ACK, 0, &[0, 1, 0, 0, 0, 0]), Reason::FRAME_SIZE_ERROR),
+            (frame(PING, 0, 0, &[0; 7]), Reason::FRAME_SIZE_ERROR),
+            (frame(RST_STREAM, 0, 1, &[0; 3]), Reason::FRAME_SIZE_ERROR),
+            (frame(PRIORITY, 0, 1, &[0; 6]), Reason::FRAME_SIZE_ERROR),
+            (frame(WINDOW_UPDATE, 0, 1, &[0; 6]), Reason::FRAME_SIZE_ERROR),
+            (frame(GOAWAY, 0, 0, &[0; 7]), Reason::FRAME_SIZE_ERROR),
+            (frame(0, 0, 1, &[0; MAX_FRAME + 1]), Reason::FRAME_SIZE_ERROR),
+            (frame(SETTINGS, 0, 0, &[0, 4, 0x80, 0, 0, 0]), Reason::FLOW_CONTROL_ERROR),
+        ] {
+            check(&[before.clone(), bytes].concat(), &before, Some(reason));
+        }
+        // Inside a header block, it is that which is wrong.
+        let inside = [frame(HEADERS, 0, 1, &[0x82]), frame(PING, 0, 0, &[0; 7])].concat();
+        check(&inside, &inside, None);
+    }
+}
