@@ -1,6 +1,6 @@
 //! Commands, as typed.
 
-use std::io::Write;
+use std::io::{BufRead, Write};
 
 use crate::support::{Server, caddis, eventually, free_port, get, scratch};
 
@@ -56,6 +56,257 @@ fn small_commands() {
     assert_eq!(run(&folder, &["no-such-command"]).0, 1);
     assert_eq!(run(&folder, &["run", "--config", "missing"]).0, 1);
     assert_eq!(run(&folder, &["check"]).0, 1);
+}
+
+/// Scripts look at exit codes and at which stream says what.
+#[test]
+fn words_of_all_kinds() {
+    let folder = scratch();
+    std::fs::write(folder.join("Caddyfile"), ":80 {\n\trespond hi\n}\n").unwrap();
+    std::fs::write(folder.join("empty.caddyfile"), "").unwrap();
+    std::fs::write(folder.join("comment.caddyfile"), "# nothing\n").unwrap();
+    for (arguments, code, out, err) in [
+        (
+            &["nope"][..],
+            1,
+            "",
+            "Error: unknown command \"nope\" for \"caddis\"\nRun 'caddis --help' for usage.\n",
+        ),
+        (&["run", "--nope"], 1, "", "Error: unknown flag: --nope\n"),
+        (&["run", "--config"], 1, "", "Error: flag needs an argument: --config\n"),
+        (&["help", "nope"], 0, "", "Unknown help topic [`nope`]\n"),
+        (&["help", "run"], 0, "Serves until it is stopped", ""),
+        (&["run", "--help"], 0, "  -w, --watch\n", ""),
+        (&["storage"], 0, "Usage: caddis storage", ""),
+        (&["storage", "nope"], 1, "", "Error: unknown command \"nope\" for \"caddis storage\""),
+        (&["manpage"], 3, "", "Error: designated output directory"),
+        (&["completion"], 1, "", "Error: accepts 1 arg(s), received 0\n"),
+        (&["version", "x"], 0, "v", "Warning: ignored x"),
+        (
+            &["validate", "other"],
+            0,
+            "Valid configuration\n",
+            "Warning: ignored other; a config file is named with --config\n",
+        ),
+        (
+            &["adapt", "--config", "", "--adapter="],
+            1,
+            "",
+            "Error: adapter name is required (use --adapt flag or leave unspecified for default)\n",
+        ),
+        (&["adapt", "--config", "", "--pretty=false"], 0, "{\"apps\"", ""),
+        (&["adapt", "-c", "none", "-c", "Caddyfile"], 0, "{\"apps\"", ""),
+        (&["adapt", "-c", "empty.caddyfile"], 1, "", "Error: EOF\n"),
+        (
+            &["validate", "-c", "empty.caddyfile"],
+            1,
+            "",
+            "Error: adapting config using caddyfile: EOF\n",
+        ),
+        (&["adapt", "-c", "comment.caddyfile"], 0, "{}\n", ""),
+        (&["fmt", "a", "b"], 1, "", "Error: fmt does not support multiple files  a b\n"),
+        (&["stop", "--address", "a:1-2"], 1, "", "Error: invalid admin address a:1-2: "),
+        (&["list-modules", "-s"], 0, "", ""),
+        (&["list-modules", "-s", "--json"], 0, "[]\n", ""),
+        (&["list-modules"], 0, "\n\n  Standard modules: ", ""),
+        (
+            &["list-modules", "--versions", "--packages"],
+            0,
+            "caddy.listeners.http_redirect v0.1.0 caddis\n",
+            "",
+        ),
+        (
+            &["untrust", "--cert", "a", "--ca", "b"],
+            1,
+            "",
+            "Error: conflicting command line arguments, cannot use --cert with other flags\n",
+        ),
+        (&["upgrade"], 1, "", "Error: caddis does not replace itself"),
+        (&["add-package"], 1, "", "Error: at least one package name must be specified\n"),
+        (
+            &["add-package", "github.com/caddy-dns/cloudflare"],
+            1,
+            "",
+            "dns.providers.cloudflare is built in",
+        ),
+        (
+            &["add-package", "github.com/a/b"],
+            1,
+            "",
+            "packages of Go cannot be loaded: github.com/a/b",
+        ),
+        (&["remove-package", "github.com/a/b"], 1, "", "no plugins to remove: github.com/a/b"),
+        (
+            &["hash-password", "-p", "x", "-a", "nope"],
+            1,
+            "",
+            "Error: unrecognized hash algorithm: nope\n",
+        ),
+        (
+            &["hash-password", "-p", "x", "-a", "argon2id", "--argon2id-memory", "64"],
+            0,
+            "$argon2id$v=19$m=64,t=1,p=1$",
+            "",
+        ),
+        (&["hash-password"], 1, "", "Error: plaintext is required\n"),
+        (&["respond", "a", "b"], 1, "", "Error: too many unflagged arguments\n"),
+        (
+            &["respond", "-H", "bad"],
+            1,
+            "",
+            "Error: header 0: invalid format \"bad\" (expecting \"Field: value\")\n",
+        ),
+        (&["respond", "--body", "{{.N"], 1, "", "Error: "),
+        (
+            &["respond", "-l", "no.such.host.invalid:0"],
+            1,
+            "",
+            "Error: listening on no.such.host.invalid:0: ",
+        ),
+        (&["reverse-proxy"], 1, "", "Error: --to is required\n"),
+        (
+            &["reverse-proxy", "--from", "a/b", "--to", "c"],
+            1,
+            "",
+            "Error: paths are not allowed: a/b\n",
+        ),
+        (
+            &["file-server", "--precompressed", "nope"],
+            1,
+            "",
+            "Error: getting module named 'http.precompressed.nope': ",
+        ),
+        (&["file-server", "export-template"], 0, "<!DOCTYPE html>\n", ""),
+    ] {
+        let (got, said, told) = run(&folder, arguments);
+        assert_eq!(got, code, "{arguments:?}: {said}{told}");
+        assert!(said.contains(out) && said.is_empty() == out.is_empty(), "{arguments:?}: {said}");
+        assert!(told.contains(err) && told.is_empty() == err.is_empty(), "{arguments:?}: {told}");
+    }
+}
+
+/// `caddis environ | head -1` ends without a word.
+#[test]
+fn a_reader_may_go_away() {
+    let folder = scratch();
+    for arguments in [&["environ"][..], &["list-modules"], &["help"], &["completion", "bash"]] {
+        let mut child = caddis(&folder)
+            .args(arguments)
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), &*said), (Some(0), ""), "{arguments:?}");
+    }
+}
+
+#[test]
+fn answers_of_several_servers() {
+    let folder = scratch();
+    let first = (0..)
+        .map(|_| free_port())
+        .find(|port| std::net::TcpListener::bind(("127.0.0.1", port + 1)).is_ok());
+    let first = first.unwrap();
+    let mut child = caddis(&folder)
+        .args(["respond", "--listen", &format!("127.0.0.1:{first}-{}", first + 1)])
+        .args(["-H", "x-a: 1", "-H", "X-A: 2", "201"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let body = "{{if eq .N 0}}first{{else}}{{printf \"%d\" .N}}{{end}} {{ .Port }} {{.Address}}";
+    child.stdin.take().unwrap().write_all(body.as_bytes()).unwrap();
+    let mut lines = std::io::BufReader::new(child.stdout.take().unwrap()).lines();
+    for (number, name) in [(0, "first"), (1, "1")] {
+        let port = first + number;
+        let line = lines.next().unwrap().unwrap();
+        assert_eq!(line, format!("Server address: 127.0.0.1:{port}"));
+        // It serves when it says so.
+        let answer = get(port, "/");
+        assert_eq!((answer.status, answer.header("x-a")), (201, Some("2")));
+        assert_eq!(answer.body, format!("{name} {port} 127.0.0.1:{port}"));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn a_proxy_of_flags_alone() {
+    let folder = scratch();
+    let up = |name: &str| {
+        let answer = crate::support::ok(name);
+        crate::support::Scripted::fixed(answer)
+    };
+    let (one, two) = (up("one"), up("two"));
+    let port = free_port();
+    let mut child = caddis(&folder)
+        .args(["reverse-proxy", "--from", &format!("http://localhost:{port}"), "--insecure"])
+        .args(["--to", &one.address(), "--to", &two.address(), "--header-down", "X-Down: yes"])
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    eventually("the proxy proxies", || get(port, "/").status == 200);
+    let mut seen = std::collections::BTreeSet::new();
+    eventually("both have answered", || {
+        let answer = get(port, "/");
+        assert_eq!(answer.header("x-down"), Some("yes"));
+        seen.insert(answer.body);
+        seen.len() == 2
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn the_file_with_the_process_id() {
+    let mut server = Server::start_with(
+        "{\n\tadmin 127.0.0.1:{admin}\n}\nhttp://localhost:{port} {\n\trespond hi\n}\n",
+        |command, _| {
+            command.args(["--pidfile", "pid"]);
+        },
+    );
+    let pid = || std::fs::read_to_string(server.folder.join("pid")).unwrap_or_default();
+    let own = format!("{}\n", server.child.id());
+    assert_eq!(pid(), own);
+    // A second server that does not get to serve takes nothing away.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let second = format!("{{\n\tadmin off\n}}\nhttp://:{port} {{\n\tbind 127.0.0.1\n}}\n");
+    std::fs::write(server.folder.join("second.caddyfile"), second).unwrap();
+    let arguments = ["run", "--config", "second.caddyfile", "--pidfile", "pid"];
+    let (code, _, said) = run(&server.folder, &arguments);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("address already in use"), "{said}");
+    assert_eq!(pid(), own);
+    server.signal("TERM");
+    eventually("it ends", || matches!(server.child.try_wait(), Ok(Some(_))));
+    assert_eq!(pid(), "");
+    // A server runs without the file where it cannot be written.
+    let server =
+        Server::start_with("http://localhost:{port} {\n\trespond hi\n}\n", |command, _| {
+            command.args(["--pidfile", "no/such/folder/pid"]);
+        });
+    eventually("it is told", || server.log().contains("unable to write PID file"));
+}
+
+#[test]
+fn what_cannot_be_resumed() {
+    let folder = scratch();
+    std::fs::create_dir_all(folder.join("config/caddy")).unwrap();
+    std::fs::write(folder.join("config/caddy/autosave.json"), "{\"apps\":").unwrap();
+    let text = "http://localhost:{port} {\n\trespond hi\n}\n";
+    std::fs::write(folder.join("Caddyfile"), text.replace("{port}", "0")).unwrap();
+    let (code, _, said) = run(&folder, &["run", "--resume", "--config", "Caddyfile"]);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("autosave.json: EOF while parsing"), "{said}");
+    let server = Server::start_with(text, |command, _| {
+        command.arg("--resume");
+    });
+    eventually("it is told", || server.log().contains("no autosave file exists"));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 
 use crate::support::{
     Scripted, Server, Wire, caddis, eventually, get, ok, request, scratch, site_with,
@@ -221,7 +221,8 @@ fn logs_tell_of_aborts_proxying_handshakes_and_the_admin_api() {
         let entries = text.lines().filter_map(|line| serde_json::from_str::<Json>(line).ok());
         entries.into_iter().find(|entry| entry["logger"] == logger && entry["msg"] == message)
     };
-    request(server.admin, "GET", "/config/", &[("Authorization", "x"), ("X-A", "b")], "").unwrap();
+    let headers = [("X-Two", "1"), ("X-Two", "2"), ("Authorization", "Basic abc")];
+    request(server.admin, "GET", "/config/", &headers, "").unwrap();
     let mut asked = None;
     eventually("the request is told", || {
         asked = entry(&server.log(), "admin.api", "received request");
@@ -230,12 +231,13 @@ fn logs_tell_of_aborts_proxying_handshakes_and_the_admin_api() {
     let asked = asked.unwrap();
     assert_eq!((&asked["uri"], &asked["remote_ip"]), (&"/config/".into(), &"127.0.0.1".into()));
     assert_eq!(asked["host"], format!("localhost:{}", server.admin));
-    let headers = &asked["headers"];
-    assert_eq!(
-        (&headers["Authorization"][0], &headers["X-A"][0]),
-        (&"REDACTED".into(), &"b".into())
-    );
-    assert_eq!(headers["Host"], Json::Null);
+    assert_eq!(asked["headers"]["X-Two"], json!(["1", "2"]));
+    assert_eq!(asked["headers"]["Authorization"], json!(["REDACTED"]));
+    // It was told before.
+    let started = entry(&server.log(), "admin", "admin endpoint started").unwrap();
+    assert_eq!(started["enforce_origin"], false);
+    assert_eq!(started["origins"][0], format!("//localhost:{}", server.admin));
+    assert_eq!(asked["headers"]["Host"], Json::Null);
     let server = Server::start(&format!(
         "{{\n\tadmin 127.0.0.1:{{admin}}\n\tdebug\n\tmetrics\n}}\nhttp://localhost:{{port}} {{\n\tlog\n\tabort /abort\n\treverse_proxy {}\n}}\n",
         upstream.address()
@@ -326,7 +328,8 @@ fn the_admin_api_knows_its_places() {
         assert_eq!(answer.body, format!("{{\"error\":\"resource not found: {path}\"}}\n"));
     }
     assert_eq!(get(server.admin, "/pki/ca/local").status, 200);
-    assert_eq!(get(server.admin, "/debug/pprof/").status, 404);
+    assert_eq!(get(server.admin, "/debug/pprof/").status, 200);
+    assert_eq!(get(server.admin, "/debug/pprof/heap").status, 501);
     let nowhere = get(server.admin, "/nowhere");
     assert_eq!(nowhere.header("content-type"), Some("text/plain; charset=utf-8"));
 }
@@ -350,9 +353,9 @@ fn commands_for_shells_and_servers() {
         assert!(code == 0 && script.contains(part), "{shell}: {said}");
     }
     assert_eq!(run(&["completion", "tcsh"]).0, 1);
-    assert_eq!(run(&["manpage"]).0, 1);
+    assert_eq!(run(&["manpage"]).0, 3);
     assert_eq!(run(&["manpage", "-o", "man/pages"]).0, 0);
-    let page = fs::read_to_string(folder.join("man/pages/caddis-reverse-proxy.1")).unwrap();
+    let page = fs::read_to_string(folder.join("man/pages/caddis-reverse-proxy.8")).unwrap();
     assert!(page.contains("header\\-up"), "{page}");
     fs::write(folder.join("a.env"), "A=1\n").unwrap();
     fs::write(folder.join("b.env"), "B=2\n").unwrap();

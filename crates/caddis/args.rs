@@ -6,13 +6,25 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::report::Format;
 
-/// A web server and reverse proxy that runs the Caddyfile people already have.
+/// A web server and reverse proxy that runs the Caddyfile people already have
+///
+/// `caddis run` serves what ./Caddyfile says, or the file that --config names, in the foreground;
+/// `caddis start` does the same in the background until `caddis stop`. `caddis reload` gives the
+/// running server a changed file without losing a request.
+///
+/// Files named Caddyfile or *.caddyfile are Caddyfiles, others Caddy's JSON unless --adapter says
+/// otherwise. The running server is told what to do over its admin endpoint, localhost:2019 unless
+/// the config (`admin`) or the variable CADDY_ADMIN says otherwise.
+///
+/// file-server, reverse-proxy and respond need no config file and have no admin endpoint.
 #[derive(Debug, Parser)]
 #[command(
     name = "caddis",
     version = version(),
     disable_help_subcommand = false,
-    disable_version_flag = true
+    disable_version_flag = true,
+    verbatim_doc_comment,
+    after_long_help = "Examples:\n  caddis run\n  caddis run --config caddy.json\n  caddis check\n  caddis reload --config caddy.json\n  caddis stop\n\nExit codes: 0 success, 1 failed or could not start, 2 forced to quit, 3 failed half-way."
 )]
 pub(crate) struct Arguments {
     /// Print the version
@@ -34,58 +46,148 @@ pub(crate) fn version() -> &'static str {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Runs the server in the foreground
+    ///
+    /// Serves until it is stopped: by `caddis stop`, SIGTERM or SIGINT (at once by a second SIGINT
+    /// or SIGQUIT). SIGUSR1 reads the file again, unless the config was changed over the admin
+    /// endpoint since.
+    ///
+    /// Without --config, ./Caddyfile is the config; without that, the server starts with an empty
+    /// one and waits for the admin endpoint to give it another.
+    #[command(verbatim_doc_comment)]
     Run(Run),
     /// Starts the server in the background
+    ///
+    /// Returns when the server serves what the config says, or with exit code 1 when it does not.
+    #[command(verbatim_doc_comment)]
     Start(Start),
     /// Stops the running server
+    ///
+    /// Asks the admin endpoint, whose address is --address, else that of the config, else the
+    /// default. Requests under way are finished.
+    #[command(verbatim_doc_comment)]
     Stop(Client),
     /// Shows the certificates of the running server
+    ///
+    /// Names, issuers, times and last errors, as the admin endpoint tells them.
+    #[command(verbatim_doc_comment)]
     Certs(Certs),
     /// Puts the root of a local authority into the trust stores
+    ///
+    /// Asks the running server for the root, else takes it from the default storage. Trust stores
+    /// are those of the system, of browsers and of Java; the system's may need root.
+    #[command(verbatim_doc_comment)]
     Trust(Trust),
     /// Takes the root of a local authority out of the trust stores
+    ///
+    /// The root is that of the file, else that which `caddis trust` would install. Files in the
+    /// storage stay.
+    #[command(verbatim_doc_comment)]
     Untrust(Untrust),
     /// Changes the config of the running server
+    ///
+    /// Adapts the config here, and gives it to the admin endpoint, whose address is --address, else
+    /// that of this config, else the default. When the config is refused, the old one stays in
+    /// force and the exit code is 1.
+    #[command(verbatim_doc_comment)]
     Reload(Reload),
     /// Finds every mistake in a config
-    #[command(visible_alias = "validate")]
+    ///
+    /// Does everything that `run` does before it opens ports, and tells all mistakes with their
+    /// places, and what is most likely one. Exit code 1 if there is a mistake.
+    #[command(visible_alias = "validate", verbatim_doc_comment)]
     Check(Check),
     /// Tells what becomes of a request
+    ///
+    /// Which listener and site take it, which routes match and why, and what answers; nothing is
+    /// opened or sent.
+    #[command(verbatim_doc_comment)]
     Explain(Explain),
     /// Adapts a config to JSON
+    ///
+    /// The JSON goes to standard output, warnings and mistakes to standard error. Nothing is
+    /// loaded.
+    #[command(verbatim_doc_comment)]
     Adapt(Adapt),
     /// Formats a Caddyfile
+    ///
+    /// Prints the file with its indentation and blank lines put right; exit code 1 if that changes
+    /// anything. Standard input (`-`) is printed formatted with exit code 0.
+    #[command(verbatim_doc_comment)]
     Fmt(Fmt),
     /// Prints the version
     Version,
     /// Prints how the program was built
     BuildInfo,
     /// Prints the environment
+    ///
+    /// Folders, facts of the system, and all variables as the server would see them. They may hold
+    /// secrets.
+    #[command(verbatim_doc_comment)]
     Environ(Environ),
     /// Lists the modules
     ListModules(ListModules),
     /// Exports or imports the storage of a config
-    #[command(subcommand)]
+    ///
+    /// Certificates, keys and accounts as a tar archive, for another machine or another storage:
+    ///
+    ///   caddis storage export -c old.json -o - | caddis storage import -c new.json -i -
+    #[command(subcommand, verbatim_doc_comment)]
     Storage(StorageCommand),
     /// Hashes a password
+    ///
+    /// For `basic_auth`. Without --plaintext the password is typed twice, unseen, or read as the
+    /// first line of standard input.
+    #[command(verbatim_doc_comment)]
     HashPassword(HashPassword),
     /// Serves files
+    ///
+    /// On port 80, or with --domain on port 443 with a certificate. Answers are compressed (zstd,
+    /// gzip); folders without an index file are listed with --browse.
+    #[command(verbatim_doc_comment)]
     FileServer(FileServer),
     /// Proxies to upstreams
+    ///
+    /// --from is served over HTTPS where it names a host, unless its scheme or port is that of
+    /// HTTP; upstreams are asked over HTTP unless they have the scheme https. Several --to share
+    /// the requests.
+    #[command(verbatim_doc_comment)]
     ReverseProxy(ReverseProxy),
     /// Answers every request with the same response
+    ///
+    /// A last word that is a three-digit number is the status, another one the body. The body may
+    /// also come through a pipe, and may be a template with {{.N}} (the number of the server),
+    /// {{.Port}} and {{.Address}}. The addresses that answer are printed.
+    #[command(verbatim_doc_comment)]
     Respond(Respond),
     /// Writes the manual pages
     Manpage(Manpage),
     /// Prints a completion script
+    ///
+    /// For this session of bash: source <(caddis completion bash)
+    #[command(verbatim_doc_comment)]
     Completion(Completion),
+    /// Tells how to get a newer version
+    Upgrade(Packages),
+    /// Tells how plugins are added
+    AddPackage(Packages),
+    /// Tells how plugins are removed
+    RemovePackage(Packages),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Packages {
+    /// Packages, as Caddy's commands take them
+    pub(crate) packages: Vec<String>,
+    /// Taken and without effect
+    #[arg(short, long)]
+    pub(crate) keep_backup: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Manpage {
     /// Folder for the pages; made where it is missing
-    #[arg(short = 'o', long)]
-    pub(crate) directory: PathBuf,
+    #[arg(short = 'o', long, default_value = "", hide_default_value = true)]
+    pub(crate) directory: String,
 }
 
 #[derive(Debug, Args)]
@@ -115,6 +217,18 @@ pub(crate) struct Config {
     /// Environment file to load; may be given several times
     #[arg(long, value_delimiter = ',')]
     pub(crate) envfile: Vec<PathBuf>,
+}
+
+impl Config {
+    /// The file that was named; an empty name is none.
+    pub(crate) fn file(&self) -> Option<&str> {
+        self.config.as_deref().filter(|name| !name.is_empty())
+    }
+
+    /// The adapter that was named; an empty name is none.
+    pub(crate) fn adapter(&self) -> Option<&str> {
+        self.adapter.as_deref().filter(|name| !name.is_empty())
+    }
 }
 
 #[derive(Debug, Args)]
@@ -167,9 +281,9 @@ pub(crate) struct Run {
     /// Watch the config file and reload when it changes
     #[arg(short, long)]
     pub(crate) watch: bool,
-    /// Write the process id to this file
+    /// Write the process id to this file; it is removed at the end
     #[arg(long)]
-    pub(crate) pidfile: Option<PathBuf>,
+    pub(crate) pidfile: Option<String>,
     /// Where to say that the server runs (used by `start`)
     #[arg(long, hide = true)]
     pub(crate) pingback: Option<String>,
@@ -182,9 +296,9 @@ pub(crate) struct Start {
     /// Watch the config file and reload when it changes
     #[arg(short, long)]
     pub(crate) watch: bool,
-    /// Write the process id to this file
+    /// Write the process id to this file; it is removed at the end
     #[arg(long)]
-    pub(crate) pidfile: Option<PathBuf>,
+    pub(crate) pidfile: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -232,21 +346,21 @@ pub(crate) struct CertsCheck {
 pub(crate) struct Trust {
     #[command(flatten)]
     pub(crate) client: Client,
-    /// The id of the authority
-    #[arg(long, default_value = "local")]
-    pub(crate) ca: String,
+    /// The id of the authority (`local` if none is given)
+    #[arg(long)]
+    pub(crate) ca: Option<String>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Untrust {
     #[command(flatten)]
     pub(crate) client: Client,
-    /// The id of the authority
-    #[arg(long, default_value = "local")]
-    pub(crate) ca: String,
-    /// File of the root certificate
+    /// The id of the authority (`local` if none is given)
+    #[arg(long)]
+    pub(crate) ca: Option<String>,
+    /// File of the root certificate; goes with no other flag
     #[arg(short = 'p', long)]
-    pub(crate) cert: Option<PathBuf>,
+    pub(crate) cert: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -298,11 +412,12 @@ pub(crate) struct StorageImport {
 
 #[derive(Debug, Args)]
 pub(crate) struct Fmt {
-    /// The file; `-` is standard input
-    pub(crate) path: Option<String>,
-    /// The file
-    #[arg(short, long)]
-    pub(crate) config: Option<String>,
+    /// The file (`Caddyfile` if none is given); `-` is standard input
+    #[arg(value_name = "PATH")]
+    pub(crate) paths: Vec<String>,
+    /// The file, once more
+    #[arg(short, long, default_value = "", hide_default_value = true)]
+    pub(crate) config: String,
     /// Write the result to the file
     #[arg(short = 'w', long)]
     pub(crate) overwrite: bool,
@@ -342,9 +457,9 @@ pub(crate) struct HashPassword {
     /// bcrypt or argon2id
     #[arg(short, long, default_value = "bcrypt")]
     pub(crate) algorithm: String,
-    /// Cost of bcrypt
+    /// Cost of bcrypt, 4 to 31; any other is the default
     #[arg(long, default_value_t = 14)]
-    pub(crate) bcrypt_cost: u32,
+    pub(crate) bcrypt_cost: i64,
     /// Iterations of argon2id
     #[arg(long, default_value_t = 1)]
     pub(crate) argon2id_time: u32,
@@ -353,21 +468,30 @@ pub(crate) struct HashPassword {
     pub(crate) argon2id_memory: u32,
     /// Threads of argon2id
     #[arg(long, default_value_t = 1)]
-    pub(crate) argon2id_threads: u32,
-    /// Key length of argon2id
+    pub(crate) argon2id_threads: u8,
+    /// Key length of argon2id in bytes
     #[arg(long, default_value_t = 32)]
     pub(crate) argon2id_keylen: u32,
 }
 
+#[derive(Debug, Subcommand)]
+pub(crate) enum FileServerCommand {
+    /// Prints the template of listings, to start your own from
+    ExportTemplate,
+}
+
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct FileServer {
-    /// Domain name; makes the server use HTTPS
+    #[command(subcommand)]
+    pub(crate) command: Option<FileServerCommand>,
+    /// Domain name; makes the server use HTTPS on port 443
     #[arg(short, long)]
     pub(crate) domain: Option<String>,
-    /// Root of the site
+    /// Root of the site (the folder that this runs in if none is given)
     #[arg(short, long)]
     pub(crate) root: Option<String>,
-    /// Address to listen on
+    /// Address to listen on (`:80`, with --domain `:443`, if none is given)
     #[arg(short, long)]
     pub(crate) listen: Option<String>,
     /// List folders
@@ -391,7 +515,7 @@ pub(crate) struct FileServer {
     /// Do not compress
     #[arg(long)]
     pub(crate) no_compress: bool,
-    /// Kinds of precompressed files, comma separated
+    /// Kinds of precompressed files to serve (br, zstd, gzip), the best first
     #[arg(short, long, value_delimiter = ',')]
     pub(crate) precompressed: Vec<String>,
 }
@@ -407,7 +531,7 @@ pub(crate) struct ReverseProxy {
     /// Set Host to the upstream's address
     #[arg(short, long)]
     pub(crate) change_host_header: bool,
-    /// Do not verify upstream certificates
+    /// Do not verify upstream certificates; whoever is between may read along
     #[arg(long)]
     pub(crate) insecure: bool,
     /// No redirects from HTTP to HTTPS
@@ -432,17 +556,18 @@ pub(crate) struct ReverseProxy {
 
 #[derive(Debug, Args)]
 pub(crate) struct Respond {
-    /// Status code, or body if it is none
-    pub(crate) argument: Option<String>,
-    /// Status code
+    /// Status code if it is a three-digit number, else the body
+    #[arg(value_name = "BODY|STATUS")]
+    pub(crate) arguments: Vec<String>,
+    /// Status code (200 if none is given)
     #[arg(short, long)]
-    pub(crate) status: Option<u16>,
+    pub(crate) status: Option<i64>,
     /// Response header, `Field: value`
     #[arg(short = 'H', long)]
     pub(crate) header: Vec<String>,
     /// Body
-    #[arg(short, long)]
-    pub(crate) body: Option<String>,
+    #[arg(short, long, default_value = "", hide_default_value = true)]
+    pub(crate) body: String,
     /// Address to listen on; a port range starts one server each
     #[arg(short, long, default_value = ":0")]
     pub(crate) listen: String,

@@ -61,12 +61,16 @@ fn send(
     let address = address.strip_prefix("http://").unwrap_or(address);
     let parsed = NetworkAddress::parse_with_defaults(address, "tcp", 2019)
         .map_err(|error| format!("invalid admin address {address}: {error}"))?;
+    if parsed.port_range_size() > 1 {
+        return Err(format!("invalid admin address {address}: it has more than one port"));
+    }
     let host = if parsed.is_unix() { "127.0.0.1".into() } else { parsed.join_host_port(0) };
     let mut head = format!(
         "{method} {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {}\r\nConnection: close\r\n",
         body.len()
     );
-    for (name, value) in headers {
+    // A file's name may have any bytes; what cannot be in a field is not sent.
+    for (name, value) in headers.iter().filter(|(_, value)| !value.contains(char::is_control)) {
         head.push_str(&format!("{name}: {value}\r\n"));
     }
     if !parsed.is_unix() {

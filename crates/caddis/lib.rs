@@ -16,11 +16,11 @@ mod diagnose;
 mod json_place;
 mod registry;
 mod report;
+mod say;
 mod source;
+mod words;
 
 use std::process::ExitCode;
-
-use clap::Parser;
 
 /// Every module that the program has, for tools that adapt or compile configs without a command.
 pub fn registry() -> caddis_core::Registry {
@@ -29,29 +29,23 @@ pub fn registry() -> caddis_core::Registry {
 
 /// Parses the command line and runs the command.
 pub fn run() -> ExitCode {
-    let arguments = match args::Arguments::try_parse() {
+    let arguments = match words::parse(std::env::args_os().collect()) {
         Ok(arguments) => arguments,
-        Err(error) => {
-            // Help and version are no failures; a usage error is exit code 1, as in Caddy.
-            let code = u8::from(error.use_stderr());
-            // Nowhere is left to say that printing failed.
-            let _ = error.print();
-            return ExitCode::from(code);
-        }
+        Err(code) => return code,
     };
     let Some(command) = arguments.command else {
         if arguments.version {
-            println!("{}", args::version());
+            say::say!("{}", args::version());
         } else {
             // Without a command there is nothing to do but to tell what there is.
-            let _ = args::command().print_help();
+            say::out(args::command().render_long_help());
         }
         return ExitCode::SUCCESS;
     };
     match commands::execute(command) {
         Ok(code) => code,
         Err(failure) => {
-            eprintln!("Error: {failure}");
+            say::complain!("Error: {failure}");
             ExitCode::FAILURE
         }
     }

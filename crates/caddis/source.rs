@@ -91,14 +91,14 @@ pub(crate) fn json_of(text: &Text, registry: &Registry) -> Option<Json> {
 
 /// Reads the config that the flags name. `None`: no file was named and there is none here.
 pub(crate) fn read_text(flags: &Config) -> Result<Option<Text>, Failure> {
-    if flags.config.is_none() && flags.adapter.is_some() {
+    if flags.file().is_none() && flags.adapter().is_some() {
         let message = "cannot adapt config without config file (use --config)";
         return Err(Failure::Message(message.into()));
     }
     let Some(name) = name_of(flags) else { return Ok(None) };
     let bytes = read(&name)
         .map_err(|error| Failure::Message(format!("reading config from file: {error}")))?;
-    let adapter = flags.adapter.clone().unwrap_or_else(|| guess_adapter(&name).to_owned());
+    let adapter = flags.adapter().unwrap_or_else(|| guess_adapter(&name)).to_owned();
     if !["", "json", "caddyfile"].contains(&adapter.as_str()) {
         return Err(Failure::Message(format!("unrecognized config adapter: {adapter}")));
     }
@@ -108,7 +108,7 @@ pub(crate) fn read_text(flags: &Config) -> Result<Option<Text>, Failure> {
 /// The file that the flags name, or the folder's Caddyfile.
 pub(crate) fn name_of(flags: &Config) -> Option<String> {
     let here = || Path::new("Caddyfile").exists().then(|| "Caddyfile".to_owned());
-    flags.config.clone().or_else(here)
+    flags.file().map(str::to_owned).or_else(here)
 }
 
 /// Reads a file, `-` for standard input; an error as Caddy says it.
@@ -158,6 +158,10 @@ pub(crate) fn adapt_text<'a>(
     text: impl Into<Cow<'a, [u8]>>,
     registry: &Registry,
 ) -> Result<(String, Vec<Diagnostic>, Arc<SourceMap>), Failure> {
+    let text = text.into();
+    if text.is_empty() {
+        return Err(Failure::Diagnostics(vec![nothing(name)], Arc::default()));
+    }
     let (mut file, found) = caddis_caddyfile::parse(name, text, &FsLoader);
     let (mut errors, mut warnings): (Vec<_>, Vec<_>) =
         found.into_iter().partition(Diagnostic::is_error);
@@ -183,6 +187,13 @@ pub(crate) fn adapt_text<'a>(
             }
         }
     }
+}
+
+/// What is wrong with a Caddyfile without a single byte. One with a comment or a blank line is the
+/// empty config, but this is what a file is whose writing went wrong.
+pub(crate) fn nothing(name: &str) -> Diagnostic {
+    Diagnostic::error("EOF")
+        .help(format!("{name} has no content; a file with a comment in it is an empty config"))
 }
 
 /// A warning if the main text is not formatted.
@@ -226,38 +237,65 @@ pub(crate) fn env_files(files: &[std::path::PathBuf]) -> Result<Vec<(String, Str
     Ok(all)
 }
 
+/// The assignments of an environment file; of the same key, the last one counts.
 fn parse_env(text: &str) -> Result<Vec<(String, String)>, String> {
-    let mut all = Vec::new();
+    let mut all: Vec<(String, String)> = Vec::new();
     let mut lines = text.lines().enumerate();
     while let Some((at, line)) = lines.next() {
-        let line = line.trim();
-        let line = line.strip_prefix("export ").unwrap_or(line);
+        let (line, at) = (line.trim(), at + 1);
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
         let Some((key, value)) = line.split_once('=') else {
-            return Err(format!("can't parse line {}; line should be in KEY=VALUE format", at + 1));
+            return Err(format!("can't parse line {at}; line should be in KEY=VALUE format"));
         };
-        if key.is_empty() || key.contains(char::is_whitespace) {
-            return Err(format!("invalid key on line {}: '{key}'", at + 1));
+        let key = key.strip_prefix("export ").unwrap_or(key);
+        if key.is_empty() {
+            return Err(format!("missing or empty key on line {at}"));
         }
-        let mut value = value.to_owned();
-        if let Some(quote) = value.chars().next().filter(|quote| matches!(quote, '"' | '\'')) {
-            while value.len() < 2 || !value.trim_end().ends_with(quote) {
-                let Some((_, next)) = lines.next() else {
-                    return Err(format!("unterminated quote on line {}", at + 1));
-                };
-                value.push('\n');
-                value.push_str(next);
-            }
-            let inner = value.trim_end();
-            value = inner[1..inner.len() - 1].to_owned();
-        } else if let Some((before, _)) = value.split_once(" #") {
-            value = before.trim_end().to_owned();
+        if key.contains(' ') {
+            return Err(format!("invalid key on line {at}: contains whitespace: {key}"));
         }
+        if value.starts_with([' ', '\t']) {
+            return Err(format!("invalid value on line {at}: whitespace before value: '{value}'"));
+        }
+        let value = match value.chars().next() {
+            Some(quote @ ('"' | '\'')) => quoted(&value[1..], quote, &mut lines),
+            // As in Caddy, a comment needs no space before it.
+            _ => value.split('#').next().unwrap_or_default().trim_end().to_owned(),
+        };
+        all.retain(|(known, _)| *known != key);
         all.push((key.to_owned(), value));
     }
     Ok(all)
+}
+
+/// A value in quotes, after the first one. Where it ends on its line it stays as it is; else further
+/// lines belong to it, up to one that ends with the quote, and quotes after a backslash are its own.
+fn quoted<'a>(
+    first: &str,
+    quote: char,
+    lines: &mut impl Iterator<Item = (usize, &'a str)>,
+) -> String {
+    let escaped = format!("\\{quote}");
+    let ends = |text: &str| text.ends_with(quote) && !text.ends_with(&escaped);
+    let without_comment =
+        first.rfind('#').map(|at| first[..at].trim_end()).filter(|text| ends(text));
+    for line in [Some(first), without_comment].into_iter().flatten() {
+        if ends(line) {
+            return line.strip_suffix(quote).unwrap_or(line).to_owned();
+        }
+    }
+    let plain = |text: &str| text.replace(&escaped, &quote.to_string());
+    let mut value = plain(first);
+    for (_, line) in lines {
+        value.push('\n');
+        value.push_str(&plain(line));
+        if ends(line) {
+            break;
+        }
+    }
+    value.strip_suffix(quote).unwrap_or(&value).to_owned()
 }
 
 #[cfg(test)]
@@ -276,10 +314,32 @@ mod tests {
 
     #[test]
     fn reads_env_files() {
-        let text = "# c\nexport A=1\nB=\"two words\"\nC='x\ny'\nD=v # note\n";
+        let text = "# c\nexport A=1\nB=\"two words\"\nC='x\ny'\nD=v # note\n\
+            E=a#b\nF=\"a # b\"\nG=\"a\" # c\nH='it\\'s\nso'\nI=\nJ=\"a\\\"b\"\nA=2\nK=\"\n\"\nL=a=b\nM='";
         let all = parse_env(text).unwrap();
-        let want = [("A", "1"), ("B", "two words"), ("C", "x\ny"), ("D", "v")];
+        let want = [
+            ("B", "two words"),
+            ("C", "x\ny"),
+            ("D", "v"),
+            ("E", "a"),
+            ("F", "a # b"),
+            ("G", "a"),
+            ("H", "it's\nso"),
+            ("I", ""),
+            ("J", "a\\\"b"),
+            ("A", "2"),
+            ("K", "\n"),
+            ("L", "a=b"),
+            ("M", ""),
+        ];
         assert_eq!(all, want.map(|(key, value)| (key.to_owned(), value.to_owned())));
-        assert!(parse_env("nonsense").is_err());
+        for (text, want) in [
+            ("nonsense", "can't parse line 1; line should be in KEY=VALUE format"),
+            ("\n=1", "missing or empty key on line 2"),
+            ("A B=1", "invalid key on line 1: contains whitespace: A B"),
+            ("A= 1", "invalid value on line 1: whitespace before value: ' 1'"),
+        ] {
+            assert_eq!(parse_env(text), Err(want.to_owned()));
+        }
     }
 }

@@ -14,22 +14,25 @@ const LONGEST: usize = 4096;
 
 /// One site address in its parts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Address {
+pub struct Address {
     /// As written.
-    pub(crate) original: String,
+    pub original: String,
     /// `http`, `https`, or what else was written.
-    pub(crate) scheme: String,
+    pub scheme: String,
     /// Host, lowercased outside of placeholders; empty for every host.
-    pub(crate) host: String,
+    pub host: String,
     /// Port as written.
-    pub(crate) port: String,
+    pub port: String,
     /// Path with its slash; empty for every path.
-    pub(crate) path: String,
+    pub path: String,
 }
 
 impl Address {
     /// Reads an address and brings it into its normal form.
-    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+    ///
+    /// # Errors
+    /// A port that is none.
+    pub fn parse(text: &str) -> Result<Self, String> {
         let end = (0..=LONGEST.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
         let original = text[..end.unwrap_or(0)].trim();
         let (scheme, rest) = original.split_once("://").unwrap_or(("", original));

@@ -59,6 +59,7 @@ use caddis_config::{Apps, Config, ConfigSettings, HttpApp, Metrics, Server};
 use caddis_core::Registry;
 use caddis_core::directive::AdaptState;
 
+pub use address::Address;
 pub use block::parse_routes;
 pub use directives::DIRECTIVES;
 pub use locate::locate;

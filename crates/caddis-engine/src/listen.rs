@@ -114,6 +114,38 @@ impl BoundSocket {
     }
 }
 
+/// Which socket an address means. The permissions of a unix socket are a property of its file: they
+/// change while it stays.
+pub(crate) fn place(address: &NetworkAddress) -> String {
+    match address.unix_path_and_mode() {
+        Ok((path, _)) if address.is_unix() => format!("{}/{path}", address.network),
+        _ => address.to_string(),
+    }
+}
+
+/// Gives the file of a unix socket that stays the permissions of this address.
+pub(crate) fn set_mode(address: &NetworkAddress) {
+    use std::os::unix::fs::PermissionsExt;
+    let Ok((path, mode)) = address.unix_path_and_mode() else { return };
+    if !address.is_unix() || path.starts_with('@') {
+        return;
+    }
+    if let Err(error) = std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)) {
+        tracing::error!(target: "http", %error, path, "the socket keeps its permissions");
+    }
+}
+
+/// Removes the file of a unix socket that is closed.
+pub(crate) fn remove(address: &NetworkAddress) {
+    if address.is_unix()
+        && let Ok((path, _)) = address.unix_path_and_mode()
+        && !path.starts_with('@')
+    {
+        // It may be gone already.
+        let _ = std::fs::remove_file(path);
+    }
+}
+
 /// Binds an address for so many workers.
 pub(crate) fn bind(
     address: &NetworkAddress,
@@ -308,7 +340,10 @@ fn descriptor(text: &str) -> Result<RawFd, String> {
 }
 
 fn bind_unix(address: &NetworkAddress) -> io::Result<BoundSocket> {
-    use std::os::{linux::net::SocketAddrExt, unix::fs::PermissionsExt};
+    use std::os::{
+        linux::net::SocketAddrExt,
+        unix::fs::{FileTypeExt, PermissionsExt},
+    };
     let (path, mode) = address
         .unix_path_and_mode()
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
@@ -319,7 +354,12 @@ fn bind_unix(address: &NetworkAddress) -> io::Result<BoundSocket> {
         listener.set_nonblocking(true)?;
         return Ok(BoundSocket::Unix(listener));
     }
-    if std::fs::metadata(path).is_ok() {
+    if let Ok(found) = std::fs::metadata(path) {
+        // A path with a mistake in it must not cost a file.
+        if !found.file_type().is_socket() {
+            let text = format!("{path} exists and is no socket");
+            return Err(io::Error::new(io::ErrorKind::AddrInUse, text));
+        }
         // A socket that somebody listens on is not ours to take; a left-over one is.
         if std::os::unix::net::UnixStream::connect(path).is_ok() {
             return Err(io::ErrorKind::AddrInUse.into());

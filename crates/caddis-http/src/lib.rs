@@ -18,7 +18,7 @@ pub use matchers::ALL as MATCHERS;
 
 /// Ids of the modules that are neither handlers nor matchers.
 pub static OTHER_IDS: &[&str] = &[
-    "caddy.fs",
+    "caddy.filesystems",
     "http.authentication.hashes.argon2id",
     "http.authentication.hashes.bcrypt",
     "http.authentication.providers.http_basic",

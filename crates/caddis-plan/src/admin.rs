@@ -114,6 +114,17 @@ impl AdminPlan {
     }
 }
 
+impl AdminPlan {
+    /// The allowed origins as URLs, for logs: `//localhost:2019`.
+    pub fn shown_origins(&self) -> Vec<String> {
+        let shown = |origin: &String| match origin.contains("://") {
+            true => origin.clone(),
+            false => format!("//{origin}"),
+        };
+        self.origins.iter().map(shown).collect()
+    }
+}
+
 impl RemotePlan {
     fn compile(config: &RemoteAdmin, identity: Option<&IdentityPlan>) -> Result<Self, ConfigError> {
         if identity.is_none_or(|identity| identity.subjects.is_empty()) {

@@ -22,6 +22,7 @@ mod upstreams;
 use caddis_core::{Directive, HandlerModule};
 
 pub use reverse_proxy::DIRECTIVE as REVERSE_PROXY;
+pub use reverse_proxy::address::{UpstreamAddress, upstream_address};
 pub use reverse_proxy::copy_response::{
     DIRECTIVE as COPY_RESPONSE, HEADERS_DIRECTIVE as COPY_RESPONSE_HEADERS,
 };

@@ -20,6 +20,10 @@ pub(crate) fn adapt(flags: &Adapt) -> Outcome {
     )?;
     let input = source::read(&name).map_err(|error| format!("reading input file: {error}"))?;
     let adapter = flags.config.adapter.as_deref().unwrap_or("caddyfile");
+    if adapter.is_empty() {
+        let why = "adapter name is required (use --adapt flag or leave unspecified for default)";
+        return Err(why.into());
+    }
     if adapter != "caddyfile" {
         return Err(format!("unrecognized config adapter: {adapter}"));
     }

@@ -13,9 +13,9 @@ pub(crate) fn certs(flags: &Certs) -> Outcome {
     let body = client::get(&address, "/tls/certificates")?;
     let all: Vec<Json> = serde_json::from_str(&body).map_err(|error| error.to_string())?;
     if flags.json {
-        println!("{}", body.trim());
+        crate::say::say!("{}", body.trim());
     } else {
-        print!("{}", table(&all));
+        crate::say::out(table(&all));
     }
     let bad =
         all.iter().any(|one| one.get("not_after").is_none() || text(one, "status") == "expired");

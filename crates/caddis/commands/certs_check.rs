@@ -92,9 +92,9 @@ pub(crate) fn check(flags: &CertsCheck) -> Outcome {
     let reports = runtime.block_on(cx.all(&plan, &flags.names));
     if flags.json {
         let text = serde_json::to_string(&reports).map_err(|error| error.to_string())?;
-        println!("{text}");
+        crate::say::say!("{text}");
     } else {
-        print!("{}", text(&reports));
+        crate::say::out(text(&reports));
     }
     let ok = reports.iter().all(|report| report.ok);
     Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })

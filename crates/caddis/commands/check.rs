@@ -45,7 +45,7 @@ pub(crate) fn check(flags: &Check) -> Outcome {
     let errors = folded.iter().filter(|(one, _)| one.is_error()).count();
     let warnings = folded.len() - errors;
     if errors > 0 {
-        eprintln!("{}", count(errors, "mistake") + " found");
+        crate::say::complain!("{}", count(errors, "mistake") + " found");
         return Err(sentence);
     }
     if warnings > 0 && flags.strict {
@@ -53,8 +53,8 @@ pub(crate) fn check(flags: &Check) -> Outcome {
     }
     if flags.format == Format::Text {
         match warnings {
-            0 => println!("Valid configuration"),
-            some => println!("Valid configuration, {}", count(some, "warning")),
+            0 => crate::say::say!("Valid configuration"),
+            some => crate::say::say!("Valid configuration, {}", count(some, "warning")),
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -95,6 +95,9 @@ fn in_json(text: &Text, registry: &Registry, allowed: &[String]) -> Found {
 }
 
 fn in_caddyfile(text: &Text, registry: &Registry, allowed: &[String]) -> Found {
+    if text.bytes.is_empty() {
+        return (vec![source::nothing(&text.name)], Arc::default());
+    }
     let parse = || caddis_caddyfile::parse(&text.name, &text.bytes, &FsLoader);
     let (mut file, mut all) = parse();
     let is_broken = all.iter().any(Diagnostic::is_error);
@@ -293,13 +296,13 @@ fn unknown_code(code: &str) -> String {
 fn explain_code(code: &str) -> Outcome {
     if code == "list" {
         for lint in lints::LINTS {
-            println!("{:26}{}", lint.code, lint.summary);
+            crate::say::say!("{:26}{}", lint.code, lint.summary);
         }
         return Ok(ExitCode::SUCCESS);
     }
     let lint = lints::lint(code).ok_or_else(|| unknown_code(code))?;
-    println!("{}: {}\n\n{}\n", lint.code, lint.summary, lint.explanation);
-    println!(
+    crate::say::say!("{}: {}\n\n{}\n", lint.code, lint.summary, lint.explanation);
+    crate::say::say!(
         "To allow it: `# caddis: allow {0}` on the line or right above, or --allow {0}.",
         lint.code
     );

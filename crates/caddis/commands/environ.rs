@@ -3,31 +3,49 @@
 use std::process::ExitCode;
 
 use super::Outcome;
-use crate::args;
+use crate::{args, say::say};
 
-/// Prints paths, build facts and the environment.
+/// Prints paths, build facts and the environment (spec A048).
 pub(crate) fn environ() -> Outcome {
     let config = caddis_tls::storage::config_dir();
-    let home = std::env::var_os("HOME").unwrap_or_default();
-    println!("caddy.HomeDir={}", home.to_string_lossy());
-    println!("caddy.AppDataDir={}", caddis_tls::storage::data_dir().display());
-    println!("caddy.AppConfigDir={}", config.display());
-    println!("caddy.ConfigAutosavePath={}", config.join("autosave.json").display());
-    println!("caddy.Version={}", args::version());
-    println!("runtime.GOOS={}", std::env::consts::OS);
-    // By the names that scripts know.
-    let architecture = match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    };
-    println!("runtime.GOARCH={architecture}");
+    let home = std::env::var_os("HOME").filter(|home| !home.is_empty());
+    let home = home.unwrap_or_else(|| ".".into());
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    println!("runtime.NumCPU={cores}");
-    let folder = std::env::current_dir().map_err(|error| error.to_string())?;
-    println!("os.Getwd={}\n", folder.display());
+    say!("caddy.HomeDir={}", home.to_string_lossy());
+    say!("caddy.AppDataDir={}", caddis_tls::storage::data_dir().display());
+    say!("caddy.AppConfigDir={}", config.display());
+    say!("caddy.ConfigAutosavePath={}", config.join("autosave.json").display());
+    say!("caddy.Version={}", args::version());
+    say!("runtime.GOOS={}", system());
+    say!("runtime.GOARCH={}", architecture());
+    say!("runtime.Compiler=rustc");
+    say!("runtime.NumCPU={cores}");
+    let workers = super::run::workers_wanted();
+    say!("runtime.GOMAXPROCS={}", if workers == 0 { cores } else { workers });
+    match std::env::current_dir() {
+        Ok(folder) => say!("os.Getwd={}\n", folder.display()),
+        Err(error) => say!("os.Getwd=<error: {}>\n", crate::source::plain(&error)),
+    }
     for (key, value) in std::env::vars_os() {
-        println!("{}={}", key.to_string_lossy(), value.to_string_lossy());
+        say!("{}={}", key.to_string_lossy(), value.to_string_lossy());
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The system, by the name that scripts know.
+pub(crate) fn system() -> &'static str {
+    match std::env::consts::OS {
+        "macos" => "darwin",
+        other => other,
+    }
+}
+
+/// The architecture, by the name that scripts know.
+pub(crate) fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "x86" => "386",
+        "aarch64" => "arm64",
+        other => other,
+    }
 }

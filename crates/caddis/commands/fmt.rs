@@ -13,10 +13,13 @@ const LARGEST_TABLE: usize = 16 << 20;
 
 /// Formats a file or standard input. Exit code 1 where the file differs (and was not written).
 pub(crate) fn fmt(flags: &Fmt) -> Outcome {
-    if let (Some(path), Some(config)) = (&flags.path, &flags.config) {
-        return Err(format!("fmt does not support multiple files {config} {path}"));
+    let path = flags.paths.first().map(String::as_str).filter(|path| !path.is_empty());
+    let config = Some(flags.config.as_str()).filter(|path| !path.is_empty());
+    if flags.paths.len() > 1 || (path.is_some() && config.is_some()) {
+        let all = flags.paths.join(" ");
+        return Err(format!("fmt does not support multiple files {} {all}", flags.config));
     }
-    let name = flags.path.as_deref().or(flags.config.as_deref()).unwrap_or("Caddyfile");
+    let name = path.or(config).unwrap_or("Caddyfile");
     if name == "-" {
         return standard_input();
     }

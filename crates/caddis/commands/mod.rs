@@ -10,6 +10,7 @@ mod file_server;
 mod fmt;
 mod hash_password;
 mod list_modules;
+mod packages;
 mod reload;
 mod respond;
 mod reverse_proxy;
@@ -24,12 +25,20 @@ use std::{os::unix::process::CommandExt, path::PathBuf, process::ExitCode};
 
 use crate::{
     args::{self, CertsCommand, Command, StorageCommand},
-    report,
+    report, say,
     source::{self, Failure},
 };
 
 /// What a command ends with: an exit code, or a sentence for `Error: …` and exit code 1.
 pub(crate) type Outcome = Result<ExitCode, String>;
+
+/// Exit code where it went wrong half-way (spec A078).
+const HALFWAY: u8 = 3;
+
+/// Says why a command failed.
+pub(crate) fn failed(why: &str) {
+    say::complain!("Error: {why}");
+}
 
 /// Runs a command.
 pub(crate) fn execute(command: Command) -> Outcome {
@@ -50,14 +59,10 @@ pub(crate) fn execute(command: Command) -> Outcome {
         Command::Adapt(flags) => adapt::adapt(&flags),
         Command::Fmt(flags) => fmt::fmt(&flags),
         Command::Version => {
-            println!("{}", args::version());
+            say::say!("{}", args::version());
             Ok(ExitCode::SUCCESS)
         }
-        Command::BuildInfo => {
-            println!("caddis\t{}", args::version());
-            println!("os\t{}\narch\t{}", std::env::consts::OS, std::env::consts::ARCH);
-            Ok(ExitCode::SUCCESS)
-        }
+        Command::BuildInfo => build_info(),
         Command::Environ(_) => environ::environ(),
         Command::ListModules(flags) => list_modules::list_modules(&flags),
         Command::Storage(command) => storage::storage(&command),
@@ -67,7 +72,20 @@ pub(crate) fn execute(command: Command) -> Outcome {
         Command::Respond(flags) => respond::respond(&flags),
         Command::Manpage(flags) => shell::manpage(&flags),
         Command::Completion(flags) => shell::completion(&flags),
+        Command::Upgrade(_) => packages::upgrade(),
+        Command::AddPackage(flags) => packages::add(&flags),
+        Command::RemovePackage(flags) => packages::remove(&flags),
     }
+}
+
+/// Facts of the build, each after its name and a tab.
+fn build_info() -> Outcome {
+    say::say!("path\tcaddis");
+    say::say!("mod\tcaddis\t{}", args::version());
+    say::say!("build\tOS={}", environ::system());
+    say::say!("build\tARCH={}", environ::architecture());
+    say::say!("build\tprofile={}", if cfg!(debug_assertions) { "dev" } else { "release" });
+    Ok(ExitCode::SUCCESS)
 }
 
 fn env_files_of(command: &Command) -> &[PathBuf] {

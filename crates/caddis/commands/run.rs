@@ -24,12 +24,12 @@ pub(crate) fn run(flags: &Run) -> Outcome {
     if flags.environ {
         super::environ::environ()?;
     }
-    let resumed = if flags.resume { autosaved() } else { None };
+    let resumed = if flags.resume { autosaved(&flags.config)? } else { None };
     let (json, loaded) = match resumed {
         Some(json) => (json, None),
         None => match source::load(&flags.config, &registry::standard()) {
             Ok(Some(mut loaded)) => {
-                note(&loaded);
+                note(&loaded, &flags.config);
                 (std::mem::take(&mut loaded.json), Some(loaded))
             }
             Ok(None) => {
@@ -43,34 +43,61 @@ pub(crate) fn run(flags: &Run) -> Outcome {
         },
     };
     let watch = Watch { config: flags.config.clone(), watch: flags.watch, from_file: loaded };
-    serve(json, logging, Some(watch), flags.pidfile.as_deref(), flags.pingback.as_deref())
+    let serving = Serving {
+        watch: Some(watch),
+        pidfile: flags.pidfile.as_deref().filter(|path| !path.is_empty()),
+        pingback: flags.pingback.as_deref(),
+        ready: None,
+    };
+    serve(json, logging, serving)
 }
 
-fn note(loaded: &Loaded) {
-    if let Some(file) = &loaded.file {
-        tracing::info!(file, "using config from file");
+/// Tells the log where a config comes from, and what is odd about it.
+fn note(loaded: &Loaded, config: &Config) {
+    match (&loaded.file, config.file()) {
+        (Some(_), None) => tracing::info!("using adjacent Caddyfile"),
+        (Some(file), _) => tracing::info!(file, "using config from file"),
+        (None, _) => tracing::info!("using config from stdin"),
     }
-    if !loaded.adapter.is_empty() {
-        tracing::info!(adapter = loaded.adapter, "adapted config to JSON");
+    if loaded.adapter.is_empty() {
+        return;
     }
+    tracing::info!(adapter = loaded.adapter, "adapted config to JSON");
     for warning in &loaded.warnings {
-        tracing::warn!(adapter = loaded.adapter, "{warning}");
+        let (file, line) = warning.place.clone().unwrap_or_default();
+        let (adapter, file) = (loaded.adapter.as_str(), file.as_str());
+        tracing::warn!(adapter, file, line, "{}", warning.message);
     }
 }
 
-fn autosaved() -> Option<Json> {
+/// The config that ran last; none if none was saved.
+///
+/// # Errors
+/// It cannot be read: starting with another config than the last one would be no resuming.
+fn autosaved(config: &Config) -> Result<Option<Json>, String> {
     let path = caddis_tls::storage::config_dir().join("autosave.json");
-    let text = std::fs::read(&path).ok()?;
-    match serde_json::from_slice(&text) {
-        Ok(json) => {
-            tracing::info!(autosave_file = %path.display(), "resuming from last configuration");
-            Some(json)
+    let autosave_file = path.display().to_string();
+    let text = match std::fs::read(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            tracing::info!(autosave_file, "no autosave file exists");
+            return Ok(None);
         }
-        Err(error) => {
-            tracing::warn!(autosave_file = %path.display(), %error, "the saved config is unusable");
-            None
-        }
+        Err(error) => return Err(format!("open {autosave_file}: {}", source::plain(&error))),
+    };
+    match config.file() {
+        None => tracing::info!(autosave_file, "resuming from last configuration"),
+        Some(_) => tracing::warn!(
+            autosave_file,
+            "--config and --resume flags were used together; ignoring --config and resuming from last configuration"
+        ),
     }
+    let json = serde_json::from_slice(&text);
+    json.map(Some).map_err(|error| {
+        format!(
+            "loading initial config: {autosave_file}: {error}; remove the file to start without it"
+        )
+    })
 }
 
 /// What a reload from the file needs.
@@ -96,15 +123,37 @@ fn raise_file_limit() {
     }
 }
 
+/// What belongs to serving beside a config.
+#[derive(Default)]
+pub(crate) struct Serving<'a> {
+    /// The file that the config is from.
+    pub(crate) watch: Option<Watch>,
+    /// Where to write the process id.
+    pub(crate) pidfile: Option<&'a str>,
+    /// Where to say that the config is in force.
+    pub(crate) pingback: Option<&'a str>,
+    /// What to do when it is.
+    pub(crate) ready: Option<&'a dyn Fn()>,
+}
+
 /// Loads a config and serves until a signal or the admin API ends it.
 pub(crate) fn serve(
     config: Json,
     logging: caddis_logging::Handle,
-    mut watch: Option<Watch>,
-    pidfile: Option<&std::path::Path>,
-    pingback: Option<&str>,
+    serving: Serving<'_>,
 ) -> Outcome {
+    let Serving { mut watch, pidfile, pingback, ready } = serving;
     raise_file_limit();
+    // Before the config, which may take its time to come into force. Whoever waits for the file has
+    // to see that there is none, but a server that runs without it is better than no server.
+    let mut pidfile = pidfile.and_then(|path| match Pidfile::write(path) {
+        Ok(pidfile) => Some(pidfile),
+        Err(error) => {
+            let error = source::plain(&error);
+            tracing::error!(pidfile = path, error, "unable to write PID file");
+            None
+        }
+    });
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING)
@@ -124,9 +173,22 @@ pub(crate) fn serve(
             .map(|watch| (watch.config.clone(), Watched::Config(config.to_string())));
         if let Err(error) = engine.load(config, true).await {
             logging.flush(FLUSH);
-            return Err(refused(&error, watch.as_ref().and_then(|one| one.from_file.as_ref())));
+            let why = draw_refused(&error, watch.as_ref().and_then(|one| one.from_file.as_ref()));
+            // Commands without a config file have no other config to come.
+            return Err(if watch.is_some() { format!("loading initial config: {why}") } else { why });
         }
-        tracing::info!("serving initial configuration");
+        match ready {
+            Some(ready) => ready(),
+            None => tracing::info!("serving initial configuration"),
+        }
+        if watch.is_some() && is_homeless() {
+            tracing::warn!(
+                "$HOME environment variable is empty - please fix; some assets might be stored in ./caddy"
+            );
+        }
+        if let Some(pidfile) = &mut pidfile {
+            pidfile.keep();
+        }
         engine.set_source(watch.as_ref().and_then(|watch| {
             let loaded = watch.from_file.as_ref()?;
             let file = loaded.file.clone()?;
@@ -136,7 +198,6 @@ pub(crate) fn serve(
             // Texts are only needed to say what is wrong with them.
             (loaded.text, loaded.sources) = Default::default();
         }
-        let _pidfile = pidfile.map(Pidfile::write).transpose()?;
         if let Some(address) = pingback {
             ping_back(address)?;
         }
@@ -149,14 +210,25 @@ pub(crate) fn serve(
     })
 }
 
+/// Whether the environment says too little about where files go.
+fn is_homeless() -> bool {
+    let is_set = |name: &&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let folders = ["XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"];
+    !is_set(&"HOME") && !folders.iter().all(is_set)
+}
+
+/// How many workers the environment wants; 0 for one per core.
+pub(crate) fn workers_wanted() -> usize {
+    ["TOKIO_WORKER_THREADS", "GOMAXPROCS"]
+        .iter()
+        .find_map(|name| std::env::var(name).ok()?.parse().ok())
+        .unwrap_or(0)
+}
+
 fn options(
     logging: caddis_logging::Handle,
     signals: mpsc::UnboundedSender<Signal>,
 ) -> EngineOptions {
-    let workers = ["TOKIO_WORKER_THREADS", "GOMAXPROCS"]
-        .iter()
-        .find_map(|name| std::env::var(name).ok()?.parse().ok())
-        .unwrap_or(0);
     EngineOptions {
         registry: registry::standard(),
         hooks: AdminHooks {
@@ -170,7 +242,7 @@ fn options(
             .ok()
             .filter(|address| !address.is_empty())
             .unwrap_or_else(|| "localhost:2019".to_owned()),
-        workers,
+        workers: workers_wanted(),
         signals,
     }
 }
@@ -212,16 +284,6 @@ fn explain_hook(adapter: &str, text: &[u8], error: &LoadError) -> Refusal {
     let (all, sources) = diagnose::locate_all(&text, errors, &registry::standard());
     let message = all.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
     Refusal { message, findings: report::findings(&all, &sources) }
-}
-
-/// [`draw_refused`] for the first config.
-fn refused(error: &LoadError, loaded: Option<&Loaded>) -> String {
-    match error {
-        LoadError::Config(_) if loaded.is_some() => {
-            format!("loading initial config: {}", draw_refused(error, loaded))
-        }
-        _ => error.to_string(),
-    }
 }
 
 /// Draws why a config was refused, and gives the sentence for it.
@@ -324,7 +386,7 @@ async fn reload(engine: &Rc<Engine>, watch: Option<&Watch>) {
 async fn reload_file(engine: &Rc<Engine>, config: &Config, source: Option<ConfigSource>) {
     match source::load(config, &registry::standard()) {
         Ok(Some(mut loaded)) => {
-            note(&loaded);
+            note(&loaded, config);
             match engine.load(std::mem::take(&mut loaded.json), false).await {
                 Ok(()) => {
                     engine.set_source(source);
@@ -408,34 +470,49 @@ fn ping_back(address: &str) -> Result<(), String> {
     let mut confirmation = Vec::new();
     std::io::Read::read_to_end(&mut std::io::stdin(), &mut confirmation)
         .map_err(|error| format!("reading confirmation bytes from stdin: {error}"))?;
-    let mut stream = std::net::TcpStream::connect(address)
-        .map_err(|error| format!("dialing confirmation address: {error}"))?;
+    let mut stream = std::net::TcpStream::connect(address).map_err(|error| {
+        let error = source::plain(&error);
+        format!("dialing confirmation address: dial tcp {address}: connect: {error}")
+    })?;
     stream
         .write_all(&confirmation)
         .map_err(|error| format!("writing confirmation bytes to {address}: {error}"))
 }
 
 /// A file with the process id, as long as the process runs.
-struct Pidfile(std::path::PathBuf);
+struct Pidfile {
+    path: std::path::PathBuf,
+    /// What the file said before. A server that does not get to serve (its ports are those of
+    /// another one that runs) puts it back.
+    before: Option<Vec<u8>>,
+}
 
 impl Pidfile {
-    fn write(path: &std::path::Path) -> Result<Self, String> {
+    fn write(path: &str) -> std::io::Result<Self> {
         use std::os::unix::fs::OpenOptionsExt;
+        let before = std::fs::read(path).ok();
         std::fs::OpenOptions::new()
             .write(true)
             .create(true)
             .truncate(true)
             .mode(0o600)
             .open(path)
-            .and_then(|mut file| writeln!(file, "{}", std::process::id()))
-            .map_err(|error| format!("writing {}: {error}", path.display()))?;
-        Ok(Self(path.to_owned()))
+            .and_then(|mut file| writeln!(file, "{}", std::process::id()))?;
+        Ok(Self { path: path.into(), before })
+    }
+
+    /// This process serves, so the file is its own.
+    fn keep(&mut self) {
+        self.before = None;
     }
 }
 
 impl Drop for Pidfile {
     fn drop(&mut self) {
         // Somebody may have removed it; then there is nothing to do.
-        let _ = std::fs::remove_file(&self.0);
+        let _ = match &self.before {
+            Some(before) => std::fs::write(&self.path, before),
+            None => std::fs::remove_file(&self.path),
+        };
     }
 }

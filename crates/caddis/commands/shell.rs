@@ -1,20 +1,41 @@
 //! `caddis manpage` and `caddis completion`: the command line, told to shells and to `man`.
 
-use std::{io::Write, process::ExitCode};
+use std::{io::Write, path::Path, process::ExitCode};
 
 use clap_complete::{generate, shells};
 
-use super::Outcome;
-use crate::args::{self, Completion, Manpage, Shell};
+use super::{HALFWAY, Outcome};
+use crate::{
+    args::{self, Completion, Manpage, Shell},
+    source,
+};
 
 /// Writes a manual page for the program and for each command.
 pub(crate) fn manpage(flags: &Manpage) -> Outcome {
-    let failed = |error: std::io::Error| {
-        format!("writing manual pages to {}: {error}", flags.directory.display())
-    };
-    std::fs::create_dir_all(&flags.directory).map_err(failed)?;
-    clap_mangen::generate_to(args::command(), &flags.directory).map_err(failed)?;
+    let folder = flags.directory.trim();
+    if folder.is_empty() {
+        super::failed("designated output directory and specified section are required");
+        return Ok(ExitCode::from(HALFWAY));
+    }
+    let mut command = args::command().disable_help_subcommand(true);
+    command.build();
+    let folder_made = std::fs::create_dir_all(folder);
+    if let Err(error) = folder_made.and_then(|()| pages(command, Path::new(folder))) {
+        super::failed(&format!("writing manual pages to {folder}: {}", source::plain(&error)));
+        return Ok(ExitCode::from(HALFWAY));
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The page of a command and of those below it, in the section that packages look for them in.
+fn pages(command: clap::Command, folder: &Path) -> std::io::Result<()> {
+    for inner in command.get_subcommands() {
+        pages(inner.clone(), folder)?;
+    }
+    let name = command.get_display_name().unwrap_or(command.get_name()).to_owned();
+    let mut page = Vec::new();
+    clap_mangen::Man::new(command).section("8").render(&mut page)?;
+    std::fs::write(folder.join(format!("{name}.8")), page)
 }
 
 /// Prints the completion script of a shell.

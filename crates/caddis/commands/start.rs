@@ -12,22 +12,28 @@ use crate::args::Start;
 
 /// Starts `caddis run` and waits until it serves.
 pub(crate) fn start(flags: &Start) -> Outcome {
+    if flags.config.file() == Some("-") {
+        let why = "the server in the background has no standard input to read its config from";
+        return Err(format!("{why}; use `caddis run --config -`, or a file"));
+    }
+    // As Caddy: the loopback address of whichever family there is.
     let listener = TcpListener::bind("127.0.0.1:0")
+        .or_else(|error| TcpListener::bind("[::1]:0").map_err(|_| error))
         .map_err(|error| format!("opening listener for success confirmation: {error}"))?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
     let mut command = Command::new(program);
     command.arg("run").arg("--pingback").arg(address.to_string());
-    if let Some(config) = &flags.config.config {
+    if let Some(config) = flags.config.file() {
         command.arg("--config").arg(config);
     }
-    if let Some(adapter) = &flags.config.adapter {
+    if let Some(adapter) = flags.config.adapter() {
         command.arg("--adapter").arg(adapter);
     }
     if flags.watch {
         command.arg("--watch");
     }
-    if let Some(pidfile) = &flags.pidfile {
+    if let Some(pidfile) = flags.pidfile.as_deref().filter(|path| !path.is_empty()) {
         command.arg("--pidfile").arg(pidfile);
     }
     let mut child = command
@@ -49,7 +55,7 @@ pub(crate) fn start(flags: &Start) -> Outcome {
                 .and_then(|()| stream.set_read_timeout(Some(Duration::from_secs(5))))
                 .and_then(|()| stream.read_to_string(&mut said));
             if read.is_ok() && said == secret {
-                println!(
+                crate::say::say!(
                     "Successfully started caddis (pid={}) - caddis is running in the background",
                     child.id()
                 );

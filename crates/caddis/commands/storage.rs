@@ -4,14 +4,11 @@ use std::{fs, io, os::unix::fs::OpenOptionsExt, process::ExitCode};
 
 use caddis_tls::storage::{self, Storage, archive};
 
-use super::{Outcome, drawn};
+use super::{HALFWAY, Outcome, drawn};
 use crate::{
     args::{Config, StorageCommand, StorageExport, StorageImport},
     registry, source,
 };
-
-/// Exit code where it went wrong half-way, as in Caddy.
-const FAILED_HALFWAY: u8 = 3;
 
 /// Runs one of them.
 pub(crate) fn storage(command: &StorageCommand) -> Outcome {
@@ -59,7 +56,7 @@ fn import(flags: &StorageImport) -> Outcome {
     };
     match imported {
         Ok(_) => {
-            println!("Successfully imported storage");
+            crate::say::say!("Successfully imported storage");
             Ok(ExitCode::SUCCESS)
         }
         Err(archive::ArchiveError::Storage(error)) => Ok(halfway(&error.to_string())),
@@ -68,13 +65,13 @@ fn import(flags: &StorageImport) -> Outcome {
 }
 
 fn halfway(message: &str) -> ExitCode {
-    eprintln!("Error: {message}");
-    ExitCode::from(FAILED_HALFWAY)
+    super::failed(message);
+    ExitCode::from(HALFWAY)
 }
 
 /// The storage of a config; the default one where it names none.
 fn open(flags: &Config) -> Result<std::sync::Arc<dyn Storage>, String> {
-    if flags.config.as_deref().unwrap_or_default().is_empty() {
+    if flags.file().is_none() {
         return Err("--config is required".to_owned());
     }
     let loaded = source::load(flags, &registry::standard()).map_err(|failure| drawn(&failure))?;

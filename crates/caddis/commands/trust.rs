@@ -13,35 +13,43 @@ use crate::{
 
 /// Puts the root into the trust stores.
 pub(crate) fn trust(flags: &Trust) -> Outcome {
-    let root = root_of(&flags.client, &flags.ca)?;
+    let root = root_of(&flags.client, flags.ca.as_deref())?;
     let stores = pki::trust::install(&root).map_err(|error| error.to_string())?;
     for store in stores {
-        println!("root certificate installed: {store}");
+        crate::say::say!("root certificate installed: {store}");
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Takes it out again.
 pub(crate) fn untrust(flags: &Untrust) -> Outcome {
-    let root = match &flags.cert {
+    let cert = flags.cert.as_deref().filter(|path| !path.is_empty());
+    let given = |flag: &Option<String>| flag.as_deref().is_some_and(|value| !value.is_empty());
+    let others = given(&flags.ca) || given(&flags.client.address);
+    if cert.is_some() && (others || flags.client.config.file().is_some()) {
+        let why = "conflicting command line arguments, cannot use --cert with other flags";
+        return Err(why.into());
+    }
+    let root = match cert {
         Some(file) => std::fs::read_to_string(file).map_err(|error| {
             let why = crate::source::plain(&error);
-            format!("accessing certificate file: stat {}: {why}", file.display())
+            format!("accessing certificate file: stat {file}: {why}")
         })?,
-        None => root_of(&flags.client, &flags.ca)?,
+        None => root_of(&flags.client, flags.ca.as_deref())?,
     };
     let stores = pki::trust::uninstall(&root).map_err(|error| error.to_string())?;
     if stores.is_empty() {
-        println!("root certificate is not installed");
+        crate::say::say!("root certificate is not installed");
     }
     for store in stores {
-        println!("root certificate removed: {store}");
+        crate::say::say!("root certificate removed: {store}");
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// The root: as the running server tells, else from the default storage.
-fn root_of(flags: &Client, ca: &str) -> Result<String, String> {
+fn root_of(flags: &Client, ca: Option<&str>) -> Result<String, String> {
+    let ca = ca.filter(|id| !id.is_empty()).unwrap_or("local");
     let address = client::address(flags)?;
     let told = client::get(&address, &format!("/pki/ca/{ca}"));
     let asked = match told {

@@ -28,7 +28,7 @@ const SHOWN_IMPORTS: usize = 3;
 /// Draws diagnostics on standard error, in colour only on a terminal.
 pub(crate) fn draw(all: &[Diagnostic], sources: &SourceMap) {
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    eprint!("{}", drawn(all, sources, colour));
+    crate::say::err(drawn(all, sources, colour));
 }
 
 /// The drawings of diagnostics. What shows more than once through several imports is drawn once.
@@ -59,9 +59,9 @@ pub(crate) fn drawn(all: &[Diagnostic], sources: &SourceMap, colour: bool) -> St
 pub(crate) fn print(format: Format, all: &[Diagnostic], sources: &SourceMap) {
     match format {
         Format::Text => {}
-        Format::Json => println!("{:#}", machine::json(all, sources)),
-        Format::Sarif => println!("{:#}", machine::sarif(all, sources)),
-        Format::Github => print!("{}", machine::github(all, sources)),
+        Format::Json => crate::say::say!("{:#}", machine::json(all, sources)),
+        Format::Sarif => crate::say::say!("{:#}", machine::sarif(all, sources)),
+        Format::Github => crate::say::out(machine::github(all, sources)),
     }
 }
 

@@ -1,28 +1,26 @@
 //! Who may use the admin API (spec A004–A008): a web page in somebody's browser may not.
 
+use std::borrow::Cow;
+
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts};
 
 use super::{ApiError, Peer};
 use crate::Engine;
 
-/// What the checks allow.
-pub(crate) enum Verdict {
-    /// Go on.
-    Allowed,
-    /// A CORS preflight: answer with the CORS headers alone.
-    Preflight,
-}
-
-/// Checks host and origin; adds the CORS headers of an allowed origin.
+/// Checks host and origin; adds the CORS headers of an allowed origin. A preflight goes on to its
+/// endpoint, which knows no such method (405, with these headers): as in Caddy, pages of other
+/// origins may send what needs no preflight, and nothing else.
 pub(crate) fn check(
     engine: &Engine,
     parts: &Parts,
     peer: &Peer,
     cors: &mut HeaderMap,
-) -> Result<Verdict, ApiError> {
-    let Some(plan) = engine.admin_plan() else { return Ok(Verdict::Allowed) };
+) -> Result<(), ApiError> {
+    let Some(plan) = engine.admin_plan() else { return Ok(()) };
+    // Bytes that are no text are none that is allowed, but they are there.
     let text = |name: HeaderName| {
-        parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+        let value = parts.headers.get(name).map(HeaderValue::as_bytes).unwrap_or_default();
+        String::from_utf8_lossy(value)
     };
     if text(header::UPGRADE).to_ascii_lowercase().contains("websocket") {
         return Err(ApiError::bad_request("WebSocket connections aren't allowed."));
@@ -43,8 +41,9 @@ pub(crate) fn check(
         false => (plan.check_host, plan.enforce_origin, &plan.origins[..]),
     };
     if check_host {
-        let host = parts.uri.authority().map_or(text(header::HOST), |authority| authority.as_str());
-        if !origins.iter().any(|allowed| host_of(allowed) == Some(host)) {
+        let named = parts.uri.authority().map(|authority| authority.as_str().into());
+        let host: Cow<'_, str> = named.unwrap_or_else(|| text(header::HOST));
+        if !origins.iter().any(|allowed| host_of(allowed) == Some(&*host)) {
             let message = format!("host not allowed: {host}");
             return Err(ApiError::new(StatusCode::FORBIDDEN, message));
         }
@@ -52,11 +51,11 @@ pub(crate) fn check(
     let of_browser = parts.headers.contains_key(header::ORIGIN) || parts.headers.contains_key(mode);
     if enforce_origin || of_browser {
         let claimed = if origin.is_empty() { text(header::REFERER) } else { origin };
-        if !origins.iter().any(|allowed| same_origin(allowed, claimed)) {
+        if !origins.iter().any(|allowed| same_origin(allowed, &claimed)) {
             let message = format!("client is not allowed to access from origin '{claimed}'");
             return Err(ApiError::new(StatusCode::FORBIDDEN, message));
         }
-        if let Ok(value) = HeaderValue::from_str(origin_of(claimed)) {
+        if let Ok(value) = HeaderValue::from_str(origin_of(&claimed)) {
             cors.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, value);
         }
         if parts.method == Method::OPTIONS {
@@ -69,10 +68,9 @@ pub(crate) fn check(
                 HeaderValue::from_static("Content-Type, Content-Length, Cache-Control"),
             );
             cors.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
-            return Ok(Verdict::Preflight);
         }
     }
-    Ok(Verdict::Allowed)
+    Ok(())
 }
 
 /// The scheme and host of a URL.

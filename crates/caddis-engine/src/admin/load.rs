@@ -22,7 +22,8 @@ pub(crate) async fn load(engine: &Rc<Engine>, request: &ApiRequest) -> Answer {
     }
     // `caddis reload` of the same file is a config of that file still.
     let header = |name: &str| {
-        request.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+        let value = request.headers.get(name).map(HeaderValue::as_bytes).unwrap_or_default();
+        String::from_utf8_lossy(value).into_owned()
     };
     let same = engine.source().is_some_and(|source| {
         source.file == header("caddy-config-source-file")

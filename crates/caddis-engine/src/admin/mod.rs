@@ -2,7 +2,9 @@
 
 mod access;
 pub(crate) mod certificates;
+mod clock;
 mod config;
+mod debug;
 mod load;
 mod media_type;
 mod paths;
@@ -19,12 +21,18 @@ use caddis_tls::RemoteVerdict;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{body::Incoming, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use rustls_pki_types::CertificateDer;
 use serde_json::{Value as Json, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Engine, generation::LoadError, listen::BoundSocket, signals::Signal};
+use self::clock::{Clock, Limits, Timed};
+use crate::{
+    Engine,
+    generation::LoadError,
+    listen::{self, BoundSocket},
+    signals::Signal,
+};
 
 /// Functions of crates that the engine does not know.
 pub struct AdminHooks {
@@ -63,8 +71,10 @@ impl From<String> for Refusal {
 
 /// Largest body the API reads.
 const MAX_BODY: usize = 100 << 20;
-/// The time for a head, and that for a whole body (spec A002).
+/// The time for a handshake; that for a whole body (spec A002). The other limits are the clock's.
 const HEADER_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
+/// Largest head (spec A002).
+const MAX_HEAD: usize = 64 << 10;
 const READ_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
 /// How long requests may go on after their endpoint was closed (spec A003).
 const CLOSE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
@@ -72,18 +82,16 @@ const CLOSE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
 /// A running endpoint; it stops listening when dropped, and answers what is under way.
 pub(crate) struct AdminServer {
     pub(crate) address: NetworkAddress,
+    /// Whether the system took the socket; the log says why not.
+    pub(crate) listens: bool,
     closed: CancellationToken,
 }
 
 impl Drop for AdminServer {
     fn drop(&mut self) {
         self.closed.cancel();
-        if self.address.is_unix()
-            && let Ok((path, _)) = self.address.unix_path_and_mode()
-        {
-            // It may be gone already.
-            let _ = std::fs::remove_file(path);
-        }
+        tracing::info!(target: "admin", address = %self.address, "stopped previous server");
+        listen::remove(&self.address);
     }
 }
 
@@ -197,10 +205,10 @@ impl AdminServer {
                 format!("{address} is for datagrams; name a stream socket (fd/…)"),
             )),
         };
+        let listens = started.is_ok();
         match (started, kind) {
-            (Ok(()), Kind::Local) => {
-                tracing::info!(target: "admin", address = %address, "admin endpoint started");
-            }
+            // What may be done there is told by whoever knows the settings.
+            (Ok(()), Kind::Local) => {}
             (Ok(()), Kind::Remote) => tracing::info!(
                 target: "admin.remote",
                 address = %address,
@@ -211,7 +219,7 @@ impl AdminServer {
                 tracing::error!(target: "admin", %error, "the endpoint did not start");
             }
         }
-        Self { address, closed }
+        Self { address, listens, closed }
     }
 }
 
@@ -289,14 +297,22 @@ async fn serve(
     closed: CancellationToken,
 ) {
     let peer = Rc::new(peer);
+    let clock = Rc::new(Clock::default());
+    let stream = Timed::new(stream, clock.clone(), Limits::default());
     let service = service_fn(move |request| {
-        let (engine, peer) = (engine.clone(), peer.clone());
-        async move { Ok::<_, Infallible>(answer(engine, request, &peer).await) }
+        let (engine, peer, clock) = (engine.clone(), peer.clone(), clock.clone());
+        clock.answering();
+        async move {
+            let response = answer(engine, request, &peer).await;
+            clock.idle();
+            Ok::<_, Infallible>(response)
+        }
     });
     let connection = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .max_buf_size(64 * 1024)
+        // The connection has a clock of its own: hyper has one limit for a head and for the time
+        // before it, and a client may well wait longer with its next request than with its end.
+        .header_read_timeout(None)
+        .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     // A client that breaks the protocol or goes away is no event here.
@@ -377,15 +393,32 @@ async fn handle(
     peer: &Peer,
     cors: &mut HeaderMap,
 ) -> Answer {
+    check_head(parts)?;
     let path = paths::decoded(parts.uri.path())?;
     // Before anything is looked at.
     peer.authorize(engine, &parts.method, &path)?;
-    if let access::Verdict::Preflight = access::check(engine, parts, peer, cors)? {
-        return Ok(Response::new(Full::default()));
-    }
+    access::check(engine, parts, peer, cors)?;
     let (method, headers) = (parts.method.clone(), parts.headers.clone());
     let request = ApiRequest { method, path, headers, body: read(body).await? };
     route(engine, parts, &request, peer).await
+}
+
+/// Refuses what a head may not be: one that is too large (hyper's limit is that of what it buffers
+/// while the head is incomplete), one with several hosts, or with none in HTTP/1.1 (RFC 9112 §3.2).
+fn check_head(parts: &Parts) -> Result<(), ApiError> {
+    let size: usize =
+        parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    if size > MAX_HEAD {
+        let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        return Err(ApiError::new(status, "request header fields too large"));
+    }
+    match parts.headers.get_all(header::HOST).iter().count() {
+        0 if parts.version == http::Version::HTTP_11 => {
+            Err(ApiError::bad_request("missing required Host header"))
+        }
+        0 | 1 => Ok(()),
+        _ => Err(ApiError::bad_request("too many Host headers")),
+    }
 }
 
 /// Reads a body, within limits of size and time.
@@ -446,14 +479,8 @@ fn note(parts: &Parts, peer: &Peer) {
 }
 
 fn count(engine: &Engine, path: &str, method: &Method, status: StatusCode, failed: bool) {
-    let known = ["/load", "/stop", "/adapt", "/metrics", "/reverse_proxy/upstreams"];
-    let path = known
-        .into_iter()
-        .find(|known| *known == path)
-        .or_else(|| path.starts_with("/config/").then_some("/config/"))
-        .or_else(|| path.starts_with("/id/").then_some("/id/"))
-        .or_else(|| path.starts_with("/pki/").then_some("/pki/"))
-        .unwrap_or("other");
+    // What is no endpoint is not counted, so that nobody makes series by asking.
+    let Some(path) = endpoint(path) else { return };
     let labels = [
         ("handler", "admin"),
         ("path", path),
@@ -473,6 +500,26 @@ fn count(engine: &Engine, path: &str, method: &Method, status: StatusCode, faile
             .counter("caddy_admin_http_request_errors_total", help, &labels)
             .fetch_add(1, Ordering::Relaxed);
     }
+}
+
+/// The endpoint that a path belongs to, by the name that it has in metrics (spec A012).
+fn endpoint(path: &str) -> Option<&'static str> {
+    const PATHS: [&str; 10] = [
+        "/load",
+        "/stop",
+        "/adapt",
+        "/metrics",
+        "/reverse_proxy/upstreams",
+        "/tls/certificates",
+        "/debug/vars",
+        "/debug/pprof/cmdline",
+        "/debug/pprof/profile",
+        "/debug/pprof/symbol",
+    ];
+    const FOLDERS: [&str; 4] = ["/config/", "/id/", "/pki/", "/debug/pprof/"];
+    let is_path = |known: &&str| *known == path;
+    let is_below = |known: &&str| path.starts_with(known);
+    PATHS.into_iter().find(is_path).or_else(|| FOLDERS.into_iter().find(is_below))
 }
 
 fn error_response(error: &ApiError, wants_findings: bool) -> Response<Full<Bytes>> {
@@ -539,10 +586,9 @@ async fn route(engine: &Rc<Engine>, parts: &Parts, request: &ApiRequest, peer: &
         }
         ["pki", ..] => engine.shared.pki_endpoint(&request.path, &request.method),
         ["tls", "certificates"] => engine.shared.certificates_endpoint(&request.method),
-        ["debug", "vars"] | ["debug", "pprof", ..] => Err(ApiError::new(
-            StatusCode::NOT_FOUND,
-            "there is no runtime of Go to look into; see /metrics, or profile the process with perf",
-        )),
+        ["debug", "vars"] => Ok(debug::vars()),
+        ["debug", "pprof"] => Ok(paths::redirect(parts, &format!("{path}/"))),
+        ["debug", "pprof", name @ ..] => debug::profile(&name.join("/")),
         _ => {
             let mut response = Response::new(Full::from("404 page not found\n"));
             *response.status_mut() = StatusCode::NOT_FOUND;

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use caddis_config::{Config, ConfigError};
+use caddis_config::{Config, ConfigError, NetworkAddress};
 use caddis_core::{
     Registry, State, TaskCx, Worker, event::Subscriptions, finish::Finishers, metrics::Metrics,
 };
@@ -270,7 +270,7 @@ impl Engine {
         let mut sockets = HashMap::new();
         let workers = self.workers.borrow().count();
         for listener in &plan.listeners {
-            let key = listener.address.to_string();
+            let key = listen::place(&listener.address);
             if self.listener(&key).is_some() || sockets.contains_key(&key) {
                 continue;
             }
@@ -299,13 +299,14 @@ impl Engine {
     /// Binds the admin endpoint, unless it runs there already or is disabled.
     fn bind_admin(&self, plan: &AdminPlan) -> Result<Option<BoundSocket>, LoadError> {
         let Some(address) = &plan.listen else { return Ok(None) };
-        if self.admin.borrow().as_ref().is_some_and(|admin| admin.address == *address) {
+        let is_there =
+            |admin: &AdminServer| listen::place(&admin.address) == listen::place(address);
+        if self.admin.borrow().as_ref().is_some_and(is_there) {
             return Ok(None);
         }
-        listen::bind(address, 1, None).map(Some).map_err(|error| {
+        bind_stream(address).map(Some).map_err(|why| {
             LoadError::Activate(format!(
-                "loading new config: starting caddy administration endpoint: listen {address}: bind: {}",
-                plain(&error)
+                "loading new config: starting caddy administration endpoint: {why}"
             ))
         })
     }
@@ -317,10 +318,9 @@ impl Engine {
         if self.remote_admin.borrow().as_ref().is_some_and(|admin| admin.address == *address) {
             return Ok(None);
         }
-        listen::bind(address, 1, None).map(Some).map_err(|error| {
+        bind_stream(address).map(Some).map_err(|why| {
             LoadError::Activate(format!(
-                "loading new config: provisioning remote admin endpoint: listen {address}: bind: {}",
-                plain(&error)
+                "loading new config: provisioning remote admin endpoint: {why}"
             ))
         })
     }
@@ -335,7 +335,7 @@ impl Engine {
         let mut old = self.current.take();
         let mut listeners = HashMap::new();
         for listener in &plan.listeners {
-            let key = listener.address.to_string();
+            let key = listen::place(&listener.address);
             let binding = Binding {
                 server: servers[listener.server].clone(),
                 tls: listener.tls,
@@ -345,6 +345,7 @@ impl Engine {
             let kept = old.as_mut().and_then(|old| old.listeners.remove(&key));
             let listener = match (kept, sockets.remove(&key)) {
                 (Some(kept), _) => {
+                    listen::set_mode(&listener.address);
                     kept.rebind(binding);
                     kept
                 }
@@ -410,7 +411,8 @@ impl Engine {
         }
         self.swap_admin(&plan.admin, admin);
         self.swap_remote_admin(&plan.admin, remote_admin);
-        if plan.admin.persist {
+        // No config at all is nothing to resume: what was saved before is worth more.
+        if plan.admin.persist && *raw != *"null" {
             autosave::save(raw.clone());
         }
         *self.current.borrow_mut() = Some(Generation {
@@ -453,8 +455,26 @@ impl Engine {
             }
             (Some(address), Some(socket)) => {
                 *running = Some(AdminServer::start(self, address.clone(), socket));
+                if running.as_ref().is_none_or(|server| !server.listens) {
+                    return;
+                }
+                let origins = serde_json::json!(plan.shown_origins()).to_string();
+                tracing::info!(
+                    target: "admin",
+                    address = %address,
+                    enforce_origin = plan.enforce_origin,
+                    json.origins = origins,
+                    "admin endpoint started"
+                );
+                if !plan.check_host {
+                    tracing::warn!(
+                        target: "admin",
+                        address = %address,
+                        "admin endpoint on open interface; host checking disabled"
+                    );
+                }
             }
-            (Some(_), None) => {}
+            (Some(address), None) => listen::set_mode(address),
         }
     }
 
@@ -595,12 +615,7 @@ fn close_all(listeners: HashMap<String, Arc<Listener>>) {
     for listener in listeners.into_values() {
         listener.closed.cancel();
         listener.binding().drain.begin();
-        if listener.address.is_unix()
-            && let Ok((path, _)) = listener.address.unix_path_and_mode()
-        {
-            // Nobody may have it by now; then there is nothing to remove.
-            let _ = std::fs::remove_file(path);
-        }
+        listen::remove(&listener.address);
     }
 }
 
@@ -637,6 +652,23 @@ fn plain(error: &std::io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or_default();
     text.to_lowercase()
+}
+
+/// Binds an address for an admin endpoint; why not, in a sentence.
+fn bind_stream(address: &NetworkAddress) -> Result<BoundSocket, String> {
+    match listen::bind(address, 1, None) {
+        Ok(BoundSocket::Datagrams) => Err(format!(
+            "listen {address}: this is for datagrams; name a stream socket (tcp, unix, fd)"
+        )),
+        Ok(socket) => Ok(socket),
+        Err(error) => {
+            let at = match address.network.starts_with("tcp") {
+                true => format!("{} {}", address.network, address.join_host_port(0)),
+                false => address.to_string(),
+            };
+            Err(format!("listen {at}: bind: {}", plain(&error)))
+        }
+    }
 }
 
 fn display(listener: &ListenerPlan) -> String {

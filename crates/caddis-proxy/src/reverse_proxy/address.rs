@@ -34,6 +34,26 @@ pub(crate) fn parse(text: &str) -> Result<Written, String> {
     Ok(Written { scheme, network, host, port })
 }
 
+/// What an upstream address says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpstreamAddress {
+    /// The URL scheme, or empty.
+    pub scheme: String,
+    /// The address to dial, ports as written.
+    pub dial: String,
+    /// The addresses it stands for: one, or one per port.
+    pub dials: Vec<String>,
+}
+
+/// Reads an upstream address as the directive does.
+///
+/// # Errors
+/// A sentence for what is no address, without the address.
+pub fn upstream_address(text: &str) -> Result<UpstreamAddress, String> {
+    let written = parse(text)?;
+    Ok(UpstreamAddress { dial: written.dial(), dials: written.dials()?, scheme: written.scheme })
+}
+
 fn parse_url(text: &str) -> Result<Written, String> {
     if text.contains('{') {
         return Err("due to parsing difficulties, placeholders are not allowed when an upstream \

@@ -40,7 +40,7 @@
 //!
 //! JSON: see `config`.
 
-mod address;
+pub(crate) mod address;
 mod answer;
 mod attempt;
 mod buffer;

@@ -75,9 +75,9 @@ pub(crate) fn explain(flags: &Explain) -> Outcome {
         }
     }
     if flags.json {
-        println!("{:#}", output::json(&asked, &report));
+        crate::say::say!("{:#}", output::json(&asked, &report));
     } else {
-        print!("{}", output::text(&asked, &report));
+        crate::say::out(output::text(&asked, &report));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -42,6 +42,7 @@ use caddis_core::{
 use http::{HeaderValue, Method, StatusCode, header};
 use serde_json::Value as Json;
 
+pub use browse::TEMPLATE;
 pub(crate) use browse::human_size;
 pub use config::{BrowseConfig, FileServerConfig};
 

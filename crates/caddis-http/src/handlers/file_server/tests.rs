@@ -9,7 +9,7 @@ use caddis_core::{
 use http::{HeaderName, Method, StatusCode};
 use serde_json::json;
 
-use super::test_dir::TestDir;
+use super::{TEMPLATE, test_dir::TestDir};
 use crate::matchers::testing::registry;
 
 fn server(config: serde_json::Value) -> Box<dyn Middleware> {
@@ -290,6 +290,35 @@ async fn listings_by_template() {
     assert_eq!(get(&config, &dir, "/docs/").await.0, 500);
     std::fs::remove_file(&template).expect("removed");
     assert_eq!(get(&config, &dir, "/docs/").await.0, 500);
+}
+
+/// What `caddis file-server export-template` prints is a template that lists.
+#[tokio::test]
+async fn the_exported_template_lists() {
+    let dir =
+        TestDir::new(&[("www/docs/a<b.md", "aa"), ("www/docs/sub/x", ""), ("page.html", TEMPLATE)]);
+    let template = format!("{}/page.html", dir.path());
+    let config =
+        json!({"browse": {"template_file": template}, "root": format!("{}/www", dir.path())});
+    let (status, page) = get(&config, &dir, "/docs/?sort=size&order=desc").await;
+    assert_eq!(status, 200, "{page}");
+    for part in [
+        "<title>docs</title>",
+        "<h1><a href=\"../\">/</a><a href=\"\">docs/</a></h1>",
+        "<p>1 directory · 1 file · <a href=\"?layout=grid\">Grid</a></p>",
+        "<th><a href=\"?sort=namedirfirst&amp;order=asc\">Name</a></th>",
+        "<th><a href=\"?sort=size&amp;order=asc\">Size ↓</a></th>",
+        "<tr><td><a href=\"..\">Up</a></td><td></td><td></td></tr>",
+        "<a href=\"./a%3Cb.md\">a&lt;b.md</a></td><td>2 B</td>",
+        "<a href=\"./sub/\">sub/</a></td><td>—</td>",
+    ] {
+        assert!(page.contains(part), "{part} in {page}");
+    }
+    let (_, page) = get(&config, &dir, "/docs/?layout=grid").await;
+    assert!(
+        page.contains("<li><a href=\"./a%3Cb.md\">a&lt;b.md</a><small>2 B</small></li>"),
+        "{page}"
+    );
 }
 
 #[tokio::test]

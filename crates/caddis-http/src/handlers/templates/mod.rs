@@ -26,21 +26,27 @@ mod tests;
 mod value;
 mod yaml;
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    rc::Rc,
+};
 
 use caddis_caddyfile::Result as ParseResult;
 use caddis_config::ConfigError;
 use caddis_core::{
-    Body, CompileCx, Directive, DirectiveKind, Exchange, Handler, HandlerModule, Helper, HttpError,
-    LocalBoxFuture, Middleware, Next, Response, Result as HttpResult, Template,
+    Body, CompileCx, Connection, Directive, DirectiveKind, Exchange, Handler, HandlerModule,
+    Helper, HttpError, LocalBoxFuture, Middleware, Next, Request, Response, Result as HttpResult,
+    Template, Worker,
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
+pub use self::value::ServerData;
 use self::{
     eval::{Run, Stop},
     needs::{Loaded, Need},
+    value::{Object, Val},
 };
 
 /// `http.handlers.templates`.
@@ -229,6 +235,29 @@ impl Templates {
         let name = ex.request.target.path();
         page.run(ex, |run| run.text(name, text, Vec::new())).await
     }
+}
+
+/// Runs a text with nothing but the data of a server, and without a request: it may read no file.
+///
+/// # Errors
+/// A mistake of the template, as Go says it.
+pub fn run_body(text: &str, server: ServerData) -> Result<String, String> {
+    let connection = Connection {
+        remote: None,
+        remote_ip: Default::default(),
+        local: None,
+        local_name: Default::default(),
+        tls: None,
+    };
+    let ex = Exchange::new(Request::default(), Rc::new(connection), Worker::new(1));
+    let files = HashMap::new();
+    let mut run = Run::new(&ex, &files, HeaderMap::new(), ("{{", "}}"));
+    let dot = Val::Object(Object::Server(Rc::new(server)));
+    run.data("body", text, dot).map_err(|stop| match stop {
+        Stop::Need(_) => "template: body: there is no request to ask this of".to_owned(),
+        Stop::Text(text) => format!("template: body: {text}"),
+        other => finish(other).to_string(),
+    })
 }
 
 /// A text that is to be run.

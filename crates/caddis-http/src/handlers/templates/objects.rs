@@ -8,7 +8,7 @@ use super::{
     eval::{Res, Run, Stop},
     functions::{self, Version},
     listing,
-    value::{FileStat, Object, Val},
+    value::{FileStat, Object, ServerData, Val},
 };
 use crate::handlers::support::canonical;
 
@@ -63,6 +63,7 @@ impl Run<'_> {
                 };
             }
             Object::Item(listing, at) => return listing::item_field(listing, *at, name, args),
+            Object::Server(server) => return server_field(server, name),
             _ => {}
         }
         let wanted = match name {
@@ -97,7 +98,7 @@ impl Run<'_> {
             },
             Object::File(stat) => of_file(stat, name),
             Object::Version(version) => of_version(version, name, args)?,
-            Object::Listing(_) | Object::Item(..) => None,
+            Object::Listing(_) | Object::Item(..) | Object::Server(_) => None,
         };
         found.ok_or_else(|| Stop::text(format!("can't evaluate field {name}")))
     }
@@ -283,6 +284,19 @@ fn header(headers: &HeaderMap, name: &str) -> Val {
 
 fn header_text(value: &HeaderValue) -> Val {
     Val::str(&String::from_utf8_lossy(value.as_bytes()))
+}
+
+/// What the body of `caddis respond` may ask its server for.
+fn server_field(server: &ServerData, name: &str) -> Res {
+    Ok(match name {
+        "N" => Val::Int(i64::try_from(server.number).unwrap_or(i64::MAX)),
+        "Port" => Val::Int(server.port.into()),
+        "Address" => Val::str(&server.address),
+        _ => {
+            let kind = "struct { N int; Port uint; Address string }";
+            return Err(Stop::text(format!("can't evaluate field {name} in type {kind}")));
+        }
+    })
 }
 
 fn header_lists(headers: &HeaderMap) -> BTreeMap<String, Vec<Val>> {

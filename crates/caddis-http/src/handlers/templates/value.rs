@@ -45,6 +45,19 @@ pub(super) enum Object {
     /// The data of a directory listing, and an entry of it by its place.
     Listing(Rc<Listing>),
     Item(Rc<Listing>, usize),
+    /// The data of the body of `caddis respond`.
+    Server(Rc<ServerData>),
+}
+
+/// What the body of `caddis respond` may tell.
+#[derive(Debug, Clone)]
+pub struct ServerData {
+    /// The number of the server, from 0.
+    pub number: usize,
+    /// Its port.
+    pub port: u16,
+    /// Its address.
+    pub address: String,
 }
 
 /// What `fileStat` tells.
@@ -144,6 +157,7 @@ impl Val {
                 Object::Version(_) => "*semver.Version",
                 Object::Listing(_) => "*fileserver.browseTemplateContext",
                 Object::Item(..) => "fileserver.fileInfo",
+                Object::Server(_) => "struct { N int; Port uint; Address string }",
             },
             other => other.kind(),
         }

@@ -25,6 +25,9 @@ use crate::{
 
 pub(crate) use self::page::human_size;
 
+/// A template that makes the page which there is without one, to start one's own from.
+pub const TEMPLATE: &str = include_str!("page.html");
+
 const DEFAULT_LIMIT: usize = 10_000;
 
 /// Compiled settings.
