@@ -68,12 +68,11 @@ fn status_and_body(flags: &Respond) -> Result<(i64, String), String> {
             return Err(format!("unflagged argument \"{argument}\" is overridden by flags"));
         }
         match argument.parse::<i64>() {
-            // A number that is no status says nothing.
-            Ok(number) if flags.status.is_none() => {
-                if (100..=999).contains(&number) {
-                    status = number;
-                }
+            Ok(number) if flags.status.is_none() && (100..=999).contains(&number) => {
+                status = number;
             }
+            // A number that is no status says nothing.
+            Ok(_) if flags.status.is_none() => {}
             _ if body.is_empty() => argument.clone_into(&mut body),
             _ => {}
         }
