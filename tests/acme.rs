@@ -291,7 +291,8 @@ fn two_servers_on_one_storage() {
     let ports = (free_port(), free_port());
     let _one = serve_on(&pebble, &storage, ports, "", &site("a.example.test"));
     let _two = serve(&pebble, &storage, "", &site("a.example.test"));
-    let leaf = wait_for(ports.1, "a.example.test", 60);
+    // Where the second one was slow to start, the first attempt fails, and the next is a minute later.
+    let leaf = wait_for(ports.1, "a.example.test", 150);
     assert_eq!(wait_for(pebble.tls, "a.example.test", 20), leaf);
     assert_eq!(pebble.issued(), 1);
 }
@@ -465,7 +466,8 @@ fn five_hundred_names() {
         })
         .collect();
     let server = serve_many(&pebble, &storage, &sites);
-    let end = Instant::now() + Duration::from_secs(120);
+    // Much less alone; others may work on the machine, too.
+    let end = Instant::now() + Duration::from_secs(300);
     let mut busy = 0;
     loop {
         let locks = fs::read_dir(storage.join("locks")).into_iter().flatten().flatten();
