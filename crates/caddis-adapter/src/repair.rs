@@ -6,13 +6,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use caddis_caddyfile::{Diagnostic, File, Segment, ServerBlock, Span, Token};
+use caddis_caddyfile::{Diagnostic, File, Quote, Segment, ServerBlock, Span, Token, nearest};
 use caddis_core::Registry;
 use smol_str::SmolStr;
 
 use crate::locate::holds_word;
 use crate::recover::{line_start, main_span, statement_end};
-use crate::{Adapted, adapt_traced, matchers, options};
+use crate::{Adapted, adapt_traced, matchers, options, plugins};
 
 /// Most times that a file is adapted to find out what is fine.
 const ROUNDS: usize = 12;
@@ -107,8 +107,10 @@ pub fn repair(
             let tried = tries.entry(span).or_default();
             *tried += 1;
             let force = Force::of(*tried, round);
-            changed |= take_out(&mut file.blocks, mistake, span, force, &mut gone);
+            let blocks = &mut file.blocks;
+            changed |= take_out(blocks, mistake, span, force, registry, &mut gone);
         }
+        keep_matchers(&mut file.blocks, &gone);
         if !changed {
             return None;
         }
@@ -143,12 +145,61 @@ impl Force {
     }
 }
 
+/// Uses matchers that only lines use which were taken out, so that their own mistakes show.
+fn keep_matchers(blocks: &mut [ServerBlock], gone: &Gone) {
+    for block in blocks.iter_mut().filter(|block| !block.is_named_route) {
+        let keeps = |name: &Token| {
+            let is_kept = |segment: &Segment| {
+                segment
+                    .0
+                    .get(1)
+                    .is_some_and(|word| word.span == name.span && word.text == name.text)
+            };
+            block.segments.iter().any(is_kept)
+        };
+        let names = block.segments.iter().filter_map(Segment::name);
+        let names = names.filter(|name| name.text.starts_with(matchers::PREFIX));
+        let lost = names.filter(|name| gone.words.contains(&name.text) && !keeps(name));
+        let uses: Vec<Segment> = lost
+            .map(|name| {
+                let word = |text: &str| Token { quote: Quote::None, ..name.with_text(text) };
+                Segment(vec![word("vars"), name.clone(), word("caddis.kept"), word("1")])
+            })
+            .collect();
+        block.segments.extend(uses);
+    }
+}
+
+/// What a word was meant to be that is no directive or no matcher of the block, as far as one can tell.
+fn meant(
+    mistake: &Diagnostic,
+    block: &ServerBlock,
+    span: Span,
+    registry: &Registry,
+) -> Option<SmolStr> {
+    if let Some(token) = unknown_matcher(mistake) {
+        let names = block.segments.iter().map(Segment::directive);
+        return nearest(&token.text, names.filter(|name| name.starts_with(matchers::PREFIX)))
+            .map(SmolStr::from);
+    }
+    if mistake.code != "adapter::unknown_directive" {
+        return None;
+    }
+    let mut tokens = block.segments.iter().flat_map(|segment| &segment.0);
+    let name = &tokens.find(|token| token.span == span)?.text;
+    if plugins::directive_help(name).is_some() || options::is_option(name) {
+        return None;
+    }
+    nearest(name, registry.directives.iter().map(|directive| directive.name)).map(SmolStr::from)
+}
+
 /// Takes out what a mistake is about. Says whether something changed.
 fn take_out(
     blocks: &mut Vec<ServerBlock>,
     mistake: &Diagnostic,
     span: Span,
     force: Force,
+    registry: &Registry,
     gone: &mut Gone,
 ) -> bool {
     let mut changed = false;
@@ -171,6 +222,18 @@ fn take_out(
         let mut segments = block.segments.iter().filter(|segment| holds(segment));
         gone.options |= block.keys.is_empty()
             && segments.any(|segment| options::shapes_sites(segment.directive()));
+        if force == Force::Line
+            && let Some(text) = meant(mistake, block, span, registry)
+        {
+            // In its block there may be other mistakes.
+            gone.directives.insert(span);
+            gone.touched.insert(span);
+            let tokens = block.segments.iter_mut().flat_map(|segment| &mut segment.0);
+            for token in tokens.filter(|token| token.span == span) {
+                token.text.clone_from(&text);
+            }
+            return true;
+        }
         let unknown = unknown_matcher(mistake);
         match unknown.filter(|_| force == Force::Line && !block.is_named_route) {
             Some(token) => block.segments.push(opaque(token)),
@@ -232,7 +295,7 @@ fn out_of_segment(
         let range = match force {
             Force::Line if is_definition => {
                 let end = statement_end(segment, start);
-                let name = Token { quote: Default::default(), ..segment.0[start].clone() };
+                let name = Token { quote: Quote::None, ..segment.0[start].clone() };
                 segment.0.splice(start..end, opaque(name).0);
                 continue;
             }
