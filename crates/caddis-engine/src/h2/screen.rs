@@ -211,7 +211,7 @@ impl Screen {
             PING => head.length == 8,
             GOAWAY => head.length >= 8,
             SETTINGS if head.has(ACK) => head.length == 0,
-            SETTINGS => head.length % 6 == 0,
+            SETTINGS => head.length.is_multiple_of(6),
             _ => true,
         };
         if !fits || head.length > MAX_FRAME {
