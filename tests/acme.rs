@@ -245,8 +245,11 @@ fn killed_in_the_middle_of_an_order() {
     server.child.kill().unwrap();
     server.child.wait().unwrap();
     assert!(storage.join("locks/issue_cert_a.example.test.lock").exists());
-    let _again = serve(&pebble, &storage, "", &site("a.example.test"));
+    let again = serve(&pebble, &storage, "", &site("a.example.test"));
     wait_for(pebble.tls, "a.example.test", 60);
+    let log = again.log();
+    let stale = log.lines().find(|line| line.contains("removing stale lock"));
+    assert!(stale.is_some_and(|line| line.contains("issue_cert_a.example.test.lock")), "{log}");
 }
 
 #[test]

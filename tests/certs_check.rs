@@ -39,10 +39,20 @@ fn name_server(records: &'static [(&'static str, u16, &'static [u8])]) -> u16 {
 const HERE: &[u8] = &[127, 0, 0, 1];
 
 fn check(sites: &str, ports: (u16, u16), resolver: u16, arguments: &[&str]) -> Output {
+    check_with("", sites, ports, resolver, arguments)
+}
+
+fn check_with(
+    option: &str,
+    sites: &str,
+    ports: (u16, u16),
+    resolver: u16,
+    arguments: &[&str],
+) -> Output {
     let folder = scratch();
     let (http, https) = ports;
     let text = format!(
-        "{{\n\tadmin 127.0.0.1:{}\n\thttp_port {http}\n\thttps_port {https}\n\tdefault_bind 127.0.0.1\n}}\n{sites}",
+        "{{\n\tadmin 127.0.0.1:{}\n\thttp_port {http}\n\thttps_port {https}\n\tdefault_bind 127.0.0.1\n{option}}}\n{sites}",
         free_port()
     );
     std::fs::write(folder.join("Caddyfile"), text).unwrap();
@@ -81,6 +91,7 @@ fn all_is_well() {
         "✓ dns: points here (127.0.0.1)",
         "✓ caa: records at example.com allow letsencrypt.org",
         "is free",
+        "? storage: file_system:",
         "p256 key from local authority local",
     ] {
         assert!(told.contains(line), "{line:?} is not in {told}");
@@ -118,4 +129,24 @@ fn what_is_wrong_is_told() {
         }
         assert_eq!(reports[at]["ok"], false);
     }
+}
+
+#[test]
+fn a_storage_that_does_not_work_is_told() {
+    let resolver = name_server(&[]);
+    let sites = "localhost {\n\ttls internal\n}\n";
+    let folder = scratch();
+    let good = format!("\tstorage file_system {}\n", folder.display());
+    // Nobody may make a file there, not even root.
+    for (option, code, line) in [
+        (good.as_str(), 0, "✓ storage: file_system:"),
+        ("\tstorage file_system /proc\n", 1, "✗ storage: file_system:/proc does not work: "),
+    ] {
+        let ports = (free_port(), free_port());
+        let output = check_with(option, sites, ports, resolver, &[]);
+        let told = text(&output);
+        assert_eq!(output.status.code(), Some(code), "{told}");
+        assert!(told.contains(line), "{told}");
+    }
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0, "nothing is left there");
 }

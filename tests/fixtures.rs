@@ -30,71 +30,59 @@ fn run(folder: &Path, command: &str, args: &[&str]) -> Output {
     output
 }
 
-/// Fails with all complaints at once.
-fn report(complaints: &[String], count: usize) {
-    assert!(complaints.is_empty(), "{} of {count}:\n{}", complaints.len(), complaints.join("\n"));
+/// Looks at each fixture of a folder, by its name without the ending; fails with all complaints at
+/// once.
+#[track_caller]
+fn each(kind: &str, ending: &str, complaint: impl Fn(&Path, &str) -> Option<String>) {
+    let folder = folder(kind);
+    let names = names(&folder, ending);
+    let complaints: Vec<_> = names.iter().filter_map(|name| complaint(&folder, name)).collect();
+    let (wrong, count) = (complaints.len(), names.len());
+    assert!(complaints.is_empty(), "{wrong} of {count}:\n{}", complaints.join("\n"));
     assert!(count > 10, "the fixtures are missing");
 }
 
 #[test]
 fn every_fixture_adapts_to_its_json() {
-    let folder = folder("adapt");
-    let names = names(&folder, ".Caddyfile");
-    let complaints: Vec<_> = names
-        .iter()
-        .filter_map(|name| {
-            let file = format!("{name}.Caddyfile");
-            let output = run(&folder, "adapt", &["--config", &file, "--adapter", "caddyfile"]);
-            let expected = fs::read_to_string(folder.join(format!("{name}.json"))).unwrap();
-            let expected: Value = serde_json::from_str(&expected).unwrap();
-            match serde_json::from_slice::<Value>(&output.stdout) {
-                Ok(got) if got == expected => None,
-                Ok(got) => Some(format!("{name}: {got:#}")),
-                Err(_) => Some(format!("{name}: {}", String::from_utf8_lossy(&output.stderr))),
-            }
-        })
-        .collect();
-    report(&complaints, names.len());
+    each("adapt", ".Caddyfile", |folder, name| {
+        let file = format!("{name}.Caddyfile");
+        let output = run(folder, "adapt", &["--config", &file, "--adapter", "caddyfile"]);
+        let expected = fs::read_to_string(folder.join(format!("{name}.json"))).unwrap();
+        let expected: Value = serde_json::from_str(&expected).unwrap();
+        match serde_json::from_slice::<Value>(&output.stdout) {
+            Ok(got) if got == expected => None,
+            Ok(got) => Some(format!("{name}: {got:#}")),
+            Err(_) => Some(format!("{name}: {}", String::from_utf8_lossy(&output.stderr))),
+        }
+    });
 }
 
 #[test]
 fn every_fixture_is_laid_out_so() {
-    let folder = folder("fmt");
-    let names = names(&folder, ".in");
-    let complaints: Vec<_> = names
-        .iter()
-        .filter_map(|name| {
-            let expected = fs::read(folder.join(format!("{name}.out"))).unwrap();
-            let got = run(&folder, "fmt", &[&format!("{name}.in")]).stdout;
-            (got != expected).then(|| {
-                let (got, expected) =
-                    (String::from_utf8_lossy(&got), String::from_utf8_lossy(&expected));
-                format!("{name}:\n{got:?}\nand not\n{expected:?}")
-            })
+    each("fmt", ".in", |folder, name| {
+        let expected = fs::read(folder.join(format!("{name}.out"))).unwrap();
+        let got = run(folder, "fmt", &[&format!("{name}.in")]).stdout;
+        (got != expected).then(|| {
+            let (got, expected) =
+                (String::from_utf8_lossy(&got), String::from_utf8_lossy(&expected));
+            format!("{name}:\n{got:?}\nand not\n{expected:?}")
         })
-        .collect();
-    report(&complaints, names.len());
+    });
 }
 
 #[test]
 fn every_mistake_has_its_sentence() {
-    let folder = folder("errors");
-    let names = names(&folder, ".Caddyfile");
-    let complaints: Vec<_> = names
-        .iter()
-        .filter_map(|name| {
-            let file = format!("{name}.Caddyfile");
-            let output = run(&folder, "adapt", &["--config", &file, "--adapter", "caddyfile"]);
-            let expected = fs::read_to_string(folder.join(format!("{name}.txt"))).unwrap();
-            // Some sentences name a whole path.
-            let expected = expected.replace("{folder}", folder.to_str().unwrap());
-            let said = String::from_utf8_lossy(&output.stderr);
-            // The whole sentence: the drawing follows after an empty line, or the output ends.
-            let rest = said.split_once(&format!("Error: {}\n", expected.trim()));
-            let ends = rest.is_some_and(|(_, rest)| rest.is_empty() || rest.starts_with('\n'));
-            let right = !output.status.success() && ends;
-            (!right).then(|| format!("{name}: {}\nand not\n{said}", expected.trim()))
-        })
-        .collect();
-    report(&complaints, names.len());
+    each("errors", ".Caddyfile", |folder, name| {
+        let file = format!("{name}.Caddyfile");
+        let output = run(folder, "adapt", &["--config", &file, "--adapter", "caddyfile"]);
+        let expected = fs::read_to_string(folder.join(format!("{name}.txt"))).unwrap();
+        // Some sentences name a whole path.
+        let expected = expected.replace("{folder}", folder.to_str().unwrap());
+        let said = String::from_utf8_lossy(&output.stderr);
+        // The whole sentence: the drawing follows after an empty line, or the output ends.
+        let rest = said.split_once(&format!("Error: {}\n", expected.trim()));
+        let ends = rest.is_some_and(|(_, rest)| rest.is_empty() || rest.starts_with('\n'));
+        let right = !output.status.success() && ends;
+        (!right).then(|| format!("{name}: {}\nand not\n{said}", expected.trim()))
+    });
 }

@@ -670,6 +670,55 @@ fn tunnels_go_through() {
     });
 }
 
+/// A tunnel that the server ends has an end, and what was said before it is not lost to a reset.
+#[test]
+fn tunnels_end_well() {
+    let upstream = Scripted::start(|wire| {
+        wire.head();
+        wire.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nhi");
+        wire.rest();
+    });
+    let config = |word: &str| {
+        let servers = "\tservers {\n\t\tprotocols h1 h2c\n\t}\n";
+        let site = site_with(&format!(
+            "\theader X-Config {word}
+\treverse_proxy /short {0} {{
+\t\tstream_timeout 300ms
+\t}}
+\treverse_proxy {0}
+",
+            upstream.address()
+        ));
+        format!("{{\n\tadmin 127.0.0.1:{{admin}}\n{servers}}}\n{site}")
+    };
+    let server = Server::start(&config("one"));
+    block_on(async {
+        let mut sender = connect(server.port).await;
+        while !sender.is_extended_connect_protocol_enabled() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        for (path, rest) in [("/short", &b""[..]), ("/long", &[0x88, 2, 0x03, 0xe9])] {
+            let uri = format!("http://localhost{path}");
+            let mut request = Request::builder().method("CONNECT").uri(uri).body(()).unwrap();
+            request.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
+            let (response, _up) = sender.send_request(request, false).unwrap();
+            let mut down = response.await.unwrap().into_body();
+            let mut got = Vec::new();
+            while got.len() < 2 {
+                got.extend(down.data().await.unwrap().unwrap());
+            }
+            if path == "/long" {
+                let (reloaded, said) = server.reload(&config("two"));
+                assert!(reloaded, "{said}");
+            }
+            while let Some(data) = down.data().await {
+                got.extend(data.unwrap());
+            }
+            assert_eq!(got, [b"hi", rest].concat(), "{path}");
+        }
+    });
+}
+
 /// An answer without a body has none, whatever the upstream says of its length.
 #[test]
 fn answers_without_a_body_have_none() {

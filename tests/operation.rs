@@ -221,7 +221,7 @@ fn logs_tell_of_aborts_proxying_handshakes_and_the_admin_api() {
         let entries = text.lines().filter_map(|line| serde_json::from_str::<Json>(line).ok());
         entries.into_iter().find(|entry| entry["logger"] == logger && entry["msg"] == message)
     };
-    get(server.admin, "/config/");
+    request(server.admin, "GET", "/config/", &[("Authorization", "x"), ("X-A", "b")], "").unwrap();
     let mut asked = None;
     eventually("the request is told", || {
         asked = entry(&server.log(), "admin.api", "received request");
@@ -230,8 +230,14 @@ fn logs_tell_of_aborts_proxying_handshakes_and_the_admin_api() {
     let asked = asked.unwrap();
     assert_eq!((&asked["uri"], &asked["remote_ip"]), (&"/config/".into(), &"127.0.0.1".into()));
     assert_eq!(asked["host"], format!("localhost:{}", server.admin));
+    let headers = &asked["headers"];
+    assert_eq!(
+        (&headers["Authorization"][0], &headers["X-A"][0]),
+        (&"REDACTED".into(), &"b".into())
+    );
+    assert_eq!(headers["Host"], Json::Null);
     let server = Server::start(&format!(
-        "{{\n\tadmin off\n\tdebug\n}}\nhttp://localhost:{{port}} {{\n\tlog\n\tabort /abort\n\treverse_proxy {}\n}}\n",
+        "{{\n\tadmin 127.0.0.1:{{admin}}\n\tdebug\n\tmetrics\n}}\nhttp://localhost:{{port}} {{\n\tlog\n\tabort /abort\n\treverse_proxy {}\n}}\n",
         upstream.address()
     ));
     assert_eq!(get(server.port, "/abort").status, 0);
@@ -239,7 +245,14 @@ fn logs_tell_of_aborts_proxying_handshakes_and_the_admin_api() {
         entry(&server.log(), "http.log.access", "handled request")
             .is_some_and(|entry| entry["status"] == 0 && entry["size"] == 0)
     });
+    // Nothing was answered, so nothing is counted.
+    let counted = |text: &str| {
+        text.lines().any(|line| line.starts_with("caddy_http_request_duration_seconds_count"))
+    };
+    let text = get(server.admin, "/metrics").body;
+    assert!(!counted(&text) && text.contains("caddy_http_requests_in_flight"), "{text}");
     assert_eq!(get(server.port, "/x?y").body, "up");
+    eventually("the answer is counted", || counted(&get(server.admin, "/metrics").body));
     eventually("the upstream is told", || {
         let log = server.log();
         let chosen = entry(&log, "http.handlers.reverse_proxy", "selected upstream");
@@ -247,6 +260,61 @@ fn logs_tell_of_aborts_proxying_handshakes_and_the_admin_api() {
         chosen.is_some_and(|entry| entry["dial"] == upstream.address())
             && sent.is_some_and(|entry| entry["status"] == 200 && entry["request"]["uri"] == "/x?y")
     });
+}
+
+#[test]
+fn logs_tell_of_start_and_stop_and_of_errors_in_error_routes() {
+    let mut server = Server::start(
+        "{\n\tadmin 127.0.0.1:{admin}\n}\nhttp://localhost:{port} {\n\tlog\n\terror \"first\" 404\n\thandle_errors {\n\t\terror \"second\" 501\n\t}\n}\n",
+    );
+    assert_eq!(get(server.port, "/").status, 404);
+    server.signal("TERM");
+    eventually("it stops", || matches!(server.child.try_wait(), Ok(Some(_))));
+    let log = server.log();
+    let entries: Vec<Json> =
+        log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let entry = |message: &str| {
+        let mut found = entries.iter().filter(|entry| entry["msg"] == message);
+        let first = found.next().unwrap_or_else(|| panic!("{message}: {log}"));
+        assert!(found.next().is_none(), "{message}: {log}");
+        first
+    };
+    assert_eq!(entry("adapted config to JSON")["adapter"], "caddyfile");
+    assert!(entry("using config from file")["file"].is_string());
+    assert_eq!(entry("server running")["protocols"], serde_json::json!(["h1", "h2", "h3"]));
+    assert_eq!(entry("autosaved config (load with --resume flag)")["logger"], Json::Null);
+    let failed = entry("error handling handler error");
+    assert_eq!((&failed["level"], &failed["logger"]), (&"error".into(), &"http.log.error".into()));
+    assert_eq!(failed["error"], "HTTP 501: second");
+    let first = &failed["first_error"];
+    assert_eq!((&first["msg"], &first["status"]), (&"first".into(), &404.into()));
+    assert_eq!(entry("handled request")["status"], 404);
+    let stopped = entry("shutdown complete");
+    assert_eq!((&stopped["signal"], &stopped["exit_code"]), (&"SIGTERM".into(), &0.into()));
+}
+
+#[test]
+fn a_server_tells_of_each_handler_where_that_is_wished() {
+    let server = Server::start(
+        "{\n\tadmin off\n\tdebug\n\tservers {\n\t\ttrace\n\t}\n}\nhttp://localhost:{port} {\n\theader X-A b\n\trespond /x no\n\trespond hello\n}\n",
+    );
+    assert_eq!(get(server.port, "/").body, "hello");
+    let traced = || -> Vec<(String, Json)> {
+        let log = server.log();
+        let entries = log.lines().filter_map(|line| serde_json::from_str::<Json>(line).ok());
+        let ours = entries.filter(|entry| entry["logger"] == "http.log.trace");
+        ours.map(|entry| {
+            (entry["msg"].as_str().unwrap_or_default().to_owned(), entry["module"].clone())
+        })
+        .collect()
+    };
+    eventually("all handlers are told", || traced().len() >= 3);
+    let all = traced();
+    let names: Vec<_> = all.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["subroute", "headers", "static_response"]);
+    assert_eq!(all[0].1["routes"], serde_json::json!([{}, {}, {}]));
+    assert_eq!(all[1].1["response"]["set"]["X-A"][0], "b");
+    assert_eq!(all[2].1, serde_json::json!({"body": "hello"}));
 }
 
 #[test]
@@ -468,9 +536,12 @@ fn logs_that_nobody_takes_hold_nothing_up() {
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     // Somebody has it open, and never reads.
     let reader = fs::OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
-    for output in ["/dev/full", pipe.to_str().unwrap()] {
+    // Nobody has it open.
+    let lonely = folder.join("lonely");
+    assert!(std::process::Command::new("mkfifo").arg(&lonely).status().unwrap().success());
+    for output in ["/dev/full", pipe.to_str().unwrap(), lonely.to_str().unwrap()] {
         let mut server = Server::start(&format!(
-            "{{\n\tadmin off\n}}\nhttp://localhost:{{port}} {{\n\tlog {{\n\t\toutput file {output}\n\t}}\n\theader X-Long {}\n\trespond one\n}}\n",
+            "{{\n\tadmin 127.0.0.1:{{admin}}\n}}\nhttp://localhost:{{port}} {{\n\tlog {{\n\t\toutput file {output}\n\t}}\n\theader X-Long {}\n\trespond one\n}}\n",
             "x".repeat(1000)
         ));
         let begin = Instant::now();
@@ -478,6 +549,14 @@ fn logs_that_nobody_takes_hold_nothing_up() {
             assert_eq!(get(server.port, "/").body, "one", "{output}");
         }
         assert!(begin.elapsed() < Duration::from_secs(20), "{output}: {:?}", begin.elapsed());
+        let lost = |text: &str| {
+            let name = format!("caddis_log_entries_dropped_total{{writer=\"file:{output}\"}} ");
+            let count = text.lines().find_map(|line| line.strip_prefix(&name)).map(str::to_owned);
+            count.unwrap_or_default()
+        };
+        // A full disk loses each of them; what waits in a pipe is not lost yet.
+        let want = if output == "/dev/full" { "300" } else { "0" };
+        eventually("losses are counted", || lost(&get(server.admin, "/metrics").body) == want);
         server.signal("TERM");
         eventually("it stops all the same", || matches!(server.child.try_wait(), Ok(Some(_))));
         assert!(server.child.wait().unwrap().success(), "{output}");

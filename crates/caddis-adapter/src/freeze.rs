@@ -22,6 +22,8 @@ pub(crate) struct Frozen {
     texts: Vec<(Kind, Box<str>)>,
     /// Room to write a text before its length is known.
     scratch: String,
+    /// Whether handlers are left away, so that there is nothing to thaw.
+    hollow: bool,
 }
 
 /// What a text is of.
@@ -37,6 +39,11 @@ enum Kind {
 pub(crate) fn begin(shared: &mut AdaptState) {
     let random = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), NOTE);
     shared.note::<Frozen>(NOTE).mark = format!("frozen-{random:016x}-");
+}
+
+/// Begins to leave the handlers of sites away.
+pub(crate) fn begin_hollow(shared: &mut AdaptState) {
+    shared.note::<Frozen>(NOTE).hollow = true;
 }
 
 /// Takes the texts out when all is read.
@@ -56,7 +63,9 @@ fn kept(shared: &mut AdaptState) -> Option<&mut Frozen> {
 /// Freezes the handlers of a route, and the modules of a log.
 pub(crate) fn value(shared: &mut AdaptState, value: &mut ConfigValue) {
     let Some(frozen) = kept(shared) else { return };
-    if let ConfigValue::AccessLog { log: Some(log), .. } = value {
+    if let ConfigValue::AccessLog { log: Some(log), .. } = value
+        && !frozen.hollow
+    {
         for module in [&mut log.writer, &mut log.encoder, &mut log.core].into_iter().flatten() {
             frozen.freeze(module);
         }
@@ -66,15 +75,21 @@ pub(crate) fn value(shared: &mut AdaptState, value: &mut ConfigValue) {
         ConfigValue::Routes(routes) => routes.as_mut_slice(),
         _ => return,
     };
+    if frozen.hollow {
+        return routes.iter_mut().for_each(|route| route.handle = Vec::new());
+    }
     for handler in routes.iter_mut().flat_map(|route| &mut route.handle) {
         frozen.freeze(handler);
     }
 }
 
-/// A `subroute` handler of these routes. With `consume` the frozen handlers in them are used for the
-/// last time.
-pub(crate) fn subroute(shared: &mut AdaptState, routes: &[Route], consume: bool) -> Json {
-    let Some(frozen) = kept(shared) else { return routes::subroute(routes) };
+/// A `subroute` handler of these routes; none where handlers are left away. With `consume` the frozen
+/// handlers in them are used for the last time.
+pub(crate) fn subroute(shared: &mut AdaptState, routes: &[Route], consume: bool) -> Option<Json> {
+    let Some(frozen) = kept(shared) else { return Some(routes::subroute(routes)) };
+    if frozen.hollow {
+        return None;
+    }
     let mut out = std::mem::take(&mut frozen.scratch);
     out.push_str("{\"handler\":\"subroute\"");
     if !routes.is_empty() {
@@ -86,7 +101,7 @@ pub(crate) fn subroute(shared: &mut AdaptState, routes: &[Route], consume: bool)
         each.end(']');
     }
     out.push('}');
-    frozen.keep(out, Kind::Handler)
+    Some(frozen.keep(out, Kind::Handler))
 }
 
 /// Freezes a route of a server whole, with the handlers in it; `consume` as for [`subroute`].
@@ -94,7 +109,7 @@ pub(crate) fn route(shared: &mut AdaptState, route: Route, consume: bool) -> Rou
     let Some(frozen) = kept(shared) else { return route };
     // The fields of these two matchers have an order of their own.
     let odd = |set: &ModuleMap| set.contains_key("file") || set.contains_key("not");
-    if route.matcher_sets.iter().any(odd) {
+    if frozen.hollow || route.matcher_sets.iter().any(odd) {
         return route;
     }
     let mut out = std::mem::take(&mut frozen.scratch);
@@ -265,13 +280,26 @@ mod tests {
         super::value(&mut shared, &mut value);
         let ConfigValue::Routes(frozen) = value else { unreachable!("it was routes") };
         assert!(frozen[0].handle[1].is_string());
-        let kept = subroute(&mut shared, &frozen, false);
-        let again = subroute(&mut shared, &frozen, true);
-        let empty = subroute(&mut shared, &[], true);
+        let kept = subroute(&mut shared, &frozen, false).unwrap();
+        let again = subroute(&mut shared, &frozen, true).unwrap();
+        let empty = subroute(&mut shared, &[], true).unwrap();
         let all = json!([kept, again, kept, 1, empty]);
         let text = finish(&mut shared).unwrap().thaw(&all.to_string());
         let empty = json!({"handler": "subroute"});
         assert_eq!(text, write::to_string(&json!([plain, plain, plain, 1, empty])).unwrap());
+    }
+
+    #[test]
+    fn handlers_are_left_away() {
+        let mut shared = AdaptState::default();
+        begin_hollow(&mut shared);
+        let mut value = ConfigValue::Routes(routes());
+        super::value(&mut shared, &mut value);
+        let ConfigValue::Routes(left) = value else { unreachable!("it was routes") };
+        assert!(left.iter().all(|route| route.handle.is_empty()));
+        assert_eq!(left[1].matcher_sets.len(), 2);
+        assert!(subroute(&mut shared, &left, true).is_none());
+        assert_eq!(route(&mut shared, left[1].clone(), true), left[1]);
     }
 
     #[test]

@@ -112,6 +112,17 @@ pub fn adapt_to_text(
     Ok((text, adapted.warnings))
 }
 
+/// [`adapt`] without the handlers of sites: what is left is about a file as a whole. Takes a fraction of
+/// the memory.
+///
+/// # Errors
+/// As [`adapt`].
+pub fn adapt_outline(file: &File, registry: &Registry) -> Result<Adapted, Vec<Diagnostic>> {
+    let mut shared = AdaptState::default();
+    freeze::begin_hollow(&mut shared);
+    run(borrowed(file), registry, shared).map(|(adapted, _)| adapted)
+}
+
 /// [`adapt`], with the place of each handler among the origins.
 ///
 /// # Errors

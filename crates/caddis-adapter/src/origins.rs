@@ -23,8 +23,8 @@ pub struct Place {
 /// Places by dotted JSON path, such as `apps.http.servers.srv0`.
 #[derive(Debug, Clone, Default)]
 pub struct Origins {
-    places: BTreeMap<String, Span>,
-    directives: BTreeMap<String, Place>,
+    places: HashMap<String, Span>,
+    directives: HashMap<String, Place>,
 }
 
 impl Origins {
@@ -56,7 +56,7 @@ impl Origins {
         }
     }
 
-    /// The directives of all handlers, by path.
+    /// The directives of all handlers with their paths, in no order.
     pub fn directives(&self) -> impl Iterator<Item = (&str, &Place)> {
         self.directives.iter().map(|(path, place)| (path.as_str(), place))
     }
@@ -65,7 +65,7 @@ impl Origins {
         self.directives.entry(path).or_insert(place);
     }
 
-    /// All places.
+    /// All places, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, Span)> {
         self.places.iter().map(|(path, span)| (path.as_str(), *span))
     }

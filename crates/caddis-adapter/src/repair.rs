@@ -302,7 +302,7 @@ mod tests {
         let text = "handle /a /b {\n\t@m path x\n\troute {\n\t\tproxy u {\n\t\t\tpolicy some thing\n\t\t\tport 1\n\t\t}\n\t}\n}";
         let (rest, gone) = without(text, "some", Force::Line);
         assert_eq!(rest, "handle /a /b { @m path x route { proxy u { port 1 } } }");
-        assert_eq!((gone.directives.len(), gone.touched.len()), (1, 10));
+        assert_eq!((gone.directives.len(), gone.touched.len()), (1, 11));
         assert!(gone.words.contains("thing") && !gone.words.contains("policy"));
         let (rest, _) = without(text, "some", Force::Directive);
         assert_eq!(rest, "handle /a /b { @m path x route { } }");
@@ -320,6 +320,6 @@ mod tests {
         gone.words_of(&tokenize("F", "pki {\n\tca corp\n}").unwrap());
         let explains = |message: &str| gone.explains(&Diagnostic::error(message));
         assert!(explains("no certificate authority with id 'corp'"));
-        assert!(!explains("unknown module: x") && !explains("corp is no address"));
+        assert!(!explains("unknown module: x") && !explains("the name corp is taken"));
     }
 }

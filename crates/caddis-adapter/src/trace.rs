@@ -10,6 +10,7 @@ use caddis_core::directive::AdaptState;
 use caddis_core::{ConfigValue, Helper};
 use serde_json::Value as Json;
 
+use crate::lints::within;
 use crate::origins::{Origins, Place};
 
 /// The key of a mark; no Caddyfile can hold it.
@@ -110,12 +111,12 @@ pub(crate) fn collect(
     let mut walk = Walk { places: std::mem::take(&mut trace.places), origins };
     for (name, server) in servers {
         let base = format!("apps.http.servers.{name}");
-        walk.routes(&mut server.routes, &format!("{base}.routes"));
+        walk.routes(&mut server.routes, &mut format!("{base}.routes"));
         if let Some(errors) = &mut server.errors {
-            walk.routes(&mut errors.routes, &format!("{base}.errors.routes"));
+            walk.routes(&mut errors.routes, &mut format!("{base}.errors.routes"));
         }
         for (name, route) in &mut server.named_routes {
-            walk.route(route, &format!("{base}.named_routes.{name}"));
+            walk.route(route, &mut format!("{base}.named_routes.{name}"));
         }
     }
 }
@@ -126,19 +127,19 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn routes(&mut self, routes: &mut [Route], path: &str) {
+    fn routes(&mut self, routes: &mut [Route], path: &mut String) {
         for (at, route) in routes.iter_mut().enumerate() {
-            self.route(route, &format!("{path}.{at}"));
+            within(path, format_args!("{at}"), |path| self.route(route, path));
         }
     }
 
-    fn route(&mut self, route: &mut Route, path: &str) {
+    fn route(&mut self, route: &mut Route, path: &mut String) {
         for (at, handler) in route.handle.iter_mut().enumerate() {
-            self.json(handler, &format!("{path}.handle.{at}"));
+            within(path, format_args!("handle.{at}"), |path| self.json(handler, path));
         }
     }
 
-    fn json(&mut self, json: &mut Json, path: &str) {
+    fn json(&mut self, json: &mut Json, path: &mut String) {
         match json {
             Json::Object(object) => {
                 let number = object.remove(MARK).and_then(|mark| mark.as_u64());
@@ -146,18 +147,18 @@ impl Walk<'_> {
                     if let Some(route) = path.strip_suffix(".handle.0") {
                         self.origins.add_place(route.to_owned(), place.clone());
                     }
-                    self.origins.add_place(path.to_owned(), place.clone());
+                    self.origins.add_place(path.clone(), place.clone());
                 }
                 for (key, value) in object {
                     if value.is_object() || value.is_array() {
-                        self.json(value, &format!("{path}.{key}"));
+                        within(path, format_args!("{key}"), |path| self.json(value, path));
                     }
                 }
             }
             Json::Array(items) => {
                 for (at, item) in items.iter_mut().enumerate() {
                     if item.is_object() || item.is_array() {
-                        self.json(item, &format!("{path}.{at}"));
+                        within(path, format_args!("{at}"), |path| self.json(item, path));
                     }
                 }
             }

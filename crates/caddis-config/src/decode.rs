@@ -1,6 +1,6 @@
 //! Strict decoding with the path of what is wrong.
 
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Deserializer, value::MapDeserializer};
 use serde_json::Value;
 use serde_path_to_error::{Path, Segment};
 
@@ -8,7 +8,21 @@ use crate::{Config, ConfigError};
 
 /// Reads a typed shape out of raw JSON; an unknown field is an error.
 pub fn decode<T: DeserializeOwned>(value: Value) -> Result<T, ConfigError> {
-    serde_path_to_error::deserialize(value).map_err(|error| {
+    read(value)
+}
+
+/// [`decode`] for a value that stays, as if the member with this name were not in it. Nothing is copied
+/// that the shape does not hold.
+pub fn decode_without<T: DeserializeOwned>(value: &Value, key: &str) -> Result<T, ConfigError> {
+    let Some(object) = value.as_object() else { return read(value) };
+    let members = object.iter().filter(|(name, _)| *name != key);
+    read(MapDeserializer::new(members.map(|(name, value)| (name.as_str(), value))))
+}
+
+fn read<'de, T: DeserializeOwned>(
+    from: impl Deserializer<'de, Error = serde_json::Error>,
+) -> Result<T, ConfigError> {
+    serde_path_to_error::deserialize(from).map_err(|error| {
         let path = dotted(error.path());
         explain(path, &error.into_inner().to_string())
     })
@@ -70,6 +84,17 @@ mod tests {
         assert_eq!(error.message, "json: unknown field \"listn\"");
         let error = from_str(r#"{"app":{}}"#).unwrap_err();
         assert_eq!(error.to_string(), "app: json: unknown field \"app\"");
+    }
+
+    #[test]
+    fn a_member_may_be_passed_over() {
+        let value = serde_json::json!({"handler": "x", "group": "g", "terminal": true});
+        let route: crate::Route = super::decode_without(&value, "handler").unwrap();
+        assert_eq!((route.group.as_str(), route.terminal), ("g", true));
+        let error = super::decode_without::<crate::Route>(&value, "none").unwrap_err();
+        assert_eq!(error.path, "handler");
+        let error = super::decode_without::<crate::Route>(&serde_json::json!(1), "x").unwrap_err();
+        assert!(error.message.starts_with("invalid type: integer"), "{error}");
     }
 
     #[test]

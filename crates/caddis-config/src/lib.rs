@@ -38,7 +38,7 @@ pub use admin::{
     AdminAccess, AdminConfig, AdminPermissions, ConfigSettings, IdentityConfig, RemoteAdmin,
 };
 pub use apps::Apps;
-pub use decode::{decode, from_slice, from_str};
+pub use decode::{decode, decode_without, from_slice, from_str};
 pub use error::ConfigError;
 pub use events::{EventsApp, Subscription};
 pub use filesystems::{FilesystemEntry, Filesystems};

@@ -12,8 +12,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
 use crate::{
-    Handler, Matcher, MatcherSet, MatcherSets, Registry, Route, RouteList, State, Task,
-    metrics::Metrics,
+    Exchange, Filter, Flow, Handler, Matcher, MatcherSet, MatcherSets, Registry, Route, RouteList,
+    State, Task, metrics::Metrics,
 };
 
 /// The context of one compilation.
@@ -36,6 +36,9 @@ pub struct CompileCx<'a> {
     /// Whether a handler of the server being compiled asks the server itself (`httpInclude`), so
     /// that its requests are to know it.
     pub asks_own_server: bool,
+    /// Told of each handler of the server being compiled when it is invoked: the module's name, and
+    /// its settings as JSON text.
+    pub trace: Option<fn(&str, &str)>,
     groups: HashMap<String, u16>,
     next_group: u16,
     depth: usize,
@@ -57,6 +60,7 @@ impl<'a> CompileCx<'a> {
             named_routes: HashMap::new(),
             server: String::new(),
             asks_own_server: false,
+            trace: None,
             groups: HashMap::new(),
             next_group: 0,
             depth: 0,
@@ -83,11 +87,7 @@ impl<'a> CompileCx<'a> {
         json: &Json,
         inline_key: &str,
     ) -> Result<C, ConfigError> {
-        let mut json = json.clone();
-        if let Some(object) = json.as_object_mut() {
-            object.remove(inline_key);
-        }
-        caddis_config::decode(json)
+        caddis_config::decode_without(json, inline_key)
     }
 
     /// Compiles one handler object.
@@ -195,6 +195,9 @@ impl<'a> CompileCx<'a> {
         for (at, json) in route.handle.iter().enumerate() {
             let handler =
                 self.handler(json).map_err(|error| error.under(at.to_string()).under("handle"))?;
+            if let Some(tell) = self.trace {
+                handlers.push(Handler::filter(Traced::new(json, tell)));
+            }
             handlers.push(handler);
         }
         let group = (!route.group.is_empty()).then(|| self.group(&route.group));
@@ -219,6 +222,40 @@ impl<'a> CompileCx<'a> {
         self.next_group = 0;
         self.named_routes.clear();
         self.asks_own_server = false;
+        self.trace = None;
+    }
+}
+
+/// Tells that the handler after it is invoked.
+struct Traced {
+    name: String,
+    settings: String,
+    tell: fn(&str, &str),
+}
+
+impl Traced {
+    fn new(json: &Json, tell: fn(&str, &str)) -> Self {
+        let mut settings = json.clone();
+        let mut name = String::new();
+        if let Some(object) = settings.as_object_mut() {
+            if let Some(Json::String(handler)) = object.remove("handler") {
+                name = handler;
+            }
+            // Handlers further inside tell of themselves.
+            if let Some(Json::Array(routes)) = object.get_mut("routes") {
+                let objects = routes.iter_mut().filter_map(Json::as_object_mut);
+                objects
+                    .for_each(|route| route.retain(|key, _| key == "group" || key == "terminal"));
+            }
+        }
+        Self { name, settings: settings.to_string(), tell }
+    }
+}
+
+impl Filter for Traced {
+    fn apply(&self, _: &mut Exchange) -> crate::Result<Flow> {
+        (self.tell)(&self.name, &self.settings);
+        Ok(Flow::Continue)
     }
 }
 

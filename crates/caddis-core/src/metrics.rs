@@ -16,6 +16,19 @@ pub struct Metrics {
     families: Mutex<BTreeMap<&'static str, Family>>,
 }
 
+/// A scrape that is under way.
+pub struct Scrape {
+    in_flight: Arc<AtomicI64>,
+    done: Arc<AtomicU64>,
+}
+
+impl Drop for Scrape {
+    fn drop(&mut self) {
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.done.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 struct Family {
     help: &'static str,
     kind: &'static str,
@@ -111,6 +124,23 @@ impl Metrics {
             _ => None,
         })
         .unwrap_or_else(new)
+    }
+
+    /// Counts a scrape as under way, and as done when the guard goes (spec O102, O103).
+    pub fn scrape(&self) -> Scrape {
+        let total = |code| {
+            let help = "Total number of scrapes by HTTP status code.";
+            self.counter("promhttp_metric_handler_requests_total", help, &[("code", code)])
+        };
+        // Scrapes do not fail; the series are those that dashboards know.
+        let (done, _, _) = (total("200"), total("500"), total("503"));
+        let in_flight = self.gauge(
+            "promhttp_metric_handler_requests_in_flight",
+            "Current number of scrapes being served.",
+            &[],
+        );
+        in_flight.fetch_add(1, Ordering::Relaxed);
+        Scrape { in_flight, done }
     }
 
     /// Drops the series of a family whose labels the function does not want to keep.
@@ -230,6 +260,22 @@ mod tests {
         assert!(text.contains("# TYPE a_total counter\na_total{x=\"1\"} 2\n"), "{text}");
         assert!(text.contains("h_bucket{le=\"1\"} 0\nh_bucket{le=\"2\"} 1\n"), "{text}");
         assert!(text.contains("h_sum 1.5\nh_count 1\n"), "{text}");
+    }
+
+    #[test]
+    fn scrapes_are_counted() {
+        let metrics = Metrics::default();
+        let first = metrics.scrape();
+        let text = metrics.expose();
+        assert!(text.contains("promhttp_metric_handler_requests_in_flight 1\n"), "{text}");
+        for code in [200, 500, 503] {
+            let want = format!("promhttp_metric_handler_requests_total{{code=\"{code}\"}} 0\n");
+            assert!(text.contains(&want), "{text}");
+        }
+        drop(first);
+        let text = metrics.expose();
+        assert!(text.contains("promhttp_metric_handler_requests_in_flight 0\n"), "{text}");
+        assert!(text.contains("_requests_total{code=\"200\"} 1\n"), "{text}");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use http::{
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::{DnsError, http::HttpClient};
+use crate::{DnsError, http::HttpClient, records::zones};
 
 /// How often a request is sent at most.
 const ATTEMPTS: u32 = 5;
@@ -270,6 +270,23 @@ impl Api {
         } else {
             Err(self.refused(call, &reply))
         }
+    }
+
+    /// The zone that an account has of a zone and its parents; `call` asks for one by its name.
+    ///
+    /// # Errors
+    /// It has none of them; as [`Self::json`].
+    pub(crate) async fn zone<'z>(
+        &self,
+        zone: &'z str,
+        call: impl Fn(&str) -> Result<Call, DnsError> + Send + Sync,
+    ) -> Result<&'z str, DnsError> {
+        for name in zones(zone) {
+            if self.json_if_there::<Value>(&call(name)?).await?.is_some() {
+                return Ok(name);
+            }
+        }
+        Err(self.no_zone(zone))
     }
 
     /// The error where an account has none of the zones a name may lie in.

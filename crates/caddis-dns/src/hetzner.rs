@@ -20,7 +20,7 @@ use crate::{
     DnsError, DnsFuture, DnsProvider, Field, Provider, Syntax,
     api::{Api, Call, Secret},
     aws::encode,
-    records::{Change, Entry, Records, each, relative, zones},
+    records::{Change, Entry, Records, each, relative},
     syntax::demand,
 };
 
@@ -113,13 +113,8 @@ impl Hetzner {
     }
 
     async fn zone<'a>(&self, zone: &'a str) -> Result<&'a str, DnsError> {
-        for name in zones(zone) {
-            let call = self.call(Method::GET, format!("/zones/{}", encode(name)))?;
-            if self.api.json_if_there::<Value>(&call).await?.is_some() {
-                return Ok(name);
-            }
-        }
-        Err(self.api.no_zone(zone))
+        let call = |name: &str| self.call(Method::GET, format!("/zones/{}", encode(name)));
+        self.api.zone(zone, call).await
     }
 
     async fn change_one(

@@ -23,7 +23,6 @@ pub(crate) fn save(config: Arc<str>) {
     tokio::task::spawn_blocking(move || {
         match write_latest(&path, config.as_bytes(), number, &WRITTEN) {
             Ok(true) => tracing::info!(
-                target: "admin",
                 file = %path.display(),
                 "autosaved config (load with --resume flag)"
             ),

@@ -27,5 +27,5 @@ mod worker;
 mod wrappers;
 
 pub use admin::{AdaptHook, AdminHooks, ExplainHook, Refusal};
-pub use generation::{ConfigSource, Engine, EngineOptions, LoadError};
+pub use generation::{Checker, ConfigSource, Engine, EngineOptions, LoadError};
 pub use signals::{Signal, next_signal};

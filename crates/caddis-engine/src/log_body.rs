@@ -63,16 +63,10 @@ impl Pending {
         self.headers.is_some()
     }
 
-    /// Writes the error log entry (spec O087).
-    pub(crate) fn note_error(
-        &mut self,
-        server: &ServerRuntime,
-        ex: &Exchange,
-        error: &HttpError,
-        handled: bool,
-    ) {
+    /// Remembers the error for the metrics; how long it took until then.
+    pub(crate) fn failed(&mut self, error: &HttpError) -> Duration {
         self.error = Some(error.status);
-        crate::server::log_error(server, ex, error, self.start.elapsed(), handled);
+        self.start.elapsed()
     }
 
     /// The client left before there was an answer (status 499, spec R241).
@@ -194,7 +188,10 @@ impl Record {
 
     fn finish(self, size: u64) {
         let duration = self.ex.start.elapsed();
-        if let (Some(metrics), Some(_)) = (&self.server.metrics, &self.pending.counted) {
+        // An aborted request has no answer whose status could be counted (as in Caddy).
+        if !self.aborted
+            && let (Some(metrics), Some(_)) = (&self.server.metrics, &self.pending.counted)
+        {
             metrics.end(&Counted {
                 ex: &self.ex,
                 routes: &self.server.plan.routes,

@@ -9,7 +9,7 @@ use std::{
 
 use caddis_config::ConfigError;
 use caddis_core::{
-    Connection, Exchange, HttpError, State, TlsInfo,
+    Connection, Exchange, State, TlsInfo,
     client_certificates::{ClientCertificate, ClientCertificates},
     event::Events,
     exchange::Io,
@@ -78,8 +78,9 @@ impl Shared {
         &self,
         plan: &Plan,
         state: &State,
+        metrics: &Metrics,
     ) -> Result<(BoundShared, Vec<Arc<Certificate>>), LoadError> {
-        let logging = caddis_logging::open(&plan.logging, state)
+        let logging = caddis_logging::open(&plan.logging, state, metrics)
             .map_err(|error| LoadError::Activate(format!("setting up logging: {error}")))?;
         let certificates = self.certificates(plan);
         let storage = plan.tls.storage.clone();
@@ -410,17 +411,6 @@ async fn answer_challenge<S: Io>(
     let mut stream = within(limit, start.into_stream(config)).await?;
     within(limit, stream.shutdown()).await?;
     Err(io::Error::other("the connection was for a challenge"))
-}
-
-/// Writes the error log entry; `handled` where error routes answered.
-pub(crate) fn log_error(
-    server: &ServerRuntime,
-    ex: &Exchange,
-    error: &HttpError,
-    duration: Duration,
-    handled: bool,
-) {
-    server.access_log.log_error(ex, error, duration, handled, None);
 }
 
 /// Writes the access log entry.

@@ -6,6 +6,7 @@ use caddis_core::{
     Body, ErrorKind, Exchange, HttpError, LocalBoxFuture, Next, Response, Result, WriteLimits,
     exchange::{OwnServer, Tunnel},
 };
+use caddis_logging::{FailedRequest, Handled};
 use caddis_wire::PassedFields;
 use http::{HeaderValue, Method, StatusCode, header};
 
@@ -169,13 +170,20 @@ async fn handle_error(
     }
     let routes = server.plan.errors.as_ref().filter(|_| error.kind == ErrorKind::Handler);
     ex.enter_error(&error);
-    pending.note_error(server, ex, &error, routes.is_some());
-    let Some(routes) = routes else { return Ok(bare(ex, error.status)) };
+    let after = pending.failed(&error);
+    let outcome = |handled| FailedRequest { error: &error, after, handled };
+    let Some(routes) = routes else {
+        server.access_log.log_error(ex, &outcome(Handled::No));
+        return Ok(bare(ex, error.status));
+    };
     match Next::new(routes, None).run(ex).await {
-        Ok(response) => Ok(response),
+        Ok(response) => {
+            server.access_log.log_error(ex, &outcome(Handled::Yes));
+            Ok(response)
+        }
         Err(again) if again.kind == ErrorKind::Abort => Err(again),
         Err(again) => {
-            pending.note_error(server, ex, &again, false);
+            server.access_log.log_error(ex, &outcome(Handled::Failed(&again)));
             ex.response_filters.clear();
             Ok(bare(ex, error.status))
         }

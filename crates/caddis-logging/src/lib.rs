@@ -19,11 +19,11 @@ mod sampling;
 mod subscriber;
 mod writers;
 
-pub use access::{AccessLogger, AccessRecord};
+pub use access::{AccessLogger, AccessRecord, FailedRequest, Handled};
 pub use level::Level;
 pub use logging::{Logging, open};
 pub use plan::{LoggingPlan, compile};
-pub use subscriber::{Handle, init};
+pub use subscriber::{Handle, init, trace_handler};
 
 /// The ids of this crate's modules, for `list-modules`.
 pub static OTHER_IDS: &[&str] = &[

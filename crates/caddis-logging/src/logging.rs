@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use caddis_core::State;
+use caddis_core::{State, metrics::Metrics};
 
 use crate::{
     Level, LoggingPlan,
@@ -31,14 +31,15 @@ pub(crate) struct Log {
     writer: Arc<Leased>,
 }
 
-/// Opens the writers of a plan; those that are open already are shared.
+/// Opens the writers of a plan; those that are open already are shared. What they lose is counted
+/// in `caddis_log_entries_dropped_total`.
 ///
 /// # Errors
 /// A file that cannot be opened, a socket that cannot be dialled.
-pub fn open(plan: &LoggingPlan, state: &State) -> io::Result<Logging> {
+pub fn open(plan: &LoggingPlan, state: &State, metrics: &Metrics) -> io::Result<Logging> {
     let mut logs = Vec::with_capacity(plan.logs.len());
     for log in &plan.logs {
-        let writer = log.writer.open(state).map_err(|error| {
+        let writer = log.writer.open(state, metrics).map_err(|error| {
             io::Error::new(error.kind(), format!("opening writer of log '{}': {error}", log.name))
         })?;
         logs.push(Log {

@@ -44,7 +44,14 @@ pub fn compile(config: &Option<caddis_config::Logging>) -> Result<LoggingPlan, C
     }
     for (name, config) in configured {
         let compiled = log(name, config);
-        logs.push(compiled.map_err(|error| error.under(format!("logging.logs.{name}")))?);
+        logs.push(compiled.map_err(|error| {
+            let which = match name.as_str() {
+                "default" => "setting up default log".to_owned(),
+                name => format!("setting up custom log '{name}'"),
+            };
+            let message = format!("{which}: {}", error.message);
+            ConfigError { message, ..error }.under(format!("logging.logs.{name}"))
+        })?);
     }
     if let Some(sink) = config.as_ref().and_then(|config| config.sink.as_ref()) {
         // There is no unstructured log to redirect; the object is checked all the same.
@@ -186,12 +193,12 @@ mod tests {
     fn wrong_configs_are_refused() {
         assert_eq!(
             refused(json!({"level": "loud"})),
-            "logging.logs.a.level: unrecognized log level: loud"
+            "logging.logs.a.level: setting up custom log 'a': unrecognized log level: loud"
         );
         assert_eq!(
             refused(json!({"writer": {"output": "nowhere"}})),
-            "logging.logs.a.writer.output: loading log writer module: unknown module: \
-             caddy.logging.writers.nowhere"
+            "logging.logs.a.writer.output: setting up custom log 'a': loading log writer module: \
+             unknown module: caddy.logging.writers.nowhere"
         );
         assert!(refused(json!({"encoder": {"format": "nof"}})).contains("encoders.nof"));
         assert!(refused(json!({"include": ["x"], "exclude": ["x"]})).contains("intersect"));

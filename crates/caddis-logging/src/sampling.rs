@@ -37,32 +37,41 @@ impl SamplingPlan {
 pub(crate) struct Sampler {
     plan: SamplingPlan,
     start: Instant,
-    /// Per slot: the interval's number in the upper half, the count in the lower.
-    slots: Box<[AtomicU64]>,
+    slots: Box<[Slot]>,
+}
+
+/// The entries of an interval, which begins with the first of them.
+#[derive(Default)]
+struct Slot {
+    /// When the interval is over, in nanoseconds from the start.
+    end: AtomicU64,
+    count: AtomicU64,
 }
 
 impl Sampler {
     pub(crate) fn new(plan: SamplingPlan) -> Self {
-        let slots = std::iter::repeat_with(AtomicU64::default).take(SLOTS).collect();
+        let slots = std::iter::repeat_with(Slot::default).take(SLOTS).collect();
         Self { plan, start: Instant::now(), slots }
     }
 
     pub(crate) fn keeps(&self, level: Level, message: &str) -> bool {
-        let interval = self.start.elapsed().as_nanos() / self.plan.interval.as_nanos().max(1);
-        self.keeps_in(u32::try_from(interval & 0xffff_ffff).unwrap_or(0), level, message)
+        self.keeps_at(self.start.elapsed(), level, message)
     }
 
-    fn keeps_in(&self, interval: u32, level: Level, message: &str) -> bool {
+    fn keeps_at(&self, now: Duration, level: Level, message: &str) -> bool {
         let slot = &self.slots[hash(level, message) % SLOTS];
-        let count = |old: u64| {
-            let same = old >> 32 == u64::from(interval);
-            let count = if same { (old & 0xffff_ffff).saturating_add(1) } else { 1 };
-            (u64::from(interval) << 32) | count.min(0xffff_ffff)
+        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let (now, end) = (nanos(now), slot.end.load(Ordering::Relaxed));
+        let next = now.saturating_add(nanos(self.plan.interval));
+        // Of those who see that the interval is over, one begins the next.
+        let begins = end <= now
+            && slot.end.compare_exchange(end, next, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        let number = if begins {
+            slot.count.store(1, Ordering::Relaxed);
+            1
+        } else {
+            slot.count.fetch_add(1, Ordering::Relaxed) + 1
         };
-        let old = slot
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| Some(count(old)))
-            .unwrap_or_else(|old| old);
-        let number = count(old) & 0xffff_ffff;
         let SamplingPlan { first, thereafter, .. } = self.plan;
         number <= first || (number - first).is_multiple_of(thereafter)
     }
@@ -77,17 +86,22 @@ fn hash(level: Level, message: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::{Sampler, SamplingPlan};
     use crate::Level;
 
     #[test]
     fn the_first_then_one_in_so_many() {
-        let plan =
-            SamplingPlan { interval: std::time::Duration::from_secs(1), first: 2, thereafter: 3 };
+        let plan = SamplingPlan { interval: Duration::from_secs(1), first: 2, thereafter: 3 };
         let sampler = Sampler::new(plan);
-        let kept: Vec<bool> = (0..8).map(|_| sampler.keeps_in(0, Level::Info, "a")).collect();
+        let at = |millis| Duration::from_millis(millis);
+        let kept: Vec<bool> =
+            (0..8).map(|n| sampler.keeps_at(at(900 + n), Level::Info, "a")).collect();
         assert_eq!(kept, [true, true, false, false, true, false, false, true]);
-        assert!(sampler.keeps_in(0, Level::Info, "other"));
-        assert!(sampler.keeps_in(1, Level::Info, "a"));
+        assert!(sampler.keeps_at(at(900), Level::Info, "other"));
+        // The interval began with the first entry.
+        assert!(!sampler.keeps_at(at(1899), Level::Info, "a"));
+        assert!(sampler.keeps_at(at(1900), Level::Info, "a"));
     }
 }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use caddis_core::State;
+use caddis_core::{State, metrics::Metrics};
 use smallvec::SmallVec;
 use time::OffsetDateTime;
 use tracing::{
@@ -61,6 +61,11 @@ pub fn init() -> Handle {
     handle.clone()
 }
 
+/// Tells that a request's handler is invoked, at level debug (spec O089); its settings are JSON text.
+pub fn trace_handler(name: &str, settings: &str) {
+    tracing::debug!(target: "http.log.trace", { json.module = settings }, "{name}");
+}
+
 impl Handle {
     /// Sends run-time logs to these logs from now on, first those that waited.
     pub fn set(&self, logging: Arc<Logging>) {
@@ -87,7 +92,9 @@ impl Handle {
         let Some(logging) = self.current() else {
             let waiting = std::mem::take(&mut *self.0.lock());
             let plan = crate::compile(&None);
-            let opened = plan.ok().and_then(|plan| crate::open(&plan, &State::default()).ok());
+            let opened = plan
+                .ok()
+                .and_then(|plan| crate::open(&plan, &State::default(), &Metrics::default()).ok());
             let Some(logging) = opened else { return false };
             for event in waiting {
                 event.emit(&logging);
@@ -328,7 +335,7 @@ impl Visit for Collected {
 mod tests {
     use std::{sync::Arc, time::Duration};
 
-    use caddis_core::State;
+    use caddis_core::{State, metrics::Metrics};
     use serde_json::json;
 
     use super::{Bridge, Handle};
@@ -343,7 +350,7 @@ mod tests {
             "exclude": ["admin"],
         }}});
         let plan = crate::compile(&serde_json::from_value(config).unwrap()).unwrap();
-        let logging = Arc::new(crate::open(&plan, &State::default()).unwrap());
+        let logging = Arc::new(crate::open(&plan, &State::default(), &Metrics::default()).unwrap());
 
         let handle = Handle(Arc::default());
         tracing::subscriber::with_default(Bridge(handle.0.clone()), || {

@@ -63,7 +63,7 @@ impl Sender {
         let options = HttpOptions {
             roots: otlp.roots.clone(),
             timeout: otlp.timeout,
-            identity: otlp.identity.clone(),
+            certificate: otlp.certificate.clone(),
             ..HttpOptions::default()
         };
         let client = if otlp.grpc {

@@ -1,9 +1,9 @@
 //! The exporter of one signal as the environment has it: `OTEL_<SIGNAL>_EXPORTER` and
 //! `OTEL_EXPORTER_OTLP_*`, where `OTEL_EXPORTER_OTLP_<SIGNAL>_*` wins.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{path::Path, time::Duration};
 
-use caddis_dns::http::Identity;
+use caddis_dns::http::{ClientCertificate, client_certificate};
 use http::{HeaderName, HeaderValue, Uri, uri::Scheme};
 use percent_encoding::percent_decode_str;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
@@ -107,7 +107,7 @@ pub(crate) struct Otlp {
     /// For one attempt.
     pub(crate) timeout: Duration,
     pub(crate) roots: Option<Vec<CertificateDer<'static>>>,
-    pub(crate) identity: Option<Arc<Identity>>,
+    pub(crate) certificate: Option<ClientCertificate>,
 }
 
 /// For one attempt, if the environment says nothing.
@@ -193,20 +193,21 @@ impl Otlp {
             }
             (!roots.is_empty()).then_some(roots)
         });
-        let identity = chain.zip(key).and_then(|(chain, key)| {
+        let certificate = chain.zip(key).and_then(|(chain, key)| {
             let certificates = certificates(&chain.2);
             if certificates.is_empty() {
                 told((&chain.0, &chain.1), "certificate");
                 return None;
             }
-            let Ok(private) = PrivateKeyDer::from_pem_slice(&key.2) else {
+            let private = PrivateKeyDer::from_pem_slice(&key.2).ok();
+            let found = private.and_then(|key| client_certificate(certificates, key).ok());
+            if found.is_none() {
                 told((&key.0, &key.1), "private key");
-                return None;
-            };
-            Some(Arc::new(Identity { chain: certificates, key: private }))
+            }
+            found
         });
         let gzip = named("COMPRESSION").is_some_and(|(_, value)| value == "gzip");
-        Ok(Self { grpc, uri, headers, gzip, timeout, roots, identity })
+        Ok(Self { grpc, uri, headers, gzip, timeout, roots, certificate })
     }
 }
 

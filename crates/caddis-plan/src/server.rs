@@ -80,6 +80,12 @@ pub struct Protocols {
 }
 
 impl Protocols {
+    /// Their names in the config.
+    pub fn names(self) -> Vec<&'static str> {
+        let all = [(self.h1, "h1"), (self.h2, "h2"), (self.h2c, "h2c"), (self.h3, "h3")];
+        all.into_iter().filter(|(spoken, _)| *spoken).map(|(_, name)| name).collect()
+    }
+
     /// From the names in the config; none gives the default `h1 h2 h3`.
     ///
     /// # Errors
@@ -153,6 +159,8 @@ impl ServerPlan {
         cx: &mut CompileCx<'_>,
     ) -> Result<Self, ConfigError> {
         cx.begin_server(name);
+        let traced = server.logs.as_ref().is_some_and(|logs| logs.trace);
+        cx.trace = traced.then_some(caddis_logging::trace_handler);
         for route in server.named_routes.keys() {
             cx.named_routes.insert(route.clone(), std::sync::Arc::default());
         }

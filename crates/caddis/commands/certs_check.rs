@@ -1,12 +1,16 @@
 //! `caddis certs check`: what would become of the certificates of a config, without asking for one.
 //!
 //! For each name: whether DNS points here, whether CAA records allow the authority, whether the
-//! ports of the challenges can be had, and what would be issued. Only DNS is asked.
+//! ports of the challenges can be had, whether the storage works, and what would be issued. Only DNS
+//! and the storage are asked.
 
 use std::{
+    cell::RefCell,
+    collections::HashMap,
     fmt::Write,
     io::ErrorKind,
     net::{IpAddr, TcpListener, UdpSocket},
+    path::Path,
     process::ExitCode,
     sync::Arc,
 };
@@ -14,7 +18,10 @@ use std::{
 use caddis_core::State;
 use caddis_dns::{caa, query};
 use caddis_plan::Plan;
-use caddis_tls::{AcmeConfig, Issuer, ManagedSubject};
+use caddis_tls::{
+    AcmeConfig, Issuer, ManagedSubject,
+    storage::{self, OtherStorage, Storage},
+};
 use serde::Serialize;
 
 use super::{Outcome, drawn};
@@ -81,7 +88,7 @@ pub(crate) fn check(flags: &CertsCheck) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| error.to_string())?;
     let given = if flags.resolver.is_empty() { &plan.tls.resolvers } else { &flags.resolver };
-    let cx = Cx { resolvers: query::resolvers(given), runs };
+    let cx = Cx { resolvers: query::resolvers(given), runs, storages: RefCell::default() };
     let reports = runtime.block_on(cx.all(&plan, &flags.names));
     if flags.json {
         let text = serde_json::to_string(&reports).map_err(|error| error.to_string())?;
@@ -97,6 +104,8 @@ struct Cx {
     resolvers: Vec<String>,
     /// A server answers at the admin endpoint.
     runs: bool,
+    /// What was seen of each storage, by its description.
+    storages: RefCell<HashMap<String, (Status, String)>>,
 }
 
 impl Cx {
@@ -105,7 +114,7 @@ impl Cx {
         let subjects = &plan.tls.subjects;
         if names.is_empty() {
             for subject in subjects {
-                reports.push(self.subject(subject).await);
+                reports.push(self.subject(subject, plan).await);
             }
             return reports;
         }
@@ -114,14 +123,14 @@ impl Cx {
             let of = |name: &str| subjects.iter().find(|one| one.name.eq_ignore_ascii_case(name));
             let found = of(name).or_else(|| of(parent.as_deref()?));
             reports.push(match found {
-                Some(subject) => self.subject(subject).await,
+                Some(subject) => self.subject(subject, plan).await,
                 None => unmanaged(name),
             });
         }
         reports
     }
 
-    async fn subject(&self, subject: &ManagedSubject) -> Report {
+    async fn subject(&self, subject: &ManagedSubject, plan: &Plan) -> Report {
         let mut issuers = Vec::new();
         let mut checks = Vec::new();
         let mut ports = Vec::new();
@@ -169,9 +178,36 @@ impl Cx {
         ports.sort_unstable();
         ports.dedup();
         checks.extend(ports.iter().map(|(host, port)| self.port(host, *port)));
+        let own = subject.storage.as_ref().map(OtherStorage::storage);
+        checks.push(self.storage(own.unwrap_or(&plan.tls.storage)).await);
         let ok = checks.iter().all(|point| point.status != Status::Fail);
         let key_type = subject.key_type.name();
         Report { name: subject.name.clone(), ok, issuers, key_type, checks }
+    }
+
+    /// Whether the storage works, which is looked at once. A folder that is not there yet is not
+    /// made: it would belong to whoever runs the check.
+    async fn storage(&self, storage: &Arc<dyn Storage>) -> Point {
+        let name = storage.describe();
+        if let Some((status, detail)) = self.storages.borrow().get(&name) {
+            return Point::new("storage", *status, detail.as_str());
+        }
+        let folder = name.strip_prefix("file_system:").map(Path::new);
+        let (status, detail) = if folder.is_some_and(|folder| !folder.exists()) {
+            (Status::Unknown, format!("{name} is not there yet; it is made at the start"))
+        } else {
+            let probed = storage.clone();
+            let seen = tokio::task::spawn_blocking(move || storage::probe(&*probed)).await;
+            match seen.map_err(std::io::Error::other).flatten() {
+                Ok(()) => (Status::Ok, format!("{name} can be written and read")),
+                Err(error) => {
+                    let remedy = storage::remedy(error.kind());
+                    (Status::Fail, format!("{name} does not work: {error}; {remedy}"))
+                }
+            }
+        };
+        self.storages.borrow_mut().insert(name, (status, detail.clone()));
+        Point::new("storage", status, detail)
     }
 
     /// Whether the name's addresses are this machine's.

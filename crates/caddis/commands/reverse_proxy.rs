@@ -13,6 +13,7 @@ pub(crate) fn reverse_proxy(flags: &ReverseProxy) -> Outcome {
     let (json, _, _) =
         source::adapt_caddyfile("reverse-proxy", text.as_bytes(), &registry::standard())
             .map_err(|failure| super::drawn(&failure))?;
+    tracing::info!(from = flags.from, to = flags.to.join(" "), "proxying");
     super::run::serve(json, logging, None, None, None)
 }
 

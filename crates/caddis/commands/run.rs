@@ -32,7 +32,13 @@ pub(crate) fn run(flags: &Run) -> Outcome {
                 note(&loaded);
                 (std::mem::take(&mut loaded.json), Some(loaded))
             }
-            Ok(None) => (Json::Null, None),
+            Ok(None) => {
+                tracing::warn!(
+                    "no config file here; nothing is served until a config is loaded \
+                     (name a file with --config)"
+                );
+                (Json::Null, None)
+            }
             Err(failure) => return Err(drawn(&failure)),
         },
     };
@@ -41,11 +47,14 @@ pub(crate) fn run(flags: &Run) -> Outcome {
 }
 
 fn note(loaded: &Loaded) {
+    if let Some(file) = &loaded.file {
+        tracing::info!(file, "using config from file");
+    }
+    if !loaded.adapter.is_empty() {
+        tracing::info!(adapter = loaded.adapter, "adapted config to JSON");
+    }
     for warning in &loaded.warnings {
         tracing::warn!(adapter = loaded.adapter, "{warning}");
-    }
-    if let Some(file) = &loaded.file {
-        tracing::info!(file, config_adapter = loaded.adapter, "using config from file");
     }
 }
 
@@ -256,7 +265,19 @@ async fn obey(
                 return ExitCode::from(FORCED);
             }
             Signal::Interrupt | Signal::Terminate | Signal::Stop => {
-                tracing::info!("shutting down apps, then terminating");
+                let by = match signal {
+                    Signal::Interrupt => "SIGINT",
+                    Signal::Terminate => "SIGTERM",
+                    _ => "",
+                };
+                // The admin API has told of its own wish.
+                match by {
+                    "" => tracing::info!("shutting down apps, then terminating"),
+                    signal => {
+                        tracing::info!(signal, "shutting down apps, then terminating");
+                        tracing::warn!(signal, "exiting; byeee!!");
+                    }
+                }
                 let forced = async {
                     while let Some(again) = asked.recv().await {
                         if matches!(again, Signal::Interrupt | Signal::Quit) {
@@ -267,7 +288,10 @@ async fn obey(
                 };
                 return tokio::select! {
                     () = engine.stop() => {
-                        tracing::info!("shutdown complete");
+                        match by {
+                            "" => tracing::info!(exit_code = 0, "shutdown complete"),
+                            signal => tracing::info!(signal, exit_code = 0, "shutdown complete"),
+                        }
                         ExitCode::SUCCESS
                     }
                     () = forced => {

@@ -30,12 +30,14 @@ mod unused;
 mod upstreams;
 
 use caddis_caddyfile::{Diagnostic, File, ServerBlock, SourceMap, Span, Token};
+use caddis_config::Config;
 use caddis_core::Registry;
 
 use crate::Repaired;
 
 pub use json::{JsonFinding, run_json};
 
+pub(crate) use subject::within;
 use subject::{Subject, Text};
 
 /// One lint.
@@ -101,6 +103,7 @@ pub const LINTS: &[&Lint] = &[
     &unused::UNUSED_ROUTE,
     &unused::UNUSED_SNIPPET,
     &upstreams::UPSTREAM_LOOP,
+    &upstreams::UPSTREAM_PATH,
     &upstreams::WEIGHTS_MISMATCH,
     &tls::WILDCARD_NEEDS_DNS,
 ];
@@ -115,12 +118,14 @@ pub fn lint(code: &str) -> Option<&'static Lint> {
 const SITES_AT_ONCE: usize = 512;
 
 /// Runs all lints but the allowed ones on a file that adapts, with the `warnings` of the adapter; the
-/// findings are in the order of the texts.
+/// findings are in the order of the texts. `see` gets the configuration of each part of the sites, with
+/// the options and named routes.
 pub fn run(
     file: &File,
     warnings: &[Diagnostic],
     registry: &Registry,
     allowed: &[String],
+    see: &mut dyn FnMut(Config),
 ) -> Vec<Diagnostic> {
     let mut findings = Findings::default();
     on_text(&Text::new(file, warnings, file.blocks.iter()), allowed, &mut findings);
@@ -129,6 +134,7 @@ pub fn run(
         let Ok(adapted) = crate::adapt_blocks(blocks, registry) else { return };
         let text = Text::new(file, warnings, blocks.iter().copied());
         on_sites(&Subject::new(text, &adapted), allowed, &mut findings);
+        see(adapted.config);
     });
     findings.list.extend(warnings.iter().filter(|one| !headers::taken_up(one)).cloned());
     sorted(findings, file)

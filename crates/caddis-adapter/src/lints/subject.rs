@@ -299,7 +299,7 @@ impl<'a> Look<'a> {
 }
 
 /// Calls `then` with the path that has one more part, and takes the part away again.
-pub(super) fn within(path: &mut String, part: fmt::Arguments<'_>, then: impl FnOnce(&mut String)) {
+pub(crate) fn within(path: &mut String, part: fmt::Arguments<'_>, then: impl FnOnce(&mut String)) {
     let length = path.len();
     path.push('.');
     // Writing into a text does not fail.

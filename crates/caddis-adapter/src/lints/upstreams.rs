@@ -1,4 +1,5 @@
-//! `upstream-loop`, `plain-to-https-port`, `weights-mismatch`: upstreams that cannot be meant so.
+//! `upstream-loop`, `upstream-path`, `plain-to-https-port`, `weights-mismatch`: upstreams that cannot
+//! be meant so.
 
 use caddis_config::NetworkAddress;
 use serde_json::Value as Json;
@@ -14,6 +15,15 @@ The upstream's address is one on which the same server listens, so a request is 
 that it came from, again and again. Usually the backend was meant to have another port than the site.
 A rule `header_up Host …` that leads to another site of the server makes it no loop.",
     run: Run::Directives(loops),
+};
+
+pub(super) static UPSTREAM_PATH: Lint = Lint {
+    code: "upstream-path",
+    summary: "an upstream with a path",
+    explanation: "\
+An upstream is a host and a port; with a path behind them every request fails with status 502. To have
+the upstream see another path, write `rewrite * /prefix{uri}` before, or `rewrite` in the block.",
+    run: Run::Sites(with_path),
 };
 
 pub(super) static PLAIN_TO_HTTPS_PORT: Lint = Lint {
@@ -83,6 +93,41 @@ fn loops(subject: &Subject<'_>, findings: &mut Findings) {
                 finding.labels.push((site, "the site listens there".into()));
             }
             finding.help = Some("name the port of the backend".into());
+        }
+    }
+}
+
+/// The path behind a dial address, where there is one: what stands before a slash is no network then,
+/// which has neither dots nor colons.
+pub(super) fn path_of(dial: &str) -> Option<&str> {
+    let (address, path) = dial.split_at(dial.find('/')?);
+    let is_address = address == "localhost" || address.contains(['.', ':']);
+    (is_address && !dial.contains('{')).then_some(path)
+}
+
+fn with_path(subject: &Subject<'_>, findings: &mut Findings) {
+    for handler in subject.handlers() {
+        let Some(place) = handler.place else { continue };
+        for dial in dials(handler) {
+            // The port that stands for none was put behind.
+            let dial = dial.strip_suffix(":80").unwrap_or(dial);
+            let Some(path) = path_of(dial) else { continue };
+            let at = word(subject, place, dial);
+            findings.add(&at, path_message(dial), "host and port, and nothing else").help =
+                Some(path_help(path));
+        }
+    }
+}
+
+pub(super) fn path_message(dial: &str) -> String {
+    format!("{dial} is an upstream with a path")
+}
+
+pub(super) fn path_help(path: &str) -> String {
+    match path.trim_end_matches('/') {
+        "" => "leave out the slash".to_owned(),
+        path => {
+            format!("leave out `{path}`; `rewrite * {path}{{uri}}` before puts it in the request")
         }
     }
 }

@@ -304,8 +304,10 @@ fn wrapped(
         return own.into_iter().map(|(route, span)| (route, (span, Vec::new()))).collect();
     }
     let (own, spans): (Vec<Route>, Vec<Span>) = own.into_iter().unzip();
-    let handle =
-        if own.is_empty() { Vec::new() } else { vec![freeze::subroute(shared, &own, is_last)] };
+    let handle = match own.as_slice() {
+        [] => Vec::new(),
+        own => freeze::subroute(shared, own, is_last).into_iter().collect(),
+    };
     let route = Route { matcher_sets: matchers, handle, terminal: true, ..Route::default() };
     vec![(route, (at, spans))]
 }

@@ -69,13 +69,11 @@ pub struct HttpOptions {
     /// Certificates are not verified.
     pub insecure: bool,
     /// The certificate to show where a server asks for one.
-    pub certificate: Option<Arc<CertifiedKey>>,
+    pub certificate: Option<ClientCertificate>,
     /// The way to servers.
     pub route: Route,
-    /// The longest time for one request.
+    /// The longest time for one request; half a minute by default.
     pub timeout: Duration,
-    /// The certificate shown to servers that ask for one.
-    pub identity: Option<Arc<Identity>>,
 }
 
 impl Default for HttpOptions {
@@ -86,23 +84,24 @@ impl Default for HttpOptions {
             route: Route::default(),
             timeout: TIMEOUT,
             certificate: None,
-            identity: None,
         }
     }
 }
 
-/// A client certificate and its key.
-pub struct Identity {
-    /// The chain, leaf first.
-    pub chain: Vec<CertificateDer<'static>>,
-    /// The leaf's key.
-    pub key: PrivateKeyDer<'static>,
-}
+/// A client's certificate and its key.
+pub type ClientCertificate = Arc<CertifiedKey>;
 
-impl fmt::Debug for Identity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Identity")
-    }
+/// A client's certificate of its chain, leaf first, and the leaf's key.
+///
+/// # Errors
+/// The key is none that can sign, or the leaf's is another one.
+pub fn client_certificate(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<ClientCertificate, HttpError> {
+    CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider())
+        .map(Arc::new)
+        .map_err(|error| fail("client certificate", error))
 }
 
 /// The client; cheap to share by `Arc`.
@@ -110,8 +109,7 @@ pub struct HttpClient {
     /// Roots other than the system's.
     roots: Option<Arc<RootCertStore>>,
     insecure: bool,
-    certificate: Option<Arc<CertifiedKey>>,
-    identity: Option<Arc<Identity>>,
+    certificate: Option<ClientCertificate>,
     route: Route,
     timeout: Duration,
     config: OnceLock<Arc<ClientConfig>>,
@@ -155,7 +153,6 @@ impl HttpClient {
             roots,
             insecure: options.insecure,
             certificate: options.certificate,
-            identity: options.identity,
             route: options.route,
             timeout: options.timeout,
             config: OnceLock::new(),
@@ -324,15 +321,12 @@ impl HttpClient {
         } else {
             builder.with_root_certificates(roots)
         };
-        let config = match (&self.certificate, &self.identity) {
-            (Some(key), _) => {
-                let one = SingleCertAndKey::from(key.clone());
+        let config = match &self.certificate {
+            Some(certificate) => {
+                let one = SingleCertAndKey::from(certificate.clone());
                 builder.with_client_cert_resolver(Arc::new(one))
             }
-            (None, None) => builder.with_no_client_auth(),
-            (None, Some(identity)) => builder
-                .with_client_auth_cert(identity.chain.clone(), identity.key.clone_key())
-                .map_err(|error| fail("client certificate", error))?,
+            None => builder.with_no_client_auth(),
         };
         Ok(self.config.get_or_init(|| Arc::new(config)).clone())
     }

@@ -399,6 +399,21 @@ async fn read(body: Incoming) -> Result<Bytes, ApiError> {
     }
 }
 
+/// Header fields as logs show them: by their usual names, without credentials, and without the host,
+/// which has a field of its own.
+fn logged(headers: &HeaderMap) -> Json {
+    let one = |name: &header::HeaderName| {
+        let values: Vec<_> = if caddis_core::exchange::is_credential(name.as_str()) {
+            vec!["REDACTED".into()]
+        } else {
+            let values = headers.get_all(name).iter();
+            values.map(|value| String::from_utf8_lossy(value.as_bytes())).collect()
+        };
+        (caddis_wire::canonical_name(name.as_str()), json!(values))
+    };
+    Json::Object(headers.keys().filter(|name| *name != header::HOST).map(one).collect())
+}
+
 /// Tells the log who asks for what (spec A010).
 fn note(parts: &Parts, peer: &Peer) {
     let remote = peer.address;
@@ -407,6 +422,7 @@ fn note(parts: &Parts, peer: &Peer) {
     let remote_ip =
         remote.map_or_else(String::new, |remote| remote.ip().to_canonical().to_string());
     let remote_port = remote.map_or_else(String::new, |remote| remote.port().to_string());
+    let headers = logged(&parts.headers);
     macro_rules! note {
         ($level:ident) => {
             tracing::$level!(
@@ -416,6 +432,7 @@ fn note(parts: &Parts, peer: &Peer) {
                 uri = %parts.uri,
                 remote_ip,
                 remote_port,
+                json.headers = %headers,
                 "received request"
             )
         };
@@ -552,13 +569,14 @@ fn stop(engine: &Engine, request: &ApiRequest) -> Answer {
 
 async fn metrics(engine: &Engine) -> Answer {
     let (expose, metrics) = (engine.options.hooks.metrics, engine.metrics.clone());
+    let _scrape = metrics.scrape();
     let text = tokio::task::spawn_blocking(move || expose(&metrics)).await.map_err(|error| {
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("reading metrics: {error}"))
     })?;
     let mut response = Response::new(Full::from(text + &engine.shared.certificate_metrics()));
     response.headers_mut().insert(
         header::CONTENT_TYPE,
-        HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"),
+        HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8; escaping=underscores"),
     );
     Ok(response)
 }

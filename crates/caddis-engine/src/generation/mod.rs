@@ -1,6 +1,7 @@
 //! Compile → bind → commit. Nothing that runs is touched before commit, so a bad config leaves no
 //! trace and there is nothing to roll back.
 
+mod checker;
 mod load_error;
 mod quic;
 
@@ -35,7 +36,7 @@ use crate::{
     worker::Workers,
 };
 
-pub use self::load_error::LoadError;
+pub use self::{checker::Checker, load_error::LoadError};
 
 /// What the program gives the engine.
 pub struct EngineOptions {
@@ -195,7 +196,7 @@ impl Engine {
     ) -> Result<(), LoadError> {
         let is_running = |running: &Generation| *running.raw == *raw.to_string();
         if !force && self.current.borrow().as_ref().is_some_and(is_running) {
-            tracing::info!(target: "admin.api", "config is unchanged");
+            tracing::info!("config is unchanged");
             return Ok(());
         }
         // At the start the service manager waits already.
@@ -260,7 +261,7 @@ impl Engine {
 
     /// Opens what the plan needs and what does not run yet.
     async fn bind(self: &Rc<Self>, plan: Plan) -> Result<Bound, LoadError> {
-        let (bound, loaded) = self.shared.bind(&plan, &self.state).await?;
+        let (bound, loaded) = self.shared.bind(&plan, &self.state, &self.metrics).await?;
         let servers = plan
             .servers
             .iter()
@@ -361,7 +362,13 @@ impl Engine {
         }
         for server in &plan.servers {
             // By the names that operators look for (Caddy's).
-            tracing::info!(target: "http.log", name = server.name, "server running");
+            let protocols = json!(server.protocols.names());
+            tracing::info!(
+                target: "http.log",
+                name = server.name,
+                json.protocols = %protocols,
+                "server running"
+            );
         }
         self.commit_quic(quic, &listeners);
         events.tell("started", "", json!({}));

@@ -18,13 +18,8 @@ pub(super) static MODULE: EncoderModule = EncoderModule { name: "gzip", parse, c
 #[derive(Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Config {
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "caddis_config::Omit::is_omitted")]
     level: i64,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-fn is_zero(value: &i64) -> bool {
-    *value == 0
 }
 
 fn parse(d: &mut Dispenser) -> ParseResult<Json> {

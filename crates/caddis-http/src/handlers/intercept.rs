@@ -27,7 +27,10 @@ use http::{HeaderMap, HeaderName, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
-use super::{response_matcher::parse_named, support::parse_status};
+use super::{
+    response_matcher::parse_named,
+    support::{parse_status, run_next},
+};
 
 /// `http.handlers.intercept`.
 pub static MODULE: HandlerModule = HandlerModule { id: "http.handlers.intercept", compile };
@@ -231,10 +234,6 @@ impl Middleware for Intercept {
             }
         })
     }
-}
-
-async fn run_next(next: Next<'_>, ex: &mut Exchange) -> HttpResult<Response> {
-    next.run(ex).await
 }
 
 /// Runs the routes on top of the answer's header fields; where they do not answer, its body (and

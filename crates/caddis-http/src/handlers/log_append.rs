@@ -30,6 +30,7 @@ use serde_json::Value as Json;
 use super::{
     request_body::{mentioned, with_body_placeholders},
     response_headers,
+    support::run_next,
 };
 
 /// `http.handlers.log_append`.
@@ -162,11 +163,6 @@ impl Middleware for Late {
             result
         })
     }
-}
-
-/// The rest of the chain, on a reborrowed exchange.
-async fn run_next(next: Next<'_>, ex: &mut Exchange) -> HttpResult<Response> {
-    next.run(ex).await
 }
 
 struct ResponseBody {

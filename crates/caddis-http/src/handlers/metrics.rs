@@ -81,8 +81,10 @@ impl Middleware for MetricsHandler {
             };
             let open = self.open_metrics && accepted.into_iter().any(wants_open);
             let metrics = self.metrics.clone();
+            let _scrape = metrics.scrape();
+            let text_of = metrics.clone();
             // The process' own numbers are read from files.
-            let text = tokio::task::spawn_blocking(move || expose(&metrics, open))
+            let text = tokio::task::spawn_blocking(move || expose(&text_of, open))
                 .await
                 .map_err(HttpError::internal)?;
             let mut response = ex.respond(StatusCode::OK);
@@ -145,41 +147,91 @@ fn with_point(line: &str) -> Cow<'_, str> {
     format!("{before}le=\"{bound}.0{}", &rest[bound.len()..]).into()
 }
 
-/// Metrics of the process itself, under the names that dashboards know.
+/// Metrics of the process itself, under the names that dashboards for Caddy know. Those of Go's
+/// runtime are told where they mean something here: memory is what the process really has, and there
+/// are no pauses of a garbage collector.
 fn process(out: &mut String) {
-    let mut gauge = |name: &str, kind: &str, help: &str, value: Option<f64>| {
-        if let Some(value) = value {
-            let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
+    let mut family = |name: &str, kind: &str, help: &str, lines: &[(&str, Option<f64>)]| {
+        if lines.iter().all(|(_, value)| value.is_none()) {
+            return;
+        }
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        for (rest, value) in lines {
+            if let Some(value) = value {
+                let _ = writeln!(out, "{name}{rest} {value}");
+            }
         }
     };
+    let build =
+        concat!("{checksum=\"\",path=\"caddis\",version=\"", env!("CARGO_PKG_VERSION"), "\"}");
+    family("go_build_info", "gauge", "The program and its version.", &[(build, Some(1.0))]);
+    let none = Some(0.0);
+    family(
+        "go_gc_duration_seconds",
+        "summary",
+        "Pauses of a garbage collector; there is none.",
+        &[
+            ("{quantile=\"0\"}", none),
+            ("{quantile=\"0.25\"}", none),
+            ("{quantile=\"0.5\"}", none),
+            ("{quantile=\"0.75\"}", none),
+            ("{quantile=\"1\"}", none),
+            ("_sum", none),
+            ("_count", none),
+        ],
+    );
+    let info = "{version=\"none (Rust)\"}";
+    family("go_info", "gauge", "The language's runtime.", &[(info, Some(1.0))]);
     let stat = Stat::read();
     let threads = stat.as_ref().map(|stat| stat.threads);
-    gauge("go_goroutines", "gauge", "Number of units of concurrency.", threads);
-    gauge("go_threads", "gauge", "Number of OS threads created.", threads);
-    gauge(
+    let mut gauge = |name: &str, help: &str, value| family(name, "gauge", help, &[("", value)]);
+    gauge("go_goroutines", "Number of units of concurrency.", threads);
+    let heap = status_bytes("RssAnon:");
+    let help = "Memory that is not of a file, resident, in bytes: the heap and stacks.";
+    for name in [
+        "go_memstats_alloc_bytes",
+        "go_memstats_heap_alloc_bytes",
+        "go_memstats_heap_inuse_bytes",
+        "go_memstats_heap_sys_bytes",
+    ] {
+        gauge(name, help, heap);
+    }
+    let resident = stat.as_ref().map(|stat| stat.resident_bytes);
+    gauge("go_memstats_sys_bytes", "Resident memory size in bytes.", resident);
+    gauge("go_threads", "Number of OS threads created.", threads);
+    let mut counter = |name: &str, help: &str, value| family(name, "counter", help, &[("", value)]);
+    counter(
         "process_cpu_seconds_total",
-        "counter",
         "Total user and system CPU time spent in seconds.",
         stat.as_ref().map(|stat| stat.cpu_seconds),
     );
-    let fds = std::fs::read_dir("/proc/self/fd").ok().map(|entries| entries.count() as f64);
-    gauge("process_open_fds", "gauge", "Number of open file descriptors.", fds);
-    gauge("process_max_fds", "gauge", "Maximum number of open file descriptors.", max_fds());
-    gauge(
-        "process_resident_memory_bytes",
-        "gauge",
-        "Resident memory size in bytes.",
-        stat.as_ref().map(|stat| stat.resident_bytes),
+    let (received, sent) = network_bytes().unzip();
+    counter(
+        "process_network_receive_bytes_total",
+        "Number of bytes received by the process over the network.",
+        received,
     );
+    counter(
+        "process_network_transmit_bytes_total",
+        "Number of bytes sent by the process over the network.",
+        sent,
+    );
+    let mut gauge = |name: &str, help: &str, value| family(name, "gauge", help, &[("", value)]);
+    let fds = std::fs::read_dir("/proc/self/fd").ok().map(|entries| entries.count() as f64);
+    gauge("process_open_fds", "Number of open file descriptors.", fds);
+    let max_fds = limit("Max open files");
+    gauge("process_max_fds", "Maximum number of open file descriptors.", max_fds);
+    gauge("process_resident_memory_bytes", "Resident memory size in bytes.", resident);
+    let size = stat.as_ref().map(|stat| stat.virtual_bytes);
+    gauge("process_virtual_memory_bytes", "Virtual memory size in bytes.", size);
     gauge(
-        "process_virtual_memory_bytes",
-        "gauge",
-        "Virtual memory size in bytes.",
-        stat.as_ref().map(|stat| stat.virtual_bytes),
+        "process_virtual_memory_max_bytes",
+        "Maximum amount of virtual memory available in bytes.",
+        limit("Max address space"),
     );
     gauge(
         "process_start_time_seconds",
-        "gauge",
         "Start time of the process since unix epoch in seconds.",
         stat.as_ref().and_then(|stat| Some(boot_time()? + stat.start_seconds)),
     );
@@ -223,10 +275,31 @@ fn boot_time() -> Option<f64> {
     text.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()
 }
 
-fn max_fds() -> Option<f64> {
+/// A limit of the process; without one the largest number there is, as in Go.
+fn limit(name: &str) -> Option<f64> {
     let text = std::fs::read_to_string("/proc/self/limits").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("Max open files"))?;
-    line.split_whitespace().next()?.parse().ok()
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    match line.split_whitespace().next()? {
+        "unlimited" => Some(u64::MAX as f64),
+        number => number.parse().ok(),
+    }
+}
+
+/// A size from `/proc/self/status`, which counts in KiB.
+fn status_bytes(name: &str) -> Option<f64> {
+    let text = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    Some(line.split_whitespace().next()?.parse::<f64>().ok()? * 1024.0)
+}
+
+/// Bytes received and sent in the process' network namespace, which is as near as the kernel tells.
+fn network_bytes() -> Option<(f64, f64)> {
+    let text = std::fs::read_to_string("/proc/self/net/netstat").ok()?;
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("IpExt: "));
+    let names = lines.next()?.split_whitespace();
+    let pairs: Vec<(&str, &str)> = names.zip(lines.next()?.split_whitespace()).collect();
+    let number = |name: &str| pairs.iter().find(|(one, _)| *one == name)?.1.parse().ok();
+    Some((number("InOctets")?, number("OutOctets")?))
 }
 
 #[cfg(test)]
@@ -257,6 +330,36 @@ mod tests {
         let answer = run_in(&["metrics"], &mut ex).expect("answers");
         assert!(answer.headers["content-type"].as_bytes().starts_with(b"application/openmetrics"));
         assert!(answer.body.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn tells_what_dashboards_ask_for() {
+        let text = run("metrics", "/").expect("answers").body;
+        for name in [
+            "go_build_info{",
+            "go_gc_duration_seconds{quantile=\"0.75\"}",
+            "go_gc_duration_seconds_count",
+            "go_goroutines",
+            "go_info{",
+            "go_memstats_alloc_bytes",
+            "go_memstats_heap_inuse_bytes",
+            "go_memstats_sys_bytes",
+            "go_threads",
+            "process_cpu_seconds_total",
+            "process_max_fds",
+            "process_network_receive_bytes_total",
+            "process_network_transmit_bytes_total",
+            "process_open_fds",
+            "process_resident_memory_bytes",
+            "process_start_time_seconds",
+            "process_virtual_memory_bytes",
+            "process_virtual_memory_max_bytes",
+            "promhttp_metric_handler_requests_in_flight 1",
+            "promhttp_metric_handler_requests_total{code=\"200\"} 0",
+        ] {
+            let count = text.lines().filter(|line| line.starts_with(name)).count();
+            assert_eq!(count, 1, "{name}: {text}");
+        }
     }
 
     #[test]

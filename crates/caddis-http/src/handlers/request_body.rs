@@ -46,7 +46,10 @@ pub static DIRECTIVE: Directive =
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// The largest body, in bytes; 0 is no limit.
-    #[serde(deserialize_with = "caddis_config::nullable", skip_serializing_if = "is_zero")]
+    #[serde(
+        deserialize_with = "caddis_config::nullable",
+        skip_serializing_if = "caddis_config::Omit::is_omitted"
+    )]
     pub max_size: i64,
     /// A body to use instead.
     #[serde(
@@ -55,16 +58,17 @@ pub struct Config {
     )]
     pub set: String,
     /// How long reading the body may take, in nanoseconds.
-    #[serde(deserialize_with = "caddis_config::nullable", skip_serializing_if = "is_zero")]
+    #[serde(
+        deserialize_with = "caddis_config::nullable",
+        skip_serializing_if = "caddis_config::Omit::is_omitted"
+    )]
     pub read_timeout: i64,
     /// How long writing the answer may take, in nanoseconds.
-    #[serde(deserialize_with = "caddis_config::nullable", skip_serializing_if = "is_zero")]
+    #[serde(
+        deserialize_with = "caddis_config::nullable",
+        skip_serializing_if = "caddis_config::Omit::is_omitted"
+    )]
     pub write_timeout: i64,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_zero(number: &i64) -> bool {
-    *number == 0
 }
 
 fn parse(h: &mut Helper<'_>) -> ParseResult<Json> {

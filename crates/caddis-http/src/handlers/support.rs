@@ -1,8 +1,9 @@
 //! Small things that several handlers share: header names and values from text, status codes,
-//! shapes of header maps, text in HTML, dates of files.
+//! shapes of header maps, text in HTML, dates of files, the rest of a chain.
 
 use std::{borrow::Cow, collections::BTreeMap, time::SystemTime};
 
+use caddis_core::{Exchange, Next, Response, Result as HttpResult};
 use http::{HeaderName, HeaderValue, StatusCode};
 use serde::{Deserialize, Deserializer};
 use time::{Duration, OffsetDateTime};
@@ -80,6 +81,11 @@ pub(crate) fn date_time(time: SystemTime) -> OffsetDateTime {
     };
     let date = since.and_then(|since| OffsetDateTime::UNIX_EPOCH.checked_add(since));
     date.unwrap_or(OffsetDateTime::UNIX_EPOCH)
+}
+
+/// The rest of the chain, on a reborrowed exchange, which the handler goes on with afterwards.
+pub(crate) async fn run_next(next: Next<'_>, ex: &mut Exchange) -> HttpResult<Response> {
+    next.run(ex).await
 }
 
 /// A status code from text.

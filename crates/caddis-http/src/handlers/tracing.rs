@@ -43,6 +43,8 @@ use http_body::{Frame, SizeHint};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
+use super::support::run_next;
+
 /// `http.handlers.tracing`.
 pub static MODULE: HandlerModule = HandlerModule { id: "http.handlers.tracing", compile };
 /// `tracing`.
@@ -185,11 +187,6 @@ impl Middleware for Tracing {
     fn passes_answers(&self) -> bool {
         true
     }
-}
-
-/// The rest of the chain, on a reborrowed exchange.
-async fn run_next(next: Next<'_>, ex: &mut Exchange) -> HttpResult<Response> {
-    next.run(ex).await
 }
 
 /// Ids for the access log and for placeholders.

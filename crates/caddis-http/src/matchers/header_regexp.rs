@@ -6,8 +6,6 @@
 //!
 //! JSON: `{"Field": {"name", "pattern"}}`. All fields must match, of a field's lines one must.
 
-use std::collections::BTreeMap;
-
 use caddis_caddyfile::{Dispenser, Result as ParseResult};
 use caddis_config::ConfigError;
 use caddis_core::{CompileCx, Exchange, Matcher, MatcherModule, Result};
@@ -15,8 +13,7 @@ use serde_json::Value as Json;
 
 use super::{
     header::Field,
-    regexp_shape::{RegexpConfig, parse_fields},
-    shape,
+    regexp_shape::{compile_fields, parse_fields},
 };
 use crate::regexp::Regexp;
 
@@ -27,8 +24,7 @@ pub static MODULE: MatcherModule =
 struct HeaderRegexp(Vec<(Field, Regexp)>);
 
 fn parse(d: &mut Dispenser) -> ParseResult<Json> {
-    let fields = parse_fields(d, "header_regexp", true)?;
-    serde_json::to_value(fields).map_err(|error| d.err(error))
+    parse_fields(d, "header_regexp", true)
 }
 
 fn compile(
@@ -40,12 +36,7 @@ fn compile(
 
 /// The matcher of a JSON shape.
 pub(super) fn matcher(json: &Json) -> std::result::Result<Box<dyn Matcher>, ConfigError> {
-    let fields: BTreeMap<String, RegexpConfig> = shape(json)?;
-    let compiled = fields.iter().map(|(name, config)| {
-        let regexp = config.compile().map_err(|error| error.under(name))?;
-        Ok((Field::parse(name), regexp))
-    });
-    Ok(Box::new(HeaderRegexp(compiled.collect::<std::result::Result<_, ConfigError>>()?)))
+    Ok(Box::new(HeaderRegexp(compile_fields(json, Field::parse)?)))
 }
 
 impl Matcher for HeaderRegexp {

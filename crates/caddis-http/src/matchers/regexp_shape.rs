@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use caddis_caddyfile::{Dispenser, MATCHER_NAME, Result as ParseResult};
 use caddis_config::ConfigError;
 use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
 
-use super::no_block;
+use super::{no_block, shape};
 use crate::regexp::Regexp;
 
 /// `{"name", "pattern"}`.
@@ -35,12 +36,24 @@ impl RegexpConfig {
     }
 }
 
-/// Reads `[name] <field> <regexp>` lines; `once` refuses a field's second line.
-pub(super) fn parse_fields(
-    d: &mut Dispenser,
-    matcher: &str,
-    once: bool,
-) -> ParseResult<BTreeMap<String, RegexpConfig>> {
+/// Compiles a shape of fields and their expressions; `of` says what a field's name stands for.
+///
+/// # Errors
+/// Another shape, or a malformed expression.
+pub(super) fn compile_fields<T>(
+    json: &Json,
+    of: impl Fn(&str) -> T,
+) -> Result<Vec<(T, Regexp)>, ConfigError> {
+    let fields: BTreeMap<String, RegexpConfig> = shape(json)?;
+    let compiled = fields.iter().map(|(name, config)| {
+        let regexp = config.compile().map_err(|error| error.under(name))?;
+        Ok((of(name), regexp))
+    });
+    compiled.collect()
+}
+
+/// Reads `[name] <field> <regexp>` lines into such a shape; `once` refuses a field's second line.
+pub(super) fn parse_fields(d: &mut Dispenser, matcher: &str, once: bool) -> ParseResult<Json> {
     let mut all = BTreeMap::new();
     loop {
         let (mut first, mut second, mut third) = (String::new(), String::new(), String::new());
@@ -63,7 +76,7 @@ pub(super) fn parse_fields(
         all.insert(field, RegexpConfig { name, pattern });
         no_block(d, matcher)?;
         if !d.next() {
-            return Ok(all);
+            return serde_json::to_value(all).map_err(|error| d.err(error));
         }
     }
 }

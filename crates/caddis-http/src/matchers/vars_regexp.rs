@@ -6,16 +6,13 @@
 //!
 //! JSON: `{"name": {"name", "pattern"}}`. One that matches is enough; its captures are kept.
 
-use std::collections::BTreeMap;
-
 use caddis_caddyfile::{Dispenser, Result as ParseResult};
 use caddis_config::ConfigError;
 use caddis_core::{CompileCx, Exchange, Matcher, MatcherModule, Result};
 use serde_json::Value as Json;
 
 use super::{
-    regexp_shape::{RegexpConfig, parse_fields},
-    shape,
+    regexp_shape::{compile_fields, parse_fields},
     vars::Source,
 };
 use crate::regexp::Regexp;
@@ -27,8 +24,7 @@ pub static MODULE: MatcherModule =
 struct VarsRegexp(Vec<(Source, Regexp)>);
 
 fn parse(d: &mut Dispenser) -> ParseResult<Json> {
-    let fields = parse_fields(d, "vars_regexp", false)?;
-    serde_json::to_value(fields).map_err(|error| d.err(error))
+    parse_fields(d, "vars_regexp", false)
 }
 
 fn compile(
@@ -40,12 +36,7 @@ fn compile(
 
 /// The matcher of a JSON shape.
 pub(super) fn matcher(json: &Json) -> std::result::Result<Box<dyn Matcher>, ConfigError> {
-    let fields: BTreeMap<String, RegexpConfig> = shape(json)?;
-    let compiled = fields.iter().map(|(key, config)| {
-        let regexp = config.compile().map_err(|error| error.under(key))?;
-        Ok((Source::parse(key), regexp))
-    });
-    Ok(Box::new(VarsRegexp(compiled.collect::<std::result::Result<_, ConfigError>>()?)))
+    Ok(Box::new(VarsRegexp(compile_fields(json, Source::parse)?)))
 }
 
 impl Matcher for VarsRegexp {

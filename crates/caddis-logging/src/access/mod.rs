@@ -64,6 +64,27 @@ pub struct AccessRecord<'a> {
     pub request_headers: Option<&'a HeaderMap>,
 }
 
+/// A request whose chain failed.
+pub struct FailedRequest<'a> {
+    /// What it failed with.
+    pub error: &'a HttpError,
+    /// How long after its start.
+    pub after: Duration,
+    /// What the error routes made of it.
+    pub handled: Handled<'a>,
+}
+
+/// What error routes made of an error.
+#[derive(Clone, Copy)]
+pub enum Handled<'a> {
+    /// There are none.
+    No,
+    /// They answered.
+    Yes,
+    /// They failed as well.
+    Failed(&'a HttpError),
+}
+
 impl AccessLogger {
     /// Joins a server's `logs` with the open logs. Without `logs` there are error logs only.
     pub fn new(config: Option<&ServerLogConfig>, logging: &Arc<Logging>) -> Self {
@@ -163,31 +184,35 @@ impl AccessLogger {
     }
 
     /// Writes the error log entry of a request whose chain failed: at `error` if nothing handled
-    /// a status of 500 or more, else at `debug`. Call it after `Exchange::enter_error`.
-    pub fn log_error(
-        &self,
-        ex: &Exchange,
-        error: &HttpError,
-        duration: Duration,
-        handled: bool,
-        request_headers: Option<&HeaderMap>,
-    ) {
+    /// a status of 500 or more, or the error routes failed as well (spec D109), else at `debug`.
+    /// Call it after `Exchange::enter_error`.
+    pub fn log_error(&self, ex: &Exchange, failed: &FailedRequest<'_>) {
+        let error = failed.error;
         let status = error.status.as_u16();
-        let level = if status >= 500 && !handled { Level::Error } else { Level::Debug };
+        let level = match failed.handled {
+            Handled::No if status >= 500 => Level::Error,
+            Handled::Failed(_) => Level::Error,
+            Handled::No | Handled::Yes => Level::Debug,
+        };
         if self.logging.least().is_none_or(|least| level < least) {
             return;
         }
         let id = ex.error.as_ref().map_or("", |error| error.id.as_str());
-        let headers = request_headers.unwrap_or(&ex.request.headers);
+        let headers = &ex.request.headers;
         let request = LoggedRequest { ex, headers, credentials: self.credentials };
-        let fields = ErrorFields { request, duration, status, id };
         let text;
-        let message = if error.message.is_empty() {
+        let reason = if error.message.is_empty() {
             text = format!("{{id={id}}}: HTTP {status}");
             &text
         } else {
             &error.message
         };
+        let (message, again) = match failed.handled {
+            Handled::Failed(again) => ("error handling handler error", Some(again)),
+            _ => (reason.as_str(), None),
+        };
+        let first = FirstError { message: reason, status, id };
+        let fields = ErrorFields { request, duration: failed.after, again, first };
         let entry = Entry {
             level,
             time: OffsetDateTime::now_utc(),
@@ -285,6 +310,13 @@ impl Object for AccessFields<'_> {
 struct ErrorFields<'a> {
     request: LoggedRequest<'a>,
     duration: Duration,
+    /// What the error routes failed with.
+    again: Option<&'a HttpError>,
+    first: FirstError<'a>,
+}
+
+struct FirstError<'a> {
+    message: &'a str,
     status: u16,
     id: &'a str,
 }
@@ -293,9 +325,33 @@ impl Object for ErrorFields<'_> {
     fn fields(&self, out: &mut FieldSink<'_>) {
         out("request", Field::Object(&self.request));
         out("duration", Field::Duration(self.duration));
+        match self.again {
+            None => self.first.status_and_id(out),
+            Some(again) => {
+                let status = again.status.as_u16();
+                let text = match again.message.as_str() {
+                    "" => format!("HTTP {status}"),
+                    message => format!("HTTP {status}: {message}"),
+                };
+                out("error", Field::str(&text));
+                out("first_error", Field::Object(&self.first));
+            }
+        }
+    }
+}
+
+impl FirstError<'_> {
+    fn status_and_id(&self, out: &mut FieldSink<'_>) {
         out("status", Field::Uint(self.status.into()));
         out("err_id", Field::str(self.id));
         out("err_trace", Field::str(""));
+    }
+}
+
+impl Object for FirstError<'_> {
+    fn fields(&self, out: &mut FieldSink<'_>) {
+        out("msg", Field::str(self.message));
+        self.status_and_id(out);
     }
 }
 

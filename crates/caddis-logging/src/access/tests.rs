@@ -1,16 +1,16 @@
 use std::{sync::Arc, time::Duration};
 
 use caddis_config::ServerLogConfig;
-use caddis_core::{Exchange, HttpError, State, Value};
+use caddis_core::{Exchange, HttpError, State, Value, metrics::Metrics};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::json;
 
-use super::{AccessLogger, AccessRecord, wildcards};
+use super::{AccessLogger, AccessRecord, FailedRequest, Handled, wildcards};
 use crate::{Logging, writers::scratch};
 
 fn opened(config: serde_json::Value) -> Arc<Logging> {
     let plan = crate::compile(&serde_json::from_value(config).unwrap()).unwrap();
-    Arc::new(crate::open(&plan, &State::default()).unwrap())
+    Arc::new(crate::open(&plan, &State::default(), &Metrics::default()).unwrap())
 }
 
 fn server(config: serde_json::Value, logging: &Arc<Logging>) -> AccessLogger {
@@ -87,20 +87,24 @@ fn errors_are_logged_by_status() {
     let logging = opened(json!({"logs": {"default": {
         "writer": {"output": "file", "filename": path},
         "encoder": {"format": "filter", "wrap": {"format": "json", "time_key": ""},
-            "fields": {"request": {"filter": "delete"}, "err_id": {"filter": "delete"}}},
+            "fields": {"request": {"filter": "delete"}, "err_id": {"filter": "delete"},
+                "first_error>err_id": {"filter": "delete"}}},
         "level": "DEBUG",
     }}}));
     let logger = AccessLogger::new(None, &logging);
     assert!(!logger.wants("example.com"));
     let mut ex = exchange();
+    let again = HttpError::new(StatusCode::NOT_IMPLEMENTED, "again");
     for (status, message, handled) in [
-        (StatusCode::INTERNAL_SERVER_ERROR, "broken", false),
-        (StatusCode::INTERNAL_SERVER_ERROR, "broken", true),
-        (StatusCode::NOT_FOUND, "none", false),
+        (StatusCode::INTERNAL_SERVER_ERROR, "broken", Handled::No),
+        (StatusCode::INTERNAL_SERVER_ERROR, "broken", Handled::Yes),
+        (StatusCode::NOT_FOUND, "none", Handled::No),
+        (StatusCode::NOT_FOUND, "none", Handled::Failed(&again)),
     ] {
         let error = HttpError::new(status, message);
         ex.enter_error(&error);
-        logger.log_error(&ex, &error, Duration::from_secs(1), handled, None);
+        let failed = FailedRequest { error: &error, after: Duration::from_secs(1), handled };
+        logger.log_error(&ex, &failed);
     }
     assert!(logging.flush(Duration::from_secs(30)));
     let line = |level: &str, message: &str, status: u16| {
@@ -109,8 +113,14 @@ fn errors_are_logged_by_status() {
              \"duration\":1,\"status\":{status},\"err_trace\":\"\"}}\n"
         )
     };
-    let expected =
-        line("error", "broken", 500) + &line("debug", "broken", 500) + &line("debug", "none", 404);
+    // One entry for an error in the error routes, which tells both.
+    let both = "{\"level\":\"error\",\"logger\":\"http.log.error\",\
+        \"msg\":\"error handling handler error\",\"duration\":1,\"error\":\"HTTP 501: again\",\
+        \"first_error\":{\"msg\":\"none\",\"status\":404,\"err_trace\":\"\"}}\n";
+    let expected = line("error", "broken", 500)
+        + &line("debug", "broken", 500)
+        + &line("debug", "none", 404)
+        + both;
     assert_eq!(std::fs::read_to_string(&path).unwrap(), expected);
     std::fs::remove_dir_all(directory).unwrap();
 }

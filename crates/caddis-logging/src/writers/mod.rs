@@ -15,15 +15,21 @@ mod roll;
 use std::{
     io::{self, Write},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use caddis_config::ConfigError;
-use caddis_core::State;
+use caddis_core::{State, metrics::Metrics};
 use serde::Deserialize;
 use serde_json::Value as Json;
 
 pub(crate) use self::queue::Writer;
 use self::{file::FilePlan, net::NetPlan};
+
+/// The counter of entries that did not get where they should.
+const DROPPED: &str = "caddis_log_entries_dropped_total";
+const DROPPED_HELP: &str =
+    "Log entries that are not where they should be, since the writer was too slow or failed.";
 
 /// A compiled writer.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,8 +43,16 @@ pub(crate) enum WriterPlan {
 
 /// What a writer's thread gives lines to.
 pub(crate) trait Sink: Send {
-    /// Writes whole lines; `ends` are the ends of each within `lines`.
-    fn write(&mut self, lines: &[u8], ends: &[usize]);
+    /// Writes whole lines; `ends` are the ends of each within `lines`. Gives how many got lost.
+    fn write(&mut self, lines: &[u8], ends: &[usize]) -> usize;
+
+    /// How long until [`Self::tick`] is wanted, lines or not.
+    fn next(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Does what the clock says.
+    fn tick(&mut self) {}
 }
 
 /// A writer as leased: open, or the reason why not.
@@ -89,9 +103,13 @@ impl WriterPlan {
     }
 
     /// Opens the writer, or shares the one that is open already.
-    pub(crate) fn open(&self, state: &State) -> io::Result<Arc<Leased>> {
+    pub(crate) fn open(&self, state: &State, metrics: &Metrics) -> io::Result<Arc<Leased>> {
         let leased = state.table::<String, Leased>().lease(self.key(), || {
-            let opened = self.sink().and_then(|sink| Writer::spawn(&self.key(), sink));
+            let key = self.key();
+            let opened = self.sink().and_then(|sink| {
+                let dropped = metrics.counter(DROPPED, DROPPED_HELP, &[("writer", &key)]);
+                Writer::spawn(&key, sink, dropped)
+            });
             Leased(opened.map_err(|error| (error.kind(), error.to_string())))
         });
         match &leased.0 {
@@ -114,15 +132,43 @@ impl WriterPlan {
 struct Stream<W>(W);
 
 impl<W: Write + Send> Sink for Stream<W> {
-    fn write(&mut self, lines: &[u8], _: &[usize]) {
+    fn write(&mut self, lines: &[u8], ends: &[usize]) -> usize {
         // A closed terminal or pipe leaves nobody to tell.
-        let _ = self.0.write_all(lines).and_then(|()| self.0.flush());
+        match self.0.write_all(lines).and_then(|()| self.0.flush()) {
+            Ok(()) => 0,
+            Err(_) => ends.len(),
+        }
     }
 }
 
 /// Says on stderr what went wrong with a writer: the log itself may be what is broken.
 pub(crate) fn complain(message: &str) {
     let _ = writeln!(io::stderr(), "{message}");
+}
+
+/// What a writer says on stderr about itself, at most once in so long: something that is broken is
+/// so for each line.
+#[derive(Default)]
+pub(crate) struct Complaints {
+    last: Option<Instant>,
+    unsaid: u64,
+}
+
+impl Complaints {
+    const PAUSE: Duration = Duration::from_secs(10);
+
+    pub(crate) fn say(&mut self, message: impl FnOnce() -> String) {
+        if self.last.is_some_and(|last| last.elapsed() < Self::PAUSE) {
+            self.unsaid += 1;
+            return;
+        }
+        self.last = Some(Instant::now());
+        let more = match std::mem::take(&mut self.unsaid) {
+            0 => String::new(),
+            unsaid => format!(" (and {unsaid} more like this)"),
+        };
+        complain(&format!("{}{more}", message()));
+    }
 }
 
 /// A fresh directory for a test.

@@ -10,14 +10,14 @@
 //! A lost connection is dialled again, at most every ten seconds; meanwhile lines go to stderr.
 
 use std::{
-    io::{self, Write},
+    io::{self, Read, Write},
     net::{TcpStream, ToSocketAddrs, UdpSocket},
     os::unix::net::{UnixDatagram, UnixStream},
     time::{Duration, Instant},
 };
 
 use caddis_config::{ConfigError, NetworkAddress};
-use caddis_core::{Template, template::Unknown};
+use caddis_core::Template;
 use serde::Deserialize;
 use serde_json::Value as Json;
 
@@ -44,7 +44,9 @@ pub(crate) struct NetPlan {
 impl NetPlan {
     pub(crate) fn compile(json: Json) -> Result<Self, ConfigError> {
         let config: Config = caddis_config::decode(json)?;
-        let text = Template::render_global(&config.address, Unknown::Empty);
+        let text = Template::render_global_all(&config.address).map_err(|error| {
+            ConfigError::new("address", format!("invalid host in address: {error}"))
+        })?;
         let address = NetworkAddress::parse(&text).map_err(|error| {
             ConfigError::new("address", format!("parsing network address '{text}': {error}"))
         })?;
@@ -108,6 +110,36 @@ enum Connection {
 }
 
 impl Connection {
+    /// Whether the peer has closed the connection. A write would still succeed then, and the line be
+    /// lost. What the peer sends is not looked at.
+    fn is_closed(&mut self) -> bool {
+        fn ended(stream: &mut impl Read) -> bool {
+            let mut nobody = [0; 512];
+            loop {
+                match stream.read(&mut nobody) {
+                    Ok(0) => return true,
+                    Ok(_) => {}
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return error.kind() != io::ErrorKind::WouldBlock,
+                }
+            }
+        }
+        let (blocks, ended) = match self {
+            Self::Tcp(stream) => {
+                let _ = stream.set_nonblocking(true);
+                let ended = ended(stream);
+                (stream.set_nonblocking(false), ended)
+            }
+            Self::Unix(stream) => {
+                let _ = stream.set_nonblocking(true);
+                let ended = ended(stream);
+                (stream.set_nonblocking(false), ended)
+            }
+            Self::Udp(_) | Self::UnixDatagram(_) => return false,
+        };
+        ended || blocks.is_err()
+    }
+
     fn send(&mut self, line: &[u8]) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => stream.write_all(line),
@@ -121,7 +153,8 @@ impl Connection {
 pub(crate) struct NetSink {
     plan: NetPlan,
     connection: Option<Connection>,
-    dialled: Instant,
+    /// When it was tried last; not at all yet after a soft start.
+    dialled: Option<Instant>,
 }
 
 impl NetSink {
@@ -129,12 +162,16 @@ impl NetSink {
         let connection = match plan.dial() {
             Ok(connection) => Some(connection),
             Err(error) if plan.soft_start => {
-                super::complain(&format!("unable to open log writer {}: {error}", plan.address));
+                super::complain(&format!(
+                    "unable to open log writer {}: {error}; entries are written here until it \
+                     answers",
+                    plan.address
+                ));
                 None
             }
             Err(error) => return Err(error),
         };
-        Ok(Self { plan: plan.clone(), connection, dialled: Instant::now() })
+        Ok(Self { plan: plan.clone(), connection, dialled: None })
     }
 
     fn send(&mut self, line: &[u8]) -> io::Result<()> {
@@ -144,10 +181,10 @@ impl NetSink {
             }
             self.connection = None;
         }
-        if self.dialled.elapsed() < REDIAL {
+        if self.dialled.is_some_and(|dialled| dialled.elapsed() < REDIAL) {
             return Err(io::ErrorKind::NotConnected.into());
         }
-        self.dialled = Instant::now();
+        self.dialled = Some(Instant::now());
         let mut connection = self.plan.dial()?;
         connection.send(line)?;
         self.connection = Some(connection);
@@ -156,21 +193,31 @@ impl NetSink {
 }
 
 impl Sink for NetSink {
-    fn write(&mut self, lines: &[u8], ends: &[usize]) {
+    fn write(&mut self, lines: &[u8], ends: &[usize]) -> usize {
+        if self.connection.as_mut().is_some_and(Connection::is_closed) {
+            self.connection = None;
+        }
         let mut from = 0;
+        let mut lost = 0;
         for end in ends {
             let line = &lines[from..*end];
             from = *end;
             if self.send(line).is_err() {
+                lost += 1;
                 let _ = io::stderr().write_all(line);
             }
         }
+        lost
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::UdpSocket;
+    use std::{
+        io::{BufRead, BufReader},
+        net::{TcpListener, UdpSocket},
+        time::{Duration, Instant},
+    };
 
     use serde_json::json;
 
@@ -191,7 +238,56 @@ mod tests {
     }
 
     #[test]
+    fn a_peer_that_comes_back_misses_nothing() {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("tcp/{}", server.local_addr().unwrap());
+        let plan = NetPlan::compile(json!({"address": address})).unwrap();
+        let mut sink = NetSink::open(&plan).unwrap();
+        let read = |server: &TcpListener| BufReader::new(server.accept().unwrap().0);
+        let mut peer = read(&server);
+        let mut line = String::new();
+        assert_eq!(sink.write(b"one\n", &[4]), 0);
+        peer.read_line(&mut line).unwrap();
+        // The peer ends; its end arrives before the next line is written.
+        drop(peer);
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !sink.connection.as_mut().unwrap().is_closed() {
+            assert!(Instant::now() < deadline, "the end never came");
+        }
+        assert_eq!(sink.write(b"two\nthree\n", &[4, 10]), 0);
+        let mut peer = read(&server);
+        peer.read_line(&mut line).unwrap();
+        peer.read_line(&mut line).unwrap();
+        assert_eq!(line, "one\ntwo\nthree\n");
+        // Away for good: entries are counted, and dialling is not tried with each of them.
+        drop((peer, server));
+        while !sink.connection.as_mut().unwrap().is_closed() {
+            assert!(Instant::now() < deadline, "the end never came");
+        }
+        assert_eq!(sink.write(b"four\nfive\n", &[5, 10]), 2);
+    }
+
+    #[test]
+    fn a_soft_start_dials_with_the_first_line() {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = server.local_addr().unwrap();
+        drop(server);
+        let config = json!({"address": format!("tcp/{address}")});
+        assert!(NetSink::open(&NetPlan::compile(config).unwrap()).is_err());
+        let config = json!({"address": format!("tcp/{address}"), "soft_start": true});
+        let mut sink = NetSink::open(&NetPlan::compile(config).unwrap()).unwrap();
+        let server = TcpListener::bind(address).unwrap();
+        assert_eq!(sink.write(b"one\n", &[4]), 0);
+        let mut line = String::new();
+        BufReader::new(server.accept().unwrap().0).read_line(&mut line).unwrap();
+        assert_eq!(line, "one\n");
+    }
+
+    #[test]
     fn wrong_addresses_are_refused() {
+        let error = NetPlan::compile(json!({"address": "{env.CADDIS_UNSET}:1"})).unwrap_err();
+        let want = "invalid host in address: evaluated placeholder {env.CADDIS_UNSET} is empty";
+        assert_eq!(error.message, want);
         let error = NetPlan::compile(json!({"address": "localhost:1-5"})).unwrap_err();
         assert_eq!(error.message, "multiple ports not supported");
         let error = NetPlan::compile(json!({"address": "x:1", "dial_timeout": -1})).unwrap_err();

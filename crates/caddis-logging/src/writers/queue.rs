@@ -14,6 +14,8 @@ use std::{
 
 use super::Sink;
 
+/// How often it is told at most that entries are lost.
+const PAUSE: Duration = Duration::from_secs(10);
 /// Bytes that may wait for the thread.
 const LIMIT: usize = 16 << 20;
 /// A buffer that grew beyond this is given back.
@@ -32,7 +34,8 @@ struct Shared {
     wake: Condvar,
     /// For those who flush: lines were written.
     done: Condvar,
-    dropped: AtomicU64,
+    /// Lines that did not fit, and those that got lost in writing.
+    dropped: Arc<AtomicU64>,
 }
 
 #[derive(Default)]
@@ -55,9 +58,13 @@ impl Shared {
 }
 
 impl Writer {
-    /// Starts the thread.
-    pub(crate) fn spawn(name: &str, sink: Box<dyn Sink>) -> io::Result<Self> {
-        let shared = Arc::<Shared>::default();
+    /// Starts the thread; it adds to `dropped` what it had to drop.
+    pub(crate) fn spawn(
+        name: &str,
+        sink: Box<dyn Sink>,
+        dropped: Arc<AtomicU64>,
+    ) -> io::Result<Self> {
+        let shared = Arc::new(Shared { dropped, ..Shared::default() });
         let of_thread = shared.clone();
         let name: String = name.chars().filter(|c| *c != '\0').take(10).collect();
         thread::Builder::new().name(format!("log {name}")).spawn(move || run(&of_thread, sink))?;
@@ -111,16 +118,32 @@ impl Drop for Writer {
 
 fn run(shared: &Shared, mut sink: Box<dyn Sink>) {
     let (mut lines, mut ends) = (Vec::new(), Vec::new());
-    let mut told = 0;
+    let mut told = Told { dropped: shared.dropped.load(Ordering::Relaxed), at: None };
     let mut last: Option<Instant> = None;
     loop {
         let mut queue = shared.lock();
         while queue.ends.is_empty() && !queue.closed {
             queue.waiting = true;
-            queue = shared.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            let waits = |queue: &mut Queue| queue.ends.is_empty() && !queue.closed;
+            queue = match sink.next() {
+                None => shared.wake.wait(queue).unwrap_or_else(PoisonError::into_inner),
+                Some(time) => {
+                    let waited = shared.wake.wait_timeout_while(queue, time, waits);
+                    let (queue, result) = waited.unwrap_or_else(PoisonError::into_inner);
+                    if result.timed_out() {
+                        drop(queue);
+                        sink.tick();
+                        shared.lock()
+                    } else {
+                        queue
+                    }
+                }
+            };
         }
         queue.waiting = false;
         if queue.ends.is_empty() {
+            drop(queue);
+            told.tell(shared, true);
             return;
         }
         let rest = last.map_or(Duration::ZERO, |last| GATHER.saturating_sub(last.elapsed()));
@@ -138,26 +161,42 @@ fn run(shared: &Shared, mut sink: Box<dyn Sink>) {
         queue.taken += count;
         drop(queue);
 
-        sink.write(&lines, &ends);
+        let lost = sink.write(&lines, &ends) as u64;
+        shared.dropped.fetch_add(lost, Ordering::Relaxed);
         last = Some(Instant::now());
         lines.clear();
         ends.clear();
         if lines.capacity() > KEEP {
             lines = Vec::new();
         }
-        let dropped = shared.dropped.load(Ordering::Relaxed);
-        if dropped > told {
-            super::complain(&format!("log writer too slow: {} entries dropped", dropped - told));
-            told = dropped;
-        }
+        told.tell(shared, false);
         shared.lock().written += count;
         shared.done.notify_all();
+    }
+}
+
+/// How many lost entries were told of, and when.
+struct Told {
+    dropped: u64,
+    at: Option<Instant>,
+}
+
+impl Told {
+    fn tell(&mut self, shared: &Shared, last: bool) {
+        let dropped = shared.dropped.load(Ordering::Relaxed);
+        let pause = !last && self.at.is_some_and(|at| at.elapsed() < PAUSE);
+        if dropped > self.dropped && !pause {
+            let count = dropped - self.dropped;
+            super::complain(&format!("log writer too slow or broken: {count} entries dropped"));
+            *self = Self { dropped, at: Some(Instant::now()) };
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::{
+        sync::Arc,
         sync::mpsc::{Receiver, Sender, channel},
         time::{Duration, Instant},
     };
@@ -169,9 +208,10 @@ mod tests {
     struct Slow(Sender<Vec<u8>>, Receiver<()>);
 
     impl Sink for Slow {
-        fn write(&mut self, lines: &[u8], _: &[usize]) {
+        fn write(&mut self, lines: &[u8], _: &[usize]) -> usize {
             let _ = self.0.send(lines.to_vec());
             let _ = self.1.recv();
+            0
         }
     }
 
@@ -179,7 +219,7 @@ mod tests {
     fn lines_arrive_in_order_and_overflow_is_counted() {
         let (batches, seen) = channel();
         let (go, leave) = channel();
-        let writer = Writer::spawn("test", Box::new(Slow(batches, leave))).unwrap();
+        let writer = Writer::spawn("test", Box::new(Slow(batches, leave)), Arc::default()).unwrap();
         writer.push(b"one\n");
         assert_eq!(seen.recv().unwrap(), b"one\n");
         assert!(!writer.flush(Instant::now()));

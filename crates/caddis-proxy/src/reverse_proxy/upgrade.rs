@@ -229,15 +229,24 @@ impl Tunnel {
                 None => std::future::pending().await,
             }
         };
-        tokio::select! {
+        let goodbye = tokio::select! {
             () = self.copy() => return,
-            () = expired => return,
-            () = unloaded => {}
+            () = expired => false,
+            () = unloaded => websocket,
+        };
+        // Neither peer has to be waited for.
+        let _ = tokio::time::timeout(Duration::from_secs(1), self.end(goodbye)).await;
+    }
+
+    /// Ends both sides so that what was written arrives: a stream that is only dropped is reset.
+    async fn end(&mut self, goodbye: bool) {
+        use tokio::io::AsyncWriteExt;
+        if goodbye {
+            self.say_going_away().await;
         }
-        if websocket {
-            // Neither peer has to be waited for.
-            let _ = tokio::time::timeout(Duration::from_secs(1), self.say_going_away()).await;
-        }
+        // Who is gone already needs no end.
+        let _ = self.client.shutdown().await;
+        let _ = self.backend.stream.shutdown().await;
     }
 
     /// Copies both ways. After one direction ended the other goes on until it ends, too, as in

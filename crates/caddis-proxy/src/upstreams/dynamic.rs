@@ -14,7 +14,7 @@ use super::{AConfig, MultiConfig, SrvConfig};
 use crate::{
     dns::Resolver,
     generation::Generation,
-    transport::http::{PoolId, ResolverConfig},
+    transport::http::{PoolId, ResolverConfig, is_number},
     upstream::{Address, Target, Upstream, UpstreamState},
 };
 
@@ -258,6 +258,9 @@ async fn addresses(
 ) -> Result<Vec<IpAddr>, String> {
     if let Some(resolver) = resolver {
         return resolver.addresses(name, v4, v6).await;
+    }
+    if is_number(name) {
+        return Err(format!("lookup {name}: no such host"));
     }
     let found = tokio::net::lookup_host((name, 0)).await;
     let found = found.map_err(|_| format!("lookup {name}: no such host"))?;

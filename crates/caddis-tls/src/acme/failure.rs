@@ -4,6 +4,8 @@ use std::{borrow::Cow, fmt, io, time::Duration};
 
 use instant_acme::Problem;
 
+use crate::storage;
+
 /// A failed attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Failure {
@@ -33,15 +35,10 @@ impl Failure {
         Self { message: message.to_string(), ..Self::default() }
     }
 
-    /// Of the storage.
-    pub(crate) fn storage(message: impl fmt::Display) -> Self {
-        Self { storage: true, ..Self::new(message) }
-    }
-
     /// The storage answered with an error while this was done.
     pub(crate) fn of_storage(what: &str, error: &io::Error) -> Self {
-        let remedy = Cow::Borrowed(storage_remedy(error.kind()));
-        Self { remedy, ..Self::storage(format!("{what}: {error}")) }
+        let remedy = Cow::Borrowed(storage::remedy(error.kind()));
+        Self { storage: true, remedy, ..Self::new(format!("{what}: {error}")) }
     }
 
     /// The same with what may be done about it.
@@ -100,15 +97,15 @@ impl Failure {
     }
 }
 
-/// Where what an authority gives is no good.
-pub(crate) const AMISS: &str = "this is no answer of a sound authority: see whether its URL is right \
-    and who may answer in its place (a proxy, a portal); it is asked again by itself";
-
-pub(crate) const UNREACHABLE: &str = "see whether this machine reaches the authority (its DNS, firewall and \
-    proxy) and whether the authority is up; it is asked again by itself";
+/// What may be done where an authority's answers make no sense.
+pub(crate) const AMISS: &str = "this is no answer of a sound authority: see whether its URL is \
+    right and who may answer in its place (a proxy, a portal); it is asked again by itself";
+/// What may be done where an authority does not answer.
+pub(super) const UNREACHABLE: &str = "see whether this machine reaches the authority (its DNS, \
+    firewall and proxy) and whether the authority is up; it is asked again by itself";
 
 /// What may be done about a problem, by its type (RFC 8555 §6.7).
-pub(super) fn remedy(problem: &Problem) -> &'static str {
+fn remedy(problem: &Problem) -> &'static str {
     let kind = problem.r#type.as_deref().and_then(|text| text.rsplit(':').next());
     match kind.unwrap_or_default() {
         "dns" => {
@@ -135,22 +132,6 @@ pub(super) fn remedy(problem: &Problem) -> &'static str {
             "this is the authority's own trouble; it is asked again by itself"
         }
         _ => "",
-    }
-}
-
-/// What may be done about a storage that does not work.
-fn storage_remedy(kind: io::ErrorKind) -> &'static str {
-    use io::ErrorKind as Kind;
-    match kind {
-        Kind::ReadOnlyFilesystem => {
-            "mount the storage writable, or name another folder: `storage file_system PATH`"
-        }
-        Kind::PermissionDenied => "give the user that runs caddis access to the storage",
-        Kind::StorageFull | Kind::QuotaExceeded | Kind::FileTooLarge => "make room in the storage",
-        Kind::NotFound | Kind::NotADirectory | Kind::AlreadyExists => {
-            "see whether the storage's disk is mounted and its path is a folder"
-        }
-        _ => "see whether the storage is there and answers",
     }
 }
 

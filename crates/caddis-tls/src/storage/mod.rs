@@ -131,6 +131,39 @@ impl PartialEq for OtherStorage {
     }
 }
 
+/// What may be done about a storage that does not work.
+pub fn remedy(kind: io::ErrorKind) -> &'static str {
+    use io::ErrorKind as Kind;
+    match kind {
+        Kind::ReadOnlyFilesystem => {
+            "mount the storage writable, or name another folder: `storage file_system PATH`"
+        }
+        Kind::PermissionDenied => "give the user that runs caddis access to the storage",
+        Kind::StorageFull | Kind::QuotaExceeded | Kind::FileTooLarge => "make room in the storage",
+        Kind::NotFound | Kind::NotADirectory | Kind::AlreadyExists => {
+            "see whether the storage's disk is mounted and its path is a folder"
+        }
+        _ => "see whether the storage is there and answers",
+    }
+}
+
+/// Sees that a storage works: writes, reads and removes a key (T085).
+///
+/// # Errors
+/// It does not.
+pub fn probe(storage: &dyn Storage) -> io::Result<()> {
+    let key = format!("rw_test_{:016x}", fastrand::u64(..));
+    let content: Vec<u8> = (0..64).map(|_| fastrand::u8(..)).collect();
+    storage.store(&key, &content)?;
+    let read = storage.load(&key);
+    let removed = storage.delete(&key);
+    if read? != content {
+        let text = "the storage does not give back what was written";
+        return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+    }
+    removed
+}
+
 /// The data folder (A091).
 pub fn data_dir() -> PathBuf {
     app_dir("XDG_DATA_HOME", ".local/share")

@@ -27,6 +27,10 @@ pub(super) fn run(
             let message = format!("{dial} is the address of this very server");
             let help = "name the port of the backend";
             findings.add(&upstreams::UPSTREAM_LOOP, path, message, "leads back here", help);
+        } else if let Some(behind) = upstreams::path_of(dial) {
+            let (message, help) = (upstreams::path_message(dial), upstreams::path_help(behind));
+            let label = "host and port, and nothing else";
+            findings.add(&upstreams::UPSTREAM_PATH, path, message, label, help);
         } else if is_plain && dial.ends_with(":443") {
             let message = format!("{dial} is spoken to in plain HTTP");
             let help = "add `\"tls\": {}` to the transport";

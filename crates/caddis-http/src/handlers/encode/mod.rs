@@ -53,16 +53,11 @@ pub struct EncodeConfig {
     #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "caddis_config::nullable")]
     pub prefer: Vec<String>,
     /// Only longer bodies are compressed; 512 if 0.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "caddis_config::Omit::is_omitted")]
     pub minimum_length: i64,
     /// Only such responses; common types of text if `None`.
     #[serde(rename = "match", skip_serializing_if = "Option::is_none")]
     pub matcher: Option<ResponseMatcherConfig>,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-fn is_zero(value: &i64) -> bool {
-    *value == 0
 }
 
 const DEFAULT_MINIMUM: u64 = 512;

@@ -65,13 +65,8 @@ pub struct BrowseConfig {
     #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "caddis_config::nullable")]
     pub sort: Vec<String>,
     /// How many entries are read; 10000 if 0.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "caddis_config::Omit::is_omitted")]
     pub file_limit: i64,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-fn is_zero(value: &i64) -> bool {
-    *value == 0
 }
 
 const SUBDIRECTIVES: &[&str] = &[

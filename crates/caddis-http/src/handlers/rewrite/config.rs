@@ -58,13 +58,11 @@ pub struct Substring {
     )]
     pub replace: String,
     /// How many times at most; 0 is no limit.
-    #[serde(deserialize_with = "caddis_config::nullable", skip_serializing_if = "is_zero")]
+    #[serde(
+        deserialize_with = "caddis_config::nullable",
+        skip_serializing_if = "caddis_config::Omit::is_omitted"
+    )]
     pub limit: i64,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_zero(number: &i64) -> bool {
-    *number == 0
 }
 
 /// A replacement in the path by expression.

@@ -4,11 +4,15 @@
 //! its own.
 
 use std::{
+    fmt::Display,
     fs::{self, File},
     io::{self, Write},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, SystemTime},
 };
@@ -57,32 +61,45 @@ impl RollPlan {
             Ok(0) | Err(_) => default,
             Ok(number) => number,
         };
+        // Times that are none are ignored, as in Caddy: the log matters more than when it is rolled.
+        let ignored = |what: &str, value: &dyn Display| {
+            tracing::warn!(target: "caddy.logging.writers.file", %value, "{what}: ignored");
+        };
         let mut minutes = Vec::with_capacity(config.roll_minutes.len());
         for minute in &config.roll_minutes {
-            let minute = u8::try_from(*minute).ok().filter(|minute| *minute < 60);
-            minutes.push(minute.ok_or_else(|| {
-                ConfigError::new("roll_minutes", "roll_minutes must be between 0 and 59")
-            })?);
+            match u8::try_from(*minute).ok().filter(|minute| *minute < 60) {
+                Some(minute) => minutes.push(minute),
+                None => ignored("roll_minutes must be between 0 and 59", minute),
+            }
         }
         let mut at = Vec::with_capacity(config.roll_at.len());
         for text in &config.roll_at {
-            at.push(time_of_day(text).ok_or_else(|| {
-                ConfigError::new("roll_at", format!("invalid roll_at time: {text}"))
-            })?);
+            match time_of_day(text) {
+                Some(time) => at.push(time),
+                None => ignored("roll_at must be a time of day (15:04)", text),
+            }
         }
-        let compression = match (config.roll_compression.as_str(), config.roll_gzip) {
+        let named = config.roll_compression.trim().to_lowercase();
+        let compression = match (named.as_str(), config.roll_gzip) {
             ("none", _) | ("", Some(false)) => Compression::None,
             ("" | "gzip", _) => Compression::Gzip,
             ("zstd", _) => Compression::Zstd,
-            (other, _) => {
-                let message = format!("invalid roll_compression: {other}");
+            _ => {
+                let message = format!("invalid roll_compression: {}", config.roll_compression);
                 return Err(ConfigError::new("roll_compression", message));
             }
         };
-        let name = match config.backup_time_format.as_str() {
-            "" => "2006-01-02T15-04-05.000",
-            layout => layout,
-        };
+        // A backup's time is read from its name, to tell it from files of other logs.
+        let default = "2006-01-02T15-04-05.000";
+        let wished = config.backup_time_format.replace('/', "-");
+        let mut name = Layout::parse(if wished.is_empty() { default } else { &wished });
+        let mut sample = String::new();
+        name.format(SAMPLE, &mut sample);
+        let seconds = |time: OffsetDateTime| time.unix_timestamp();
+        if name.read(&sample).map(seconds) != Ok(seconds(SAMPLE)) {
+            ignored("backup_time_format writes times that cannot be read", &wished);
+            name = Layout::parse(default);
+        }
         Ok(Self {
             max_size: or(config.roll_size_mb, 100).saturating_mul(MIB),
             interval: config.roll_interval.positive(),
@@ -93,7 +110,7 @@ impl RollPlan {
             keep: usize::try_from(or(config.roll_keep, 10)).unwrap_or(usize::MAX),
             keep_for: DAY
                 .saturating_mul(u32::try_from(or(config.roll_keep_days, 90)).unwrap_or(u32::MAX)),
-            name: Layout::parse(name),
+            name,
         })
     }
 
@@ -137,8 +154,14 @@ pub(crate) struct Roller {
     plan: RollPlan,
     path: PathBuf,
     next: Option<OffsetDateTime>,
-    /// Held by the thread that tidies up.
-    tidying: Arc<Mutex<()>>,
+    tidying: Arc<Tidying>,
+}
+
+/// One thread at a time tidies up, and at most one waits for it.
+#[derive(Default)]
+struct Tidying {
+    held: Mutex<()>,
+    waits: AtomicBool,
 }
 
 impl Roller {
@@ -151,46 +174,95 @@ impl Roller {
         self.plan.max_size
     }
 
+    /// When the clock says to roll.
+    pub(crate) fn next(&self) -> Option<OffsetDateTime> {
+        self.next
+    }
+
     /// Whether the clock says so.
     pub(crate) fn due(&self, now: OffsetDateTime) -> bool {
         self.next.is_some_and(|next| now >= next)
     }
 
-    /// Gives the file its backup name; the caller opens a new one.
-    pub(crate) fn roll(&mut self, reason: Reason, now: OffsetDateTime) -> io::Result<()> {
+    /// Leaves this time out.
+    pub(crate) fn skip(&mut self, now: OffsetDateTime) {
         self.next = self.plan.next(now);
+    }
+
+    /// Gives the file its backup name and opens a new one. Where that fails the file has its name
+    /// again, and goes on being written to.
+    pub(crate) fn roll(
+        &mut self,
+        reason: Reason,
+        now: OffsetDateTime,
+        open: impl FnOnce() -> io::Result<File>,
+    ) -> io::Result<File> {
         let backup = self.backup_name(reason, now);
-        match fs::rename(&self.path, &backup) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            result => result?,
-        }
-        let (plan, path, tidying) = (self.plan.clone(), self.path.clone(), self.tidying.clone());
-        thread::Builder::new().name("log roll".into()).spawn(move || {
-            let _held = tidying.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Err(error) = tidy(&plan, &path, SystemTime::now()) {
-                super::complain(&format!("tidying rolled logs of {}: {error}", path.display()));
+        let renamed = match fs::rename(&self.path, &backup) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+            result => result.map(|()| true)?,
+        };
+        let file = open().inspect_err(|_| {
+            if renamed {
+                // Nobody made the file meanwhile, and if so the backup keeps its name.
+                let _ = fs::hard_link(&backup, &self.path).and_then(|()| fs::remove_file(&backup));
             }
         })?;
-        Ok(())
+        self.next = self.plan.next(now);
+        self.tidy();
+        Ok(file)
+    }
+
+    /// Compresses and removes backups, on a thread of its own.
+    pub(crate) fn tidy(&self) {
+        if self.tidying.waits.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let (plan, path, tidying) = (self.plan.clone(), self.path.clone(), self.tidying.clone());
+        let work = move || {
+            let _held = tidying.held.lock().unwrap_or_else(PoisonError::into_inner);
+            tidying.waits.store(false, Ordering::SeqCst);
+            if let Err(error) = tidy(&plan, &path, SystemTime::now())
+                && error.kind() != io::ErrorKind::NotFound
+            {
+                super::complain(&format!("tidying rolled logs of {}: {error}", path.display()));
+            }
+        };
+        if let Err(error) = thread::Builder::new().name("log roll".into()).spawn(work) {
+            self.tidying.waits.store(false, Ordering::SeqCst);
+            super::complain(&format!("tidying rolled logs: {error}"));
+        }
     }
 
     fn backup_name(&self, reason: Reason, now: OffsetDateTime) -> PathBuf {
         let (base, extension) = parts(&self.path);
         let mut time = String::new();
         self.plan.name.format(self.plan.here(now), &mut time);
-        let time = time.replace('/', "-");
         let reason = match reason {
             Reason::Size => "size",
             Reason::Time => "time",
         };
         let named = |count: u32| {
-            let again = if count == 0 { String::new() } else { format!(".{count}") };
+            let again = if count == 0 { String::new() } else { format!("{AGAIN}{count}") };
             self.path.with_file_name(format!("{base}-{time}{again}-{reason}{extension}"))
         };
+        let taken = |path: &PathBuf| {
+            let packed = |suffix: &str| {
+                let mut name = path.as_os_str().to_owned();
+                name.push(suffix);
+                Path::new(&name).exists()
+            };
+            path.exists() || packed(".gz") || packed(".zst")
+        };
         // Two rolls within a millisecond must not overwrite each other.
-        (0..1000).map(named).find(|path| !path.exists()).unwrap_or_else(|| named(1000))
+        (0..1000).map(named).find(|path| !taken(path)).unwrap_or_else(|| named(1000))
     }
 }
+
+/// Between the time of a backup and the number of one more at that time.
+const AGAIN: char = '+';
+/// A time to try a layout with.
+const SAMPLE: OffsetDateTime = time::macros::datetime!(2025-05-22 23:41:59.987 UTC);
 
 /// The file's name before its extension, and the extension with its dot.
 fn parts(path: &Path) -> (String, String) {
@@ -203,7 +275,7 @@ fn parts(path: &Path) -> (String, String) {
 
 /// Compresses and removes backups.
 fn tidy(plan: &RollPlan, path: &Path, now: SystemTime) -> io::Result<()> {
-    let mut backups = backups(path)?;
+    let mut backups = backups(plan, path)?;
     // Newest first.
     backups.sort_by_key(|backup| std::cmp::Reverse(backup.1));
     for (at, (backup, made)) in backups.iter().enumerate() {
@@ -222,7 +294,7 @@ fn is_compressed(path: &Path) -> bool {
 }
 
 /// The backups of a log, with the times they were last written.
-fn backups(path: &Path) -> io::Result<Vec<(PathBuf, SystemTime)>> {
+fn backups(plan: &RollPlan, path: &Path) -> io::Result<Vec<(PathBuf, SystemTime)>> {
     let (base, extension) = parts(path);
     let directory = path.parent().filter(|p| !p.as_os_str().is_empty());
     let directory = directory.unwrap_or_else(|| Path::new("."));
@@ -235,7 +307,10 @@ fn backups(path: &Path) -> io::Result<Vec<(PathBuf, SystemTime)>> {
         };
         let rest = rest.strip_suffix(".gz").or(rest.strip_suffix(".zst")).unwrap_or(rest);
         let Some(stem) = rest.strip_suffix(&extension) else { continue };
-        if stem.ends_with("-size") || stem.ends_with("-time") {
+        // Another log may be called `<base>-….<extension>`: what has no time in its name is not ours.
+        let Some((time, _reason)) = stem.rsplit_once('-') else { continue };
+        let time = time.split_once(AGAIN).map_or(time, |(time, _)| time);
+        if plan.name.read(time).is_ok() {
             found.push((entry.path(), entry.metadata()?.modified()?));
         }
     }
@@ -266,6 +341,8 @@ fn compress(compression: Compression, path: &Path) -> io::Result<()> {
             io::copy(&mut source, &mut encoder).and_then(|_| encoder.finish()?.flush())
         }
     };
+    // Whoever owned the log owns its backups; only root can see to that.
+    let _ = fchown(&out, Some(metadata.uid()), Some(metadata.gid()));
     // The age of a backup is that of its last line.
     let done = written.and_then(|()| out.set_modified(metadata.modified()?));
     match done {

@@ -206,6 +206,9 @@ async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
             SocketAddr::from((Ipv6Addr::LOCALHOST, port)),
         ]);
     }
+    if is_number(host) {
+        return Err(io::Error::other(format!("lookup {host}: no such host")));
+    }
     let found: Vec<_> = tokio::net::lookup_host((host, port))
         .await
         .map_err(|error| io::Error::new(error.kind(), format!("lookup {host}: no such host")))?
@@ -214,6 +217,20 @@ async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         return Err(io::Error::other(format!("lookup {host}: no such host")));
     }
     Ok(found)
+}
+
+/// Whether the system would take a name for an IPv4 address in one of C's ways to write it (`127.1`,
+/// `0x7f000001`). Go takes none of them, so that rules about addresses in requests need not know
+/// them either.
+pub(crate) fn is_number(host: &str) -> bool {
+    host.parse::<Ipv4Addr>().is_err()
+        && host.split('.').all(|part| {
+            let hexadecimal = part.strip_prefix("0x").or_else(|| part.strip_prefix("0X"));
+            match hexadecimal {
+                Some(digits) => digits.bytes().all(|byte| byte.is_ascii_hexdigit()),
+                None => !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()),
+            }
+        })
 }
 
 /// Tries the addresses of the first one's family in turn; after a delay the other family's beside.
@@ -271,4 +288,20 @@ async fn connect_to(address: SocketAddr, settings: &DialSettings) -> io::Result<
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.bind(local)?;
     socket.connect(address).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_number;
+
+    #[test]
+    fn numbers_are_no_names() {
+        for host in ["127.1", "2130706433", "0x7f.1", "0X7F000001", "0177.0.0.1", "010.8.8.8"] {
+            assert!(is_number(host), "{host}");
+        }
+        for host in ["127.0.0.1", "web.1", "1.web", "localhost", "0xylo.test", "1a", "a", "1.", ""]
+        {
+            assert!(!is_number(host), "{host}");
+        }
+    }
 }

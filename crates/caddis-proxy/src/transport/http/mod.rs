@@ -54,7 +54,7 @@ use crate::upstream::Address;
 
 pub(crate) use compile::compile;
 pub(crate) use config::{HttpTransportConfig, ResolverConfig};
-pub(crate) use connect::{DialSettings, dial};
+pub(crate) use connect::{DialSettings, dial, is_number};
 pub(crate) use directive::{parse, resolvers};
 pub(crate) use forward_proxy::{Varying as VaryingProxy, Way};
 pub(crate) use gzip::Gunzip;

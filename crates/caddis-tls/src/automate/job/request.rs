@@ -1,7 +1,7 @@
 //! What an authority outside is sent: a key and a signing request, made once the storage is seen to
 //! work.
 
-use std::{io, sync::Arc};
+use std::sync::Arc;
 
 use rcgen::{CertificateParams, CustomExtension, DistinguishedName, KeyPair};
 
@@ -10,7 +10,7 @@ use crate::{
     acme::Failure,
     error::Result,
     key,
-    storage::{Storage, keys::SiteKeys},
+    storage::{self, keys::SiteKeys},
 };
 
 /// A key with its request.
@@ -30,7 +30,8 @@ impl Prepared {
     ) -> std::result::Result<Self, Failure> {
         let (storage, subject, keys) = (cx.storage.clone(), subject.clone(), keys.clone());
         blocking(move || {
-            check(&*storage).map_err(|error| {
+            // Before an authority is bothered.
+            storage::probe(&*storage).map_err(|error| {
                 let what = "failed storage check; storage is probably misconfigured";
                 Failure::of_storage(what, &error)
             })?;
@@ -45,21 +46,6 @@ impl Prepared {
 pub(super) fn pem_of(csr: &[u8]) -> String {
     let lines = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
     pem::encode_config(&pem::Pem::new("CERTIFICATE REQUEST", csr), lines)
-}
-
-/// Sees that the storage works before an authority is bothered (T085).
-fn check(storage: &dyn Storage) -> io::Result<()> {
-    let key = format!("rw_test_{:016x}", fastrand::u64(..));
-    let content: Vec<u8> = (0..64).map(|_| fastrand::u8(..)).collect();
-    storage.store(&key, &content)?;
-    let read = storage.load(&key);
-    let removed = storage.delete(&key);
-    if read? != content {
-        let text = "the storage does not give back what was written";
-        return Err(io::Error::new(io::ErrorKind::InvalidData, text));
-    }
-    removed?;
-    Ok(())
 }
 
 /// The request for a subject and its key, DER.

@@ -7,10 +7,10 @@ use serde_json::Value;
 
 use super::{ManagedSubject, Served};
 use crate::{
-    acme::{Failure, RenewalInfo},
+    acme::RenewalInfo,
     certificate::Certificate,
     error::{Context, Error, Result},
-    storage::{Storage, keys::SiteKeys},
+    storage::{self, Storage, keys::SiteKeys},
     timestamp::Timestamp,
 };
 
@@ -178,7 +178,7 @@ pub(super) fn save(
         target: "tls",
         identifier = name,
         %error,
-        remedy = &*Failure::of_storage("", &error).remedy,
+        remedy = storage::remedy(error.kind()),
         "certificate could not be stored: it is served from memory, and stored when that works"
     );
     files.error = Some(error);

@@ -12,6 +12,7 @@ use crate::{
         subject::{Effect, Event, State, step},
     },
     certificate::Certificate,
+    storage,
     timestamp::{self, Timestamp},
 };
 
@@ -123,6 +124,7 @@ impl Entry {
             Outcome::Missing(found) => (Event::Missing { served: found.is_some() }, found),
             Outcome::Busy => {
                 self.begin_where_loading(now);
+                self.note_busy(name, now);
                 (Event::Busy, None)
             }
             Outcome::Failed(failure, found) => {
@@ -158,7 +160,7 @@ impl Entry {
             self.last_error = None;
         }
         if let Some(error) = served.as_ref().and_then(|served| served.not_stored()) {
-            let remedy = Failure::of_storage("", error).remedy.into_owned();
+            let remedy = storage::remedy(error.kind()).to_owned();
             let error = format!("certificate could not be stored: {error}");
             let trouble = Trouble { error, remedy, at: now, storage: true, told_at: now };
             self.last_error = Some(trouble);
@@ -178,6 +180,18 @@ impl Entry {
             let state = step(State::Loading, Event::Missing { served }, now).0;
             self.state = step(state, Event::Tick, now).0;
         }
+    }
+
+    /// Another process has the name's lock: it is tried again every few seconds, and told once.
+    fn note_busy(&mut self, name: &str, now: Timestamp) {
+        let error =
+            format!("another process works on this name: it has the lock issue_cert_{name}");
+        if self.last_error.as_ref().is_some_and(|last| last.error == error) {
+            return;
+        }
+        tracing::info!(target: "tls.obtain", identifier = name, "{error}; waiting for it");
+        let remedy = "wait; a lock whose holder died ends by itself".to_owned();
+        self.last_error = Some(Trouble { error, remedy, at: now, storage: false, told_at: now });
     }
 
     /// Tells once what then may hold for many tries of many names.

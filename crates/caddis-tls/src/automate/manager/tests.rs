@@ -567,8 +567,12 @@ async fn a_clock_that_is_wrong_by_days_costs_no_certificate() {
         manager.reconcile(wanted(&dir, subjects.clone())).await;
         let served = one(&manager, "a.test").expect("what clients may still accept is served");
         // The authority is asked, says nothing, and nothing is lost by it.
+        let heard = hear(&manager);
         manager.clone().work("a.test".to_owned(), Cause::Due).await;
         assert_eq!(one(&manager, "a.test").unwrap().fingerprint, served.fingerprint);
+        let failed = take(&heard, "cert_failed");
+        assert!(failed.len() <= 1, "{failed:?}");
+        assert!(failed.iter().all(|data| data["renewal"] == true), "{failed:?}");
     }
 }
 
@@ -602,12 +606,15 @@ async fn a_renewed_certificate_with_another_key_costs_nothing_that_works() {
     manager.reconcile(wanted(&dir, vec![subject("a.test", acme)])).await;
     let served = one(&manager, "a.test").unwrap();
     unreachable(&storage, "a.test", 0..90);
+    let heard = hear(&manager);
     let other = to_pem(&KeyType::P256.generate().unwrap());
     storage.store("certificates/127.0.0.1-1-dir/a.test/a.test.key", other.as_bytes()).unwrap();
     manager.clone().work("a.test".to_owned(), Cause::Due).await;
     assert_eq!(one(&manager, "a.test").unwrap().fingerprint, served.fingerprint);
     let report = manager.report();
-    assert!(report[0].failures > 0 || report[0].last_error.is_some(), "{report:?}");
+    assert!(report[0].last_error.is_some() && report[0].remedy.is_some(), "{report:?}");
+    let failed = take(&heard, "cert_failed");
+    assert_eq!((failed.len(), &failed[0]["renewal"]), (1, &true.into()), "{failed:?}");
 }
 
 #[tokio::test]
@@ -679,4 +686,23 @@ async fn a_root_that_has_expired_is_told_once_a_day() {
         }
         assert!(one(&manager, "a.test").is_some(), "who does not look at roots is served");
     }
+}
+
+#[tokio::test]
+async fn who_waits_for_a_lock_says_so() {
+    let dir = TempDir::new();
+    let storage = FileSystem::new(dir.path());
+    let manager = manager(&dir);
+    let heard = hear(&manager);
+    let lock = storage.lock("issue_cert_a.test", Duration::ZERO).unwrap();
+    manager.reconcile(wanted(&dir, vec![subject("a.test", internal())])).await;
+    let report = manager.report();
+    let error = report[0].last_error.as_deref().unwrap_or_default();
+    assert!(error.contains("it has the lock issue_cert_a.test"), "{report:?}");
+    assert_eq!((report[0].status, report[0].failures), ("waiting", 0));
+    assert_eq!(take(&heard, "cert_failed"), Vec::<Json>::new(), "nothing has failed");
+    drop(lock);
+    manager.clone().work("a.test".to_owned(), Cause::Due).await;
+    assert!(one(&manager, "a.test").is_some());
+    assert_eq!(manager.report()[0].last_error, None);
 }
