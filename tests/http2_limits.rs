@@ -16,7 +16,7 @@ use crate::support::{
         CONTINUATION, DATA, END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, PING, RST_STREAM,
         WINDOW_UPDATE, fields, frame, request_fields,
     },
-    get, ok, site_with,
+    ok, site_with,
 };
 
 const OPEN: u8 = END_HEADERS;
@@ -44,18 +44,6 @@ fn alive(server: &mut Server) {
     assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
     assert!(matches!(server.child.try_wait(), Ok(None)));
     assert!(!server.log().contains("panic"), "{}", server.log());
-}
-
-/// No request is counted any more, here or at the upstream.
-fn nothing_in_flight(server: &Server) {
-    eventually("nothing is in flight", || {
-        let upstreams = get(server.admin, "/reverse_proxy/upstreams").body;
-        let metrics = get(server.admin, "/metrics").body;
-        let gauge = |line: &str| line.starts_with("caddy_http_requests_in_flight{");
-        upstreams.contains("\"num_requests\":0")
-            && metrics.lines().any(gauge)
-            && metrics.lines().filter(|line| gauge(line)).all(|line| line.ends_with(" 0"))
-    });
 }
 
 /// An upstream whose answers have this length, and how much of them it got rid of.
@@ -113,7 +101,7 @@ fn answers_that_nobody_reads_take_little() {
     let grown = server.memory().saturating_sub(before);
     assert!(grown < 100, "{grown} MiB for three connections");
     drop(idle);
-    nothing_in_flight(&server);
+    server.nothing_in_flight();
 }
 
 /// Many large answers at once: each makes progress, and all end.
@@ -142,7 +130,7 @@ fn answers_take_turns() {
     assert!(got.values().all(|got| *got == LENGTH), "{got:?}");
     assert!(least_at_first_end.unwrap() > 30, "{least_at_first_end:?} of 60 had begun");
     alive(&mut server);
-    nothing_in_flight(&server);
+    server.nothing_in_flight();
 }
 
 /// What has no bytes needs no window: an empty body, its end and its trailers.
@@ -165,10 +153,8 @@ fn an_end_needs_no_window() {
     let mut frames = Frames::connect(server.port, &[(INITIAL_WINDOW, 0)]);
     for (stream, path) in [(1, "/empty"), (3, "/trailers"), (5, "/none")] {
         frames.get(stream, path);
-        let ends = |frame: &crate::support::frames::Frame| {
-            frame.stream == stream && frame.flags & END_STREAM != 0
-        };
-        assert!(frames.wait(ends).is_some(), "{path}");
+        let end = frames.wait(|frame| frame.stream == stream && frame.flags & END_STREAM != 0);
+        assert!(end.is_some(), "{path}");
     }
     let mut frames = Frames::connect(server.port, &[(INITIAL_WINDOW, 10)]);
     frames.get(1, "/ten");
@@ -198,7 +184,7 @@ fn a_broken_answer_shows_what_came() {
         assert_eq!((end.kind, end.code()), (RST_STREAM, Some(2)), "{path}");
     }
     alive(&mut server);
-    nothing_in_flight(&server);
+    server.nothing_in_flight();
 }
 
 /// Of an answer whose type is known, so that nobody waits for its first bytes to guess it.
@@ -273,7 +259,7 @@ fn a_reset_ends_the_work_in_every_phase() {
     }
     assert_eq!(whole.load(Ordering::SeqCst), 0);
     alive(&mut server);
-    nothing_in_flight(&server);
+    server.nothing_in_flight();
 }
 
 /// A body that comes byte by byte is cut off at its limit, and is no whole one.
@@ -312,7 +298,7 @@ fn a_dribbled_body_is_cut_off() {
     assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
     assert_eq!(whole.load(Ordering::SeqCst), 0);
     alive(&mut server);
-    nothing_in_flight(&server);
+    server.nothing_in_flight();
 }
 
 /// Bytes in frames of their own: all right as long as somebody reads them, bounded where nobody
@@ -367,7 +353,7 @@ fn small_frames_are_read_or_bounded() {
     drop(stuck);
     release.store(true, Ordering::SeqCst);
     alive(&mut server);
-    nothing_in_flight(&server);
+    server.nothing_in_flight();
 }
 
 /// Frames that cost a client nothing cost little here, and nobody else waits.
@@ -411,7 +397,7 @@ fn cheap_frames_hold_nobody_up() {
     }
     let grown = server.memory().saturating_sub(before);
     assert!(grown < 64, "{grown} MiB");
-    nothing_in_flight(&server);
+    server.nothing_in_flight();
 }
 
 /// Trailers are limited as heads are, in size and number of frames.
@@ -445,7 +431,7 @@ fn trailers_are_limited() {
     }
     assert_eq!(whole.load(Ordering::SeqCst), 0);
     alive(&mut server);
-    nothing_in_flight(&server);
+    server.nothing_in_flight();
 }
 
 /// A client has as long to begin as a head may take, however long it may be idle afterwards; what
@@ -527,7 +513,7 @@ fn informational_answers_are_limited() {
         }
     }
     alive(&mut server);
-    nothing_in_flight(&server);
+    server.nothing_in_flight();
 }
 
 /// A reload that ends connections lets streams end first, and loses no request.
@@ -610,5 +596,5 @@ fn idle_connections_take_little() {
     assert!(server.ticks() - ticks < 40, "{} ticks for nothing", server.ticks() - ticks);
     drop(idle);
     eventually("the descriptors come back", || server.descriptors() <= descriptors + 4);
-    nothing_in_flight(&server);
+    server.nothing_in_flight();
 }

@@ -16,15 +16,15 @@ use crate::support::{
     Scripted, Server, Upstream, Wire, eventually,
     frames::{
         DATA, END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, PING, RST_STREAM, SETTINGS,
-        WINDOW_UPDATE, fields, frame, request_fields,
+        WINDOW_UPDATE, frame, request_fields,
     },
     get, ok, site_with,
 };
 
-type Seen = Arc<Mutex<Vec<(String, Vec<u8>)>>>;
+pub type Seen = Arc<Mutex<Vec<(String, Vec<u8>)>>>;
 
-const OPEN: u8 = END_HEADERS;
-const WHOLE: u8 = END_HEADERS | END_STREAM;
+pub const OPEN: u8 = END_HEADERS;
+pub const WHOLE: u8 = END_HEADERS | END_STREAM;
 
 /// A site with these lines that speaks HTTP/2 in clear text too.
 fn clear_text(more: &str, lines: &str) -> Server {
@@ -33,7 +33,7 @@ fn clear_text(more: &str, lines: &str) -> Server {
 }
 
 /// A site that hands all but `/fine` and `/admin` to an upstream that keeps requests.
-fn serve() -> (Server, Seen, Scripted) {
+pub fn serve() -> (Server, Seen, Scripted) {
     let seen = Seen::default();
     let keep = seen.clone();
     let upstream = Scripted::start(move |wire| {
@@ -51,7 +51,7 @@ fn serve() -> (Server, Seen, Scripted) {
     (clear_text("", &lines), seen, upstream)
 }
 
-fn alive(server: &mut Server) {
+pub fn alive(server: &mut Server) {
     let mut frames = Frames::connect(server.port, &[]);
     frames.get(1, "/fine");
     assert_eq!(frames.answer(1).unwrap(), (200, b"ok".to_vec()));
@@ -167,78 +167,7 @@ fn odd_requests_are_refused_or_become_clear() {
     alive(&mut server);
 }
 
-/// A pseudo-field in trailers makes the request malformed (RFC 9113 §8.1), however it is coded.
-#[test]
-fn pseudo_fields_have_no_place_in_trailers() {
-    let (mut server, seen, _upstream) = serve();
-    let mut frames = Frames::connect(server.port, &[]);
-    // A first request puts a pseudo-field and another one into the table, at 63 and 62.
-    let mut block = request_fields("GET", "/fine", &[])[..].to_vec();
-    let path = fields(&[(":path", "/fine")]).len();
-    block.truncate(block.len() - path);
-    for (name, value) in [(":path", "/fine"), ("x-sum", "1")] {
-        let mut literal = fields(&[(name, value)]);
-        literal[0] = 0x40;
-        block.extend(literal);
-    }
-    frames.send(HEADERS, WHOLE, 1, &block);
-    assert_eq!(frames.answer(1).unwrap().0, 200);
-    let cases: [(&str, Vec<u8>, bool); 8] = [
-        ("one of the static table", vec![0x84], false),
-        ("one that is written out", fields(&[(":path", "/admin")]), false),
-        ("a status", vec![0x88], false),
-        ("one of the dynamic table", vec![0x80 | 63], false),
-        ("one behind a field", [fields(&[("x-sum", "1")]), vec![0x84]].concat(), false),
-        ("one behind a change of the table's size", vec![0x3f, 0xe1, 0x1f, 0x84], false),
-        ("a field of the dynamic table", vec![0x80 | 62], true),
-        ("a field behind a change of the table's size", vec![0x3f, 0xe1, 0x1f, 0xbe], true),
-    ];
-    for (number, (what, trailers, proper)) in cases.into_iter().enumerate() {
-        let stream = number as u32 * 2 + 3;
-        let block = request_fields("POST", "/", &[("trailer", "x-sum")]);
-        frames.send(HEADERS, OPEN, stream, &block);
-        frames.send(DATA, 0, stream, b"body");
-        frames.send(HEADERS, WHOLE, stream, &trailers);
-        let end = frames.wait(|frame| frame.stream == stream || frame.kind == GOAWAY).unwrap();
-        let seen = std::mem::take(&mut *seen.lock().unwrap());
-        if proper {
-            assert_eq!(end.status(), Some(200), "{what}");
-            let head = seen[0].0.to_lowercase();
-            assert!(head.ends_with("\r\n\r\nx-sum: 1\r\n"), "{what}: {head}");
-        } else {
-            assert_eq!((end.kind, end.code()), (RST_STREAM, Some(PROTOCOL_ERROR)), "{what}");
-            assert!(seen.is_empty(), "{what}: {seen:?}");
-        }
-    }
-    alive(&mut server);
-}
-
-/// Trailers bring no framing.
-#[test]
-fn trailers_change_nothing() {
-    let (mut server, seen, _upstream) = serve();
-    for (what, trailers, forbidden) in [
-        ("a length", fields(&[("content-length", "0"), ("x-sum", "1")]), "content-length"),
-        ("a coding", fields(&[("transfer-encoding", "chunked")]), "never"),
-        ("a host", fields(&[("host", "evil.test")]), "evil.test"),
-    ] {
-        let mut frames = Frames::connect(server.port, &[]);
-        let block = request_fields("POST", "/", &[("trailer", "x-sum")]);
-        frames.send(HEADERS, OPEN, 1, &block);
-        frames.send(DATA, 0, 1, b"body");
-        frames.send(HEADERS, WHOLE, 1, &trailers);
-        let answer = frames.answer(1);
-        for (head, body) in std::mem::take(&mut *seen.lock().unwrap()) {
-            assert!(answer.is_some(), "{what}");
-            assert_eq!(body, b"body", "{what}");
-            assert!(!head.to_lowercase().contains(forbidden), "{what}: {head}");
-            assert!(what != "a coding", "{what}: {head}");
-        }
-    }
-    alive(&mut server);
-}
-
-const PROTOCOL_ERROR: u32 = 1;
+pub const PROTOCOL_ERROR: u32 = 1;
 const FLOW_CONTROL_ERROR: u32 = 3;
 const STREAM_CLOSED: u32 = 5;
 const FRAME_SIZE_ERROR: u32 = 6;

@@ -30,6 +30,7 @@ mod hostile;
 mod http2;
 mod http2_limits;
 mod http2_rules;
+mod http2_trailers;
 mod http3;
 mod many;
 mod ocsp;

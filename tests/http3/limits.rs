@@ -16,7 +16,7 @@ use super::{
     raw::{GET, closed_with, exchange, frame, headers},
 };
 use crate::support::{
-    Scripted, eventually, get, ok,
+    Scripted, eventually, ok,
     quic::{Options, dial},
 };
 
@@ -48,18 +48,6 @@ impl Site {
         assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
         self.no_panic();
     }
-
-    /// No request is counted any more, here or at the upstream.
-    fn nothing_in_flight(&self) {
-        eventually("nothing is in flight", || {
-            let upstreams = get(self.server.admin, "/reverse_proxy/upstreams").body;
-            let metrics = get(self.server.admin, "/metrics").body;
-            let gauge = |line: &str| line.starts_with("caddy_http_requests_in_flight{");
-            upstreams.contains("\"num_requests\":0")
-                && metrics.lines().any(gauge)
-                && metrics.lines().filter(|line| gauge(line)).all(|line| line.ends_with(" 0"))
-        });
-    }
 }
 
 /// Short on the wire, long in memory: the limit of a head is for what it means.
@@ -88,7 +76,7 @@ fn field_sections_are_limited() {
         assert!(connection.close_reason().is_none());
         site.serves().await;
     });
-    site.nothing_in_flight();
+    site.server.nothing_in_flight();
 }
 
 /// Heads that never end take a place on their connection, for as long as a head may take.
@@ -213,7 +201,7 @@ fn resets_are_bounded() {
         let grown = site.server.memory().saturating_sub(before);
         assert!(grown < 64, "{grown} MiB after {sent} requests");
     });
-    site.nothing_in_flight();
+    site.server.nothing_in_flight();
 }
 
 /// A client that leaves in whatever phase ends the work for it.
@@ -290,7 +278,7 @@ fn leaving_ends_the_work_in_every_phase() {
         assert_eq!(whole.load(Ordering::SeqCst), 0);
         site.serves().await;
     });
-    site.nothing_in_flight();
+    site.server.nothing_in_flight();
 }
 
 /// Bytes in frames of their own, and frames of nothing, are one body.
@@ -329,7 +317,7 @@ fn small_frames_are_one_body() {
         }
         site.serves().await;
     });
-    site.nothing_in_flight();
+    site.server.nothing_in_flight();
 }
 
 /// Informational answers reach the client, up to a number; then the upstream is at fault.
@@ -353,7 +341,7 @@ fn informational_answers_are_limited() {
         assert!(many.windows(3).any(|part| part == b"502") && !many.ends_with(b"up"));
         site.serves().await;
     });
-    site.nothing_in_flight();
+    site.server.nothing_in_flight();
 }
 
 /// An answer whose upstream broke ends with a reset.
@@ -376,7 +364,7 @@ fn a_broken_answer_does_not_look_whole() {
         }
         site.serves().await;
     });
-    site.nothing_in_flight();
+    site.server.nothing_in_flight();
 }
 
 /// A version that nobody speaks is answered with the one that is spoken, where the datagram is long

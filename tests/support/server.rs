@@ -222,6 +222,18 @@ impl Server {
         assert!(status.unwrap().success());
     }
 
+    /// Waits until no request is counted any more, here or at the upstreams. For `metrics`.
+    pub fn nothing_in_flight(&self) {
+        eventually("nothing is in flight", || {
+            let upstreams = super::get(self.admin, "/reverse_proxy/upstreams").body;
+            let metrics = super::get(self.admin, "/metrics").body;
+            let gauge = |line: &str| line.starts_with("caddy_http_requests_in_flight{");
+            upstreams.contains("\"num_requests\":0")
+                && metrics.lines().any(gauge)
+                && metrics.lines().filter(|line| gauge(line)).all(|line| line.ends_with(" 0"))
+        });
+    }
+
     /// What it wrote to standard output and error.
     pub fn log(&self) -> String {
         let mut text = String::new();

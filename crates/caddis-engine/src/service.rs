@@ -114,8 +114,8 @@ impl OwnServer for ServerRuntime {
     }
 }
 
-/// Whether a request asks for the options of the server as a whole, which no route answers, as in
-/// Go's servers (RFC 9110 §9.3.7).
+/// Whether a request asks for the options of the server as a whole (RFC 9110 §9.3.7), which no route
+/// answers in HTTP/1 and HTTP/2, as in Go's server.
 pub(crate) fn asks_for_options(ex: &Exchange) -> bool {
     ex.original.method == Method::OPTIONS && ex.original.target.as_str() == "*"
 }

@@ -51,7 +51,7 @@ const MAX_STREAMS: u32 = 250;
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 1 << 20;
 /// Bytes of one answer that wait to be written; those of all together are bounded by [`Quota`].
-const SEND_BUFFER: usize = 256 * 1024;
+const SEND_BUFFER: usize = 400 * 1024;
 /// Streams that broke a rule of their own before the connection ends (CVE-2025-8671).
 const MAX_BROKEN: usize = 1024;
 /// What frames with hardly any data in them, which cost memory all the same, may fall short of the

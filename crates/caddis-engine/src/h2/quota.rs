@@ -16,9 +16,9 @@ use tokio::sync::{AcquireError, Notify, OwnedSemaphorePermit, Semaphore, Semapho
 use tokio_util::sync::PollSemaphore;
 
 /// Bytes of a connection.
-const QUOTA: u32 = 256 * 1024;
+const QUOTA: u32 = 512 * 1024;
 /// Bytes of one turn, so that answers take turns.
-const TURN: u32 = 64 * 1024;
+const TURN: u32 = 128 * 1024;
 
 /// Shared by the connection and its streams.
 #[derive(Clone)]

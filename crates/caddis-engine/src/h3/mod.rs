@@ -32,7 +32,7 @@ use crate::{
     connection::ConnCx,
     h1::within,
     server::ServerRuntime,
-    service::{asks_for_options, serve},
+    service::serve,
     streams::{
         Activity, ActivityGuard, AskedFor, END_WAIT, GOODBYE, Received, take_expectation,
         tell_length, usually_lacks_body,
@@ -284,9 +284,6 @@ impl Stream {
         if connect {
             ex.upgrade = Some(Upgrade::default());
         }
-        if asks_for_options(&ex) {
-            return self.empty(StatusCode::OK, timeouts.write_idle).await;
-        }
         let service = serve(server, ex, Rc::new(Received(bytes)));
         let mut stopped = std::pin::pin!(self.send.stopped());
         // A client that wants no answer ends the work for it.
@@ -349,15 +346,6 @@ impl Stream {
             Failure::Http3(Http3Error::TooLarge) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Failure::Bad => StatusCode::BAD_REQUEST,
         };
-        self.empty(status, write_idle).await
-    }
-
-    /// Answers with nothing but a status.
-    async fn empty(
-        &mut self,
-        status: StatusCode,
-        write_idle: Option<Duration>,
-    ) -> Result<Answered, u64> {
         let mut response = http::Response::new(());
         *response.status_mut() = status;
         let (mut parts, ()) = response.into_parts();

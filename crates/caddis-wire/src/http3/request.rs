@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, header,
-    uri::{Authority, PathAndQuery, Scheme},
+    uri::{Authority, Scheme},
 };
 
 use super::{
@@ -122,9 +122,9 @@ impl Pseudo {
         }
         if let Some(path) = &self.path {
             let whole = path.as_ref() == b"*" && method == Method::OPTIONS;
-            if !whole
-                && (path.first() != Some(&b'/') || PathAndQuery::try_from(path.as_ref()).is_err())
-            {
+            // What may stand in a request line may stand here; it is escaped where it has to be.
+            let fits = path.iter().all(|byte| *byte > b' ' && *byte != 0x7f);
+            if !whole && (path.first() != Some(&b'/') || !fits) {
                 return Err(malformed("bad path"));
             }
         }

@@ -62,6 +62,13 @@ fn reads_a_request() {
 }
 
 #[test]
+fn paths_may_have_what_request_lines_may() {
+    let path = "/<x>`^{\u{e9}|?y=`<>";
+    let head = request(&[GET[0], GET[1], GET[2], (":path", path)]).unwrap();
+    assert_eq!(head.path.as_deref(), Some(path.as_bytes()));
+}
+
+#[test]
 fn connects() {
     let plain = request(&[(":method", "CONNECT"), (":authority", "a.test:1")]).unwrap();
     assert_eq!((plain.path, plain.protocol), (None, None));
@@ -84,6 +91,9 @@ fn refuses_malformed_requests() {
         &[GET[0], GET[1], GET[2], (":path", "*")],
         &[GET[0], GET[1], GET[2], (":path", "")],
         &[GET[0], GET[1], GET[2], (":path", "/a b")],
+        &[GET[0], GET[1], GET[2], (":path", "/a\x7fb")],
+        &[GET[0], GET[1], GET[2], (":path", "/a\tb")],
+        &[GET[0], GET[1], GET[2], (":path", "?y=1")],
         &[GET[0], GET[1], (":authority", "u@a.test"), GET[3]],
         &[GET[0], GET[1], (":authority", ""), GET[3]],
         &[GET[0], GET[1], (":authority", "a/b"), GET[3]],
