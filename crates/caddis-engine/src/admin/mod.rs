@@ -4,6 +4,7 @@ mod access;
 pub(crate) mod certificates;
 mod clock;
 mod config;
+mod counted;
 mod debug;
 mod load;
 mod media_type;
@@ -12,7 +13,7 @@ pub(crate) mod pki;
 
 pub(crate) use self::load::adapt_by_type;
 
-use std::{convert::Infallible, net::SocketAddr, rc::Rc, sync::atomic::Ordering};
+use std::{convert::Infallible, net::SocketAddr, rc::Rc};
 
 use bytes::Bytes;
 use caddis_config::NetworkAddress;
@@ -382,7 +383,7 @@ async fn answer(engine: Rc<Engine>, request: Request<Incoming>, peer: &Peer) -> 
     let failed = result.is_err();
     let mut response = result.unwrap_or_else(|error| error_response(&error, wants_findings));
     response.headers_mut().extend(cors);
-    count(&engine, parts.uri.path(), &parts.method, response.status(), failed);
+    counted::count(&engine, parts.uri.path(), &parts.method, response.status(), failed);
     response
 }
 
@@ -476,50 +477,6 @@ fn note(parts: &Parts, peer: &Peer) {
     } else {
         note!(info);
     }
-}
-
-fn count(engine: &Engine, path: &str, method: &Method, status: StatusCode, failed: bool) {
-    // What is no endpoint is not counted, so that nobody makes series by asking.
-    let Some(path) = endpoint(path) else { return };
-    let labels = [
-        ("handler", "admin"),
-        ("path", path),
-        ("code", status.as_str()),
-        ("method", method.as_str()),
-    ];
-    let help = "Counter of requests made to the Admin API's HTTP endpoints.";
-    engine
-        .metrics
-        .counter("caddy_admin_http_requests_total", help, &labels)
-        .fetch_add(1, Ordering::Relaxed);
-    if failed {
-        let labels = [("handler", "admin"), ("path", path), ("method", method.as_str())];
-        let help = "Number of requests resulting in middleware errors.";
-        engine
-            .metrics
-            .counter("caddy_admin_http_request_errors_total", help, &labels)
-            .fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-/// The endpoint that a path belongs to, by the name that it has in metrics (spec A012).
-fn endpoint(path: &str) -> Option<&'static str> {
-    const PATHS: [&str; 10] = [
-        "/load",
-        "/stop",
-        "/adapt",
-        "/metrics",
-        "/reverse_proxy/upstreams",
-        "/tls/certificates",
-        "/debug/vars",
-        "/debug/pprof/cmdline",
-        "/debug/pprof/profile",
-        "/debug/pprof/symbol",
-    ];
-    const FOLDERS: [&str; 4] = ["/config/", "/id/", "/pki/", "/debug/pprof/"];
-    let is_path = |known: &&str| *known == path;
-    let is_below = |known: &&str| path.starts_with(known);
-    PATHS.into_iter().find(is_path).or_else(|| FOLDERS.into_iter().find(is_below))
 }
 
 fn error_response(error: &ApiError, wants_findings: bool) -> Response<Full<Bytes>> {
