@@ -31,6 +31,25 @@ fn check_names_every_mistake() {
 }
 
 #[test]
+fn whoever_loads_a_config_is_told_every_mistake() {
+    let folder = scratch();
+    let text = ":80 {\n\t@odd path_regexp (\n\trespond @odd hi\n\trespnd hi\n}\n";
+    std::fs::write(folder.join("Caddyfile"), text).unwrap();
+    let sentence = "Caddyfile:4: unrecognized directive: respnd";
+    for command in ["check", "adapt", "run", "start", "reload"] {
+        let (code, _, said) = run(&folder, &[command]);
+        assert_eq!(code, 1, "{command}: {said}");
+        // What only the set-up of modules shows is told, too, in the order of the text.
+        let at =
+            |part: &str| said.find(part).unwrap_or_else(|| panic!("{command}: {part} in {said}"));
+        assert!(at("error parsing regexp: missing closing )") < at(sentence), "{command}: {said}");
+        assert!(at("did you mean `respond`?") > 0);
+        let mut errors = said.lines().filter(|line| line.starts_with("Error: "));
+        assert!(errors.any(|line| line.ends_with(sentence)), "{command}: {said}");
+    }
+}
+
+#[test]
 fn adapt_and_fmt() {
     let folder = scratch();
     std::fs::write(folder.join("Caddyfile"), ":8080 {\nrespond    hi\n}\n").unwrap();

@@ -110,7 +110,8 @@ fn the_admin_api_names_every_mistake() {
     let server = Server::start("http://localhost:{port} {\n\trespond one\n}\n");
     let part = server.folder.join("part.conf");
     fs::write(&part, "encode gzpi\n").unwrap();
-    let text = format!(":8080 {{\n\trespnd x\n\timport {}\n}}\n", part.display());
+    let odd = "@odd path_regexp (\n\trespond @odd hi";
+    let text = format!(":8080 {{\n\trespnd x\n\timport {}\n\t{odd}\n}}\n", part.display());
     let kind = [("Content-Type", "text/caddyfile")];
     for path in ["/adapt?findings", "/load?findings"] {
         let answer = request(server.admin, "POST", path, &kind, &text).unwrap();
@@ -120,7 +121,8 @@ fn the_admin_api_names_every_mistake() {
             "adapting config using caddyfile adapter: Caddyfile:2: unrecognized directive: respnd";
         assert_eq!(body["error"], sentence, "{body}");
         let findings = body["findings"].as_array().unwrap();
-        assert_eq!(findings.len(), 2, "{body}");
+        assert_eq!(findings.len(), 3, "{body}");
+        assert_eq!(findings[2]["line"], 4, "{body}");
         assert_eq!((&findings[0]["line"], &findings[0]["column"]), (&2.into(), &2.into()));
         assert!(findings[1]["file"].as_str().unwrap().ends_with("part.conf"), "{body}");
         assert_eq!(findings[1]["imports"][0]["line"], 3, "{body}");

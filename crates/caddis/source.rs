@@ -183,10 +183,35 @@ pub(crate) fn adapt_text<'a>(
                         .map_err(|error| Failure::Message(format!("encoding config: {error}")))?;
                     Ok((json, adapted.warnings, Arc::new(file.sources)))
                 }
-                None => Err(Failure::Diagnostics(errors, sources)),
+                None => Err(all_mistakes(name, errors, sources, registry)),
             }
         }
     }
+}
+
+/// Largest text of which all mistakes are looked for where a config is only to be loaded.
+const LOOKED_THROUGH: usize = 4 << 20;
+
+/// The mistakes of a Caddyfile that does not adapt, as `caddis check` has them: also those that show
+/// only in the rest of it. `errors` are those that are known.
+fn all_mistakes(
+    name: &str,
+    errors: Vec<Diagnostic>,
+    sources: Arc<SourceMap>,
+    registry: &Registry,
+) -> Failure {
+    let main = sources.iter().next().map(|(_, main)| main.text.as_bytes().to_vec());
+    if let Some(bytes) = main.filter(|main| main.len() <= LOOKED_THROUGH) {
+        let text = Text { name: name.to_owned(), bytes, adapter: "caddyfile".to_owned() };
+        let (all, found_in) = crate::commands::check::mistakes_of(&text, registry);
+        // Whoever loads the config is told Caddy's sentence, whatever else is found.
+        let same =
+            |one: &Diagnostic| Some(one.to_string()) == errors.first().map(ToString::to_string);
+        if all.first().is_some_and(same) {
+            return Failure::Diagnostics(all, found_in);
+        }
+    }
+    Failure::Diagnostics(errors, sources)
 }
 
 /// What is wrong with a Caddyfile without a single byte. One with a comment or a blank line is the

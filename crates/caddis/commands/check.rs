@@ -71,7 +71,14 @@ pub(crate) fn findings(text: &Text, registry: &Registry, allowed: &[String]) -> 
     (all, sources)
 }
 
-/// The same, the first mistake being the one that Caddy names: a file is read, then adapted, then its
+/// The mistakes alone, the one that Caddy names first.
+pub(crate) fn mistakes_of(text: &Text, registry: &Registry) -> Found {
+    let (mut all, sources) = by_stage(text, registry, &[]);
+    all.retain(Diagnostic::is_error);
+    (all, sources)
+}
+
+/// All findings, the first mistake being the one that Caddy names: a file is read, then adapted, then its
 /// modules are set up.
 fn by_stage(text: &Text, registry: &Registry, allowed: &[String]) -> Found {
     if text.is_json() {
@@ -278,7 +285,7 @@ fn by_layout(text: &Text, all: &[Diagnostic], registry: &Registry) -> Option<Fou
 }
 
 /// Sorts findings by place; those without one come last.
-fn in_order(all: &mut [Diagnostic]) {
+pub(crate) fn in_order(all: &mut [Diagnostic]) {
     all.sort_by_key(|one| {
         let place = one.labels.first().map(|(span, _)| (span.file, span.start));
         (place.is_none(), place)

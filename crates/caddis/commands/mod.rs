@@ -3,7 +3,7 @@
 mod adapt;
 mod certs;
 mod certs_check;
-mod check;
+pub(crate) mod check;
 mod environ;
 mod explain;
 mod file_server;
@@ -134,7 +134,9 @@ fn apply_env_files(files: &[PathBuf]) -> Result<(), String> {
 /// Draws the mistakes of a Caddyfile, and gives the sentence for `Error: …`.
 pub(crate) fn drawn(failure: &Failure) -> String {
     if let Failure::Diagnostics(all, sources) = failure {
-        report::draw(all, sources);
+        let mut all = all.clone();
+        check::in_order(&mut all);
+        report::draw(&all, sources);
     }
     failure.to_string()
 }
