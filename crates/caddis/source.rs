@@ -190,10 +190,7 @@ pub(crate) fn adapt_text<'a>(
 }
 
 /// Largest text of which all mistakes are looked for where a config is only to be loaded.
-const LOOKED_THROUGH: usize = 32 << 10;
-
-/// Most mistakes of which the rest of a file is looked at: with more it says nothing, and takes long.
-pub(crate) const MOST_MISTAKES: usize = 31;
+const LOOKED_THROUGH: usize = 256 << 10;
 
 /// The mistakes of a Caddyfile that does not adapt, as `caddis check` has them: also those that show
 /// only in the rest of it. `errors` are those that are known.
@@ -204,8 +201,7 @@ fn all_mistakes(
     registry: &Registry,
 ) -> Failure {
     let main = sources.iter().next().map(|(_, main)| main.text.as_bytes().to_vec());
-    let is_small = |main: &Vec<u8>| main.len() <= LOOKED_THROUGH && errors.len() <= MOST_MISTAKES;
-    if let Some(bytes) = main.filter(is_small) {
+    if let Some(bytes) = main.filter(|main| main.len() <= LOOKED_THROUGH) {
         let text = Text { name: name.to_owned(), bytes, adapter: "caddyfile".to_owned() };
         let (all, found_in) = crate::commands::check::mistakes_of(&text, registry);
         // Whoever loads the config is told Caddy's sentence, whatever else is found.

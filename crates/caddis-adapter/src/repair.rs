@@ -16,6 +16,11 @@ use crate::{Adapted, adapt_traced, matchers, options, plugins};
 
 /// Most times that a file is adapted to find out what is fine.
 const ROUNDS: usize = 12;
+/// Most looks at words, over all rounds: each mistake is looked for among all words of the file. Of a
+/// file beyond this, with thousands of mistakes, the rest says little.
+const LOOKS: usize = 200_000_000;
+/// Looks at a word that adapting it stands for.
+const ADAPTING: usize = 50;
 
 /// Lines whose blocks hold directives.
 const HOLDS_DIRECTIVES: &[&str] =
@@ -92,7 +97,7 @@ impl Gone {
 }
 
 /// Takes out of a file what these mistakes of the adapter are about, and what keeps it from being
-/// adapted then. `None` where that cannot be found out.
+/// adapted then. `None` where that cannot be found out, or not in a time linear in the file's length.
 pub fn repair(
     mut file: File,
     mut mistakes: Vec<Diagnostic>,
@@ -100,7 +105,10 @@ pub fn repair(
 ) -> Option<Repaired> {
     let mut gone = Gone::default();
     let mut tries: BTreeMap<Span, usize> = BTreeMap::new();
+    let words = file.blocks.iter().flat_map(|block| &block.segments).map(|one| one.0.len()).sum();
+    let mut looks = LOOKS;
     for round in 0..ROUNDS {
+        looks = looks.checked_sub((mistakes.len() + ADAPTING).saturating_mul(words))?;
         let mut changed = mistakes.is_empty();
         for mistake in &mistakes {
             let Some(span) = main_span(mistake) else { continue };
@@ -375,6 +383,18 @@ mod tests {
         let (rest, gone) = without(text, "path", Force::Line);
         assert!(rest.contains("@m header Caddis-Unknown-Matcher @m route"), "{rest}");
         assert!(gone.words.is_empty());
+    }
+
+    #[test]
+    fn thousands_of_mistakes_are_left_alone() {
+        let text = format!("a.example {{\n{}}}\n", "\trespond c\n".repeat(20_000));
+        let (file, _) = caddis_caddyfile::parse("F", text.as_bytes(), &caddis_caddyfile::FsLoader);
+        let span = file.blocks[0].segments[0].0[1].span;
+        let mistake = Diagnostic::error("wrong").label(span, "here");
+        let registry = crate::tests::registry();
+        let few = File { blocks: file.blocks.clone(), ..File::default() };
+        assert!(repair(few, vec![mistake.clone(); 2], &registry).is_some());
+        assert!(repair(file, vec![mistake; 10_000], &registry).is_none());
     }
 
     #[test]

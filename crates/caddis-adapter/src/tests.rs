@@ -53,7 +53,7 @@ static PATH: MatcherModule =
 static HOST: MatcherModule =
     MatcherModule { id: "http.matchers.host", parse: list, compile: no_matcher };
 
-fn registry() -> Registry {
+pub(crate) fn registry() -> Registry {
     let mut directives: Vec<&'static Directive> = vec![&VARS, &REWRITE];
     directives.extend(DIRECTIVES.iter().filter(|directive| directive.ordered));
     directives.push(&RESPOND);

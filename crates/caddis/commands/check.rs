@@ -135,10 +135,6 @@ fn in_caddyfile(text: &Text, registry: &Registry, allowed: &[String]) -> Found {
                     (json, adapted.warnings, Some(literal))
                 }
                 None => {
-                    // Looking at the rest takes the square of its length.
-                    if text.bytes.len() > REPAIRED {
-                        return (all, Arc::new(file.sources));
-                    }
                     if let Some(found) = by_layout(text, &all, registry) {
                         return found;
                     }
@@ -187,8 +183,7 @@ fn what_is_left(
     let written = File { blocks: file.blocks.clone(), ..File::default() };
     let written =
         File { sources: file.sources.clone(), snippets: file.snippets.clone(), ..written };
-    let is_hopeless = errors.len() > source::MOST_MISTAKES;
-    let repaired = (!is_hopeless).then(|| caddis_adapter::repair(file, errors, registry)).flatten();
+    let repaired = caddis_adapter::repair(file, errors, registry);
     let odd = lints::run_on_mistaken(&written, repaired.as_ref(), doubt, registry, allowed);
     // Where the line is a mistake, its `;` goes with that.
     let is_known =
@@ -240,9 +235,6 @@ fn mistakes(json: String, text: &Text, registry: &Registry) -> Vec<ConfigError> 
     drop(json);
     diagnose::mistakes(registry, tree, || source::json_of(text, registry).unwrap_or_default())
 }
-
-/// Largest text with mistakes of which the rest is looked at.
-const REPAIRED: usize = 256 << 10;
 
 /// Mistakes that leave the blocks of a file in doubt.
 const STRUCTURE: [&str; 6] = [

@@ -2,7 +2,7 @@
 
 mod machine;
 
-use std::{fmt::Write, io::IsTerminal};
+use std::{collections::HashMap, fmt::Write, io::IsTerminal};
 
 use caddis_caddyfile::{Diagnostic, SourceMap, Span};
 use clap::ValueEnum;
@@ -73,14 +73,12 @@ pub(crate) fn findings(all: &[Diagnostic], sources: &SourceMap) -> Vec<serde_jso
 /// Diagnostics with the number of later ones that say the same of the same place.
 pub(crate) fn folded(all: &[Diagnostic]) -> Vec<(&Diagnostic, usize)> {
     let mut list: Vec<(&Diagnostic, usize)> = Vec::new();
+    let mut known: HashMap<_, usize> = HashMap::new();
     for one in all {
-        let same = |(other, _): &&mut (&Diagnostic, usize)| {
-            one.imports.is_some()
-                && other.labels == one.labels
-                && !one.labels.is_empty()
-                && other.message == one.message
-        };
-        match list.iter_mut().find(same) {
+        let is_placed = !one.labels.is_empty();
+        let place =
+            is_placed.then(|| *known.entry((&one.labels, &one.message)).or_insert(list.len()));
+        match place.filter(|_| one.imports.is_some()).and_then(|place| list.get_mut(place)) {
             Some((_, count)) => *count += 1,
             None => list.push((one, 0)),
         }
