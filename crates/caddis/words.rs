@@ -129,8 +129,7 @@ fn sentence(error: &clap::Error, words: &[&str]) -> String {
     match error.kind() {
         ErrorKind::InvalidSubcommand => {
             let command = told(ContextKind::InvalidSubcommand);
-            let group = group(words);
-            let of = format!("caddis{group}");
+            let of = format!("caddis{}", named(words).1);
             let like = suggested(&list(ContextKind::SuggestedSubcommand));
             format!("unknown command {command:?} for {of:?}\n{like}Run '{of} --help' for usage.")
         }
@@ -169,7 +168,7 @@ fn sentence(error: &clap::Error, words: &[&str]) -> String {
                 }
                 None => format!(
                     "invalid argument {value:?} for \"caddis{}\": not one of {known}",
-                    group(words)
+                    named(words).1
                 ),
             }
         }
@@ -200,33 +199,22 @@ fn suggested(names: &[String]) -> String {
     }
 }
 
-/// The command that the words name, as far as there is one, each name after a space.
-fn group(words: &[&str]) -> String {
-    let mut command = args::command();
-    let mut names = String::new();
+/// The command that the words name, as far as there is one, and its names, each after a space.
+fn named(words: &[&str]) -> (Command, String) {
+    let (mut command, mut names) = (args::command(), String::new());
     for word in words {
         let Some(inner) = command.find_subcommand(word).cloned() else { break };
         names.push(' ');
         names.push_str(word);
         command = inner;
     }
-    names
-}
-
-/// The command that the words name.
-fn named(words: &[&str]) -> Command {
-    let mut command = args::command();
-    for word in words {
-        let Some(inner) = command.find_subcommand(word).cloned() else { break };
-        command = inner;
-    }
-    command
+    (command, names)
 }
 
 /// A flag with its letter, from how clap writes it (`--status <STATUS>`).
 fn flag(words: &[&str], written: &str) -> Option<String> {
     let long = written.strip_prefix("--")?.split([' ', '[', '=']).next()?;
-    let command = named(words);
+    let (command, _) = named(words);
     let argument = command.get_arguments().find(|one| one.get_long() == Some(long));
     Some(match argument.and_then(Arg::get_short) {
         Some(short) => format!("-{short}, --{long}"),
@@ -236,7 +224,7 @@ fn flag(words: &[&str], written: &str) -> Option<String> {
 
 /// How many words a command takes, and how many there are.
 fn accepts(words: &[&str], missing: Option<usize>) -> String {
-    let wanted = named(words).get_positionals().count();
+    let wanted = named(words).0.get_positionals().count();
     let received = match missing {
         Some(missing) => wanted.saturating_sub(missing),
         None => wanted + 1,

@@ -2,6 +2,7 @@
 //! trace and there is nothing to roll back.
 
 mod checker;
+mod endpoints;
 mod load_error;
 mod quic;
 
@@ -18,7 +19,7 @@ use caddis_core::{
     Registry, State, TaskCx, Worker, event::Subscriptions, finish::Finishers, metrics::Metrics,
 };
 use caddis_otel::{MetricsPush, MetricsSettings};
-use caddis_plan::{AdminPlan, ListenerPlan, LoaderCertificate, Plan, RemotePlan};
+use caddis_plan::{AdminPlan, ListenerPlan, LoaderCertificate, Plan};
 use serde_json::{Value as Json, json};
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -296,35 +297,6 @@ impl Engine {
         Ok(Bound { plan, servers, sockets, quic, admin, remote_admin, bound })
     }
 
-    /// Binds the admin endpoint, unless it runs there already or is disabled.
-    fn bind_admin(&self, plan: &AdminPlan) -> Result<Option<BoundSocket>, LoadError> {
-        let Some(address) = &plan.listen else { return Ok(None) };
-        let is_there =
-            |admin: &AdminServer| listen::place(&admin.address) == listen::place(address);
-        if self.admin.borrow().as_ref().is_some_and(is_there) {
-            return Ok(None);
-        }
-        bind_stream(address).map(Some).map_err(|why| {
-            LoadError::Activate(format!(
-                "loading new config: starting caddy administration endpoint: {why}"
-            ))
-        })
-    }
-
-    /// The same for the endpoint that others use.
-    fn bind_remote_admin(&self, plan: &AdminPlan) -> Result<Option<BoundSocket>, LoadError> {
-        let Some(remote) = &plan.remote else { return Ok(None) };
-        let address = &remote.listen;
-        if self.remote_admin.borrow().as_ref().is_some_and(|admin| admin.address == *address) {
-            return Ok(None);
-        }
-        bind_stream(address).map(Some).map_err(|why| {
-            LoadError::Activate(format!(
-                "loading new config: provisioning remote admin endpoint: {why}"
-            ))
-        })
-    }
-
     /// Puts everything in place. Cannot fail.
     fn commit(self: &Rc<Self>, raw: Arc<str>, ids: BTreeMap<String, String>, bound: Bound) {
         let Bound { mut plan, servers, mut sockets, quic, admin, remote_admin, bound } = bound;
@@ -446,49 +418,6 @@ impl Engine {
         }
     }
 
-    fn swap_admin(self: &Rc<Self>, plan: &AdminPlan, socket: Option<BoundSocket>) {
-        let mut running = self.admin.borrow_mut();
-        match (&plan.listen, socket) {
-            (None, _) => {
-                tracing::warn!(target: "admin", "admin endpoint disabled");
-                *running = None;
-            }
-            (Some(address), Some(socket)) => {
-                *running = Some(AdminServer::start(self, address.clone(), socket));
-                if running.as_ref().is_none_or(|server| !server.listens) {
-                    return;
-                }
-                let origins = serde_json::json!(plan.shown_origins()).to_string();
-                tracing::info!(
-                    target: "admin",
-                    address = %address,
-                    enforce_origin = plan.enforce_origin,
-                    json.origins = origins,
-                    "admin endpoint started"
-                );
-                if !plan.check_host {
-                    tracing::warn!(
-                        target: "admin",
-                        address = %address,
-                        "admin endpoint on open interface; host checking disabled"
-                    );
-                }
-            }
-            (Some(address), None) => listen::set_mode(address),
-        }
-    }
-
-    fn swap_remote_admin(self: &Rc<Self>, plan: &AdminPlan, socket: Option<BoundSocket>) {
-        let mut running = self.remote_admin.borrow_mut();
-        match (&plan.remote, socket) {
-            (None, _) => *running = None,
-            (Some(remote), Some(socket)) => {
-                *running = Some(AdminServer::start_remote(self, remote.listen.clone(), socket));
-            }
-            (Some(_), None) => {}
-        }
-    }
-
     fn listener(&self, key: &str) -> Option<Arc<Listener>> {
         self.current.borrow().as_ref()?.listeners.get(key).cloned()
     }
@@ -532,15 +461,6 @@ impl Engine {
 
     pub(crate) fn ids(&self) -> BTreeMap<String, String> {
         self.current.borrow().as_ref().map(|running| running.ids.clone()).unwrap_or_default()
-    }
-
-    pub(crate) fn admin_plan(&self) -> Option<AdminPlan> {
-        self.current.borrow().as_ref().map(|running| running.admin.clone())
-    }
-
-    /// Who may use the endpoint for others, where there is one.
-    pub(crate) fn remote_plan(&self) -> Option<Arc<RemotePlan>> {
-        self.current.borrow().as_ref()?.admin.remote.clone()
     }
 
     /// The addresses that are listened on, as bound.

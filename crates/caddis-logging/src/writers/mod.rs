@@ -146,6 +146,9 @@ pub(crate) fn complain(message: &str) {
     let _ = writeln!(io::stderr(), "{message}");
 }
 
+/// How often a writer says something about itself at most.
+const PAUSE: Duration = Duration::from_secs(10);
+
 /// What a writer says on stderr about itself, at most once in so long: something that is broken is
 /// so for each line.
 #[derive(Default)]
@@ -155,10 +158,8 @@ pub(crate) struct Complaints {
 }
 
 impl Complaints {
-    const PAUSE: Duration = Duration::from_secs(10);
-
     pub(crate) fn say(&mut self, message: impl FnOnce() -> String) {
-        if self.last.is_some_and(|last| last.elapsed() < Self::PAUSE) {
+        if self.last.is_some_and(|last| last.elapsed() < PAUSE) {
             self.unsaid += 1;
             return;
         }

@@ -14,8 +14,6 @@ use std::{
 
 use super::Sink;
 
-/// How often it is told at most that entries are lost.
-const PAUSE: Duration = Duration::from_secs(10);
 /// Bytes that may wait for the thread.
 const LIMIT: usize = 16 << 20;
 /// A buffer that grew beyond this is given back.
@@ -184,7 +182,7 @@ struct Told {
 impl Told {
     fn tell(&mut self, shared: &Shared, last: bool) {
         let dropped = shared.dropped.load(Ordering::Relaxed);
-        let pause = !last && self.at.is_some_and(|at| at.elapsed() < PAUSE);
+        let pause = !last && self.at.is_some_and(|at| at.elapsed() < super::PAUSE);
         if dropped > self.dropped && !pause {
             let count = dropped - self.dropped;
             super::complain(&format!("log writer too slow or broken: {count} entries dropped"));

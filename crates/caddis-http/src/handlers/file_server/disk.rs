@@ -6,12 +6,9 @@ use std::{
     cell::Cell,
     fs::{self, File, Metadata},
     io::{self, Read},
-    os::unix::fs::OpenOptionsExt,
 };
 
-use rustix::fs::OFlags;
-
-use crate::names;
+use crate::{handlers::support::open_at_once, names};
 
 /// A way to ask.
 pub(super) struct Disk {
@@ -56,10 +53,7 @@ impl Disk {
         if self.memory_only {
             self.in_memory(|| memory::open(&names::path(path)))
         } else {
-            // A pipe that has come in the place of a file would be waited for otherwise.
-            let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
-            let flags = flags.bits().cast_signed();
-            File::options().read(true).custom_flags(flags).open(names::path(path))
+            open_at_once(&names::path(path))
         }
     }
 

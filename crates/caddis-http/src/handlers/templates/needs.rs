@@ -2,17 +2,17 @@
 //! there.
 
 use std::{
-    fs::File,
     io::{Error, Read, Result as IoResult},
     net::ToSocketAddrs,
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    os::unix::fs::PermissionsExt,
     path::Path,
 };
 
-use rustix::fs::OFlags;
-
 use super::{MAX_SIZE, value::FileStat};
-use crate::{handlers::support::date_time, path::sanitized_join};
+use crate::{
+    handlers::support::{date_time, open_at_once},
+    path::sanitized_join,
+};
 
 /// What is wanted: of the disk by path below the root, of the own server, of DNS.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -73,9 +73,7 @@ fn address(name: &str) -> String {
 
 /// A file's text. What never ends, or waits for somebody to write, is no file to read.
 fn read(path: &Path) -> IoResult<String> {
-    // Without waiting, as the opening of a pipe would.
-    let flags = OFlags::NONBLOCK.bits().cast_signed();
-    let file = File::options().read(true).custom_flags(flags).open(path)?;
+    let file = open_at_once(path)?;
     let found = file.metadata()?;
     if found.is_dir() {
         return Err(std::io::ErrorKind::IsADirectory.into());
