@@ -119,9 +119,10 @@ pub fn write_passed_head(
     framing: BodyFraming,
     keep_alive: bool,
 ) {
-    out.reserve(128 + fields.lines.len());
+    out.reserve(128 + fields.lines.len() + fields.more.len());
     write_status_line(out, version, status, None);
     out.extend_from_slice(&fields.lines);
+    out.extend_from_slice(&fields.more);
     write_end(out, version, status, None, framing, keep_alive);
 }
 

@@ -25,9 +25,9 @@ pub use encode::{
 };
 pub use error::HeadError;
 pub use head::{
-    BodyFraming, FieldKind, Headers, Limits, LineEnds, PREFACE, Parsed, PassedFields, Preface,
-    RequestHead, ResponseHead, TargetForm, Written, http2_preface, is_hop_by_hop,
-    parse_passed_response, parse_request, parse_response,
+    BodyFraming, FieldKind, Headers, LastPassed, Limits, LineEnds, PREFACE, Parsed, PassedFields,
+    Preface, RequestHead, ResponseHead, TargetForm, Written, http2_preface, is_hop_by_hop,
+    parse_request, parse_response,
 };
 pub use recycle::{header_map, recycle};
 

@@ -164,7 +164,7 @@ pub(crate) fn write_head(
 ) {
     if let Some(mut passed) = passed {
         if !passed.dated {
-            write_date(&mut passed.lines);
+            write_date(&mut passed.more);
         }
         caddis_wire::write_passed_head(out, version, parts.status, &passed, framing, keep_alive);
         return;

@@ -56,7 +56,7 @@ pub fn parse_response(
 /// As [`parse_response`], for a response that is passed on as it is: the head has no fields, they
 /// come written. `None` where the fields have to be looked at after all: unusual ones, and answers
 /// that have no body by their nature.
-pub fn parse_passed_response(
+pub(super) fn parse_passed_response(
     buf: &[u8],
     request_method: &Method,
     limits: &Limits,

@@ -12,8 +12,8 @@ use std::{
 use bytes::{Buf, Bytes};
 use caddis_core::Body;
 use caddis_wire::{
-    BodyDecoder, BodyFraming, HeadError, Limits, Parsed, PassedFields, ResponseHead,
-    parse_passed_response, parse_response,
+    BodyDecoder, BodyFraming, HeadError, LastPassed, Limits, Parsed, PassedFields, ResponseHead,
+    parse_response,
 };
 use http::{HeaderMap, Method, StatusCode, Version};
 use tokio::{io::AsyncWrite, time::Sleep};
@@ -267,11 +267,12 @@ impl State<'_> {
     fn read_first(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Arrived>, Broken>> {
         let local = self.call.local.clone();
         let method = self.call.outgoing.method;
-        let Conn { stream, buf, .. } = &mut self.conn;
-        let (limits, pass) = (&self.limits, self.call.pass);
+        let Conn { stream, buf, last, .. } = &mut self.conn;
+        let limits = &self.limits;
+        let mut last = self.call.pass.then_some(&mut **last);
         let read = local.read(cx, stream, |_, data| {
             let Some(data) = data else { return Ok(Seen::End) };
-            match parse(data, method, limits, pass)? {
+            match parse(data, method, limits, last.take())? {
                 Parsed::Complete((head, passed), used) => {
                     let rest = &data[used..];
                     let whole = whole_body(&head, rest);
@@ -290,7 +291,7 @@ impl State<'_> {
     }
 
     fn read_on(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Arrived>, Broken>> {
-        let Conn { stream, buf, .. } = &mut self.conn;
+        let Conn { stream, buf, last, .. } = &mut self.conn;
         if self.searched == buf.len() {
             buf.reserve(8 * 1024);
             let read = poll_read_buf(Pin::new(stream), cx, buf);
@@ -310,7 +311,8 @@ impl State<'_> {
         if !maybe {
             return Poll::Ready(Ok(None));
         }
-        let parsed = parse(buf, self.call.outgoing.method, &self.limits, self.call.pass);
+        let last = self.call.pass.then_some(&mut **last);
+        let parsed = parse(buf, self.call.outgoing.method, &self.limits, last);
         let seen = parsed.map(|parsed| match parsed {
             Parsed::Complete((head, passed), used) => {
                 buf.advance(used);
@@ -416,14 +418,17 @@ enum Seen {
     Head(Arrived),
 }
 
-/// Reads a head, with its fields apart where they may stay as they are.
+/// Reads a head; where its fields may stay as they are, apart from them and with the `last` one of
+/// the connection.
 fn parse(
     data: &[u8],
     method: &Method,
     limits: &Limits,
-    pass: bool,
+    last: Option<&mut LastPassed>,
 ) -> Result<Parsed<(ResponseHead, Option<PassedFields>)>, HeadError> {
-    if pass && let Some(parsed) = parse_passed_response(data, method, limits)? {
+    if let Some(last) = last
+        && let Some(parsed) = last.parse(data, method, limits)?
+    {
         return Ok(match parsed {
             Parsed::Complete((head, passed), used) => Parsed::Complete((head, Some(passed)), used),
             Parsed::Partial => Parsed::Partial,
