@@ -25,7 +25,7 @@ pub use encode::{
 };
 pub use error::HeadError;
 pub use head::{
-    BodyFraming, FieldKind, Headers, LastPassed, Limits, LineEnds, PREFACE, Parsed, PassedFields,
+    BodyFraming, FieldKind, Headers, LastHead, Limits, LineEnds, PREFACE, Parsed, PassedFields,
     Preface, RequestHead, ResponseHead, TargetForm, Written, http2_preface, is_hop_by_hop,
     parse_request, parse_response,
 };

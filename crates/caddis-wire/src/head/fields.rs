@@ -248,8 +248,10 @@ pub(crate) fn parse_fields(head: &Bytes, lines: &[Line]) -> Result<(HeaderMap, F
 pub struct PassedFields {
     /// Field lines, each with its line end.
     pub lines: Bytes,
-    /// Lines to write after them.
-    pub more: Vec<u8>,
+    /// `Alt-Svc`, written after them.
+    pub alt_svc: Option<HeaderValue>,
+    /// `Via`, written after them.
+    pub via: Option<&'static HeaderValue>,
     /// There is a `Date`.
     pub dated: bool,
     /// There is a `Content-Type`.

@@ -10,7 +10,7 @@ use memchr::memchr;
 
 use super::fields::PassedFields;
 use super::headers::Section;
-use super::response::parse_passed_response;
+use super::response::{parse_passed_response, parse_response};
 use super::{Limits, LineEnds, Parsed, ResponseHead};
 use crate::HeadError;
 
@@ -97,45 +97,49 @@ impl Sight {
 /// How many heads in a row may be new before only some of them are kept.
 const NEW_ONES: u8 = 8;
 
-/// The last response head of a connection that was passed on as it came. Limits are those of the
-/// connection, the same for all its heads.
+/// The last response head of a connection. Limits are those of the connection, the same for all its
+/// heads.
 #[derive(Debug, Default)]
-pub struct LastPassed {
+pub struct LastHead {
     bytes: Vec<u8>,
-    parsed: Option<(ResponseHead, PassedFields)>,
+    parsed: Option<(ResponseHead, Option<PassedFields>)>,
     /// Heads in a row that were new.
     new: u8,
 }
 
-impl LastPassed {
-    /// Reads a response head from the beginning of `buf`, for a response that is passed on as it
-    /// is: the head has no fields, they come written. `None` where they have to be looked at after
-    /// all: unusual ones, and answers that have no body by their nature. Nothing is read where the
-    /// last head comes again.
+impl LastHead {
+    /// Reads a response head from the beginning of `buf`, as [`parse_response`] does. Nothing is
+    /// read where the last one comes again.
+    ///
+    /// Where its fields `may_pass` as they are, the head may have none: then they come written. That
+    /// is so for usual answers; unusual fields, and answers that have no body by their nature, have
+    /// to be looked at.
     pub fn parse(
         &mut self,
         buf: &[u8],
         request_method: &Method,
         limits: &Limits,
-    ) -> Result<Option<Parsed<(ResponseHead, PassedFields)>>, HeadError> {
-        if request_method == Method::HEAD || request_method == Method::CONNECT {
-            return Ok(None);
-        }
-        if let Some(parsed) = &self.parsed
+        may_pass: bool,
+    ) -> Result<Parsed<(ResponseHead, Option<PassedFields>)>, HeadError> {
+        // Their answers have no body, whatever they declare.
+        let plain = request_method != Method::HEAD && request_method != Method::CONNECT;
+        if plain
+            && let Some(parsed) = &self.parsed
+            && (may_pass || parsed.1.is_none())
             && buf.starts_with(&self.bytes)
         {
             // Its end is the first empty line, here as there.
             self.new = 0;
-            return Ok(Some(Parsed::Complete(parsed.clone(), self.bytes.len())));
+            return Ok(Parsed::Complete(parsed.clone(), self.bytes.len()));
         }
-        let parsed = parse_passed_response(buf, request_method, limits)?;
-        if let Some(Parsed::Complete(parsed, used)) = &parsed {
+        let parsed = read_response(buf, request_method, limits, may_pass && plain)?;
+        if plain && let Parsed::Complete(parsed, used) = &parsed {
             self.note(&buf[..*used], parsed);
         }
         Ok(parsed)
     }
 
-    fn note(&mut self, bytes: &[u8], parsed: &(ResponseHead, PassedFields)) {
+    fn note(&mut self, bytes: &[u8], parsed: &(ResponseHead, Option<PassedFields>)) {
         self.new = self.new.wrapping_add(1);
         if bytes.len() > LONGEST || self.new > NEW_ONES && !self.new.is_multiple_of(NEW_ONES) {
             return;
@@ -146,10 +150,28 @@ impl LastPassed {
     }
 }
 
+fn read_response(
+    buf: &[u8],
+    method: &Method,
+    limits: &Limits,
+    may_pass: bool,
+) -> Result<Parsed<(ResponseHead, Option<PassedFields>)>, HeadError> {
+    if may_pass && let Some(parsed) = parse_passed_response(buf, limits)? {
+        return Ok(match parsed {
+            Parsed::Complete((head, passed), used) => Parsed::Complete((head, Some(passed)), used),
+            Parsed::Partial => Parsed::Partial,
+        });
+    }
+    Ok(match parse_response(buf, method, limits)? {
+        Parsed::Complete(head, used) => Parsed::Complete((head, None), used),
+        Parsed::Partial => Parsed::Partial,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{RequestHead, parse_request, parse_response};
+    use crate::{RequestHead, parse_request};
 
     fn read(text: &str) -> Result<Parsed<RequestHead>, HeadError> {
         let mut other = text.to_owned();
@@ -246,21 +268,37 @@ mod tests {
     #[test]
     fn responses_that_come_again() {
         let text = "HTTP/1.1 200 OK\r\nContent-Type: a\r\nContent-Length: 1\r\nX: %\r\n\r\nz";
-        let mut last = LastPassed::default();
-        for value in
-            ["1", "1", "2", "1", "22", "1", "3", "4", "5", "6", "7", "8", "9", "9", "9", "9"]
-        {
+        let mut last = LastHead::default();
+        let values = "1 1 2 1 22 1 3 4 5 6 7 8 9 9 9 9 10 11 12 13 14 15 16 17 18 19 20 20 20";
+        for (number, value) in values.split(' ').enumerate() {
             let text = text.replace('%', value);
-            let new =
-                LastPassed::default().parse(text.as_bytes(), &Method::GET, &Limits::default());
-            let again = last.parse(text.as_bytes(), &Method::GET, &Limits::default());
-            assert!(matches!(new, Ok(Some(Parsed::Complete(..)))));
-            assert_eq!(again, new, "{text}");
-            let cut = last.parse(&text.as_bytes()[..20], &Method::GET, &Limits::default());
-            assert_eq!(cut, Ok(Some(Parsed::Partial)));
-            assert_eq!(last.parse(text.as_bytes(), &Method::HEAD, &Limits::default()), Ok(None));
+            let limits = Limits::default();
+            for (method, may_pass) in [
+                (Method::GET, number % 3 != 0),
+                (Method::POST, number % 4 == 0),
+                (Method::HEAD, true),
+                (Method::CONNECT, true),
+            ] {
+                let new = LastHead::default().parse(text.as_bytes(), &method, &limits, may_pass);
+                let Ok(Parsed::Complete((head, passed), used)) = new else { panic!("{new:?}") };
+                let again = last.parse(text.as_bytes(), &method, &limits, may_pass);
+                let Ok(Parsed::Complete((last, as_it_is), end)) = again else {
+                    panic!("{again:?}")
+                };
+                assert_eq!((last.status, last.framing, end), (head.status, head.framing, used));
+                assert_eq!(last.keep_alive, head.keep_alive);
+                assert!(may_pass || as_it_is.is_none());
+                // Whoever may pass them on may also read them.
+                let fields = |head: &ResponseHead, passed: &Option<PassedFields>| match passed {
+                    Some(passed) => String::from_utf8(passed.lines.to_vec()).unwrap(),
+                    None => {
+                        format!("Content-Type: a\r\nX: {}\r\n", head.headers["x"].to_str().unwrap())
+                    }
+                };
+                assert_eq!(fields(&last, &as_it_is), fields(&head, &passed));
+            }
+            let cut = last.parse(&text.as_bytes()[..20], &Method::GET, &limits, true);
+            assert_eq!(cut, Ok(Parsed::Partial));
         }
-        let whole = parse_response(text.as_bytes(), &Method::GET, &Limits::default());
-        assert!(matches!(whole, Ok(Parsed::Complete(..))));
     }
 }

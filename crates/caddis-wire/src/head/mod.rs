@@ -14,7 +14,7 @@ mod target;
 pub use fields::PassedFields;
 pub(crate) use fields::parse_trailer_fields;
 pub use headers::{Headers, Written};
-pub use known::LastPassed;
+pub use known::LastHead;
 pub use names::{FieldKind, is_hop_by_hop};
 pub use request::{RequestHead, parse_request};
 pub use response::{ResponseHead, parse_response};

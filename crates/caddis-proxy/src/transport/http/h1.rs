@@ -12,8 +12,7 @@ use std::{
 use bytes::{Buf, Bytes};
 use caddis_core::Body;
 use caddis_wire::{
-    BodyDecoder, BodyFraming, HeadError, LastPassed, Limits, Parsed, PassedFields, ResponseHead,
-    parse_response,
+    BodyDecoder, BodyFraming, HeadError, Limits, Parsed, PassedFields, ResponseHead,
 };
 use http::{HeaderMap, Method, StatusCode, Version};
 use tokio::{io::AsyncWrite, time::Sleep};
@@ -268,11 +267,10 @@ impl State<'_> {
         let local = self.call.local.clone();
         let method = self.call.outgoing.method;
         let Conn { stream, buf, last, .. } = &mut self.conn;
-        let limits = &self.limits;
-        let mut last = self.call.pass.then_some(&mut **last);
+        let (limits, pass) = (&self.limits, self.call.pass);
         let read = local.read(cx, stream, |_, data| {
             let Some(data) = data else { return Ok(Seen::End) };
-            match parse(data, method, limits, last.take())? {
+            match last.parse(data, method, limits, pass)? {
                 Parsed::Complete((head, passed), used) => {
                     let rest = &data[used..];
                     let whole = whole_body(&head, rest);
@@ -311,8 +309,7 @@ impl State<'_> {
         if !maybe {
             return Poll::Ready(Ok(None));
         }
-        let last = self.call.pass.then_some(&mut **last);
-        let parsed = parse(buf, self.call.outgoing.method, &self.limits, last);
+        let parsed = last.parse(buf, self.call.outgoing.method, &self.limits, self.call.pass);
         let seen = parsed.map(|parsed| match parsed {
             Parsed::Complete((head, passed), used) => {
                 buf.advance(used);
@@ -416,28 +413,6 @@ enum Seen {
     End,
     Part,
     Head(Arrived),
-}
-
-/// Reads a head; where its fields may stay as they are, apart from them and with the `last` one of
-/// the connection.
-fn parse(
-    data: &[u8],
-    method: &Method,
-    limits: &Limits,
-    last: Option<&mut LastPassed>,
-) -> Result<Parsed<(ResponseHead, Option<PassedFields>)>, HeadError> {
-    if let Some(last) = last
-        && let Some(parsed) = last.parse(data, method, limits)?
-    {
-        return Ok(match parsed {
-            Parsed::Complete((head, passed), used) => Parsed::Complete((head, Some(passed)), used),
-            Parsed::Partial => Parsed::Partial,
-        });
-    }
-    Ok(match parse_response(data, method, limits)? {
-        Parsed::Complete(head, used) => Parsed::Complete((head, None), used),
-        Parsed::Partial => Parsed::Partial,
-    })
 }
 
 /// The body, where all of it (or the knowledge that there is none) came with the head.

@@ -17,7 +17,7 @@ use std::{
 
 use bytes::BytesMut;
 use caddis_core::Table;
-use caddis_wire::LastPassed;
+use caddis_wire::LastHead;
 use tokio::{
     io::{AsyncRead, ReadBuf},
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -72,8 +72,8 @@ pub(crate) struct Conn {
     pub(crate) stream: Stream,
     /// Bytes read and not used yet.
     pub(crate) buf: BytesMut,
-    /// The last head that was passed on as it came.
-    pub(crate) last: Box<LastPassed>,
+    /// The last head that came.
+    pub(crate) last: Box<LastHead>,
     /// Whether it carried a request before.
     pub(crate) reused: bool,
     /// The place it takes under `max_conns_per_host`.
