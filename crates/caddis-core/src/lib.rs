@@ -19,6 +19,7 @@ pub mod metrics;
 pub mod module;
 pub mod placeholder;
 pub mod punycode;
+pub mod read_ahead;
 pub mod registry;
 pub mod response_matcher;
 pub mod route;
@@ -40,6 +41,7 @@ pub use handler::{Filter, Flow, Handler, LocalBoxFuture, Middleware, Next, Respo
 pub use layout::Layout;
 pub use matcher::{Matcher, MatcherSet, MatcherSets};
 pub use module::{HandlerModule, MatcherModule};
+pub use read_ahead::ReadAhead;
 pub use registry::Registry;
 pub use response_matcher::ResponseMatcher;
 pub use route::{Route, RouteList};

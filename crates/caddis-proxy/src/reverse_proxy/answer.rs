@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
 
 use super::{
     attempt::Problem,
-    buffer::read_ahead,
+    buffer::buffered,
     copy_response::{self, Pending},
     forwarded::remove_hop_by_hop,
     handler::{ReverseProxy, Run},
@@ -105,7 +105,7 @@ impl ReverseProxy {
             return Responded::Now(Ok(pass(ex, head, body, &self.down, run.cookies.take())));
         }
         Responded::Later(Box::pin(async move {
-            let body = read_ahead(body, self.response_buffers).await;
+            let body = buffered(body, self.response_buffers).await;
             let mut head = head;
             if self.response_buffers != 0 {
                 // Enough is here to guess a type by; see `pass`.
