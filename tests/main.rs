@@ -18,6 +18,7 @@ mod browsers;
 mod certs_check;
 mod check;
 mod cli;
+mod clients;
 mod coverage;
 mod descriptors;
 mod events;
