@@ -16,6 +16,12 @@ pub(crate) fn improve(
     segment: Option<&Segment>,
     registry: &Registry,
 ) -> Diagnostic {
+    if error.labels.is_empty()
+        && let Some(name) = segment.and_then(Segment::name)
+    {
+        // Some modules name no place.
+        error = error.labelled(name, "in this");
+    }
     if let Some(plain) = without_semicolon(&error, segment) {
         let help = format!("lines end without `;`: write `{plain}`");
         error.meant.get_or_insert(plain);
@@ -68,6 +74,9 @@ fn help(error: &Diagnostic, segment: Option<&Segment>, registry: &Registry) -> O
             "no matcher of this name can be seen from here; define it in this site, for example `@{name} path /{name}/*`"
         )));
     }
+    if let Some(joined) = torn_value(error, segment) {
+        return Some(Help::Line(format!("a number and its unit are one word: write `{joined}`")));
+    }
     if message.contains("time: ")
         && ["invalid duration", "unknown unit", "missing unit"].iter().any(|s| message.contains(s))
     {
@@ -89,6 +98,26 @@ fn help(error: &Diagnostic, segment: Option<&Segment>, registry: &Registry) -> O
 fn without_semicolon(error: &Diagnostic, segment: Option<&Segment>) -> Option<SmolStr> {
     let plain = word_at(error, segment)?.strip_suffix(';')?;
     (!plain.is_empty()).then(|| plain.into())
+}
+
+/// A number and the unit after it, as one word, if the main label is at one of the two.
+fn torn_value(error: &Diagnostic, segment: Option<&Segment>) -> Option<String> {
+    const UNITS: [&str; 16] = [
+        "ns", "us", "ms", "s", "m", "h", "d", "b", "kb", "mb", "gb", "tb", "kib", "mib", "gib",
+        "tib",
+    ];
+    let (span, _) = error.labels.first()?;
+    let tokens = &segment?.0;
+    let at = tokens.iter().position(|token| token.span == *span)?;
+    let is_number = |at: usize| {
+        let text = tokens[at].text.as_str();
+        text.bytes().all(|b| b.is_ascii_digit() || b == b'.') && !text.is_empty()
+    };
+    let start = [Some(at), at.checked_sub(1)].into_iter().flatten().find(|at| is_number(*at))?;
+    let unit = tokens.get(start + 1)?;
+    let is_unit = UNITS.contains(&unit.text.to_ascii_lowercase().as_str())
+        && !tokens[start].next_is_on_new_line(unit);
+    is_unit.then(|| format!("{}{}", tokens[start].text, unit.text))
 }
 
 /// The word at the main label.
@@ -163,6 +192,18 @@ const REMEDIES: &[(&str, &str)] = &[
     (
         "wrong cipher suite name or cipher suite not supported",
         "leave `ciphers` away: the default list has strong suites only",
+    ),
+    (
+        "bad status value",
+        "a status has three digits, such as 404; 4xx stands for all that begin with 4",
+    ),
+    (
+        "malformed header matcher",
+        "write the field and a value; `*` as the value matches any, and `!Field` one that is not there",
+    ),
+    (
+        "too many outputs",
+        "a line has one value for each destination, a value with spaces needs quotes",
     ),
     ("duplicate global log option", "give each log its own name"),
     ("without a listener address", "write the address before the block, such as `servers :443 {`"),
