@@ -20,7 +20,7 @@ use time::OffsetDateTime;
 
 use crate::{
     Level, Logging,
-    field::{Entry, Field, FieldSink, Object},
+    field::{Caller, Entry, Field, FieldSink, Object},
     request::{LoggedHeaders, LoggedRequest},
 };
 
@@ -164,6 +164,7 @@ impl AccessLogger {
             level: if status >= 500 { Level::Error } else { Level::Info },
             time: OffsetDateTime::now_utc(),
             logger: ACCESS,
+            caller: Some(Caller { file: file!(), line: line!() }),
             message: if ex.nop { "NOP" } else { "handled request" },
             fields: &fields,
         };
@@ -217,6 +218,7 @@ impl AccessLogger {
             level,
             time: OffsetDateTime::now_utc(),
             logger: ERROR,
+            caller: Some(Caller { file: file!(), line: line!() }),
             message,
             fields: &fields,
         };
