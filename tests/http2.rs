@@ -165,7 +165,8 @@ fn trailers_and_bodies_pass_both_ways() {
 
 #[test]
 fn trailers_stay_behind_bodies_that_are_read_first() {
-    let log = "log\n\tlog_append answer {http.response.body}\n\tlog_append <asked {http.request.body}\n";
+    let log =
+        "log\n\tlog_append answer {http.response.body}\n\tlog_append <asked {http.request.body}\n";
     trailers_pass(&format!("\t{log}"));
 }
 

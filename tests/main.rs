@@ -44,6 +44,7 @@ mod resources;
 mod serve;
 mod soak;
 mod splice;
+mod stalled;
 mod storage;
 mod streams;
 mod support;
