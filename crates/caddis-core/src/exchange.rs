@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
 use smallvec::SmallVec;
 use smol_str::{SmolStr, ToSmolStr};
 
-use crate::{Body, HttpError, Response, ResponseFilter, Target, Value, Worker};
+use crate::{Awaited, Body, HttpError, Response, ResponseFilter, Target, Value, Worker};
 
 /// The request as handlers see and change it.
 #[derive(Default)]
@@ -170,6 +170,8 @@ pub struct Exchange {
     pub response_filters: SmallVec<[Arc<dyn ResponseFilter>; 2]>,
     /// Route groups entered.
     pub groups: SmallVec<[u16; 4]>,
+    /// What matchers of the route that is matched have waited for.
+    pub awaited: Awaited,
     /// The error being handled, in error routes.
     pub error: Option<Box<ErrorInfo>>,
     /// Log settings.
@@ -246,6 +248,7 @@ impl Exchange {
             sources: SmallVec::new(),
             response_filters: SmallVec::new(),
             groups: SmallVec::new(),
+            awaited: Awaited::default(),
             error: None,
             log: LogFields::default(),
             top_route: None,
