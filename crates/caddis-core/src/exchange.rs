@@ -115,7 +115,7 @@ pub struct LogFields {
     /// `log_skip`.
     pub skip: bool,
     /// `log_name`: loggers to use instead of the host's.
-    pub names: Option<Vec<String>>,
+    pub names: Option<Box<[String]>>,
     /// `log_append` and the like.
     pub extra: Vec<(SmolStr, Value<'static>)>,
     /// The authenticated user.
