@@ -45,6 +45,7 @@ mod resources;
 mod serve;
 mod soak;
 mod splice;
+mod stalled;
 mod storage;
 mod streams;
 mod support;
