@@ -42,6 +42,7 @@ mod proxy;
 mod reload;
 mod remote_admin;
 mod resources;
+mod sent_once;
 mod serve;
 mod soak;
 mod splice;
