@@ -44,6 +44,7 @@ mod resources;
 mod serve;
 mod soak;
 mod splice;
+mod starts;
 mod storage;
 mod streams;
 mod support;

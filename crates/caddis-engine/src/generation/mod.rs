@@ -4,6 +4,7 @@
 mod checker;
 mod endpoints;
 mod load_error;
+mod neighbors;
 mod quic;
 
 use std::{
@@ -14,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use caddis_config::{Config, ConfigError, NetworkAddress};
+use caddis_config::{Config, ConfigError};
 use caddis_core::{
     Registry, State, TaskCx, Worker, event::Subscriptions, finish::Finishers, metrics::Metrics,
 };
@@ -262,6 +263,9 @@ impl Engine {
 
     /// Opens what the plan needs and what does not run yet.
     async fn bind(self: &Rc<Self>, plan: Plan) -> Result<Bound, LoadError> {
+        if self.current.borrow().is_none() {
+            neighbors::tell(&plan);
+        }
         let (bound, loaded) = self.shared.bind(&plan, &self.state, &self.metrics).await?;
         let servers = plan
             .servers
@@ -277,8 +281,8 @@ impl Engine {
             }
             let keepalive = plan.servers[listener.server].tcp_keepalive;
             let socket = listen::bind(&listener.address, workers, keepalive).map_err(|error| {
-                let error = plain(&error);
-                LoadError::Activate(format!("loading new config: http app module: start: listening on {key}: listen {}: bind: {error}", display(listener)))
+                let why = listen::why_not(&listener.address, &error);
+                LoadError::Activate(format!("loading new config: http app module: start: listening on {key}: listen {}: bind: {why}", display(listener)))
             })?;
             sockets.insert(key, socket);
         }
@@ -564,30 +568,6 @@ fn kind(json: &Json) -> &'static str {
         Json::String(_) => "string",
         Json::Array(_) => "array",
         Json::Object(_) => "object",
-    }
-}
-
-/// An I/O error in the system's own words.
-fn plain(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or_default();
-    text.to_lowercase()
-}
-
-/// Binds an address for an admin endpoint; why not, in a sentence.
-fn bind_stream(address: &NetworkAddress) -> Result<BoundSocket, String> {
-    match listen::bind(address, 1, None) {
-        Ok(BoundSocket::Datagrams) => Err(format!(
-            "listen {address}: this is for datagrams; name a stream socket (tcp, unix, fd)"
-        )),
-        Ok(socket) => Ok(socket),
-        Err(error) => {
-            let at = match address.network.starts_with("tcp") {
-                true => format!("{} {}", address.network, address.join_host_port(0)),
-                false => address.to_string(),
-            };
-            Err(format!("listen {at}: bind: {}", plain(&error)))
-        }
     }
 }
 
