@@ -50,6 +50,15 @@ fn a_service_manager_is_told() {
     let failed = told(&socket);
     assert_eq!(failed[0], "READY=1");
     assert!(failed[1].contains("the last reload failed: apps.x"), "{failed:?}");
+    // `Type=notify-reload` waits after each signal, whatever comes of it.
+    server.signal("USR1");
+    assert_eq!(told(&socket)[0], "RELOADING=1");
+    assert_eq!(told(&socket), ["READY=1", "STATUS=serving"], "the file did not change");
+    server.rewrite("nonsense {\n");
+    server.signal("USR1");
+    assert_eq!(told(&socket)[0], "RELOADING=1");
+    let failed = told(&socket);
+    assert!(failed[1].contains("the last reload failed: adapting config"), "{failed:?}");
     server.signal("TERM");
     assert_eq!(told(&socket)[0], "STOPPING=1");
     assert!(server.child.wait().unwrap().success());

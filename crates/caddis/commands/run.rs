@@ -371,6 +371,7 @@ async fn obey(
 async fn reload(engine: &Rc<Engine>, watch: Option<&Watch>) {
     let (Some(watch), Some(source)) = (watch, engine.source()) else {
         tracing::info!(signal = "SIGUSR1", "last config unknown, ignored SIGUSR1");
+        engine.reload_failed("the config is not that of a file any more");
         return;
     };
     tracing::info!(
@@ -398,12 +399,14 @@ async fn reload_file(engine: &Rc<Engine>, config: &Config, source: Option<Config
                 }
             }
         }
-        Ok(None) => tracing::error!("the config file is gone; nothing changed"),
+        Ok(None) => {
+            tracing::error!("the config file is gone; nothing changed");
+            engine.reload_failed("the config file is gone");
+        }
         Err(failure) => {
-            tracing::error!(
-                error = drawn(&failure),
-                "the config file is not valid; nothing changed"
-            );
+            let error = drawn(&failure);
+            engine.reload_failed(&error);
+            tracing::error!(error, "the config file is not valid; nothing changed");
         }
     }
 }

@@ -163,6 +163,13 @@ impl Engine {
         self.load_locked(raw, force, false).await
     }
 
+    /// Tells the service manager of a reload that came to nothing before there was a config to load:
+    /// one that asked for it by a signal (`Type=notify-reload`) waits for the outcome.
+    pub fn reload_failed(&self, why: &str) {
+        notify::reloading();
+        notify::failed(&why);
+    }
+
     /// Puts a config in force that was pulled from elsewhere; what comes of it is told in the log.
     pub(crate) async fn load_pulled(self: &Rc<Self>, raw: Json) {
         let _one_at_a_time = self.loading.lock().await;
@@ -196,17 +203,19 @@ impl Engine {
         force: bool,
         pulled: bool,
     ) -> Result<(), LoadError> {
-        let is_running = |running: &Generation| *running.raw == *raw.to_string();
-        if !force && self.current.borrow().as_ref().is_some_and(is_running) {
-            tracing::info!("config is unchanged");
-            return Ok(());
-        }
+        let text: Arc<str> = raw.to_string().into();
         // At the start the service manager waits already.
         let first = self.current.borrow().is_none();
         if !first {
             notify::reloading();
         }
-        let result = self.activate(raw, pulled).await;
+        let is_running = |running: &Generation| running.raw == text;
+        if !force && self.current.borrow().as_ref().is_some_and(is_running) {
+            tracing::info!("config is unchanged");
+            notify::ready();
+            return Ok(());
+        }
+        let result = self.activate(raw, text, pulled).await;
         match &result {
             Ok(()) => notify::ready(),
             Err(error) if !first => notify::failed(error),
@@ -222,8 +231,13 @@ impl Engine {
         result
     }
 
-    async fn activate(self: &Rc<Self>, raw: Json, pulled: bool) -> Result<(), LoadError> {
-        let text: Arc<str> = raw.to_string().into();
+    /// Compiles, binds and commits a config; `text` is the same, as it is kept.
+    async fn activate(
+        self: &Rc<Self>,
+        raw: Json,
+        text: Arc<str>,
+        pulled: bool,
+    ) -> Result<(), LoadError> {
         let (config, ids) = decode(raw)?;
         let mut plan = caddis_plan::compile(
             config,
