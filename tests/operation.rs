@@ -117,6 +117,13 @@ fn a_watched_file_is_loaded_when_what_it_imports_changes() {
     assert_eq!(get(server.port, "/").body, "two");
     fs::write(server.folder.join("a.conf"), "respond three\n").unwrap();
     eventually("the mended text is served", || get(server.port, "/").body == "three");
+    // A file that is gone for a moment is watched on.
+    let (file, aside) = (server.folder.join("Caddyfile"), server.folder.join("Caddyfile~"));
+    fs::rename(&file, &aside).unwrap();
+    eventually("it is missed", || server.log().contains("cannot be read; waiting for it"));
+    fs::write(server.folder.join("a.conf"), "respond four\n").unwrap();
+    fs::rename(&aside, &file).unwrap();
+    eventually("it is back", || get(server.port, "/").body == "four");
 }
 
 #[test]
