@@ -37,3 +37,21 @@ fn a_second_server_on_the_same_addresses_is_told() {
     assert!(first.reload(&site("two")).0);
     assert!(!first.log().contains("another"), "{}", first.log());
 }
+
+#[test]
+fn descriptors_that_are_too_few_for_all_workers_are_told() {
+    let folder = scratch();
+    fs::write(folder.join("Caddyfile"), "{\n\tadmin off\n}\n").unwrap();
+    let command = caddis(&folder);
+    let output = std::process::Command::new("bash")
+        .args(["-c", "ulimit -n 30; exec \"$0\" run --config Caddyfile"])
+        .arg(command.get_program())
+        .current_dir(&folder)
+        .envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))))
+        .env("GOMAXPROCS", "32")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("starting 32 workers: too many open files; allow more"), "{said}");
+}
