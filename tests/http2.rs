@@ -160,6 +160,17 @@ fn it_is_negotiated_over_tls() {
 
 #[test]
 fn trailers_and_bodies_pass_both_ways() {
+    trailers_pass("");
+}
+
+#[test]
+fn trailers_stay_behind_bodies_that_are_read_first() {
+    let log =
+        "log\n\tlog_append answer {http.response.body}\n\tlog_append <asked {http.request.body}\n";
+    trailers_pass(&format!("\t{log}"));
+}
+
+fn trailers_pass(directives: &str) {
     let seen = Seen::default();
     let keep = seen.clone();
     let upstream = Scripted::start(move |wire| {
@@ -168,7 +179,7 @@ fn trailers_and_bodies_pass_both_ways() {
             wire.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n3\r\nabc\r\n0\r\nX-Sum: 6\r\n\r\n");
         }
     });
-    let server = clear_text(&format!("\treverse_proxy {}\n", upstream.address()));
+    let server = clear_text(&format!("{directives}\treverse_proxy {}\n", upstream.address()));
     block_on(async {
         let sender = clear(server.port).await;
         let mut sender = sender.ready().await.unwrap();

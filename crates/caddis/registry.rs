@@ -1,6 +1,6 @@
 //! The standard modules: the lists of the module crates, joined.
 
-use caddis_core::{Registry, State};
+use caddis_core::{Registry, State, metrics::Exposition};
 
 /// Directives in Caddy's default order, outermost first (spec L164–L202).
 const ORDER: &[&str] = &[
@@ -97,7 +97,13 @@ pub(crate) fn upstreams(state: &State) -> String {
 
 /// All metrics and those of the process, for the admin API.
 pub(crate) fn metrics(metrics: &caddis_core::metrics::Metrics) -> String {
-    caddis_http::handlers::metrics::expose(metrics, false)
+    caddis_http::handlers::metrics::expose(metrics)
+}
+
+/// Metrics as a client of the admin API asks for them; OpenMetrics is not among it, as in Caddy
+/// (spec O111).
+pub(crate) fn present_metrics(text: String, headers: &http::HeaderMap) -> Exposition {
+    caddis_http::handlers::metrics::Format::wanted(headers, false).present(text)
 }
 
 #[cfg(test)]

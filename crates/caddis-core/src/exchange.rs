@@ -1,9 +1,10 @@
 //! One request in flight and what belongs to it.
 
 use std::{
+    cell::OnceCell,
     net::{IpAddr, SocketAddr},
     rc::Rc,
-    sync::{Arc, OnceLock},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -13,7 +14,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
 use smallvec::SmallVec;
 use smol_str::{SmolStr, ToSmolStr};
 
-use crate::{Body, HttpError, Response, ResponseFilter, Target, Value, Worker};
+use crate::{Awaited, Body, HttpError, Response, ResponseFilter, Target, Value, Worker};
 
 /// The request as handlers see and change it.
 #[derive(Default)]
@@ -114,13 +115,11 @@ pub struct LogFields {
     /// `log_skip`.
     pub skip: bool,
     /// `log_name`: loggers to use instead of the host's.
-    pub names: Option<Vec<String>>,
+    pub names: Option<Box<[String]>>,
     /// `log_append` and the like.
     pub extra: Vec<(SmolStr, Value<'static>)>,
     /// The authenticated user.
     pub user_id: String,
-    /// Bytes of request body read so far is kept by the engine; this counts tunnelled ones.
-    pub tunnelled: Option<(u64, u64)>,
 }
 
 /// The error that the error routes handle.
@@ -171,8 +170,10 @@ pub struct Exchange {
     pub response_filters: SmallVec<[Arc<dyn ResponseFilter>; 2]>,
     /// Route groups entered.
     pub groups: SmallVec<[u32; 4]>,
+    /// What matchers of the route that is matched have waited for.
+    pub awaited: Awaited,
     /// The error being handled, in error routes.
-    pub error: Option<ErrorInfo>,
+    pub error: Option<Box<ErrorInfo>>,
     /// Log settings.
     pub log: LogFields,
     /// The first top-level route that matched, by its place.
@@ -189,7 +190,7 @@ pub struct Exchange {
     /// When the server's listeners close, where that is known already (`shutdown_delay`).
     pub shutdown_at: Option<Instant>,
     /// The request's UUID, made on first use.
-    pub uuid: OnceLock<String>,
+    pub uuid: OnceCell<Box<str>>,
     /// Gives the client informational responses (1xx) where the front can.
     pub informational: Option<Rc<dyn Fn(StatusCode, HeaderMap)>>,
     /// The server this came to, where its handlers may ask it something themselves.
@@ -222,6 +223,9 @@ pub struct Upgrade {
 pub trait Io: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin {}
 impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> Io for T {}
 
+// One is made for each request; allocators are quick up to this size.
+const _: () = assert!(size_of::<Exchange>() <= 1024);
+
 /// What runs on the raw stream of an upgraded connection.
 pub type Tunnel = Box<dyn FnOnce(Box<dyn Io>) -> crate::LocalBoxFuture<'static, ()>>;
 
@@ -244,6 +248,7 @@ impl Exchange {
             sources: SmallVec::new(),
             response_filters: SmallVec::new(),
             groups: SmallVec::new(),
+            awaited: Awaited::default(),
             error: None,
             log: LogFields::default(),
             top_route: None,
@@ -252,7 +257,7 @@ impl Exchange {
             may_pass: false,
             passed: None,
             shutdown_at: None,
-            uuid: OnceLock::new(),
+            uuid: OnceCell::new(),
             informational: None,
             own_server: None,
             upgrade: None,
@@ -357,7 +362,8 @@ impl Exchange {
         self.nop = false;
         const ALPHABET: &[u8] = b"abcdefghijkmnpqrstuvwxyz0123456789";
         let id = (0..9).map(|_| char::from(ALPHABET[fastrand::usize(..ALPHABET.len())])).collect();
-        self.error = Some(ErrorInfo { status: error.status, message: error.message.clone(), id });
+        let (status, message) = (error.status, error.message.clone());
+        self.error = Some(Box::new(ErrorInfo { status, message, id }));
     }
 }
 

@@ -119,7 +119,7 @@ impl<'a> Next<'a> {
             }
             if let Some((route, rest)) = level.routes.split_first() {
                 level.routes = rest;
-                if route.matches(ex)? {
+                if route.matches(ex).await? {
                     level.handlers = &route.handlers;
                     if route.terminal {
                         // As in Caddy, nothing after it runs, not even in the lists around.

@@ -16,6 +16,16 @@ pub struct Metrics {
     families: Mutex<BTreeMap<&'static str, Family>>,
 }
 
+/// Metrics in one of Prometheus' formats, as a client asked for them.
+pub struct Exposition {
+    /// The media type.
+    pub content_type: http::HeaderValue,
+    /// The coding, where there is one.
+    pub encoding: Option<http::HeaderValue>,
+    /// The body.
+    pub body: bytes::Bytes,
+}
+
 /// A scrape that is under way.
 pub struct Scrape {
     in_flight: Arc<AtomicI64>,

@@ -14,6 +14,7 @@ use crate::{
     Exchange, Target, Value,
     error::status_text,
     exchange::{proto, split_host_port},
+    file_text,
     target::{encode_query, query_pairs},
 };
 
@@ -235,7 +236,7 @@ impl Placeholder {
             return Some(Value::string(std::env::var(name).unwrap_or_default()));
         }
         if let Some(path) = key.strip_prefix("file.") {
-            return Some(Value::string(file_content(path)));
+            return Some(Value::string(file_text::of(path)));
         }
         match key.as_str() {
             "system.hostname" => std::fs::read_to_string("/proc/sys/kernel/hostname")
@@ -350,7 +351,7 @@ fn request_field(field: RequestField, ex: &Exchange) -> Option<Value<'_>> {
         F::PrefixedQuery => prefixed(target.query()),
         F::Duration => Value::string(go_duration(ex.start.elapsed())),
         F::DurationMs => Value::Float(ex.start.elapsed().as_secs_f64() * 1e3),
-        F::Uuid => Value::str(ex.uuid.get_or_init(random_uuid)),
+        F::Uuid => Value::str(ex.uuid.get_or_init(|| random_uuid().into())),
         F::OrigUri => Value::str(original.as_sent()),
         F::OrigPath => Value::str(original.path()),
         F::OrigPathDir => Value::str(split_path(original.path()).0),
@@ -463,19 +464,6 @@ fn dynamic(key: &str, ex: &Exchange) -> Option<Value<'static>> {
         .rev()
         .filter(|(prefix, _)| key.starts_with(prefix))
         .find_map(|(_, source)| source.value(key, ex))
-}
-
-fn file_content(path: &str) -> String {
-    use std::io::Read;
-    const LIMIT: u64 = 1 << 20;
-    let mut text = Vec::new();
-    if let Ok(file) = std::fs::File::open(path) {
-        // An unreadable file is an empty value (spec P002).
-        let _ = file.take(LIMIT).read_to_end(&mut text);
-    }
-    let text = String::from_utf8_lossy(&text);
-    let text = text.strip_suffix('\n').unwrap_or(&text);
-    text.strip_suffix('\r').unwrap_or(text).to_owned()
 }
 
 fn time_field(key: &str) -> Option<Value<'static>> {

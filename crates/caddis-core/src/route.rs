@@ -16,17 +16,17 @@ pub struct Route {
 }
 
 impl Route {
-    /// Whether the route applies; enters its group if so.
+    /// Whether the route applies; enters its group if so. Waits where a matcher has to.
     ///
     /// # Errors
     /// A matcher's error.
-    pub fn matches(&self, ex: &mut Exchange) -> Result<bool> {
+    pub async fn matches(&self, ex: &mut Exchange) -> Result<bool> {
         if let Some(group) = self.group
             && ex.groups.contains(&group)
         {
             return Ok(false);
         }
-        if !self.matchers.matches(ex)? {
+        if !self.matchers.matches_when_known(ex).await? {
             return Ok(false);
         }
         if let Some(group) = self.group {

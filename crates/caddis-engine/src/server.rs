@@ -248,8 +248,10 @@ impl ServerRuntime {
                 })?),
             };
         let fingerprint = plan.tls_policies.as_ref().map(|policies| policies.fingerprint);
+        // Whom clients' certificates are verified by may change where the settings do not.
+        let trusted = tls.as_ref().map(|policies| policies.trusted);
         let connection_fingerprint = format!(
-            "{:?} {:?} {} {:?} {fingerprint:?}",
+            "{:?} {:?} {} {:?} {fingerprint:?} {trusted:?}",
             plan.timeouts, plan.protocols, plan.max_header_bytes, plan.wrappers
         );
         Ok(Arc::new(Self {

@@ -3,6 +3,7 @@
 //! Every feature has one file: its Caddyfile syntax, its JSON shape, its compilation and what it
 //! does at run time. `handlers` and `matchers` list them for the program's registry.
 
+mod disk;
 pub mod encoders;
 pub mod glob;
 pub mod handlers;

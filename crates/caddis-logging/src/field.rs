@@ -1,6 +1,10 @@
 //! An entry and its fields, borrowed from whoever logs.
 
-use std::{borrow::Cow, time::Duration};
+use std::{
+    borrow::Cow,
+    fmt::{self, Display, Formatter},
+    time::Duration,
+};
 
 use caddis_core::Value;
 use time::OffsetDateTime;
@@ -55,11 +59,28 @@ impl Object for () {
     fn fields(&self, _: &mut FieldSink<'_>) {}
 }
 
+/// A place in the source.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Caller<'a> {
+    pub(crate) file: &'a str,
+    pub(crate) line: u32,
+}
+
+impl Display for Caller<'_> {
+    /// Folder, file and line, as zap shortens it.
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let from = self.file.rmatch_indices('/').nth(1).map_or(0, |(at, _)| at + 1);
+        write!(f, "{}:{}", &self.file[from..], self.line)
+    }
+}
+
 /// One log entry.
 pub(crate) struct Entry<'a> {
     pub(crate) level: Level,
     pub(crate) time: OffsetDateTime,
     pub(crate) logger: &'a str,
+    /// The place in the source that logs.
+    pub(crate) caller: Option<Caller<'a>>,
     pub(crate) message: &'a str,
     pub(crate) fields: &'a dyn Object,
 }

@@ -74,7 +74,8 @@ fn log(name: &str, config: &CustomLog) -> Result<LogPlan, ConfigError> {
     let writer = WriterPlan::compile(config.writer.as_ref())
         .map_err(|error| explain(error, "writer", "loading log writer module"))?;
     let encoder = Encoder::compile(config.encoder.as_ref())
-        .map_err(|error| explain(error, "encoder", "loading log encoder module"))?;
+        .map_err(|error| explain(error, "encoder", "loading log encoder module"))?
+        .with_caller(config.with_caller);
     if let Some(core) = &config.core {
         let module = core.get("module").and_then(Json::as_str).unwrap_or_default();
         return Err(ConfigError::new(

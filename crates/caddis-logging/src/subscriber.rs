@@ -25,7 +25,7 @@ use tracing::{
 
 use crate::{
     Level, Logging,
-    field::{Entry, Field, FieldSink, Object},
+    field::{Caller, Entry, Field, FieldSink, Object},
 };
 
 /// Events that may wait for the first configuration.
@@ -45,6 +45,7 @@ struct Waiting {
     level: Level,
     time: OffsetDateTime,
     logger: String,
+    caller: Option<Caller<'static>>,
     fields: Collected,
 }
 
@@ -146,12 +147,17 @@ fn logger(metadata: &Metadata<'_>) -> Cow<'static, str> {
     target.to_owned().into()
 }
 
+fn caller(metadata: &'static Metadata<'static>) -> Option<Caller<'static>> {
+    Some(Caller { file: metadata.file()?, line: metadata.line()? })
+}
+
 impl Waiting {
     fn emit(&self, logging: &Logging) {
         logging.emit(&Entry {
             level: self.level,
             time: self.time,
             logger: &self.logger,
+            caller: self.caller,
             message: &self.fields.message,
             fields: &self.fields,
         });
@@ -189,6 +195,7 @@ impl Subscriber for Bridge {
             level: Level::from_tracing(*metadata.level()),
             time: OffsetDateTime::now_utc(),
             logger: logger(metadata).into_owned(),
+            caller: caller(metadata),
             fields,
         };
         if let Some(logging) = &*self.0.current.load() {
@@ -339,6 +346,41 @@ mod tests {
     use serde_json::json;
 
     use super::{Bridge, Handle};
+
+    #[test]
+    fn entries_name_their_caller() {
+        let directory = crate::writers::scratch("caller");
+        let log = |name: &str, caller: bool, encoder: serde_json::Value| {
+            let writer = json!({"output": "file", "filename": directory.join(name)});
+            json!({"writer": writer, "encoder": encoder, "with_caller": caller})
+        };
+        let format = json!({"format": "json", "time_key": "", "name_key": "", "level_key": ""});
+        let mut renamed = format.clone();
+        renamed["caller_key"] = "at".into();
+        let console = json!({"format": "console", "time_key": "", "level_format": "upper"});
+        let logs = json!({"logs": {
+            "default": log("default", true, format.clone()),
+            "without": log("without", false, format),
+            "renamed": log("renamed", true, renamed),
+            "console": log("console", true, console),
+        }});
+        let plan = crate::compile(&serde_json::from_value(logs).unwrap()).unwrap();
+        let logging = Arc::new(crate::open(&plan, &State::default(), &Metrics::default()).unwrap());
+        let handle = Handle(Arc::default());
+        handle.set(logging);
+        tracing::subscriber::with_default(Bridge(handle.0.clone()), || {
+            tracing::info!(target: "http", "hello");
+        });
+        let line = line!() - 2;
+        assert!(handle.flush(Duration::from_secs(30)));
+        let read = |name: &str| std::fs::read_to_string(directory.join(name)).unwrap();
+        let place = format!("src/subscriber.rs:{line}");
+        assert_eq!(read("default"), format!("{{\"caller\":\"{place}\",\"msg\":\"hello\"}}\n"));
+        assert_eq!(read("without"), "{\"msg\":\"hello\"}\n");
+        assert_eq!(read("renamed"), format!("{{\"at\":\"{place}\",\"msg\":\"hello\"}}\n"));
+        assert_eq!(read("console"), format!("INFO\thttp\t{place}\thello\n"));
+        std::fs::remove_dir_all(directory).unwrap();
+    }
 
     #[test]
     fn events_become_entries() {

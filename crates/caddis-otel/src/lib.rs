@@ -12,6 +12,7 @@
 mod batch;
 mod console;
 mod metrics;
+pub mod prometheus;
 mod propagation;
 mod proto;
 mod resource;
@@ -21,6 +22,7 @@ mod settings;
 mod span;
 #[cfg(test)]
 mod testing;
+mod text;
 mod tracer;
 mod worker;
 

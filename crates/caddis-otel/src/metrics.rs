@@ -22,6 +22,7 @@ use crate::{
     send::Sender,
     settings::{Env, Exporter, Signal},
     span::nanos,
+    text::{Family, Sample, families, whole},
     worker::Worker,
 };
 
@@ -164,74 +165,42 @@ impl Work {
     }
 }
 
-/// One line with a value.
-struct Sample<'a> {
-    name: &'a str,
-    labels: Vec<(&'a str, String)>,
-    value: f64,
-}
-
 /// The metrics of a text. A line that is not understood is left out.
 fn read(text: &str, now: SystemTime) -> Vec<Metric> {
     let started = text.lines().find_map(|line| line.strip_prefix("process_start_time_seconds "));
     let started = started.and_then(|value| Duration::try_from_secs_f64(value.parse().ok()?).ok());
     let started = started.map_or(now, |since| SystemTime::UNIX_EPOCH + since);
     let times = (nanos(started), nanos(now));
-    let mut families: Vec<Family<'_>> = Vec::new();
-    let mut help = ("", "");
-    for line in text.lines() {
-        if let Some(rest) = line.strip_prefix("# HELP ") {
-            help = rest.split_once(' ').unwrap_or((rest, ""));
-        } else if let Some((name, kind)) =
-            line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' '))
-        {
-            let help = if help.0 == name { help.1 } else { "" };
-            families.push(Family { name, help, kind, samples: Vec::new() });
-        } else if let (Some(sample), Some(family)) = (sample(line), families.last_mut())
-            && sample.name.starts_with(family.name)
-        {
-            family.samples.push(sample);
-        }
-    }
-    families.into_iter().filter_map(|family| family.into_metric(times)).collect()
+    families(text).into_iter().filter_map(|family| into_metric(family, times)).collect()
 }
 
-struct Family<'a> {
-    name: &'a str,
-    help: &'a str,
-    kind: &'a str,
-    samples: Vec<Sample<'a>>,
-}
-
-impl Family<'_> {
-    fn into_metric(self, times: (u64, u64)) -> Option<Metric> {
-        if self.samples.is_empty() {
-            return None;
-        }
-        let numbers = |samples: Vec<Sample<'_>>, start| {
-            let point = |sample: Sample<'_>| NumberPoint {
-                start_time_unix_nano: start,
-                time_unix_nano: times.1,
-                as_double: Some(sample.value),
-                attributes: attributes(&sample.labels),
-            };
-            samples.into_iter().map(point).collect()
-        };
-        let data = match self.kind {
-            "counter" => MetricData::Sum(Sum {
-                data_points: numbers(self.samples, times.0),
-                aggregation_temporality: CUMULATIVE,
-                is_monotonic: true,
-            }),
-            "histogram" => MetricData::Histogram(Histogram {
-                data_points: histograms(self.name, self.samples, times),
-                aggregation_temporality: CUMULATIVE,
-            }),
-            _ => MetricData::Gauge(Gauge { data_points: numbers(self.samples, 0) }),
-        };
-        let (name, description) = (self.name.to_owned(), unescaped(self.help));
-        Some(Metric { name, description, data: Some(data) })
+fn into_metric(family: Family<'_>, times: (u64, u64)) -> Option<Metric> {
+    let Family { name, help, kind, samples } = family;
+    if samples.is_empty() {
+        return None;
     }
+    let numbers = |samples: Vec<Sample<'_>>, start| {
+        let point = |sample: Sample<'_>| NumberPoint {
+            start_time_unix_nano: start,
+            time_unix_nano: times.1,
+            as_double: Some(sample.value),
+            attributes: attributes(&sample.labels),
+        };
+        samples.into_iter().map(point).collect()
+    };
+    let data = match kind {
+        "counter" => MetricData::Sum(Sum {
+            data_points: numbers(samples, times.0),
+            aggregation_temporality: CUMULATIVE,
+            is_monotonic: true,
+        }),
+        "histogram" => MetricData::Histogram(Histogram {
+            data_points: histograms(name, samples, times),
+            aggregation_temporality: CUMULATIVE,
+        }),
+        _ => MetricData::Gauge(Gauge { data_points: numbers(samples, 0) }),
+    };
+    Some(Metric { name: name.to_owned(), description: help, data: Some(data) })
 }
 
 fn attributes(labels: &[(&str, String)]) -> Vec<KeyValue> {
@@ -242,8 +211,7 @@ fn attributes(labels: &[(&str, String)]) -> Vec<KeyValue> {
 fn histograms(name: &str, samples: Vec<Sample<'_>>, times: (u64, u64)) -> Vec<HistogramPoint> {
     let mut points: Vec<HistogramPoint> = Vec::new();
     for mut sample in samples {
-        let bound = sample.labels.iter().position(|(key, _)| *key == "le");
-        let bound = bound.map(|at| sample.labels.remove(at).1);
+        let bound = sample.take("le");
         let attributes = attributes(&sample.labels);
         let same = points.last().is_some_and(|point| point.attributes == attributes);
         if !same {
@@ -274,59 +242,6 @@ fn histograms(name: &str, samples: Vec<Sample<'_>>, times: (u64, u64)) -> Vec<Hi
         point.count = point.bucket_counts.iter().sum();
     }
     points
-}
-
-/// A count; what is none becomes the nearest one.
-fn whole(value: f64) -> u64 {
-    value as u64
-}
-
-/// `name{key="value",…} number`.
-fn sample(line: &str) -> Option<Sample<'_>> {
-    if line.starts_with('#') {
-        return None;
-    }
-    let end = line.find(['{', ' '])?;
-    let (name, mut rest) = line.split_at(end);
-    let mut labels = Vec::new();
-    if let Some(inside) = rest.strip_prefix('{') {
-        rest = inside;
-        while !rest.starts_with('}') {
-            let (key, after) = rest.split_once("=\"")?;
-            let end = closing_quote(after)?;
-            labels.push((key, unescaped(&after[..end])));
-            rest = &after[end + 1..];
-            rest = rest.strip_prefix(',').unwrap_or(rest);
-        }
-        rest = &rest[1..];
-    }
-    let value = rest.trim().split(' ').next()?.parse().ok()?;
-    Some(Sample { name, labels, value })
-}
-
-fn closing_quote(text: &str) -> Option<usize> {
-    let mut escaped = false;
-    text.bytes().position(|byte| {
-        let closes = byte == b'"' && !escaped;
-        escaped = byte == b'\\' && !escaped;
-        closes
-    })
-}
-
-fn unescaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut chars = text.chars();
-    while let Some(next) = chars.next() {
-        match next {
-            '\\' => match chars.next() {
-                Some('n') => out.push('\n'),
-                Some(other) => out.push(other),
-                None => out.push('\\'),
-            },
-            other => out.push(other),
-        }
-    }
-    out
 }
 
 #[cfg(test)]

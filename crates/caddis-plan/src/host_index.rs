@@ -73,7 +73,7 @@ impl SiteRoutes {
         let mut merged = Merge { left: hosted, right: &self.any };
         while let Some(at) = merged.pop() {
             let Some(route) = self.list.routes.get(at as usize) else { continue };
-            if route.matches(ex)? {
+            if route.matches(ex).await? {
                 ex.top_route = Some(at);
                 let rest = &self.list.routes[at as usize + 1..];
                 return Next::entered(route, rest).run(ex).await;

@@ -236,6 +236,7 @@ fn options(
             explain: explain_hook,
             upstreams: registry::upstreams,
             metrics: registry::metrics,
+            present_metrics: registry::present_metrics,
         },
         logging,
         default_admin: std::env::var("CADDY_ADMIN")

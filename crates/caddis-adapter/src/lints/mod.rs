@@ -169,10 +169,12 @@ pub fn run_on_mistaken(
             run_one(lint, allowed, &mut findings, &text, None);
         }
     } else {
-        // What an unknown directive fills is unknown, too.
-        let of_plugins = &placeholders::UNKNOWN_PLACEHOLDER;
-        let known = LINTS.iter().filter(|lint| lint.code != of_plugins.code);
-        known.for_each(|lint| run_one(lint, allowed, &mut findings, &text, None));
+        LINTS.iter().for_each(|lint| run_one(lint, allowed, &mut findings, &text, None));
+        // What an unknown directive fills is unknown, too, unless it is like something known.
+        let is_guess = |finding: &Diagnostic| {
+            finding.code == placeholders::UNKNOWN_PLACEHOLDER.code && finding.help.is_none()
+        };
+        findings.list.retain(|finding| !is_guess(finding));
     }
     if let Some(repaired) = repaired.filter(|_| doubt != Doubt::Blocks) {
         on_repaired(repaired, doubt, registry, allowed, &mut findings);

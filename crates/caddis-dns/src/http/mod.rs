@@ -1,5 +1,9 @@
 //! A small HTTPS client for APIs: HTTP/1.1 (HTTP/2 where asked for, as gRPC wants), kept
 //! connections, whole bodies, time limits, forward proxies.
+//!
+//! A request is sent once, save where its kept connection fails and a second one does no harm: not
+//! a byte of it was written, or its method is idempotent (RFC 9110 §9.2.2). What creates a record
+//! or an order is never sent twice.
 
 mod connect;
 mod http2;
@@ -11,11 +15,11 @@ use std::{
     fmt,
     future::Future,
     sync::{Arc, Mutex, OnceLock, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, Uri, header};
+use http::{HeaderValue, Method, Request, Response, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
     body::{Body, Incoming},
@@ -44,6 +48,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 const MAX_BODY: usize = 4 << 20;
 /// Idle connections kept per server.
 const MAX_IDLE: usize = 8;
+/// A connection that was idle for longer is not used for a request that cannot be repeated: many
+/// servers close theirs after five seconds or more, and may do so just when it is sent.
+const SURELY_OPEN: Duration = Duration::from_secs(4);
 
 /// Why a request failed, in one sentence.
 #[derive(Debug, Clone)]
@@ -115,7 +122,13 @@ pub struct HttpClient {
     config: OnceLock<Arc<ClientConfig>>,
     /// The name that servers are to have, where it is not the URL's host.
     name: Option<ServerName<'static>>,
-    idle: Mutex<HashMap<String, Vec<SendRequest<Full<Bytes>>>>>,
+    idle: Mutex<HashMap<String, Vec<Kept>>>,
+}
+
+/// An idle connection; of several the one used last is the last.
+struct Kept {
+    sender: SendRequest<Full<Bytes>>,
+    since: Instant,
 }
 
 impl fmt::Debug for HttpClient {
@@ -227,16 +240,29 @@ impl HttpClient {
             let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
             parts.uri = path.parse().map_err(|error| fail("path", error))?;
         }
-        let request = Request::from_parts(parts, Full::new(body));
+        let mut request = Request::from_parts(parts, Full::new(body));
+        let spare = is_idempotent(request.method()).then(|| request.clone());
+        let within = if spare.is_some() { Duration::MAX } else { SURELY_OPEN };
         // A kept connection may have been closed meanwhile; then a new one is used.
-        while let Some(mut kept) = self.take(&at.key) {
+        while let Some(mut kept) = self.take(&at.key, within) {
             if kept.ready().await.is_err() {
                 continue;
             }
-            match kept.send_request(request.clone()).await {
+            let mut error = match kept.try_send_request(request).await {
                 Ok(response) => return Ok((at, kept, response)),
-                Err(_) => break,
+                Err(error) => error,
+            };
+            if let Some(unsent) = error.take_message() {
+                request = unsent;
+                continue;
             }
+            let Some(spare) = spare else {
+                let error = error.into_error();
+                let why = format!("{error}; it is unknown whether the request arrived");
+                return Err(fail(&at.authority, why));
+            };
+            request = spare;
+            break;
         }
         let mut sender = self.connect(&at, proxy.as_deref()).await?;
         let response =
@@ -260,13 +286,17 @@ impl HttpClient {
     fn keep(&self, at: &Target, sender: SendRequest<Full<Bytes>>) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = idle.entry(at.key.clone()).or_default();
+        kept.retain(|kept| !kept.sender.is_closed());
         if kept.len() < MAX_IDLE && !sender.is_closed() {
-            kept.push(sender);
+            kept.push(Kept { sender, since: Instant::now() });
         }
     }
 
-    fn take(&self, key: &str) -> Option<SendRequest<Full<Bytes>>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).get_mut(key)?.pop()
+    /// The connection to there that was used last, within this time.
+    fn take(&self, key: &str, within: Duration) -> Option<SendRequest<Full<Bytes>>> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = idle.get_mut(key)?.pop_if(|kept| kept.since.elapsed() <= within);
+        kept.map(|kept| kept.sender)
     }
 
     async fn connect(
@@ -341,6 +371,14 @@ async fn handshake(stream: Box<dyn Io>) -> Result<SendRequest<Full<Bytes>>, Http
         }
     });
     Ok(sender)
+}
+
+/// Whether a request does the same sent twice as sent once (RFC 9110 §9.2.2).
+fn is_idempotent(method: &Method) -> bool {
+    matches!(
+        *method,
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
+    )
 }
 
 /// The head of an answer, from where and on which connection it came.

@@ -1,41 +1,115 @@
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
 };
 
-use super::{HttpClient, HttpError, HttpOptions, Route};
+use super::{HttpClient, HttpError, HttpOptions, Route, SURELY_OPEN, Target};
 use crate::testing::{Answer, api};
+
+/// What a connection's script does when a request has arrived.
+#[derive(Clone, Copy)]
+enum Then {
+    Answer,
+    /// It ends after the request was read, and may have been acted upon.
+    Close,
+}
+
+/// A server whose connections follow scripts, and the first lines of what it read.
+async fn scripted(scripts: Vec<Vec<Then>>) -> (String, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/x?y", listener.local_addr().unwrap());
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let log = seen.clone();
+    tokio::spawn(async move {
+        for script in scripts {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            for then in script {
+                let mut request = Vec::new();
+                while !request.ends_with(b"\r\n\r\nhi") {
+                    request.push(stream.read_u8().await.unwrap());
+                }
+                let text = String::from_utf8_lossy(&request).into_owned();
+                log.lock().unwrap().push(text.lines().next().unwrap_or_default().to_owned());
+                if let Then::Answer = then {
+                    let answer = b"HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\nok";
+                    stream.write_all(answer).await.unwrap();
+                }
+            }
+        }
+    });
+    (url, seen)
+}
+
+async fn ask(client: &HttpClient, method: Method, url: &str) -> Result<u16, HttpError> {
+    let request = Request::builder().method(method).uri(url).body("hi".into()).unwrap();
+    client.send(request).await.map(|answer| answer.status().as_u16())
+}
 
 #[tokio::test]
 async fn connections_are_kept_and_replaced() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/x?y", listener.local_addr().unwrap());
-    let server = tokio::spawn(async move {
-        let mut served = Vec::new();
-        for requests in [2, 1] {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            for _ in 0..requests {
-                let mut buffer = [0; 1024];
-                let read = stream.read(&mut buffer).await.unwrap();
-                served.push(String::from_utf8_lossy(&buffer[..read]).into_owned());
-                let answer = b"HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\nok";
-                stream.write_all(answer).await.unwrap();
-            }
-        }
-        served
-    });
+    use Then::{Answer, Close};
+    let (url, seen) = scripted(vec![vec![Answer, Answer, Close], vec![Answer]]).await;
     let client = HttpClient::new();
     for _ in 0..3 {
-        let request = Request::post(&url).body(Bytes::from_static(b"hi")).unwrap();
-        let response = client.send(request).await.unwrap();
-        assert_eq!((response.status().as_u16(), &response.body()[..]), (201, &b"ok"[..]));
+        assert_eq!(ask(&client, Method::PUT, &url).await.unwrap(), 201);
     }
-    let served = server.await.unwrap();
-    assert!(served.iter().all(|text| text.starts_with("POST /x?y HTTP/1.1\r\n")));
+    // Three on the first connection, and the last of them once more.
+    assert_eq!(*seen.lock().unwrap(), ["PUT /x?y HTTP/1.1"; 4]);
     let request = Request::get("ftp://x/").body(Bytes::new()).unwrap();
     assert!(client.send(request).await.is_err());
+}
+
+#[tokio::test]
+async fn what_may_have_arrived_is_not_sent_again() {
+    use Then::{Answer, Close};
+    let (url, seen) = scripted(vec![vec![Answer, Close], vec![Answer]]).await;
+    let client = HttpClient::new();
+    assert_eq!(ask(&client, Method::POST, &url).await.unwrap(), 201);
+    let error = ask(&client, Method::POST, &url).await.unwrap_err().to_string();
+    assert!(error.contains("it is unknown whether the request arrived"), "{error}");
+    assert_eq!(seen.lock().unwrap().len(), 2);
+    // The next one has a connection of its own.
+    assert_eq!(ask(&client, Method::POST, &url).await.unwrap(), 201);
+}
+
+#[tokio::test]
+async fn a_connection_that_was_closed_before_is_replaced_for_every_method() {
+    use Then::Answer;
+    let (url, seen) = scripted(vec![vec![Answer]; 5]).await;
+    let client = HttpClient::new();
+    let idle = || {
+        let idle = client.idle.lock().unwrap();
+        idle.values().flatten().filter(|kept| !kept.sender.is_closed()).count()
+    };
+    for _ in 0..5 {
+        assert_eq!(ask(&client, Method::POST, &url).await.unwrap(), 201);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while idle() > 0 {
+            assert!(Instant::now() < deadline, "the end of the connection goes unseen");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    assert_eq!(*seen.lock().unwrap(), ["POST /x?y HTTP/1.1"; 5]);
+}
+
+#[tokio::test]
+async fn an_old_connection_is_not_used_for_what_cannot_be_repeated() {
+    use Then::Answer;
+    let (url, _) = scripted(vec![vec![Answer, Answer], vec![Answer]]).await;
+    let client = HttpClient::new();
+    assert_eq!(ask(&client, Method::POST, &url).await.unwrap(), 201);
+    let long_ago = || Instant::now().checked_sub(SURELY_OPEN * 2).unwrap();
+    client.idle.lock().unwrap().values_mut().flatten().for_each(|kept| kept.since = long_ago());
+    let key = Target::of(&url.parse().unwrap()).unwrap().key;
+    assert!(client.take(&key, SURELY_OPEN).is_none());
+    assert!(client.take(&key, Duration::MAX).is_some());
 }
 
 async fn proxied(url: &str, proxy: &str, insecure: bool) -> Result<Response<Bytes>, HttpError> {
@@ -64,7 +138,7 @@ async fn behind(dialogue: &'static [(&'static [u8], &'static [u8])]) -> String {
     let params = rcgen::CertificateParams::new(vec!["ca.test".to_owned()]).unwrap();
     let certificate = params.self_signed(&key).unwrap().der().clone();
     let key = rustls_pki_types::PrivatePkcs8KeyDer::from(key.serialize_der()).into();
-    let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
@@ -74,7 +148,7 @@ async fn behind(dialogue: &'static [(&'static [u8], &'static [u8])]) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     tokio::spawn(async move {
-        let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config));
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
         loop {
             let (mut stream, _) = listener.accept().await.unwrap();
             let acceptor = acceptor.clone();
@@ -185,7 +259,7 @@ async fn a_head_does_not_wait_for_its_body() {
     });
     let client = HttpClient::new();
     let request = Request::get(format!("http://127.0.0.1:{port}/")).body(Bytes::new()).unwrap();
-    let limit = std::time::Duration::from_secs(20);
+    let limit = Duration::from_secs(20);
     let head = tokio::time::timeout(limit, client.send_for_head(request)).await.unwrap().unwrap();
     assert!(head.status().is_success());
     tokio::time::timeout(limit, serving).await.unwrap().unwrap();

@@ -70,12 +70,7 @@ fn arguments() -> impl Iterator<Item = String> {
 /// Amounts under Go's names, in bytes, as far as the system tells them. What only a garbage
 /// collector has is zero, and what nobody counts here (allocations) is left out.
 fn memory() -> Json {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let told = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        let number = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-        number.map(|kibibytes| kibibytes.saturating_mul(1024))
-    };
+    let told = caddis_core::process::status_bytes;
     let mut all = Map::new();
     let mut add = |names: &[&str], amount: Option<u64>| {
         for name in names {

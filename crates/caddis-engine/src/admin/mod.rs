@@ -17,7 +17,10 @@ use std::{convert::Infallible, net::SocketAddr, rc::Rc};
 
 use bytes::Bytes;
 use caddis_config::NetworkAddress;
-use caddis_core::{State, metrics::Metrics};
+use caddis_core::{
+    State,
+    metrics::{Exposition, Metrics},
+};
 use caddis_tls::RemoteVerdict;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
 use http_body_util::{BodyExt, Full, Limited};
@@ -46,6 +49,8 @@ pub struct AdminHooks {
     pub upstreams: fn(&State) -> String,
     /// All metrics and those of the process, as Prometheus' text. Reads files.
     pub metrics: fn(&Metrics) -> String,
+    /// Such a text as a client's header fields ask for it.
+    pub present_metrics: fn(String, &HeaderMap) -> Exposition,
 }
 
 /// Adapter name, text, why the config was refused → a sentence.
@@ -527,7 +532,7 @@ async fn route(engine: &Rc<Engine>, parts: &Parts, request: &ApiRequest, peer: &
         ["load"] => load::load(engine, request).await,
         ["adapt"] => load::adapt(engine, request),
         ["stop"] => stop(engine, request),
-        ["metrics"] => metrics(engine).await,
+        ["metrics"] => metrics(engine, &parts.headers).await,
         ["reverse_proxy", "upstreams"] => {
             if request.method != Method::GET {
                 return Err(method_not_allowed());
@@ -571,16 +576,19 @@ fn stop(engine: &Engine, request: &ApiRequest) -> Answer {
     Ok(response)
 }
 
-async fn metrics(engine: &Engine) -> Answer {
-    let (expose, metrics) = (engine.options.hooks.metrics, engine.metrics.clone());
+async fn metrics(engine: &Engine, headers: &HeaderMap) -> Answer {
+    let (hooks, metrics) = (&engine.options.hooks, engine.metrics.clone());
+    let (expose, present) = (hooks.metrics, hooks.present_metrics);
+    let (of_certificates, headers) = (engine.shared.certificate_metrics(), headers.clone());
     let _scrape = metrics.scrape();
-    let text = tokio::task::spawn_blocking(move || expose(&metrics)).await.map_err(|error| {
+    let read = move || present(expose(&metrics) + &of_certificates, &headers);
+    let exposition = tokio::task::spawn_blocking(read).await.map_err(|error| {
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("reading metrics: {error}"))
     })?;
-    let mut response = Response::new(Full::from(text + &engine.shared.certificate_metrics()));
-    response.headers_mut().insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8; escaping=underscores"),
-    );
+    let mut response = Response::new(Full::from(exposition.body));
+    response.headers_mut().insert(header::CONTENT_TYPE, exposition.content_type);
+    if let Some(encoding) = exposition.encoding {
+        response.headers_mut().insert(header::CONTENT_ENCODING, encoding);
+    }
     Ok(response)
 }

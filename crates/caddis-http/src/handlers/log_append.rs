@@ -9,21 +9,13 @@
 //!
 //! JSON: `{"handler": "log_append", "key": "field", "value": "{placeholder}", "early": true}`.
 
-use std::{
-    pin::Pin,
-    task::{Context, Poll},
-};
-
 use base64::Engine as _;
-use bytes::{Bytes, BytesMut};
 use caddis_caddyfile::Result as ParseResult;
 use caddis_config::ConfigError;
 use caddis_core::{
-    Body, BodyError, CompileCx, Directive, DirectiveKind, Exchange, Filter, Flow, Handler,
-    HandlerModule, Helper, LocalBoxFuture, Middleware, Next, Response, Result as HttpResult,
-    Template, Value,
+    CompileCx, Directive, DirectiveKind, Exchange, Filter, Flow, Handler, HandlerModule, Helper,
+    LocalBoxFuture, Middleware, Next, Response, Result as HttpResult, Template, Value,
 };
-use http_body::{Frame, SizeHint};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
@@ -181,68 +173,17 @@ impl Middleware for ResponseBody {
     ) -> LocalBoxFuture<'a, HttpResult<Response>> {
         Box::pin(async move {
             let mut response = run_next(next, ex).await?;
-            let (bytes, body) = capture(response.body_mut().take()).await?;
-            *response.body_mut() = body;
+            let ahead = response.body_mut().take().read_ahead(MOST).await;
+            let bytes = ahead.read().get(..MOST).unwrap_or(ahead.read());
             let text = if self.base64 {
-                base64::engine::general_purpose::STANDARD.encode(&bytes)
+                base64::engine::general_purpose::STANDARD.encode(bytes)
             } else {
-                String::from_utf8_lossy(&bytes).into_owned()
+                String::from_utf8_lossy(bytes).into_owned()
             };
+            *response.body_mut() = ahead.into_body();
             ex.log.extra.push((self.key.as_str().into(), Value::string(text)));
             Ok(response)
         })
-    }
-}
-
-/// Reads a body up to the limit; gives what was read, and the body as it was.
-async fn capture(mut body: Body) -> HttpResult<(Bytes, Body)> {
-    if let Body::Full(bytes) = &body {
-        return Ok((bytes.clone(), body));
-    }
-    let mut read = BytesMut::new();
-    while let Some(data) = body.next_data().await {
-        let data = data.map_err(|error| caddis_core::HttpError::internal(&error))?;
-        read.extend_from_slice(&data);
-        if read.len() >= MOST {
-            let read = read.freeze();
-            let body = Body::stream(Chain { first: Some(read.clone()), rest: body });
-            return Ok((read, body));
-        }
-    }
-    let read = read.freeze();
-    Ok((read.clone(), read.into()))
-}
-
-/// What was read of a body, then its rest.
-struct Chain {
-    first: Option<Bytes>,
-    rest: Body,
-}
-
-impl http_body::Body for Chain {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if let Some(first) = self.first.take() {
-            return Poll::Ready(Some(Ok(Frame::data(first))));
-        }
-        Pin::new(&mut self.rest).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.first.is_none() && self.rest.is_empty()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        let first = self.first.as_ref().map_or(0, |first| first.len() as u64);
-        match self.rest.exact_len() {
-            Some(rest) => SizeHint::with_exact(first + rest),
-            None => SizeHint::default(),
-        }
     }
 }
 

@@ -239,11 +239,18 @@ impl<F: Filter> Middleware for ReadFirst<F> {
 
 /// Reads the whole body, sets its placeholders, and puts it back for those who come later.
 pub(crate) async fn read(ex: &mut Exchange) -> HttpResult<()> {
-    let body = ex.request.body.take().collect(MOST).await?;
-    ex.set_value(BODY, Value::string(String::from_utf8_lossy(&body)));
-    let base64 = base64::engine::general_purpose::STANDARD.encode(&body);
+    let mut ahead = ex.request.body.take().read_ahead(MOST + 1).await;
+    if let Some(error) = ahead.take_error() {
+        return Err(error.into());
+    }
+    let body = ahead.read();
+    if body.len() > MOST {
+        return Err(BodyError::TooLarge.into());
+    }
+    ex.set_value(BODY, Value::string(String::from_utf8_lossy(body)));
+    let base64 = base64::engine::general_purpose::STANDARD.encode(body);
     ex.set_value(BODY_BASE64, Value::string(base64));
-    ex.request.body = body.into();
+    ex.request.body = ahead.into_body();
     Ok(())
 }
 

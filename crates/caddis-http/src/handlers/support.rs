@@ -1,14 +1,10 @@
 //! Small things that several handlers share: header names and values from text, status codes,
 //! shapes of header maps, text in HTML, dates of files, the rest of a chain.
 
-use std::{
-    borrow::Cow, collections::BTreeMap, fs::File, io, os::unix::fs::OpenOptionsExt, path::Path,
-    time::SystemTime,
-};
+use std::{borrow::Cow, collections::BTreeMap, time::SystemTime};
 
 use caddis_core::{Exchange, Next, Response, Result as HttpResult};
 use http::{HeaderName, HeaderValue, StatusCode};
-use rustix::fs::OFlags;
 use serde::{Deserialize, Deserializer};
 use time::{Duration, OffsetDateTime};
 
@@ -74,12 +70,6 @@ pub(crate) fn escape_html(text: &str) -> String {
         }
     }
     out
-}
-
-/// A file, open for reading. A pipe that has come in its place would be waited for otherwise.
-pub(crate) fn open_at_once(path: &Path) -> io::Result<File> {
-    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
-    File::options().read(true).custom_flags(flags.bits().cast_signed()).open(path)
 }
 
 /// A file's time as a date; one beyond the calendar's end (some file systems know them) is 1970's

@@ -12,6 +12,8 @@
 //! JSON: `{"fs", "root", "try_files", "try_policy", "split_path"}`. A name that ends with a slash
 //! must be a directory, another one must not. `=404` among the names is an error with that status.
 //! Sets `{http.matchers.file.relative}`, `.absolute`, `.type` and `.remainder`.
+//!
+//! What the kernel has in memory is known at once; else the route waits, and not its worker.
 
 use std::{borrow::Cow, fs::Metadata};
 
@@ -30,6 +32,7 @@ use super::{
     shape,
 };
 use crate::{
+    disk::Disk,
     names,
     path::{clean, sanitized_join},
 };
@@ -58,7 +61,7 @@ pub struct FileMatcherConfig {
     pub split_path: Vec<String>,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Policy {
     FirstExist { fallback: bool },
     Smallest,
@@ -79,9 +82,39 @@ struct File {
     split: Vec<String>,
 }
 
+/// One of the names, as it is for a request.
+#[derive(Clone, PartialEq, Eq)]
+enum Entry {
+    Status(StatusCode, String),
+    Path(Candidate),
+    /// Whatever paths fit the candidate's.
+    Pattern(Candidate),
+}
+
+#[derive(Clone, PartialEq, Eq)]
 struct Candidate {
     full: String,
     remainder: String,
+}
+
+/// What a search ends with.
+#[derive(Clone)]
+enum Outcome {
+    Found { candidate: Candidate, directory: bool },
+    Nothing,
+    Status(StatusCode, String),
+}
+
+/// A search that has to wait for the disk.
+#[derive(Clone, PartialEq, Eq)]
+struct Search {
+    policy: Policy,
+    entries: Vec<Entry>,
+}
+
+struct Answer {
+    search: Search,
+    outcome: Outcome,
 }
 
 fn parse(d: &mut Dispenser) -> ParseResult<Json> {
@@ -169,15 +202,26 @@ impl Try {
 }
 
 impl File {
-    /// The existing paths that an entry names. Without a pattern it is one, looked up by the caller.
-    fn candidates(
+    /// The names for a request, one after the other.
+    fn entries<'a>(&'a self, root: &'a str, ex: &'a Exchange) -> impl Iterator<Item = Entry> + 'a {
+        self.tries.iter().map(|entry| match entry {
+            Try::Status(status, text) => Entry::Status(*status, text.clone()),
+            Try::Name { template, directory, glob } => {
+                let candidate = self.candidate(root, template, *directory, *glob, ex);
+                if *glob { Entry::Pattern(candidate) } else { Entry::Path(candidate) }
+            }
+        })
+    }
+
+    /// The path, or the pattern of paths, that an entry names.
+    fn candidate(
         &self,
         root: &str,
         template: &Template,
         directory: bool,
         glob: bool,
         ex: &Exchange,
-    ) -> Vec<Candidate> {
+    ) -> Candidate {
         let path = ex.request.target.path_bytes();
         let has_path = path.is_some() && !glob;
         let name: Cow<'_, str> = if glob {
@@ -206,12 +250,7 @@ impl File {
             // The root itself is a directory, and no directory was asked for.
             full.pop();
         }
-        let remainder = after.to_owned();
-        if glob {
-            let found = expand(&full).into_iter();
-            return found.map(|full| Candidate { full, remainder: remainder.clone() }).collect();
-        }
-        vec![Candidate { full, remainder }]
+        Candidate { full, remainder: after.to_owned() }
     }
 
     /// Splits behind the first delimiter that ends an element of the path.
@@ -233,54 +272,106 @@ impl File {
         }
         (path, "")
     }
+}
 
-    fn first(
-        &self,
-        root: &str,
-        fallback: bool,
-        ex: &Exchange,
-    ) -> Result<Option<(Candidate, bool)>> {
-        for (at, entry) in self.tries.iter().enumerate() {
-            let (template, directory, glob) = match entry {
-                Try::Status(status, text) => return Err(HttpError::new(*status, text)),
-                Try::Name { template, directory, glob } => (template, *directory, *glob),
-            };
-            let last = fallback && at + 1 == self.tries.len();
-            for candidate in self.candidates(root, template, directory, glob, ex) {
-                let Ok(metadata) = std::fs::metadata(names::path(&candidate.full)) else {
-                    continue;
-                };
-                if last {
-                    return Ok(Some((candidate, false)));
-                }
-                if metadata.is_dir() == candidate.full.ends_with('/') {
-                    return Ok(Some((candidate, metadata.is_dir())));
-                }
+impl Policy {
+    /// Looks for the entry that is chosen. Where the disk has missed something, the outcome is none.
+    fn search(self, disk: &Disk, entries: impl Iterator<Item = Entry>) -> Outcome {
+        match self {
+            Self::FirstExist { fallback } => first(disk, fallback, entries),
+            Self::Largest => {
+                best(disk, entries, |new, best| new.len() > best.map_or(0, Metadata::len))
+            }
+            // A size of zero counts as none, as in Caddy.
+            Self::Smallest => best(disk, entries, |new, best| {
+                best.is_none_or(|best| best.len() == 0 || new.len() < best.len())
+            }),
+            Self::MostRecent => best(disk, entries, |new, best| {
+                best.is_none_or(|best| new.modified().ok() > best.modified().ok())
+            }),
+        }
+    }
+}
+
+impl Entry {
+    /// The paths it stands for; reading directories is always waited for.
+    fn candidates(self, disk: &Disk) -> Vec<Candidate> {
+        match self {
+            Self::Status(..) => Vec::new(),
+            Self::Path(candidate) => vec![candidate],
+            Self::Pattern(_) if disk.must_wait() => Vec::new(),
+            Self::Pattern(Candidate { full, remainder }) => {
+                let found = expand(&full).into_iter();
+                found.map(|full| Candidate { full, remainder: remainder.clone() }).collect()
             }
         }
-        Ok(None)
+    }
+}
+
+fn first(disk: &Disk, fallback: bool, entries: impl Iterator<Item = Entry>) -> Outcome {
+    let mut entries = entries.peekable();
+    while let Some(entry) = entries.next() {
+        let last = fallback && entries.peek().is_none();
+        if let Entry::Status(status, text) = entry {
+            return Outcome::Status(status, text);
+        }
+        for candidate in entry.candidates(disk) {
+            let Ok(metadata) = disk.metadata(&candidate.full) else { continue };
+            let directory = metadata.is_dir();
+            if last {
+                return Outcome::Found { candidate, directory: false };
+            }
+            if directory == candidate.full.ends_with('/') {
+                return Outcome::Found { candidate, directory };
+            }
+        }
+        if disk.missed() {
+            break;
+        }
+    }
+    Outcome::Nothing
+}
+
+/// The candidate that is better than all before it.
+fn best(
+    disk: &Disk,
+    entries: impl Iterator<Item = Entry>,
+    better: impl Fn(&Metadata, Option<&Metadata>) -> bool,
+) -> Outcome {
+    let mut best: Option<(Candidate, Metadata)> = None;
+    for candidate in entries.flat_map(|entry| entry.candidates(disk)) {
+        let Ok(metadata) = disk.metadata(&candidate.full) else { continue };
+        if better(&metadata, best.as_ref().map(|(_, metadata)| metadata)) {
+            best = Some((candidate, metadata));
+        }
+    }
+    match best {
+        Some((candidate, metadata)) => Outcome::Found { candidate, directory: metadata.is_dir() },
+        None => Outcome::Nothing,
+    }
+}
+
+impl Search {
+    fn run(&self) -> Outcome {
+        self.policy.search(&Disk::patient(), self.entries.iter().cloned())
     }
 
-    /// The candidate that is better than all before it.
-    fn best(
-        &self,
-        root: &str,
-        ex: &Exchange,
-        better: impl Fn(&Metadata, Option<&Metadata>) -> bool,
-    ) -> Option<(Candidate, bool)> {
-        let mut best: Option<(Candidate, Metadata)> = None;
-        for entry in &self.tries {
-            let Try::Name { template, directory, glob } = entry else { continue };
-            for candidate in self.candidates(root, template, *directory, *glob, ex) {
-                let Ok(metadata) = std::fs::metadata(names::path(&candidate.full)) else {
-                    continue;
-                };
-                if better(&metadata, best.as_ref().map(|(_, metadata)| metadata)) {
-                    best = Some((candidate, metadata));
-                }
-            }
+    /// What came of it; none where that is still to be waited for.
+    fn outcome(self, ex: &mut Exchange) -> Option<Outcome> {
+        let known = ex.awaited.answers::<Answer>().find(|answer| answer.search == self);
+        if let Some(answer) = known {
+            return Some(answer.outcome.clone());
         }
-        best.map(|(candidate, metadata)| (candidate, metadata.is_dir()))
+        if !ex.awaited.can_wait() {
+            return Some(self.run());
+        }
+        ex.awaited.ask(async move {
+            let search = self.clone();
+            let outcome = tokio::task::spawn_blocking(move || search.run()).await;
+            // It fails where the process ends.
+            Answer { search: self, outcome: outcome.unwrap_or(Outcome::Nothing) }
+        });
+        None
     }
 }
 
@@ -290,20 +381,20 @@ impl Matcher for File {
             return Ok(false);
         }
         let root = clean(&self.root.render(ex)).into_owned();
-        let found = match self.policy {
-            Policy::FirstExist { fallback } => self.first(&root, fallback, ex)?,
-            Policy::Largest => {
-                self.best(&root, ex, |new, best| new.len() > best.map_or(0, Metadata::len))
+        let memory = Disk::memory();
+        let mut outcome = self.policy.search(&memory, self.entries(&root, ex));
+        if memory.missed() {
+            let entries = self.entries(&root, ex).collect();
+            match (Search { policy: self.policy, entries }).outcome(ex) {
+                Some(known) => outcome = known,
+                None => return Ok(false),
             }
-            // A size of zero counts as none, as in Caddy.
-            Policy::Smallest => self.best(&root, ex, |new, best| {
-                best.is_none_or(|best| best.len() == 0 || new.len() < best.len())
-            }),
-            Policy::MostRecent => self.best(&root, ex, |new, best| {
-                best.is_none_or(|best| new.modified().ok() > best.modified().ok())
-            }),
+        }
+        let (candidate, directory) = match outcome {
+            Outcome::Found { candidate, directory } => (candidate, directory),
+            Outcome::Nothing => return Ok(false),
+            Outcome::Status(status, text) => return Err(HttpError::new(status, text)),
         };
-        let Some((candidate, directory)) = found else { return Ok(false) };
         let relative = match candidate.full.strip_prefix(root.as_str()) {
             Some(relative) if root != "." => relative,
             _ => &candidate.full,

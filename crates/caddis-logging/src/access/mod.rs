@@ -20,7 +20,7 @@ use time::OffsetDateTime;
 
 use crate::{
     Level, Logging,
-    field::{Entry, Field, FieldSink, Object},
+    field::{Caller, Entry, Field, FieldSink, Object},
     request::{LoggedHeaders, LoggedRequest},
 };
 
@@ -164,6 +164,7 @@ impl AccessLogger {
             level: if status >= 500 { Level::Error } else { Level::Info },
             time: OffsetDateTime::now_utc(),
             logger: ACCESS,
+            caller: Some(Caller { file: file!(), line: line!() }),
             message: if ex.nop { "NOP" } else { "handled request" },
             fields: &fields,
         };
@@ -217,6 +218,7 @@ impl AccessLogger {
             level,
             time: OffsetDateTime::now_utc(),
             logger: ERROR,
+            caller: Some(Caller { file: file!(), line: line!() }),
             message,
             fields: &fields,
         };
@@ -289,12 +291,10 @@ impl Object for AccessFields<'_> {
         let Self { ex, record, credentials, .. } = *self;
         let headers = record.request_headers.unwrap_or(&ex.request.headers);
         out("request", Field::Object(&LoggedRequest { ex, headers, credentials }));
-        // A tunnel's bytes count as bodies: read from the client, written to it.
-        let (read, written) = ex.log.tunnelled.unwrap_or_default();
-        out("bytes_read", Field::Uint(record.bytes_read.saturating_add(read)));
+        out("bytes_read", Field::Uint(record.bytes_read));
         out("user_id", Field::str(&ex.log.user_id));
         out("duration", Field::Duration(record.duration));
-        out("size", Field::Uint(record.size.saturating_add(written)));
+        out("size", Field::Uint(record.size));
         out("status", Field::Uint(self.status.into()));
         let headers = record.response_headers;
         out("resp_headers", Field::Object(&LoggedHeaders { headers, credentials }));

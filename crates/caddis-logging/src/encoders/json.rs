@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 
 use super::options::{DurationFormat, Options, TimeFormat};
 use crate::{
-    field::{Entry, Field, Object},
+    field::{Caller, Entry, Field, Object},
     filters::{Node, Outcome},
 };
 
@@ -28,8 +28,9 @@ pub(crate) struct JsonWriter<'w> {
     pub(crate) spaced: bool,
 }
 
-/// Writes the head of an entry: everything but its fields. The object stays open.
-pub(crate) fn head(writer: &mut JsonWriter<'_>, entry: &Entry<'_>) {
+/// Writes the head of an entry: everything but its fields, with the `caller` where there is one.
+/// The object stays open.
+pub(crate) fn head(writer: &mut JsonWriter<'_>, entry: &Entry<'_>, caller: Option<Caller<'_>>) {
     let options = writer.options;
     writer.out.push(b'{');
     if !options.level_key.is_empty() {
@@ -43,6 +44,10 @@ pub(crate) fn head(writer: &mut JsonWriter<'_>, entry: &Entry<'_>) {
     if !options.name_key.is_empty() && !entry.logger.is_empty() {
         writer.key(&options.name_key);
         writer.text(entry.logger);
+    }
+    if let Some(caller) = caller {
+        writer.key(&options.caller_key);
+        writer.text(&caller.to_string());
     }
     if !options.message_key.is_empty() {
         writer.key(&options.message_key);

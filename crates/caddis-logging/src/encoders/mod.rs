@@ -37,7 +37,7 @@ use self::{
     options::{LevelFormat, Options},
 };
 use crate::{
-    field::{Entry, Field},
+    field::{Caller, Entry, Field},
     filters::Node,
     writers::WriterPlan,
 };
@@ -49,6 +49,8 @@ pub(crate) struct Encoder {
     /// Outermost first.
     layers: Vec<Layer>,
     journald: bool,
+    /// Whether entries name the place in the source that logs.
+    caller: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -100,7 +102,8 @@ const MAX_LAYERS: usize = 16;
 impl Encoder {
     /// Compiles an encoder's JSON; none means the default of the writer.
     pub(crate) fn compile(json: Option<&Json>) -> Result<Self, ConfigError> {
-        let mut encoder = Self { base: Base::Auto, layers: Vec::new(), journald: false };
+        let mut encoder =
+            Self { base: Base::Auto, layers: Vec::new(), journald: false, caller: false };
         let mut next = json.cloned();
         let mut depth = 0;
         while let Some(json) = next.take().filter(|json| !json.is_null()) {
@@ -117,6 +120,11 @@ impl Encoder {
             options.time_key.clear();
         }
         Ok(encoder)
+    }
+
+    /// The same, with the place in the source where `caller` (spec O009).
+    pub(crate) fn with_caller(self, caller: bool) -> Self {
+        Self { caller, ..self }
     }
 
     /// Takes one encoder in; gives what it wraps.
@@ -195,7 +203,7 @@ impl Encoder {
 
     fn json(&self, options: &Options, entry: &Entry<'_>, out: &mut Vec<u8>) {
         let mut writer = JsonWriter { out, options, spaced: false };
-        json::head(&mut writer, entry);
+        json::head(&mut writer, entry, self.caller(options, entry));
         self.fields(&mut writer, entry);
         writer.out.push(b'}');
         out.extend_from_slice(options.line_ending.as_bytes());
@@ -227,6 +235,9 @@ impl Encoder {
         if !options.name_key.is_empty() && !entry.logger.is_empty() {
             part(out, entry.logger.as_bytes());
         }
+        if let Some(caller) = self.caller(options, entry) {
+            part(out, caller.to_string().as_bytes());
+        }
         if !options.message_key.is_empty() {
             part(out, entry.message.as_bytes());
         }
@@ -241,6 +252,10 @@ impl Encoder {
             out.push(b'}');
         }
         out.extend_from_slice(options.line_ending.as_bytes());
+    }
+
+    fn caller<'e>(&self, options: &Options, entry: &Entry<'e>) -> Option<Caller<'e>> {
+        entry.caller.filter(|_| self.caller && !options.caller_key.is_empty())
     }
 
     fn fields(&self, writer: &mut JsonWriter<'_>, entry: &Entry<'_>) {

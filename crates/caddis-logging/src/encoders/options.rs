@@ -25,8 +25,7 @@ pub(crate) struct Config {
     level_key: Option<String>,
     time_key: Option<String>,
     name_key: Option<String>,
-    #[serde(rename = "caller_key")]
-    _caller_key: Option<String>,
+    caller_key: Option<String>,
     #[serde(rename = "stacktrace_key")]
     _stacktrace_key: Option<String>,
     line_ending: Option<String>,
@@ -43,6 +42,7 @@ pub(crate) struct Options {
     pub(crate) level_key: String,
     pub(crate) time_key: String,
     pub(crate) name_key: String,
+    pub(crate) caller_key: String,
     pub(crate) line_ending: String,
     pub(crate) time_format: TimeFormat,
     pub(crate) time_local: bool,
@@ -92,6 +92,7 @@ impl Config {
             level_key: key(self.level_key, "level"),
             time_key: key(self.time_key, "ts"),
             name_key: key(self.name_key, "logger"),
+            caller_key: key(self.caller_key, "caller"),
             line_ending: self.line_ending.filter(|e| !e.is_empty()).unwrap_or("\n".into()),
             time_format: time_format(&self.time_format),
             // This one follows the local clock in any case.

@@ -34,6 +34,7 @@ fn line(encoder: serde_json::Value, fields: &dyn Object) -> String {
         level: Level::Info,
         time: OffsetDateTime::from_unix_timestamp_nanos(1_700_000_000_123_456_700).unwrap(),
         logger: "http",
+        caller: None,
         message: "hello",
         fields,
     };
@@ -136,6 +137,7 @@ fn appended_placeholders() {
             level: Level::Info,
             time: OffsetDateTime::UNIX_EPOCH,
             logger: "",
+            caller: None,
             message: "",
             fields: &(),
         };

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
 
 use super::{
     attempt::Problem,
-    buffer::read_ahead,
+    buffer::buffered,
     copy_response::{self, Pending},
     forwarded::remove_hop_by_hop,
     handler::{ReverseProxy, Run},
@@ -91,15 +91,9 @@ impl ReverseProxy {
         };
         if let Some(mut passed) = passed {
             let mut early = std::mem::take(&mut ex.early_headers);
-            if let Some(value) = early.remove(header::ALT_SVC) {
-                passed.lines.extend_from_slice(b"Alt-Svc: ");
-                passed.lines.extend_from_slice(value.as_bytes());
-                passed.lines.extend_from_slice(b"\r\n");
-            }
+            passed.alt_svc = early.remove(header::ALT_SVC);
+            passed.via = Some(super::forwarded::via(version));
             caddis_wire::recycle(early);
-            passed.lines.extend_from_slice(b"Via: ");
-            passed.lines.extend_from_slice(super::forwarded::via(version).as_bytes());
-            passed.lines.extend_from_slice(b"\r\n");
             ex.passed = Some(passed);
             let mut response = Response::new(body);
             *response.status_mut() = status;
@@ -111,7 +105,7 @@ impl ReverseProxy {
             return Responded::Now(Ok(pass(ex, head, body, &self.down, run.cookies.take())));
         }
         Responded::Later(Box::pin(async move {
-            let body = read_ahead(body, self.response_buffers).await;
+            let body = buffered(body, self.response_buffers).await;
             let mut head = head;
             if self.response_buffers != 0 {
                 // Enough is here to guess a type by; see `pass`.

@@ -17,7 +17,7 @@ use http::{HeaderMap, HeaderValue, Method, header};
 use super::{
     answer::{Down, ResponseHandler},
     attempt::Problem,
-    buffer::read_ahead,
+    buffer::buffered,
     forwarded::{self, Seen},
     info::{Info, PREFIX},
 };
@@ -140,7 +140,7 @@ impl ReverseProxy {
         ex.add_source(PREFIX, info.clone());
         let mut line = self.take_line(ex);
         if self.request_buffers != 0 {
-            line.body = Box::pin(read_ahead(line.body, self.request_buffers)).await;
+            line.body = Box::pin(buffered(line.body, self.request_buffers)).await;
         }
         let mut run = Run {
             local: ex.worker.local::<Local>(),

@@ -150,7 +150,10 @@ fn parse_a(d: &mut Dispenser) -> Result<AConfig> {
                     match arg.as_str() {
                         "ipv4" => versions.ipv4 = Some(true),
                         "ipv6" => versions.ipv6 = Some(true),
-                        _ => return Err(d.err(format_args!("unsupported version: '{arg}'"))),
+                        _ => {
+                            let error = d.err(format_args!("unsupported version: '{arg}'"));
+                            return Err(error.meant_one_of(&arg, ["ipv4", "ipv6"]));
+                        }
                     }
                 }
             }

@@ -15,7 +15,9 @@ use caddis_core::{BodyError, StreamBody};
 use http_body::{Frame, SizeHint};
 use tokio::task::JoinHandle;
 
-use super::{conditional::Span, disk::memory};
+use caddis_core::disk as memory;
+
+use super::conditional::Span;
 
 /// Bytes read at once.
 const PIECE: u64 = 128 * 1024;

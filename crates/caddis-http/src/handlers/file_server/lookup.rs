@@ -9,10 +9,8 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{
-    disk::{Disk, Seen},
-    hide::Rules,
-};
+use super::hide::Rules;
+use crate::disk::{Disk, Seen};
 use crate::path::sanitized_join;
 
 /// Files up to this size are read at once.

@@ -23,7 +23,6 @@ mod body;
 mod browse;
 mod conditional;
 mod config;
-mod disk;
 mod hide;
 mod lookup;
 mod response;
@@ -48,11 +47,11 @@ pub use config::{BrowseConfig, FileServerConfig};
 
 use self::{
     browse::Browse,
-    disk::Disk,
     hide::Hide,
     lookup::{Lookup, Outcome},
 };
 use crate::{
+    disk::Disk,
     encoders::{self, PRECOMPRESSED},
     names,
 };

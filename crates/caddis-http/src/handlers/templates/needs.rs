@@ -9,10 +9,7 @@ use std::{
 };
 
 use super::{MAX_SIZE, value::FileStat};
-use crate::{
-    handlers::support::{date_time, open_at_once},
-    path::sanitized_join,
-};
+use crate::{handlers::support::date_time, path::sanitized_join};
 
 /// What is wanted: of the disk by path below the root, of the own server, of DNS.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -73,7 +70,7 @@ fn address(name: &str) -> String {
 
 /// A file's text. What never ends, or waits for somebody to write, is no file to read.
 fn read(path: &Path) -> IoResult<String> {
-    let file = open_at_once(path)?;
+    let file = caddis_core::disk::open_patiently(path)?;
     let found = file.metadata()?;
     if found.is_dir() {
         return Err(std::io::ErrorKind::IsADirectory.into());
