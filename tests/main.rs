@@ -47,6 +47,7 @@ mod serve;
 mod soak;
 mod splice;
 mod stalled;
+mod starts;
 mod storage;
 mod streams;
 mod support;
