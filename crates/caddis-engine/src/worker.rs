@@ -113,6 +113,8 @@ impl Workers {
                         Ok(runtime) => {
                             drop(ready);
                             runtime.block_on(run(at, inbox, loads));
+                            // A disk that does not answer is not waited for.
+                            runtime.shutdown_background();
                         }
                         Err(error) => drop(ready.send(error)),
                     }

@@ -13,7 +13,7 @@ use crate::{
     source::{self, Loaded, Text},
 };
 
-/// How long the logs may take to be written at the end.
+/// How long the logs, and other files, may take to be written at the end.
 const FLUSH: Duration = Duration::from_secs(5);
 /// Exit code of a quit that was forced.
 const FORCED: u8 = 2;
@@ -159,7 +159,7 @@ pub(crate) fn serve(
         .max_blocking_threads(BLOCKING)
         .build_local(tokio::runtime::LocalOptions::default())
         .map_err(|error| error.to_string())?;
-    runtime.block_on(async {
+    let outcome = runtime.block_on(async {
         let (sender, mut asked) = mpsc::unbounded_channel();
         let signals =
             caddis_engine::next_signal(sender.clone()).map_err(|error| error.to_string())?;
@@ -207,7 +207,10 @@ pub(crate) fn serve(
         let code = obey(&engine, &mut asked, watch.as_ref()).await;
         logging.flush(FLUSH);
         Ok(code)
-    })
+    });
+    // What still reads or writes files is given its time; a disk that does not answer has none.
+    runtime.shutdown_timeout(FLUSH);
+    outcome
 }
 
 /// Whether the environment says too little about where files go.
