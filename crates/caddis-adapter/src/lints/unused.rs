@@ -102,9 +102,8 @@ impl<'a> Strays<'a> {
     fn of(list: &[Statement<'a>], names: &mut Names<'a>) -> Self {
         let mut found = HashSet::new();
         list.iter().for_each(|statement| collect_strays(statement, names, &mut found));
-        let mut strays = Self::default();
         // Beyond a few, nothing can be said.
-        strays.other = found.len() > 32;
+        let mut strays = Self { other: found.len() > 32, ..Self::default() };
         for stray in found.into_iter().take(32) {
             match nearest(stray, defined(list)) {
                 Some(near) => strays.near.insert(near),
