@@ -29,6 +29,7 @@ use self::{
     tunnel::Tunnelled,
 };
 use crate::{
+    body_limits::BodyLimits,
     connection::ConnCx,
     h1::within,
     server::ServerRuntime,
@@ -237,7 +238,7 @@ impl Stream {
         server: &Arc<ServerRuntime>,
     ) -> Result<Answered, u64> {
         let timeouts = server.plan.timeouts;
-        let deadline = timeouts.read.map(|limit| Instant::now() + limit);
+        let limits = BodyLimits::begin(&timeouts);
         let head = within(timeouts.header, incoming.head()).await;
         let head = match head.unwrap_or(Err(Failure::Timeout)) {
             Ok(head) => head,
@@ -267,7 +268,7 @@ impl Stream {
                 tunnel_body = Some(Box::new(body));
                 Body::Empty
             } else {
-                Body::stream(body.with_limits(timeouts.read_idle, deadline))
+                Body::stream(body.with_limits(limits))
             }
         };
         let Some(mut request) = to_request(head, body) else {
