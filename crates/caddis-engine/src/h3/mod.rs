@@ -122,6 +122,9 @@ pub(crate) async fn serve_connection(quic: quinn::Connection, cx: ConnCx) {
     }
 }
 
+/// The code of a connection that ends as it should (RFC 9114 §8.1).
+pub(crate) const NO_ERROR: VarInt = VarInt::from_u32(0x100);
+
 /// The least time that a client is given to hear that the connection ends.
 const SHORT: Duration = Duration::from_millis(100);
 
