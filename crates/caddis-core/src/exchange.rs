@@ -169,7 +169,7 @@ pub struct Exchange {
     /// Filters for the response, run last first.
     pub response_filters: SmallVec<[Arc<dyn ResponseFilter>; 2]>,
     /// Route groups entered.
-    pub groups: SmallVec<[u16; 4]>,
+    pub groups: SmallVec<[u32; 4]>,
     /// What matchers of the route that is matched have waited for.
     pub awaited: Awaited,
     /// The error being handled, in error routes.

@@ -315,6 +315,7 @@ pub(crate) async fn accept_tls<S: Io>(
     if let Some(data) = asked
         && let Err(reason) = Box::pin(server.certificates.tell_hello(data)).await
     {
+        Box::pin(refuse(start, limit)).await;
         return Err(io::Error::other(reason));
     }
     if let Some(name) = caddis_tls::is_challenge_hello(&start.client_hello()) {
@@ -408,8 +409,10 @@ async fn answer_challenge<S: Io>(
     name: &str,
     limit: Duration,
 ) -> io::Result<(TlsStream<S>, TlsInfo)> {
-    let config = server.certificates.challenges().tls_answer(name).await;
-    let config = config.ok_or_else(|| io::Error::other("no challenge for this name"))?;
+    let Some(config) = server.certificates.challenges().tls_answer(name).await else {
+        refuse(start, limit).await;
+        return Err(io::Error::other("no challenge for this name"));
+    };
     let mut stream = within(limit, start.into_stream(config)).await?;
     within(limit, stream.shutdown()).await?;
     Err(io::Error::other("the connection was for a challenge"))

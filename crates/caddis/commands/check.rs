@@ -152,7 +152,7 @@ fn in_caddyfile(text: &Text, registry: &Registry, allowed: &[String]) -> Found {
     }
     let sources = match Traced::of(file, registry) {
         Ok(traced) => {
-            all.extend(found.iter().map(|error| traced.at(error)));
+            all.extend(found.iter().map(|error| traced.at(error, registry)));
             traced.file.sources
         }
         Err((file, errors)) => {
@@ -289,6 +289,7 @@ fn by_layout(
     let first = all.iter().find(|one| one.is_error())?;
     let (file, mut found, mut notes) =
         caddis_caddyfile::parse_by_layout(&text.name, &text.bytes, &FsLoader)?;
+    let doubt = if found.is_empty() { Doubt::Directives } else { Doubt::Imports };
     let errors = caddis_adapter::adapt(&file, registry).err().unwrap_or_default();
     found.extend(errors.iter().cloned());
     found.iter_mut().for_each(caddis_caddyfile::forget_layout);
@@ -307,8 +308,7 @@ fn by_layout(
     }
     found.extend(notes);
     let sources = file.sources.clone();
-    let (beyond, mut odd) =
-        beyond_mistakes(file, errors, Doubt::Directives, &found, registry, allowed);
+    let (beyond, mut odd) = beyond_mistakes(file, errors, doubt, &found, registry, allowed);
     odd.iter_mut().for_each(caddis_caddyfile::forget_layout);
     let mut beyond = beyond.unwrap_or_default();
     beyond.0.iter_mut().for_each(caddis_caddyfile::forget_layout);

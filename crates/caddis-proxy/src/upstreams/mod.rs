@@ -9,7 +9,8 @@
 //! ```
 //!
 //! JSON: `{"source": "a", "name", "port", "refresh", "resolver", "dial_timeout",
-//! "dial_fallback_delay", "versions"}`, `{"source": "srv", …}` (not run yet),
+//! "dial_fallback_delay", "versions"}`, `{"source": "srv", "service", "proto", "name", "refresh",
+//! "resolver", "dial_timeout", "dial_fallback_delay", "grace_period", "dial_network"}`,
 //! `{"source": "multi", "sources": []}`.
 
 mod dynamic;

@@ -55,6 +55,7 @@ enum LeafLoader {
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
 struct LeafConfig {
+    #[serde(deserialize_with = "caddis_config::nullable")]
     leaf_certs_loaders: Vec<Value>,
 }
 

@@ -28,6 +28,9 @@ use crate::transport::{Failure, io_text};
 
 /// Bodies up to this size go out in one piece with the head.
 const SMALL_BODY: usize = 16 * 1024;
+/// The most that goes out in one record of TLS (RFC 8446 §5.1). Where the first write takes no more,
+/// its failure means that the upstream has read nothing.
+const ONE_RECORD: usize = 16 * 1024;
 /// Informational responses in a row before the upstream is given up.
 const MAX_INFORMATIONAL: usize = 100;
 
@@ -178,7 +181,8 @@ impl State<'_> {
                 head.extend_from_slice(bytes);
                 appended = true;
             }
-            match Pin::new(&mut *stream).poll_write(cx, head) {
+            let first = &head[..head.len().min(ONE_RECORD)];
+            match Pin::new(&mut *stream).poll_write(cx, first) {
                 Poll::Ready(Ok(count)) => Ok(Bytes::copy_from_slice(&head[count..])),
                 Poll::Ready(Err(error)) => Err(error),
                 Poll::Pending => Ok(Bytes::copy_from_slice(head)),

@@ -286,6 +286,7 @@ impl CertManager {
             self.acme.challenges.share(places(&wanted));
         }
         let fresh = self.take_over(wanted);
+        self.renew_under_new_roots().await;
         self.recent.forget();
         let (given, storage) = {
             let inner = self.lock();

@@ -247,3 +247,74 @@ async fn after_a_month_it_is_told_and_tried_each_day() {
     let report = manager.report();
     assert!(report.iter().all(|one| one.status == "valid" && one.last_error.is_none()));
 }
+
+#[tokio::test]
+async fn a_wildcard_without_dns_is_told_before_anybody_is_asked() {
+    let dir = TempDir::new();
+    let name = "*.wild.test";
+    let acme = unreachable(&FileSystem::new(dir.path()), "other.test", 0..90);
+    let manager = manager(&dir);
+    manager.lock().driven = true;
+    all_logged();
+    manager.reconcile(wanted(&dir, vec![subject(name, acme)])).await;
+    manager.due();
+    manager.clone().work(name.to_owned(), Cause::Due).await;
+    let retry = told(name, "error", "will retry");
+    assert_eq!(retry.len(), 1, "{retry:?}");
+    let error = "no solvers available for *.wild.test: wildcard names need the DNS challenge";
+    assert_eq!(retry[0]["error"], error);
+    assert!(retry[0]["remedy"].as_str().unwrap().contains("DNS provider"), "{retry:?}");
+}
+
+#[tokio::test]
+async fn an_expired_root_is_replaced_by_a_reload() {
+    const LATER: i64 = 3_601 * 86_400;
+    let dir = TempDir::new();
+    let storage = FileSystem::new(dir.path());
+    let subjects = vec![subject("a.root.test", internal()), subject("b.root.test", internal())];
+    let clock = || crate::timestamp::now() + LATER;
+    manager(&dir).reconcile(wanted(&dir, subjects[..1].to_vec())).await;
+    let manager = CertManager::with_clock(Arc::new(FileSystem::new(dir.path())), clock);
+    manager.lock().driven = true;
+    manager.reconcile(wanted(&dir, subjects.clone())).await;
+    let heard = hear(&manager);
+    manager.look_at_roots();
+    assert_eq!(take(&heard, "ca_root_expired").len(), 1);
+    let old = one(&manager, "a.root.test").unwrap();
+    // A root of the operator's.
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::default();
+    params.distinguished_name.push(rcgen::DnType::CommonName, "the next root");
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    params.not_before = time::OffsetDateTime::now_utc();
+    params.not_after = params.not_before + time::Duration::seconds(2 * LATER);
+    let root = params.self_signed(&key).unwrap();
+    storage.store("next.crt", root.pem().as_bytes()).unwrap();
+    storage.store("next.key", key.serialize_pem().as_bytes()).unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let config = caddis_config::Ca {
+        root: Some(caddis_config::KeyPair {
+            certificate: path("next.crt"),
+            private_key: path("next.key"),
+            format: String::new(),
+        }),
+        ..Default::default()
+    };
+    let configs = [("local".to_owned(), config)].into();
+    manager.pki().configure(Arc::new(FileSystem::new(dir.path())), configs);
+    manager.reconcile(wanted(&dir, subjects)).await;
+    assert_eq!(one(&manager, "a.root.test").unwrap().fingerprint, old.fingerprint, "served on");
+    manager.lock().entries.values_mut().for_each(|entry| {
+        assert!(entry.state.wake_at().unwrap() <= manager.now() + 1, "due at once");
+    });
+    for name in ["a.root.test", "b.root.test"] {
+        manager.clone().work(name.to_owned(), Cause::Due).await;
+        let new = one(&manager, name).unwrap();
+        let (_, last) = x509_parser::parse_x509_certificate(new.key.cert.last().unwrap()).unwrap();
+        assert_eq!(last.issuer().to_string(), "CN=the next root");
+        assert!(!new.is_expired(manager.now()));
+    }
+    assert_eq!(take(&heard, "cert_obtained").len(), 2);
+    manager.look_at_roots();
+    assert_eq!(take(&heard, "ca_root_expired"), Vec::<Json>::new());
+}
