@@ -62,7 +62,7 @@ impl Blocks {
             rest = after;
             if head.kind == HEADERS {
                 let Some(fragment) = fragment(head, payload) else { return false };
-                if head.stream % 2 == 0 {
+                if head.stream.is_multiple_of(2) {
                     return false;
                 }
                 block.clear();
