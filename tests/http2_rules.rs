@@ -304,7 +304,7 @@ fn undecodable_blocks_are_told_from_malformed_ones() {
         let mut frames = Frames::connect(server.port, &[]);
         frames.get(1, "/fine");
         assert_eq!(frames.answer(1).unwrap().0, 200, "{what}");
-        // What was sent before is read when this comes back.
+        // Nothing of another kind comes together with these.
         frames.send(PING, 0, 0, &[0; 8]);
         frames.wait(|frame| frame.kind == PING).unwrap();
         frames.0.send(bytes);
