@@ -94,6 +94,17 @@ fn files(storage: &Path, name: &str) -> Vec<PathBuf> {
     found
 }
 
+/// The log tells that a name is tried again in a minute, and what may be done.
+#[track_caller]
+fn will_retry(server: &Server, name: &str, remedy: &str) {
+    let log = server.log();
+    let line = log.lines().find(|line| line.contains("will retry") && line.contains(name));
+    let line: serde_json::Value = serde_json::from_str(line.unwrap()).unwrap();
+    assert_eq!((&line["level"], &line["attempt"]), (&"error".into(), &1.into()), "{line}");
+    assert!((60..=66).contains(&line["retrying_in"].as_i64().unwrap()), "{line}");
+    assert!(line["remedy"].as_str().unwrap().contains(remedy), "{line}");
+}
+
 const HTTP_ONLY: &str = "\tcert_issuer acme {\n\t\tdisable_tlsalpn_challenge\n\t}\n";
 const TLS_ONLY: &str = "\tcert_issuer acme {\n\t\tdisable_http_challenge\n\t}\n";
 
@@ -225,14 +236,19 @@ fn an_authority_that_was_away() {
     let mut pebble = Pebble::start(&PebbleOptions::default());
     pebble.down();
     let storage = scratch();
-    let server = serve(&pebble, &storage, "", &site("a.example.test"));
+    let heard = Heard::new();
+    let events = heard.option(&["cert_failed", "cert_obtained"]);
+    let server = serve(&pebble, &storage, &events, &site("a.example.test"));
     eventually("the failure is told", || {
         let report = get(server.admin, "/tls/certificates").body;
         report.contains("\"last_error\"") && report.contains("\"waiting\"")
     });
+    eventually("programs hear of it", || heard.count("cert_failed a.example.test false ") == 1);
+    will_retry(&server, "a.example.test", "reaches the authority");
     pebble.up();
     // The first retry comes after a minute.
     wait_for(pebble.tls, "a.example.test", 100);
+    eventually("that it is over, too", || heard.count("cert_obtained a.example.test false ") == 1);
 }
 
 #[test]
@@ -256,7 +272,7 @@ fn killed_in_the_middle_of_an_order() {
 #[ignore = "needs pebble"]
 fn ten_names_and_one_that_fails() {
     let blocked = vec!["bad.example.test".to_owned()];
-    let pebble = Pebble::start(&PebbleOptions { blocked, ..PebbleOptions::default() });
+    let mut pebble = Pebble::start(&PebbleOptions { blocked, ..PebbleOptions::default() });
     let storage = scratch();
     let names: Vec<String> = (0..9).map(|at| format!("n{at}.example.test")).collect();
     let mut sites = site("bad.example.test");
@@ -280,6 +296,14 @@ fn ten_names_and_one_that_fails() {
     assert!(metrics.contains("caddis_tls_certificate_failures_total 1\n"), "{metrics}");
     let bad = "caddis_tls_certificates{kind=\"managed\",status=\"waiting\"} 1\n";
     assert!(metrics.contains(bad), "{metrics}");
+    will_retry(&server, "bad.example.test", "gives nothing for such names");
+    // The authority changes its mind, and nobody has to say so.
+    pebble.down();
+    pebble.unblock();
+    pebble.up();
+    wait_for(pebble.tls, "bad.example.test", 100);
+    eventually("programs hear of it, too", || heard.count("cert_obtained ") == 10);
+    assert_eq!(pebble.issued(), 10, "the others were not asked for again");
 }
 
 #[test]
@@ -465,7 +489,12 @@ fn five_hundred_names() {
             format!("{name} {{\n\ttls a{account}@example.test\n\trespond hello\n}}\n")
         })
         .collect();
-    let server = serve_many(&pebble, &storage, &sites);
+    let heard = Heard::new();
+    let front = Faulty::orders_in_turn(&pebble);
+    let events = heard.option(&["cert_failed"]);
+    let options = pebble.options(&storage, pebble.http, pebble.tls, &events);
+    let options = options.replace(&pebble.directory(), &front.directory());
+    let server = Server::start(&format!("{options}{sites}\n:{{port}} {{\n\trespond up\n}}\n"));
     // Much less alone; others may work on the machine, too.
     let end = Instant::now() + Duration::from_secs(300);
     let mut busy = 0;
@@ -489,4 +518,8 @@ fn five_hundred_names() {
     assert!((2..=64).contains(&busy), "{busy} at the same time");
     let report = get(server.admin, "/tls/certificates").body;
     assert_eq!(report.matches("\"valid\"").count(), names.len(), "{report}");
+    assert_eq!(heard.text(), "", "nothing has failed");
+    let errors: Vec<String> =
+        server.log().lines().filter(|line| line.contains("\"error\"")).map(str::to_owned).collect();
+    assert_eq!(errors, Vec::<String>::new());
 }

@@ -73,13 +73,21 @@ fn a_limit_is_kept() {
         }),
     );
     let storage = scratch();
-    let server = serve(&pebble, &faulty, &storage, &site("a.example.test"));
+    let heard = Heard::new();
+    let options =
+        pebble.options(&storage, pebble.http, pebble.tls, &heard.option(&["cert_failed"]));
+    let options = options.replace(&pebble.directory(), &faulty.directory());
+    let sites = site("a.example.test");
+    let server = Server::start(&format!("{options}{sites}\n:{{port}} {{\n\trespond up\n}}\n"));
     eventually("the limit is told", || server.log().contains("will retry"));
     let log = server.log();
     let line = log.lines().find(|line| line.contains("will retry")).unwrap();
     let line: serde_json::Value = serde_json::from_str(line).unwrap();
     assert!(line["retrying_in"].as_u64().unwrap() >= 7200, "{line}");
     assert!(line["error"].as_str().unwrap().contains("rateLimited"), "{line}");
+    assert!(line["remedy"].as_str().unwrap().starts_with("wait: it is tried again"), "{line}");
+    eventually("programs hear of it", || heard.count("cert_failed a.example.test false ") == 1);
+    assert!(heard.line("cert_failed ").unwrap().contains("rateLimited"), "{}", heard.text());
     assert_eq!(orders.load(Ordering::Relaxed), 1, "no other challenge is tried at once");
     let report = get(server.admin, "/tls/certificates").body;
     assert!(report.contains("\"waiting\"") && report.contains("rateLimited"), "{report}");
@@ -96,12 +104,14 @@ struct Trouble {
     word: &'static str,
     /// Certificates that the authority gives in vain.
     lost: usize,
+    /// Seconds until the next attempt, at least; up to a tenth more.
+    wait: i64,
 }
 
 /// Two names, of which one has a certificate that is due, and an authority in trouble: it is told in
-/// the log, by an event and in the report, the next attempt waits a minute, what works is served on,
-/// and when the trouble is over both have new certificates, without a word.
-fn is_told_and_passes(Trouble { path, head, body, word, lost }: Trouble) {
+/// the log, by an event and in the report, the next attempt waits a minute or as long as the authority
+/// says, what works is served on, and when the trouble is over both have new certificates, without a word.
+fn is_told_and_passes(Trouble { path, head, body, word, lost, wait }: Trouble) {
     const NAMES: [&str; 2] = ["old.example.test", "new.example.test"];
     let pebble = Pebble::start(&PebbleOptions::default());
     let (is_over, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
@@ -150,7 +160,8 @@ fn is_told_and_passes(Trouble { path, head, body, word, lost }: Trouble) {
         let retry = log.lines().find(|line| line.contains("will retry") && line.contains(name));
         let retry: serde_json::Value = serde_json::from_str(retry.unwrap()).unwrap();
         assert_eq!((&retry["level"], &retry["attempt"]), (&"error".into(), &1.into()), "{retry}");
-        assert!((60..=66).contains(&retry["retrying_in"].as_i64().unwrap()), "{retry}");
+        let waits = retry["retrying_in"].as_i64().unwrap();
+        assert!((wait..=wait + wait / 10).contains(&waits), "{retry}");
         assert!(retry["error"].as_str().unwrap().contains(word), "{retry}");
         assert!(!retry["remedy"].as_str().unwrap().is_empty(), "{retry}");
     }
@@ -164,7 +175,7 @@ fn is_told_and_passes(Trouble { path, head, body, word, lost }: Trouble) {
     assert!(before <= 100, "{path}: asked {before} times");
 
     is_over.store(true, Ordering::Relaxed);
-    wait_for(pebble.tls, NAMES[1], 100);
+    wait_for(pebble.tls, NAMES[1], 120);
     let end = Instant::now() + Duration::from_secs(30);
     while shown(pebble.tls, NAMES[0]).is_none_or(|now| now == old) {
         assert!(Instant::now() < end, "{path}: not renewed: {}", server.log());
@@ -196,7 +207,7 @@ fn every_trouble_is_told_and_passes() {
     let key = rcgen::KeyPair::generate().unwrap();
     let names = ["old.example.test", "new.example.test"].map(str::to_owned).to_vec();
     let foreign = rcgen::CertificateParams::new(names).unwrap().self_signed(&key).unwrap().pem();
-    let told = |path, head, body, word| Trouble { path, head, body, word, lost: 0 };
+    let told = |path, head, body, word| Trouble { path, head, body, word, lost: 0, wait: 60 };
     let error = "500 Internal Server Error";
     let troubles = vec![
         told("/dir", "503 Service Unavailable", "{}".to_owned(), "503"),
@@ -204,6 +215,15 @@ fn every_trouble_is_told_and_passes() {
         told("/order-plz", "", String::new(), "timeout"),
         told("/order-plz", "400 Bad Request", refused("badNonce"), "badNonce"),
         told("/order-plz", error, refused("serverInternal"), "serverInternal"),
+        Trouble {
+            wait: 75,
+            ..told(
+                "/order-plz",
+                "429 Too Many Requests\r\nRetry-After: 75",
+                refused("rateLimited"),
+                "rateLimited",
+            )
+        },
         told("/my-order/", "200 OK", invalid("rejectedIdentifier"), "rejectedIdentifier"),
         told("/authZ/", "403 Forbidden", refused("unauthorized"), "unauthorized"),
         told("/finalize-order/", "400 Bad Request", refused("badCSR"), "badCSR"),

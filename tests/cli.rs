@@ -299,7 +299,9 @@ fn the_file_with_the_process_id() {
     let arguments = ["run", "--config", "second.caddyfile", "--pidfile", "pid"];
     let (code, _, said) = run(&server.folder, &arguments);
     assert_eq!(code, 1, "{said}");
-    assert!(said.contains("address already in use"), "{said}");
+    let why = format!("bind: address already in use (`ss -ltnp 'sport = :{port}'` tells");
+    assert!(said.contains(&why), "{said}");
+    assert!(!said.contains("another process listens"), "it shares nothing: {said}");
     assert_eq!(pid(), own);
     server.signal("TERM");
     eventually("it ends", || matches!(server.child.try_wait(), Ok(Some(_))));

@@ -30,13 +30,13 @@ struct Site {
     b: Authority,
 }
 
-/// An authority for clients.
-struct Authority(rcgen::Issuer<'static, rcgen::KeyPair>, String);
+/// An authority for clients, and its certificate.
+pub struct Authority(rcgen::Issuer<'static, rcgen::KeyPair>, pub String);
 
-type Identity = (CertificateDer<'static>, Vec<u8>);
+pub type Identity = (CertificateDer<'static>, Vec<u8>);
 
 impl Authority {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let key = rcgen::KeyPair::generate().unwrap();
         let mut root = rcgen::CertificateParams::default();
         root.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -44,7 +44,7 @@ impl Authority {
         Self(rcgen::Issuer::new(root, key), pem)
     }
 
-    fn client(&self, change: impl FnOnce(&mut rcgen::CertificateParams)) -> Identity {
+    pub fn client(&self, change: impl FnOnce(&mut rcgen::CertificateParams)) -> Identity {
         let key = rcgen::KeyPair::generate().unwrap();
         let mut params = rcgen::CertificateParams::new(vec!["client".to_owned()]).unwrap();
         params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
@@ -138,7 +138,7 @@ impl Site {
 
 type Tls = StreamOwned<ClientConnection, TcpStream>;
 
-const BOTH: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls::version::TLS12];
+pub const BOTH: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls::version::TLS12];
 
 fn ask(mut stream: Tls, target: &str, host: &str) -> Result<Answer, String> {
     write!(stream, "GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")
@@ -308,7 +308,7 @@ fn verification_has_no_way_round() {
 
 /// Sessions of any server, whatever its name.
 #[derive(Debug, Default)]
-struct AnyName {
+pub struct AnyName {
     group: Mutex<Option<NamedGroup>>,
     old: Mutex<Option<Tls12ClientSessionValue>>,
     new: Mutex<Vec<Tls13ClientSessionValue>>,

@@ -14,7 +14,7 @@ use crate::support::{
     Scripted, Server, Wire, eventually,
     frames::{
         CONTINUATION, DATA, END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, PING, RST_STREAM,
-        WINDOW_UPDATE, fields, frame, request_fields,
+        SETTINGS, WINDOW_UPDATE, fields, frame, request_fields,
     },
     ok, site_with,
 };
@@ -108,13 +108,22 @@ fn answers_that_nobody_reads_take_little() {
 #[test]
 fn answers_take_turns() {
     const LENGTH: usize = 1 << 20;
+    const FIRST: u32 = 16 * 1024;
     let (upstream, _) = large(LENGTH);
     let mut server = proxy(&upstream);
-    let mut frames = wide(&server);
+    // Streams get their windows only when all have begun.
+    let mut frames = Frames::connect(server.port, &[(INITIAL_WINDOW, FIRST)]);
+    frames.send(WINDOW_UPDATE, 0, 0, &(LARGE - 65_535).to_be_bytes());
     for number in 0..60 {
         frames.get(number * 2 + 1, "/large");
     }
     let (mut got, mut ended) = (HashMap::<u32, usize>::new(), 0);
+    while got.len() < 60 || got.values().any(|got| *got < FIRST as usize) {
+        let frame = frames.wait(|frame| frame.kind == DATA).unwrap();
+        *got.entry(frame.stream).or_default() += frame.payload.len();
+    }
+    let wide = [&INITIAL_WINDOW.to_be_bytes()[..], &LARGE.to_be_bytes()].concat();
+    frames.send(SETTINGS, 0, 0, &wide);
     let mut least_at_first_end = None;
     while ended < 60 {
         let frame = frames.wait(|frame| frame.stream > 0).unwrap();
@@ -124,11 +133,12 @@ fn answers_take_turns() {
         }
         if frame.flags & END_STREAM != 0 {
             ended += 1;
-            least_at_first_end.get_or_insert_with(|| got.values().filter(|got| **got > 0).count());
+            let went_on = |got: &&usize| **got > FIRST as usize;
+            least_at_first_end.get_or_insert_with(|| got.values().filter(went_on).count());
         }
     }
     assert!(got.values().all(|got| *got == LENGTH), "{got:?}");
-    assert!(least_at_first_end.unwrap() > 30, "{least_at_first_end:?} of 60 had begun");
+    assert!(least_at_first_end.unwrap() > 30, "{least_at_first_end:?} of 60 had gone on");
     alive(&mut server);
     server.nothing_in_flight();
 }

@@ -50,6 +50,15 @@ fn a_service_manager_is_told() {
     let failed = told(&socket);
     assert_eq!(failed[0], "READY=1");
     assert!(failed[1].contains("the last reload failed: apps.x"), "{failed:?}");
+    // `Type=notify-reload` waits after each signal, whatever comes of it.
+    server.signal("USR1");
+    assert_eq!(told(&socket)[0], "RELOADING=1");
+    assert_eq!(told(&socket), ["READY=1", "STATUS=serving"], "the file did not change");
+    server.rewrite("nonsense {\n");
+    server.signal("USR1");
+    assert_eq!(told(&socket)[0], "RELOADING=1");
+    let failed = told(&socket);
+    assert!(failed[1].contains("the last reload failed: adapting config"), "{failed:?}");
     server.signal("TERM");
     assert_eq!(told(&socket)[0], "STOPPING=1");
     assert!(server.child.wait().unwrap().success());
@@ -108,6 +117,13 @@ fn a_watched_file_is_loaded_when_what_it_imports_changes() {
     assert_eq!(get(server.port, "/").body, "two");
     fs::write(server.folder.join("a.conf"), "respond three\n").unwrap();
     eventually("the mended text is served", || get(server.port, "/").body == "three");
+    // A file that is gone for a moment is watched on.
+    let (file, aside) = (server.folder.join("Caddyfile"), server.folder.join("Caddyfile~"));
+    fs::rename(&file, &aside).unwrap();
+    eventually("it is missed", || server.log().contains("cannot be read; waiting for it"));
+    fs::write(server.folder.join("a.conf"), "respond four\n").unwrap();
+    fs::rename(&aside, &file).unwrap();
+    eventually("it is back", || get(server.port, "/").body == "four");
 }
 
 #[test]

@@ -55,7 +55,6 @@ const LONGEST: usize = 600;
 /// None is added; one that was taken apart is taken off.
 const LONGER: &[(&str, usize)] = &[
     ("crates/caddis-tls/src/automate/manager/mod.rs", 700),
-    ("crates/caddis-tls/src/automate/manager/tests.rs", 800),
     ("tests/abuse.rs", 700),
     ("tests/http2.rs", 700),
     ("tests/http2_limits.rs", 700),

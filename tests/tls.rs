@@ -17,6 +17,11 @@ use crate::support::{
 
 /// A GET over TLS that trusts one root.
 fn https(port: u16, name: &str, root: &Path) -> Result<Answer, String> {
+    connect(port, name, trusting(root)?)
+}
+
+/// A client that trusts one root.
+fn trusting(root: &Path) -> Result<Arc<ClientConfig>, String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let mut roots = RootCertStore::empty();
     let root = CertificateDer::from_pem_file(root).map_err(|error| text(&error))?;
@@ -26,8 +31,13 @@ fn https(port: u16, name: &str, root: &Path) -> Result<Answer, String> {
         .map_err(|error| text(&error))?
         .with_root_certificates(roots)
         .with_no_client_auth();
+    Ok(Arc::new(config))
+}
+
+fn connect(port: u16, name: &str, config: Arc<ClientConfig>) -> Result<Answer, String> {
+    let text = |error: &dyn std::fmt::Display| error.to_string();
     let server = ServerName::try_from(name.to_owned()).map_err(|error| text(&error))?;
-    let client = ClientConnection::new(Arc::new(config), server).map_err(|error| text(&error))?;
+    let client = ClientConnection::new(config, server).map_err(|error| text(&error))?;
     let socket = TcpStream::connect(("127.0.0.1", port)).map_err(|error| text(&error))?;
     socket.set_read_timeout(Some(Duration::from_secs(10))).map_err(|error| text(&error))?;
     let mut stream = StreamOwned::new(client, socket);
@@ -188,6 +198,29 @@ fn refused_handshakes_are_told() {
         let error = https(tls, name, &root).unwrap_err();
         assert!(error.contains("InternalError"), "{name}: {error}");
     }
+    // Nor is there a challenge under way.
+    let mut config = (*trusting(&root).unwrap()).clone();
+    config.alpn_protocols = vec![b"acme-tls/1".to_vec()];
+    let error = connect(tls, "localhost", Arc::new(config)).unwrap_err();
+    assert!(error.contains("InternalError"), "{error}");
+}
+
+/// A site with several wildcards has a certificate of the local authority, as in Caddy.
+#[test]
+fn wildcards_of_several_labels() {
+    let tls = free_port();
+    let server = Server::start(&format!(
+        "{{\n\tadmin off\n\thttp_port {{port}}\n\thttps_port {tls}\n\tskip_install_trust\n}}\n\
+         *.*.deep.localhost {{\n\trespond {{host}}\n}}\n"
+    ));
+    let root = server.folder.join("data/caddy/pki/authorities/local/root.crt");
+    let place = "data/caddy/certificates/local/wildcard_.wildcard_.deep.localhost";
+    eventually("there is a certificate", || server.folder.join(place).exists());
+    // Clients that look at names want one wildcard; it is shown all the same.
+    let name = "x.y.deep.localhost";
+    eventually("it is shown", || crate::acme::shown(tls, name).is_some());
+    assert!(https(tls, name, &root).is_err());
+    assert!(crate::acme::shown(tls, "y.deep.localhost").is_none());
 }
 
 /// Names with letters beyond ASCII are managed under the form they travel in.

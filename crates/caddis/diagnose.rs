@@ -45,7 +45,7 @@ impl Traced {
     }
 
     /// A mistake in the configuration as one in the Caddyfile.
-    pub(crate) fn at(&self, error: &ConfigError) -> Diagnostic {
+    pub(crate) fn at(&self, error: &ConfigError, registry: &Registry) -> Diagnostic {
         let message = sentence(error);
         let token = locate(&self.file, &self.adapted, &error.path, &error.message);
         let mut one = Diagnostic::error(message).code(code(error));
@@ -55,14 +55,21 @@ impl Traced {
             one = one.placed_at(&token).labelled(&token, label);
         }
         let remedy = REMEDIES.iter().find(|(part, _)| one.message.contains(part));
+        let choice = CHOICES
+            .iter()
+            .find_map(|(part, known)| Some((one.message.split_once(part)?.1.to_owned(), *known)));
+        if let Some(near) = near_module(&error.message, registry) {
+            one = one.meant(near);
+        } else if let Some((word, known)) = choice {
+            one = one.meant_one_of(&word, known.iter().copied());
+        } else if let Some((_, remedy)) = remedy {
+            one = one.help(*remedy);
+        }
         let path = Some(&error.path).filter(|path| self.is_whole && !path.is_empty());
-        match (remedy, path) {
-            (None, None) => one,
+        match (one.help.clone(), path) {
+            (_, None) => one,
             (None, Some(path)) => one.help(format!("in the JSON config: {path}")),
-            (Some((_, remedy)), None) => one.help(*remedy),
-            (Some((_, remedy)), Some(path)) => {
-                one.help(format!("{remedy} (in the JSON config: {path})"))
-            }
+            (Some(help), Some(path)) => one.help(format!("{help} (in the JSON config: {path})")),
         }
     }
 }
@@ -74,7 +81,7 @@ pub(crate) fn beyond(repaired: Repaired, registry: &Registry) -> (Vec<Diagnostic
     let json = || serde_json::to_value(&adapted.config).unwrap_or_default();
     let found = mistakes(registry, json(), json);
     let traced = Traced { file, adapted, is_whole: false };
-    let mut all: Vec<_> = found.iter().map(|error| traced.at(error)).collect();
+    let mut all: Vec<_> = found.iter().map(|error| traced.at(error, registry)).collect();
     all.retain(|one| !gone.explains(one));
     (all, traced.file.sources)
 }
@@ -82,7 +89,7 @@ pub(crate) fn beyond(repaired: Repaired, registry: &Registry) -> (Vec<Diagnostic
 /// The mistakes of a configuration that came from a text.
 pub(crate) fn locate_all(text: &Text, errors: &[ConfigError], registry: &Registry) -> Found {
     if let Some(traced) = Traced::new(text, registry) {
-        let all = errors.iter().map(|error| traced.at(error)).collect();
+        let all = errors.iter().map(|error| traced.at(error, registry)).collect();
         return (all, Arc::new(traced.file.sources));
     }
     if text.is_json() {
@@ -214,6 +221,15 @@ const REMEDIES: &[(&str, &str)] = &[
         "name a file that is there; paths are seen from the folder in which the server is started",
     ),
     ("permission denied", "let the user that the server runs as read it"),
+];
+
+/// Words of which there are few, by what stands before them in the sentence.
+const CHOICES: &[(&str, &[&str])] = &[
+    (
+        "client auth mode not recognized: ",
+        &["request", "require", "verify_if_given", "require_and_verify"],
+    ),
+    ("unrecognized log level: ", &["debug", "info", "warn", "error", "panic", "fatal"]),
 ];
 
 /// Modules of Caddy itself, all of which are meant to come.

@@ -8,6 +8,8 @@ use serde_json::Value as Json;
 
 use crate::args::Config;
 
+pub(crate) use caddis_core::error::plain;
+
 /// A config that was read and adapted.
 pub(crate) struct Loaded {
     pub(crate) json: Json,
@@ -228,12 +230,6 @@ fn unformatted(name: &str, sources: &SourceMap) -> Option<Diagnostic> {
 }
 
 const ENVIRONMENT: &str = "loading additional environment variables";
-
-/// An I/O error in the system's own words.
-pub(crate) fn plain(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    text.split(" (os error").next().unwrap_or_default().to_lowercase()
-}
 
 /// The variables of environment files (spec A095) that are not set already.
 ///

@@ -11,7 +11,8 @@ fuzz_target!(|text: &str| {
         return;
     }
     let written = address.to_string();
-    let again = NetworkAddress::parse(&written).unwrap_or_else(|error| panic!("{written}: {error}"));
+    let again =
+        NetworkAddress::parse(&written).unwrap_or_else(|error| panic!("{written}: {error}"));
     assert_eq!(again, address, "{written}");
     let _ = (address.is_loopback(), address.is_wildcard_interface(), address.port_range_size());
 });

@@ -314,7 +314,9 @@ fn a_full_disk_loses_nothing() {
     let pebble = Pebble::start(&PebbleOptions::default());
     let root = scratch();
     let option = format!("\tstorage file_system {}\n", root.display());
-    let options = pebble.options_without_storage(pebble.http, pebble.tls, &option);
+    let heard = Heard::new();
+    let lines = option + &heard.option(&["cert_failed", "cert_obtained"]);
+    let options = pebble.options_without_storage(pebble.http, pebble.tls, &lines);
     let with = |names: &[&str]| {
         let sites: String = names.iter().map(|name| site(name)).collect();
         format!("{options}{sites}:{{port}} {{\n\trespond up\n}}\n")
@@ -325,11 +327,22 @@ fn a_full_disk_loses_nothing() {
     assert!(server.reload(&with(&["a.example.test"])).0);
     let leaf = wait_for(pebble.tls, "a.example.test", 30);
     eventually("it is told", || server.log().contains("certificate could not be stored"));
+    let remedy = |told: &str| {
+        let log = server.log();
+        let line = log.lines().find(|line| line.contains(told)).unwrap();
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        line["remedy"].as_str().unwrap_or_default().to_owned()
+    };
+    assert_eq!(remedy("certificate could not be stored"), "make room in the storage");
+    eventually("programs hear of it", || heard.count("cert_failed a.example.test false ") == 1);
+    assert_eq!(heard.count("cert_obtained "), 0, "there are no files to read");
     // Room for nothing: the authority is not even asked.
     server.limit("0");
     let orders = pebble.orders();
     assert!(server.reload(&with(&["a.example.test", "b.example.test"])).0);
     eventually("it is told, too", || server.log().contains("storage is not ready"));
+    assert_eq!(remedy("storage is not ready"), "make room in the storage");
+    // A program has no room either to write down what it hears.
     assert_eq!((pebble.orders(), orders), (1, 1));
     assert_eq!(shown(pebble.tls, "a.example.test").as_ref(), Some(&leaf));
     let locks = fs::read_dir(root.join("locks")).unwrap().count();
@@ -341,6 +354,8 @@ fn a_full_disk_loses_nothing() {
         assert!(Instant::now() < end, "the certificate is not stored:\n{}", server.log());
         std::thread::sleep(Duration::from_millis(100));
     }
+    eventually("programs hear that it is over", || heard.count("cert_obtained ") == 2);
+    assert_eq!(heard.count("cert_failed "), 1, "{}", heard.text());
     drop(server);
     let _again = Server::start(&with(&["a.example.test", "b.example.test"]));
     assert_eq!(wait_for(pebble.tls, "a.example.test", 20), leaf);
@@ -350,19 +365,21 @@ fn a_full_disk_loses_nothing() {
 #[test]
 fn a_read_only_folder_is_told_and_the_rest_works() {
     // Nobody may make a folder there, not even root.
-    let root = "/proc/caddis";
+    let link = scratch().join("storage");
+    std::os::unix::fs::symlink("/proc/caddis", &link).unwrap();
+    let root = link.display();
     let (http, tls) = (free_port(), free_port());
     let heard = Heard::new();
-    let events = heard.option(&["cert_failed"]);
+    let events = heard.option(&["cert_failed", "cert_obtained"]);
     let server = Server::start(&format!(
         "{{\n\tadmin 127.0.0.1:{{admin}}\n\thttp_port {http}\n\thttps_port {tls}\n\tskip_install_trust\n\tstorage file_system {root}\n{events}}}\na.localhost {{\n\trespond hello\n}}\nhttp://:{{port}} {{\n\trespond up\n}}\n"
     ));
     assert_eq!(get(server.port, "/").body, "up");
-    eventually("it is told", || server.log().contains("/proc/caddis"));
-    assert!(server.log().contains("storage is not ready"), "{}", server.log());
+    eventually("it is told", || server.log().contains("storage is not ready"));
+    assert!(server.log().contains(&link.display().to_string()), "{}", server.log());
     eventually("programs hear of it", || heard.count("cert_failed a.localhost false ") == 1);
     let line = heard.line("cert_failed").unwrap();
-    assert!(line.contains("unable to acquire lock: /proc/caddis"), "{line}");
+    assert!(line.contains(&format!("unable to acquire lock: {}", link.display())), "{line}");
     // What an operator is shown says what to do.
     let output = caddis(&server.folder)
         .args(["certs", "--address"])
@@ -376,6 +393,14 @@ fn a_read_only_folder_is_told_and_the_rest_works() {
     let metrics = get(server.admin, "/metrics").body;
     let want = "caddis_tls_certificates{kind=\"managed\",status=\"waiting\"} 1\n";
     assert!(metrics.contains(want), "{metrics}");
+    // It can be written again, and nobody has to say so.
+    fs::remove_file(&link).unwrap();
+    std::os::unix::fs::symlink(scratch(), &link).unwrap();
+    wait_for(tls, "a.localhost", 60);
+    eventually("that it is over, too", || heard.count("cert_obtained a.localhost false ") == 1);
+    assert_eq!(heard.count("cert_failed "), 1, "{}", heard.text());
+    let report = get(server.admin, "/tls/certificates").body;
+    assert!(!report.contains("\"last_error\""), "{report}");
 }
 
 #[test]

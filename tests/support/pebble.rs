@@ -104,6 +104,15 @@ impl Pebble {
         });
     }
 
+    /// Refuses no names any more, from the next [`Self::up`] on.
+    pub fn unblock(&self) {
+        let path = self.folder.join("pebble.json");
+        let text = fs::read_to_string(&path).unwrap();
+        let mut config: serde_json::Value = serde_json::from_str(&text).unwrap();
+        config["pebble"]["domainBlocklist"] = serde_json::json!([]);
+        fs::write(path, config.to_string()).unwrap();
+    }
+
     /// Ends the authority.
     pub fn down(&mut self) {
         if let Some(mut child) = self.child.take() {

@@ -93,11 +93,7 @@ fn evaluate_segments(h: &mut Helper<'_>, segments: &[Segment]) -> ParseResult<Ve
         h.d = outer;
         let values = result.map_err(|inner| {
             let message = format!("parsing caddyfile tokens for '{name}': {inner}");
-            let mut error = h.d.err(message);
-            error.labels.clone_from(&inner.labels);
-            error.help.clone_from(&inner.help);
-            error.code = inner.code;
-            error
+            h.d.err(message).found_by(inner)
         })?;
         all.extend(values.into_iter().map(|value| yielded(segment, value)));
     }
@@ -123,19 +119,17 @@ pub(crate) fn point_at(error: Diagnostic, segment: &Segment, registry: &Registry
     let help = match name {
         // What may be imported was imported before; this one is in a named route.
         "import" => Some("nothing is imported inside a named route; write it out, or import the whole named route".to_owned()),
-        _ => unknown_help(segment, registry).or_else(|| {
-            let known = known.chain(["import"]);
-            nearest(name, known).map(|near| format!("did you mean `{near}`?"))
-        }),
+        _ => unknown_help(segment, registry),
     };
     let error = error.code("adapter::unknown_directive");
     let error = match segment.name() {
         Some(token) => error.labelled(token, "no such directive"),
         None => error,
     };
-    match help {
-        Some(help) => error.help(help),
-        None => error,
+    match (help, nearest(name, known.chain(["import"]))) {
+        (Some(help), _) => error.help(help),
+        (None, Some(near)) => error.meant(near),
+        (None, None) => error,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use caddis_caddyfile::{Diagnostic, Segment, Token, nearest};
 use caddis_core::Registry;
+use smol_str::SmolStr;
 
 use crate::{plugins, usage};
 
@@ -15,11 +16,33 @@ pub(crate) fn improve(
     segment: Option<&Segment>,
     registry: &Registry,
 ) -> Diagnostic {
+    if error.labels.is_empty()
+        && let Some(name) = segment.and_then(Segment::name)
+    {
+        // Some modules name no place.
+        error = error.labelled(name, "in this");
+    }
+    if let Some(plain) = without_semicolon(&error, segment) {
+        let help = format!("lines end without `;`: write `{plain}`");
+        error.meant.get_or_insert(plain);
+        error.help = Some(help);
+    }
     if error.help.is_none() {
-        error.help = help(&error, segment, registry);
+        match help(&error, segment, registry) {
+            Some(Help::Meant(word)) => error = error.meant(&word),
+            Some(Help::Line(line)) => error = error.help(line),
+            None => {}
+        }
     }
     point_at_word(&mut error, segment);
     point_at_name(&mut error, segment);
+    if error.meant.is_some() {
+        // The sentence may be about another word than the one at which reading ended.
+        let word = word_at(&error, segment);
+        let is_near =
+            |meant: &SmolStr| word.is_some_and(|word| nearest(word, [meant.as_str()]).is_some());
+        error.meant = error.meant.take().filter(is_near);
+    }
     if let Some(word) = word(&error.message)
         && let Some((_, label)) = error.labels.first_mut().filter(|(_, label)| label == PLAIN)
     {
@@ -31,7 +54,14 @@ pub(crate) fn improve(
     error
 }
 
-fn help(error: &Diagnostic, segment: Option<&Segment>, registry: &Registry) -> Option<String> {
+/// What to do about a mistake.
+enum Help {
+    /// The word at the main label should be this one.
+    Meant(String),
+    Line(String),
+}
+
+fn help(error: &Diagnostic, segment: Option<&Segment>, registry: &Registry) -> Option<Help> {
     let message = error.message.as_str();
     if let Some((_, id)) = message.split_once("module not registered: ") {
         let id = id.split([',', ' ', ';']).next().unwrap_or(id);
@@ -40,38 +70,54 @@ fn help(error: &Diagnostic, segment: Option<&Segment>, registry: &Registry) -> O
     if message.contains("unrecognized matcher name: @") {
         let name = message.rsplit('@').next().unwrap_or_default();
         let name = name.split([',', ' ']).next().unwrap_or(name);
-        return Some(format!(
+        return Some(Help::Line(format!(
             "no matcher of this name can be seen from here; define it in this site, for example `@{name} path /{name}/*`"
-        ));
+        )));
     }
-    if let Some(plain) = word_at(error, segment).and_then(|word| word.strip_suffix(';'))
-        && !plain.is_empty()
-    {
-        return Some(format!("lines end without `;`: write `{plain}`"));
+    if let Some(joined) = torn_value(error, segment) {
+        return Some(Help::Line(format!("a number and its unit are one word: write `{joined}`")));
     }
     if message.contains("time: ")
         && ["invalid duration", "unknown unit", "missing unit"].iter().any(|s| message.contains(s))
     {
-        return Some(
+        return Some(Help::Line(
             "a duration is a number with its unit, such as `500ms`, `30s` or `1h30m`".into(),
-        );
-    }
-    for (what, known) in WORDS {
-        if let Some((_, rest)) = message.split_once(what) {
-            let name = rest.trim_matches(['\'', ' ', ':']);
-            let near = nearest(name, known.iter().copied());
-            let all = || format!("one of: {}", known.join(", "));
-            return Some(near.map_or_else(all, |near| format!("did you mean `{near}`?")));
-        }
+        ));
     }
     if message.contains(ARGUMENTS) || message.contains("expecting argument") {
-        return usage_of(error, segment?);
+        return usage_of(error, segment?).map(Help::Line);
     }
     if is_second(message) {
-        return Some("it stands in this block before; keep one of the two".into());
+        return Some(Help::Line("it stands in this block before; keep one of the two".into()));
     }
     let remedy = REMEDIES.iter().find(|(part, _)| message.contains(part));
-    remedy.map(|(_, remedy)| (*remedy).to_owned())
+    remedy.map(|(_, remedy)| Help::Line((*remedy).to_owned()))
+}
+
+/// The word at the main label without the `;` at its end.
+fn without_semicolon(error: &Diagnostic, segment: Option<&Segment>) -> Option<SmolStr> {
+    let plain = word_at(error, segment)?.strip_suffix(';')?;
+    (!plain.is_empty()).then(|| plain.into())
+}
+
+/// A number and the unit after it, as one word, if the main label is at one of the two.
+fn torn_value(error: &Diagnostic, segment: Option<&Segment>) -> Option<String> {
+    const UNITS: [&str; 16] = [
+        "ns", "us", "ms", "s", "m", "h", "d", "b", "kb", "mb", "gb", "tb", "kib", "mib", "gib",
+        "tib",
+    ];
+    let (span, _) = error.labels.first()?;
+    let tokens = &segment?.0;
+    let at = tokens.iter().position(|token| token.span == *span)?;
+    let is_number = |at: usize| {
+        let text = tokens[at].text.as_str();
+        text.bytes().all(|b| b.is_ascii_digit() || b == b'.') && !text.is_empty()
+    };
+    let start = [Some(at), at.checked_sub(1)].into_iter().flatten().find(|at| is_number(*at))?;
+    let unit = tokens.get(start + 1)?;
+    let is_unit = UNITS.contains(&unit.text.to_ascii_lowercase().as_str())
+        && !tokens[start].next_is_on_new_line(unit);
+    is_unit.then(|| format!("{}{}", tokens[start].text, unit.text))
 }
 
 /// The word at the main label.
@@ -82,7 +128,7 @@ fn word_at<'a>(error: &Diagnostic, segment: Option<&'a Segment>) -> Option<&'a s
 }
 
 /// Whether something is given that may be given once only.
-fn is_second(message: &str) -> bool {
+pub(crate) fn is_second(message: &str) -> bool {
     const ENDS: [&str; 5] = ["specified", "defined", "set", "configured", "enabled"];
     let ends = |end: &&str| message.ends_with(&format!("already {end}"));
     // A transport in `php_fastcgi` has a remedy of its own.
@@ -100,14 +146,15 @@ const REMEDIES: &[(&str, &str)] = &[
     ),
     ("is not allowed in the log directive", "it belongs into the global option `log`"),
     ("hostnames is not allowed", "it belongs into the directive `log` of a site"),
-    ("is invalid policy", "one of: ignore, use, reject, require, skip"),
-    ("unsupported version: ", "one of: ipv4, ipv6"),
-    ("unknown sort option", "one of: name, namedirfirst, size, time, asc, desc"),
     ("invalid proxy protocol version", "one of: v1, v2"),
     ("conflicts with a Caddyfile placeholder shorthand", "give the destination another name"),
     ("invalid start port", "an address is `host:port`, the port a number from 0 to 65535"),
     ("invalid end port", "a range of ports is `first-last`, such as 8000-8003"),
     ("strconv.ParseUint", "a mode is written in octal, such as 0640"),
+    (
+        "Not a supported redir code",
+        "the last word is a status such as 301, or temporary, permanent or html; the target may not have spaces unless it is quoted",
+    ),
     (
         "Redir code not in the 3xx range",
         "the last word is 301, 302, 303, 307, 308, 401, temporary, permanent or html; the target may not have spaces unless it is quoted",
@@ -146,74 +193,31 @@ const REMEDIES: &[(&str, &str)] = &[
         "wrong cipher suite name or cipher suite not supported",
         "leave `ciphers` away: the default list has strong suites only",
     ),
+    (
+        "bad status value",
+        "a status has three digits, such as 404; 4xx stands for all that begin with 4",
+    ),
+    (
+        "malformed header matcher",
+        "write the field and a value; `*` as the value matches any, and `!Field` one that is not there",
+    ),
+    (
+        "too many outputs",
+        "a line has one value for each destination, a value with spaces needs quotes",
+    ),
     ("duplicate global log option", "give each log its own name"),
     ("without a listener address", "write the address before the block, such as `servers :443 {`"),
 ];
 
-/// Words that are told apart in few places, with what stands before them in the sentence.
-const WORDS: &[(&str, &[&str])] = &[
-    ("unrecognized 'allow' subdirective: ", &["domains", "ip_ranges"]),
-    ("unrecognized 'deny' subdirective: ", &["domains", "ip_ranges"]),
-    (
-        "unrecognized zerossl issuer property: ",
-        &[
-            "alt_http_port",
-            "dns",
-            "propagation_delay",
-            "propagation_timeout",
-            "resolvers",
-            "dns_ttl",
-            "validity_days",
-        ],
-    ),
-    ("unrecognized pki ca root option ", &["cert", "key", "format"]),
-    ("unrecognized pki ca intermediate option ", &["cert", "key", "format"]),
-    (
-        "unrecognized pki ca option ",
-        &[
-            "name",
-            "root_cn",
-            "intermediate_cn",
-            "intermediate_lifetime",
-            "maintenance_interval",
-            "renewal_window_ratio",
-            "root",
-            "intermediate",
-        ],
-    ),
-    ("unrecognized metrics option ", &["per_host"]),
-    ("wrong protocol name or protocol not supported: ", &["tls1.2", "tls1.3"]),
-    (
-        "Wrong curve name or curve not supported: ",
-        &["x25519mlkem768", "x25519", "secp256r1", "secp384r1", "secp521r1"],
-    ),
-    (
-        "unrecognized timeouts option ",
-        &[
-            "read_body",
-            "read_body_idle",
-            "read_header",
-            "write",
-            "write_idle",
-            "write_max_chunk",
-            "idle",
-        ],
-    ),
-    ("unrecognized url_pattern option ", &["base_url", "ignore_case"]),
-    ("unrecognized response matcher ", &["status", "header"]),
-    ("Received unrecognized parameter ", &["root_common_name", "any_common_name"]),
-    ("ech: unrecognized subdirective ", &["dns"]),
-    ("unrecognized hash algorithm: ", &["bcrypt", "argon2id"]),
-    (
-        "unrecognized URI manipulation ",
-        &["strip_prefix", "strip_suffix", "replace", "path_regexp", "query"],
-    ),
-];
-
-/// Moves the main label to the word in quotes at the end of the sentence, if that is on the same line.
+/// Moves the main label to the word at the end of the sentence, in quotes or without, if that is on the
+/// same line.
 fn point_at_word(error: &mut Diagnostic, segment: Option<&Segment>) {
     let Some(segment) = segment else { return };
-    let Some(name) = error.message.strip_suffix('\'').and_then(|text| text.rsplit('\'').next())
+    let message = error.message.as_str();
+    let Some(name) = message
+        .strip_suffix('\'')
+        .and_then(|text| text.rsplit('\'').next())
+        .or_else(|| message.rsplit_once(": ").map(|(_, name)| name))
     else {
         return;
     };
@@ -264,7 +268,7 @@ fn word(message: &str) -> Option<&'static str> {
     }
 }
 
-fn module(id: &str, registry: &Registry) -> Option<String> {
+fn module(id: &str, registry: &Registry) -> Option<Help> {
     let (namespace, name) = id.rsplit_once('.')?;
     let in_namespace =
         |known: &&'static str| known.rsplit_once('.').is_some_and(|(space, _)| space == namespace);
@@ -277,12 +281,11 @@ fn module(id: &str, registry: &Registry) -> Option<String> {
     let known: Vec<&str> =
         ids.filter(in_namespace).filter_map(|known| known.rsplit('.').next()).collect();
     if let Some(near) = nearest(name, known.iter().copied()) {
-        return Some(format!("did you mean `{near}`?"));
+        return Some(Help::Meant(near.to_owned()));
     }
-    plugins::module_help(id).or_else(|| {
-        let few = !known.is_empty() && known.len() <= 16;
-        few.then(|| format!("there are: {}", known.join(", ")))
-    })
+    let few = !known.is_empty() && known.len() <= 16;
+    let all = || few.then(|| format!("there are: {}", known.join(", ")));
+    plugins::module_help(id).or_else(all).map(Help::Line)
 }
 
 /// How the directive is written, if the mistake is on its own line; else which word it is about.

@@ -121,6 +121,18 @@ fn named_in(file: &File, message: &str) -> Option<Token> {
         let name = id.rsplit('.').next().unwrap_or(id);
         return all_tokens(file).find(|token| token.text == name).cloned();
     }
+    if let Some((_, level)) = message.split_once("unrecognized log level: ") {
+        let mut tokens = all_tokens(file).peekable();
+        while let Some(token) = tokens.next() {
+            if token.text == "level"
+                && let Some(value) = tokens.peek()
+                && value.text.eq_ignore_ascii_case(level)
+            {
+                return Some((*value).clone());
+            }
+        }
+        return None;
+    }
     all_tokens(file)
         .find(|token| {
             token.text.len() > 3

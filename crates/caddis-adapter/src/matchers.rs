@@ -92,7 +92,7 @@ fn parse_one(
         }
         let known = registry.matchers.iter().map(|module| short_name(module.id));
         if let Some(near) = nearest(matcher, known) {
-            error = error.help(format!("did you mean `{near}`?"));
+            error = error.meant(near);
         }
         return Err(error);
     };

@@ -68,7 +68,7 @@ impl Kind {
             .err(format_args!("getting module named '{id}': module not registered: {id}"))
             .code("adapter::unknown_module");
         match nearest(d.val(), self.modules.iter().map(|(name, _)| *name)) {
-            Some(near) => error.help(format!("did you mean `{near}`?")),
+            Some(near) => error.meant(near),
             None => error,
         }
     }

@@ -10,7 +10,7 @@ use caddis_core::directive::AdaptState;
 use caddis_core::{Helper, Registry};
 
 use crate::options::Options;
-use crate::{block, hints, recover, routes, trace};
+use crate::{block, recover, routes, trace};
 
 /// The named routes of a file.
 #[derive(Debug, Default)]
@@ -53,7 +53,7 @@ impl NamedRoutes {
             .code("adapter::unknown_route")
             .labelled(token, "no such named route");
         match nearest(name, self.routes.keys().map(String::as_str)) {
-            Some(near) => error.help(format!("did you mean `{near}`?")),
+            Some(near) => error.meant(near),
             None => error.help(format!("define it at the top of the file: `&({name}) {{ … }}`")),
         }
     }
@@ -89,13 +89,11 @@ pub(crate) fn extract(
             Err(error) => {
                 let whole = whole(block);
                 let warnings = shared.warnings.len();
-                let found = recover::all(&whole, error, |rest| {
+                errors.extend(recover::all(&whole, error, registry, |rest| {
                     let next = parse_tokens(rest.0.clone(), block, registry, options, shared).err();
                     shared.warnings.truncate(warnings);
                     next
-                });
-                let improved = |error| hints::improve(error, Some(&whole), registry);
-                errors.extend(found.into_iter().map(improved));
+                }));
                 // Its uses are no further mistakes.
                 named.routes.entry(key.text.to_string()).or_default();
             }

@@ -1,46 +1,101 @@
-//! Going on after a mistake inside a directive: the line with the mistake is left out and the rest is
-//! read again, for as long as that shows further mistakes at other places.
+//! Going on after a mistake inside a directive: a mistyped word is read as what it was meant to be, any
+//! other line with a mistake is left out, and the rest is read again, for as long as that shows further
+//! mistakes at other places.
 
-use caddis_caddyfile::{Diagnostic, Segment, Span};
+use caddis_caddyfile::{Diagnostic, Segment, Span, Token};
+use caddis_core::Registry;
 use smol_str::SmolStr;
+
+use crate::hints;
 
 /// Most mistakes looked for in one directive.
 const LIMIT: usize = 32;
 
-/// The first mistake of a directive, and those that show when the lines at fault are left out.
+/// The first mistake of a directive, and those that show when the lines at fault are put right or left
+/// out.
 ///
 /// A mistake at the directive's own line counts only if it is the first; what is reported there after
 /// something was left out is most likely a consequence.
 pub(crate) fn all(
     segment: &Segment,
     first: Diagnostic,
+    registry: &Registry,
     mut run: impl FnMut(&Segment) -> Option<Diagnostic>,
 ) -> Vec<Diagnostic> {
-    let mut last = main_span(&first);
-    let mut found = vec![first];
     let mut segment = segment.clone();
+    let mut last = hints::improve(first, Some(&segment), registry);
+    let mut found = vec![last.clone()];
+    // Mistyped words that are read as what they were meant to be.
+    let mut corrected: Vec<Span> = Vec::new();
     // Matchers whose definitions were left out: their uses are no further mistakes.
     let mut undefined: Vec<SmolStr> = Vec::new();
     for _ in 1..LIMIT {
-        let Some(span) = last else { break };
-        undefined.extend(defined_at(&segment, span));
-        if !match_all(&mut segment, span, &undefined) && !leave_out(&mut segment, span) {
-            break;
+        let Some(span) = main_span(&last) else { break };
+        let supplied = last.lacks.is_some_and(|line| supply(&mut segment, span, line));
+        if !supplied && !read_as_meant(&mut segment, &last, &mut corrected) {
+            undefined.extend(defined_at(&segment, span));
+            if !match_all(&mut segment, span, &undefined) && !leave_out(&mut segment, span) {
+                break;
+            }
         }
         let Some(next) = run(&segment) else { break };
-        let seen = |span: Span| found.iter().any(|old| main_span(old) == Some(span));
-        last = main_span(&next);
-        match last {
-            Some(span) if !seen(span) && is_inside(&segment, span) => {
-                // A use of what was left out is not reported, and matches everything from now on.
-                if !undefined.iter().any(|name| is_about(&next, name)) {
-                    found.push(next);
-                }
-            }
-            _ => break,
+        last = hints::improve(next, Some(&segment), registry);
+        let Some(span) = main_span(&last) else { break };
+        let is_guess = corrected.contains(&span)
+            || (hints::is_second(&last.message) && holds_any(&segment, span, &corrected));
+        let seen = found.iter().any(|old| main_span(old) == Some(span));
+        if !is_inside(&segment, span) || (seen && !is_guess) {
+            break;
+        }
+        // A use of what was left out is not reported, and matches everything from now on. What is wrong
+        // with a word that stands for another one may be wrong with that alone.
+        if !is_guess && !undefined.iter().any(|name| is_about(&last, name)) {
+            found.push(last.clone());
         }
     }
     found
+}
+
+/// Puts the word that was meant in the place of a mistyped one. Says whether there was one to put right.
+fn read_as_meant(segment: &mut Segment, error: &Diagnostic, corrected: &mut Vec<Span>) -> bool {
+    let (Some(meant), Some(span)) = (&error.meant, main_span(error)) else { return false };
+    if corrected.contains(&span) {
+        return false;
+    }
+    corrected.push(span);
+    put_right(segment, span, meant)
+}
+
+/// Puts a word in the place of those with this span. Says whether there are some.
+pub(crate) fn put_right(segment: &mut Segment, span: Span, meant: &SmolStr) -> bool {
+    let mut changed = false;
+    for token in segment.0.iter_mut().filter(|token| token.span == span && token.text != *meant) {
+        token.text.clone_from(meant);
+        changed = true;
+    }
+    changed
+}
+
+/// Adds a line to the block of the directive that lacks it, and says whether there is such a block.
+pub(crate) fn supply(segment: &mut Segment, span: Span, line: &str) -> bool {
+    let tokens = &segment.0;
+    let is_own = tokens.first().is_some_and(|token| token.span == span);
+    let next = (1..tokens.len()).find(|at| tokens[at - 1].next_is_on_new_line(&tokens[*at]));
+    let Some(next) = next.filter(|next| is_own && tokens[next - 1].is_open_brace()) else {
+        return false;
+    };
+    // Words of no file are on a line of their own.
+    segment.0.splice(next..next, line.split(' ').map(Token::synthetic));
+    true
+}
+
+/// Whether the line of a place holds one of these.
+fn holds_any(segment: &Segment, span: Span, spans: &[Span]) -> bool {
+    let Some(at) = segment.0.iter().position(|token| token.span == span) else { return false };
+    let start = line_start(segment, at);
+    let tokens = &segment.0;
+    let end = (at + 1..tokens.len()).find(|at| tokens[at - 1].next_is_on_new_line(&tokens[*at]));
+    tokens[start..end.unwrap_or(tokens.len())].iter().any(|token| spans.contains(&token.span))
 }
 
 /// The name of the matcher that is defined around a place.

@@ -6,13 +6,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use caddis_caddyfile::{Diagnostic, File, Quote, Segment, ServerBlock, Span, Token, nearest};
+use caddis_caddyfile::{Diagnostic, File, Quote, Segment, ServerBlock, Span, Token};
 use caddis_core::Registry;
 use smol_str::SmolStr;
 
 use crate::locate::holds_word;
-use crate::recover::{line_start, main_span, statement_end};
-use crate::{Adapted, adapt_traced, matchers, options, plugins};
+use crate::recover::{line_start, main_span, put_right, statement_end, supply};
+use crate::{Adapted, adapt_traced, matchers, options};
 
 /// Most times that a file is adapted to find out what is fine.
 const ROUNDS: usize = 12;
@@ -89,6 +89,19 @@ impl Gone {
         self.blocks.extend(block.keys.first().map(|key| key.span));
     }
 
+    /// Notes that something in the directive around a place goes.
+    fn directive_of(&mut self, segment: &Segment, is_named_route: bool, span: Span) {
+        let places = (0..segment.0.len()).filter(|at| segment.0[*at].span == span);
+        for at in places {
+            let lines = lines_around(segment, at);
+            let start = lines[own_directive(segment, &lines, is_named_route)];
+            self.directives.insert(segment.0[start].span);
+            self.touched.extend(lines.iter().map(|line| segment.0[*line].span));
+            let words = &segment.0[start..statement_end(segment, start)];
+            self.touched.extend(words.iter().map(|word| word.span));
+        }
+    }
+
     fn words_of(&mut self, tokens: &[Token]) {
         let begins = |at: usize| at == 0 || tokens[at - 1].next_is_on_new_line(&tokens[at]);
         let words = (0..tokens.len()).filter(|at| !begins(*at)).map(|at| &tokens[at]);
@@ -116,7 +129,7 @@ pub fn repair(
             *tried += 1;
             let force = Force::of(*tried, round);
             let blocks = &mut file.blocks;
-            changed |= take_out(blocks, mistake, span, force, registry, &mut gone);
+            changed |= take_out(blocks, mistake, span, force, &mut gone);
         }
         keep_matchers(&mut file.blocks, &gone);
         if !changed {
@@ -178,36 +191,12 @@ fn keep_matchers(blocks: &mut [ServerBlock], gone: &Gone) {
     }
 }
 
-/// What a word was meant to be that is no directive or no matcher of the block, as far as one can tell.
-fn meant(
-    mistake: &Diagnostic,
-    block: &ServerBlock,
-    span: Span,
-    registry: &Registry,
-) -> Option<SmolStr> {
-    if let Some(token) = unknown_matcher(mistake) {
-        let names = block.segments.iter().map(Segment::directive);
-        return nearest(&token.text, names.filter(|name| name.starts_with(matchers::PREFIX)))
-            .map(SmolStr::from);
-    }
-    if mistake.code != "adapter::unknown_directive" {
-        return None;
-    }
-    let mut tokens = block.segments.iter().flat_map(|segment| &segment.0);
-    let name = &tokens.find(|token| token.span == span)?.text;
-    if plugins::directive_help(name).is_some() || options::is_option(name) {
-        return None;
-    }
-    nearest(name, registry.directives.iter().map(|directive| directive.name)).map(SmolStr::from)
-}
-
 /// Takes out what a mistake is about. Says whether something changed.
 fn take_out(
     blocks: &mut Vec<ServerBlock>,
     mistake: &Diagnostic,
     span: Span,
     force: Force,
-    registry: &Registry,
     gone: &mut Gone,
 ) -> bool {
     let mut changed = false;
@@ -231,16 +220,32 @@ fn take_out(
         gone.options |= block.keys.is_empty()
             && segments.any(|segment| options::shapes_sites(segment.directive()));
         if force == Force::Line
-            && let Some(text) = meant(mistake, block, span, registry)
+            && let Some(meant) = &mistake.meant
         {
             // In its block there may be other mistakes.
             gone.directives.insert(span);
             gone.touched.insert(span);
-            let tokens = block.segments.iter_mut().flat_map(|segment| &mut segment.0);
-            for token in tokens.filter(|token| token.span == span) {
-                token.text.clone_from(&text);
+            let is_named_route = block.is_named_route;
+            let is_part =
+                mistake.code != "adapter::unknown_directive" && unknown_matcher(mistake).is_none();
+            for segment in block.segments.iter_mut().filter(|segment| holds(segment)) {
+                if is_part {
+                    gone.directive_of(segment, is_named_route, span);
+                }
+                put_right(segment, span, meant);
             }
             return true;
+        }
+        if let Some(line) = mistake.lacks.filter(|_| force == Force::Line) {
+            let is_named_route = block.is_named_route;
+            let mut supplied = false;
+            for segment in block.segments.iter_mut().filter(|segment| holds(segment)) {
+                gone.directive_of(segment, is_named_route, span);
+                supplied |= supply(segment, span, line);
+            }
+            if supplied {
+                return true;
+            }
         }
         let unknown = unknown_matcher(mistake);
         match unknown.filter(|_| force == Force::Line && !block.is_named_route) {

@@ -122,7 +122,7 @@ fn read(d: &mut Dispenser, options: Options, mut fields: Map<String, Json>) -> P
             let error = d.err(format_args!("unknown configuration key: {name}"));
             let near = nearest(&name, options.iter().map(|(known, ..)| *known));
             return Err(match near {
-                Some(near) => error.help(format!("did you mean `{near}`?")),
+                Some(near) => error.meant(near),
                 None => error,
             });
         };

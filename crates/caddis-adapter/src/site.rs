@@ -13,7 +13,7 @@ use crate::block::{self, Yielded};
 use crate::issuer::SharedIssuer;
 use crate::matchers::{self, Definitions};
 use crate::options::Options;
-use crate::{freeze, hints, recover, trace};
+use crate::{freeze, recover, trace};
 
 /// Hosts to listen on, with the protocols there.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -145,8 +145,7 @@ fn evaluate_site(
         if let Err(error) = matchers::define(segment, registry, &mut definitions) {
             let again =
                 |rest: &Segment| matchers::define(rest, registry, &mut Definitions::new()).err();
-            let found = recover::all(segment, error, again);
-            errors.extend(found.into_iter().map(|e| hints::improve(e, Some(segment), registry)));
+            errors.extend(recover::all(segment, error, registry, again));
             // Its uses are no further mistakes.
             definitions.entry(segment.directive().to_owned()).or_default();
         }
@@ -179,16 +178,14 @@ fn evaluate_site(
                     h.matchers.entry(format!("@{}", segment.directive())).or_default();
                 }
                 let warnings = h.shared.warnings.len();
-                let found = recover::all(segment, error, |rest| {
+                errors.extend(recover::all(segment, error, registry, |rest| {
                     let next = evaluate_directive(&mut h, rest, block.has_braces).err();
                     h.shared.warnings.truncate(warnings);
                     if segment.directive() == "invoke" {
                         h.shared.invoked.clear();
                     }
                     next
-                });
-                let improved = |error| hints::improve(error, Some(segment), registry);
-                errors.extend(found.into_iter().map(improved));
+                }));
                 pile.uncertain |= ["bind", "import", "tls"].contains(&segment.directive());
             }
         }

@@ -69,6 +69,7 @@ const INSIDE: &[(&str, &str, &str)] = &[
     ("reverse_proxy", "unhealthy_latency", "unhealthy_latency <duration>"),
     ("reverse_proxy", "unhealthy_request_count", "unhealthy_request_count <number>"),
     ("reverse_proxy", "unhealthy_status", "unhealthy_status <statuses…>"),
+    ("request_body", "max_size", "max_size <size>"),
     ("file_server", "hide", "hide <files…>"),
     ("file_server", "index", "index <files…>"),
     ("file_server", "root", "root <path>"),

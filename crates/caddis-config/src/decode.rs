@@ -113,10 +113,15 @@ mod tests {
     #[test]
     fn null_is_the_default() {
         let config = from_str(
-            r#"{"admin":null,"storage":null,"apps":{"tls":null,"http":{"http_port":null,"servers":null}}}"#,
+            r#"{"admin":null,"apps":{"tls":null,"http":{"http_port":null,"servers":null}}}"#,
         )
         .unwrap();
         assert!(config.admin.is_none() && config.storage.is_none());
+        // A module stays one, which has no name, and written it is the same again.
+        let text = r#"{"storage":null}"#;
+        let module = from_str(text).unwrap();
+        assert_eq!(module.storage, Some(serde_json::Value::Null));
+        assert_eq!(serde_json::to_string(&module).unwrap(), text);
         assert!(from_str("null").unwrap().apps.is_empty());
         assert!(from_str("{").is_err());
     }

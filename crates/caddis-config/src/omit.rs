@@ -1,6 +1,6 @@
 //! `omitempty` and `null` as Go treats them, and the macro that writes an envelope with both.
 
-use std::collections::BTreeMap;
+use std::{any::Any, collections::BTreeMap};
 
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
@@ -60,13 +60,24 @@ impl Omit for Value {
 }
 
 /// Reads `null` as the default value, as Go's decoder does for every type
-/// (`#[serde(deserialize_with = "caddis_config::nullable")]`).
+/// (`#[serde(deserialize_with = "caddis_config::nullable")]`). Where a module is expected
+/// (`Option<Value>`) it stays, since in Go that is raw text: a module without a name, which Caddy
+/// refuses, and not one that is absent. Whoever means to name authorities for clients or a
+/// permission and has none is not to get a server that asks for nothing.
 pub fn nullable<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
-    T: Default + Deserialize<'de>,
+    T: Default + Deserialize<'de> + 'static,
 {
-    Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
+    Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_else(of_null))
+}
+
+fn of_null<T: Default + 'static>() -> T {
+    let mut value = T::default();
+    if let Some(module) = (&mut value as &mut dyn Any).downcast_mut::<Option<Value>>() {
+        *module = Some(Value::Null);
+    }
+    value
 }
 
 /// Writes structs whose fields all have `omitempty`: strict, defaulted, `null`-tolerant.

@@ -39,8 +39,8 @@ pub struct CompileCx<'a> {
     /// Told of each handler of the server being compiled when it is invoked: the module's name, and
     /// its settings as JSON text.
     pub trace: Option<fn(&str, &str)>,
-    groups: HashMap<String, u16>,
-    next_group: u16,
+    groups: HashMap<String, u32>,
+    next_group: u32,
     depth: usize,
 }
 
@@ -135,8 +135,8 @@ impl<'a> CompileCx<'a> {
         Ok(MatcherSets(compiled))
     }
 
-    /// Compiles a list of routes; groups are numbered per list, as Caddy tells them apart by name
-    /// within a request.
+    /// Compiles a list of routes. A group is the same in all lists of a server, as in Caddy, where a
+    /// request remembers those that it entered by their names.
     ///
     /// # Errors
     /// The first error, with its path below `routes`.
@@ -205,7 +205,7 @@ impl<'a> CompileCx<'a> {
     }
 
     /// The number of a group name.
-    pub fn group(&mut self, name: &str) -> u16 {
+    pub fn group(&mut self, name: &str) -> u32 {
         if let Some(group) = self.groups.get(name) {
             return *group;
         }

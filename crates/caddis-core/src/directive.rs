@@ -163,6 +163,8 @@ impl Helper<'_> {
     /// # Errors
     /// An undefined `@name`.
     pub fn matcher_token(&self) -> ParseResult<(Option<MatcherSetConfig>, bool)> {
+        /// Most names that are listed.
+        const FEW: usize = 6;
         // Quotes make no difference here, as in Caddy.
         let text = self.d.val();
         if text == "*" {
@@ -179,7 +181,16 @@ impl Helper<'_> {
                 let mut error = Diagnostic::error(message).labelled(self.d.token(), "not defined");
                 let names = self.matchers.keys().map(String::as_str);
                 if let Some(near) = caddis_caddyfile::nearest(text, names) {
-                    error = error.help(format!("did you mean `{near}`?"));
+                    return Err(error.meant(near));
+                }
+                let names: Vec<String> =
+                    self.matchers.keys().take(FEW + 1).map(|name| format!("`{name}`")).collect();
+                if (1..=FEW).contains(&names.len()) {
+                    error = error.help(format!(
+                        "defined here: {}; or add `{text} path /{}/*`",
+                        names.join(", "),
+                        text.trim_start_matches('@')
+                    ));
                 }
                 return Err(error);
             };

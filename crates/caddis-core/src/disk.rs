@@ -70,7 +70,8 @@ mod memory {
 
     fn find(path: &Path, flags: OFlags) -> io::Result<File> {
         if path.as_os_str().as_encoded_bytes().contains(&0) {
-            return Err(io::ErrorKind::InvalidFilename.into());
+            // It must not be taken for a kernel that cannot be asked.
+            return Err(io::ErrorKind::InvalidInput.into());
         }
         match openat2(CWD, path, flags | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::CACHED) {
             Ok(file) => Ok(file.into()),

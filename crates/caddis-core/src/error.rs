@@ -1,6 +1,6 @@
 //! What goes wrong while a request is answered.
 
-use std::fmt;
+use std::{fmt, io};
 
 use http::StatusCode;
 
@@ -91,4 +91,10 @@ pub fn status_text(status: StatusCode) -> &'static str {
         416 => "Requested Range Not Satisfiable",
         _ => caddis_wire::phrase(status).unwrap_or(""),
     }
+}
+
+/// What the system says of an I/O error, as Go says it: in lower case, without the error's number.
+pub fn plain(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_lowercase()
 }

@@ -1,9 +1,10 @@
 //! One request in flight and what belongs to it.
 
 use std::{
+    cell::OnceCell,
     net::{IpAddr, SocketAddr},
     rc::Rc,
-    sync::{Arc, OnceLock},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -114,13 +115,11 @@ pub struct LogFields {
     /// `log_skip`.
     pub skip: bool,
     /// `log_name`: loggers to use instead of the host's.
-    pub names: Option<Vec<String>>,
+    pub names: Option<Box<[String]>>,
     /// `log_append` and the like.
     pub extra: Vec<(SmolStr, Value<'static>)>,
     /// The authenticated user.
     pub user_id: String,
-    /// Bytes of request body read so far is kept by the engine; this counts tunnelled ones.
-    pub tunnelled: Option<(u64, u64)>,
 }
 
 /// The error that the error routes handle.
@@ -170,11 +169,11 @@ pub struct Exchange {
     /// Filters for the response, run last first.
     pub response_filters: SmallVec<[Arc<dyn ResponseFilter>; 2]>,
     /// Route groups entered.
-    pub groups: SmallVec<[u16; 4]>,
+    pub groups: SmallVec<[u32; 4]>,
     /// What matchers of the route that is matched have waited for.
     pub awaited: Awaited,
     /// The error being handled, in error routes.
-    pub error: Option<ErrorInfo>,
+    pub error: Option<Box<ErrorInfo>>,
     /// Log settings.
     pub log: LogFields,
     /// The first top-level route that matched, by its place.
@@ -191,7 +190,7 @@ pub struct Exchange {
     /// When the server's listeners close, where that is known already (`shutdown_delay`).
     pub shutdown_at: Option<Instant>,
     /// The request's UUID, made on first use.
-    pub uuid: OnceLock<String>,
+    pub uuid: OnceCell<Box<str>>,
     /// Gives the client informational responses (1xx) where the front can.
     pub informational: Option<Rc<dyn Fn(StatusCode, HeaderMap)>>,
     /// The server this came to, where its handlers may ask it something themselves.
@@ -224,6 +223,9 @@ pub struct Upgrade {
 pub trait Io: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin {}
 impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> Io for T {}
 
+// One is made for each request; allocators are quick up to this size.
+const _: () = assert!(size_of::<Exchange>() <= 1024);
+
 /// What runs on the raw stream of an upgraded connection.
 pub type Tunnel = Box<dyn FnOnce(Box<dyn Io>) -> crate::LocalBoxFuture<'static, ()>>;
 
@@ -255,7 +257,7 @@ impl Exchange {
             may_pass: false,
             passed: None,
             shutdown_at: None,
-            uuid: OnceLock::new(),
+            uuid: OnceCell::new(),
             informational: None,
             own_server: None,
             upgrade: None,
@@ -360,7 +362,8 @@ impl Exchange {
         self.nop = false;
         const ALPHABET: &[u8] = b"abcdefghijkmnpqrstuvwxyz0123456789";
         let id = (0..9).map(|_| char::from(ALPHABET[fastrand::usize(..ALPHABET.len())])).collect();
-        self.error = Some(ErrorInfo { status: error.status, message: error.message.clone(), id });
+        let (status, message) = (error.status, error.message.clone());
+        self.error = Some(Box::new(ErrorInfo { status, message, id }));
     }
 }
 

@@ -63,6 +63,12 @@ impl MatcherSets {
 pub struct Awaited {
     /// Whether somebody is there to wait.
     can_wait: bool,
+    /// Few requests have any.
+    asked: Option<Box<Asked>>,
+}
+
+#[derive(Default)]
+struct Asked {
     question: Option<LocalBoxFuture<'static, Box<dyn Any>>>,
     answers: Vec<Box<dyn Any>>,
 }
@@ -79,14 +85,26 @@ impl Awaited {
     /// Asks. What the matcher says besides does not count: it is asked again.
     pub fn ask<T: 'static>(&mut self, question: impl Future<Output = T> + 'static) {
         // One at a time: a matcher after this one may not be asked at all next time.
-        if self.question.is_none() {
-            self.question = Some(Box::pin(async { Box::new(question.await) as Box<dyn Any> }));
+        let asked = self.asked.get_or_insert_default();
+        if asked.question.is_none() {
+            asked.question = Some(Box::pin(async { Box::new(question.await) as Box<dyn Any> }));
         }
     }
 
     /// The answers of a kind so far.
     pub fn answers<T: 'static>(&self) -> impl Iterator<Item = &T> {
-        self.answers.iter().filter_map(|answer| answer.downcast_ref())
+        let asked = self.asked.iter();
+        asked.flat_map(|asked| &asked.answers).filter_map(|answer| answer.downcast_ref())
+    }
+
+    fn question(&mut self) -> Option<LocalBoxFuture<'static, Box<dyn Any>>> {
+        self.asked.as_mut()?.question.take()
+    }
+
+    fn answer(&mut self, answer: Box<dyn Any>) {
+        let asked = self.asked.get_or_insert_default();
+        asked.answers.push(answer);
+        self.can_wait = asked.answers.len() < MOST_ANSWERS;
     }
 }
 
@@ -98,15 +116,13 @@ impl MatcherSets {
     pub async fn matches_when_known(&self, ex: &mut Exchange) -> Result<bool> {
         ex.awaited.can_wait = true;
         let mut matched = self.matches(ex);
-        while let Some(question) = ex.awaited.question.take() {
+        while let Some(question) = ex.awaited.question() {
             let answer = question.await;
-            ex.awaited.answers.push(answer);
-            ex.awaited.can_wait = ex.awaited.answers.len() < MOST_ANSWERS;
+            ex.awaited.answer(answer);
             matched = self.matches(ex);
         }
-        ex.awaited.can_wait = false;
-        // They are true for this moment and this path.
-        ex.awaited.answers.clear();
+        // Answers are true for this moment and this path.
+        ex.awaited = Awaited::default();
         matched
     }
 }
@@ -156,7 +172,7 @@ mod tests {
         assert_eq!(ex.awaited.answers::<u64>().count(), 0);
         // Nobody waits.
         assert!(!sets.matches(&mut ex).expect("no error"));
-        assert!(ex.awaited.question.is_none());
+        assert!(ex.awaited.question().is_none());
     }
 
     #[tokio::test]

@@ -351,7 +351,7 @@ fn request_field(field: RequestField, ex: &Exchange) -> Option<Value<'_>> {
         F::PrefixedQuery => prefixed(target.query()),
         F::Duration => Value::string(go_duration(ex.start.elapsed())),
         F::DurationMs => Value::Float(ex.start.elapsed().as_secs_f64() * 1e3),
-        F::Uuid => Value::str(ex.uuid.get_or_init(random_uuid)),
+        F::Uuid => Value::str(ex.uuid.get_or_init(|| random_uuid().into())),
         F::OrigUri => Value::str(original.as_sent()),
         F::OrigPath => Value::str(original.path()),
         F::OrigPathDir => Value::str(split_path(original.path()).0),

@@ -12,7 +12,7 @@ pub struct Route {
     /// Whether no later route of the list runs after it matched.
     pub terminal: bool,
     /// Of the routes of one group only the first that matches runs. Numbered by `CompileCx::group`.
-    pub group: Option<u16>,
+    pub group: Option<u32>,
 }
 
 impl Route {

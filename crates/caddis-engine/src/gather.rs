@@ -49,6 +49,13 @@ impl<S: Io> Gathered<S> {
         sent
     }
 
+    /// Changes what was gathered and not yet written.
+    pub(crate) fn amend(&self, change: impl FnOnce(&mut [u8])) {
+        let mut state = self.0.borrow_mut();
+        let sent = state.sent;
+        change(state.out.get_mut(sent..).unwrap_or_default());
+    }
+
     /// Whether the other side did not take all that was written since this was asked for last.
     pub(crate) fn was_held(&self) -> bool {
         std::mem::take(&mut self.0.borrow_mut().held)

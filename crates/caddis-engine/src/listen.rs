@@ -13,6 +13,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use caddis_config::NetworkAddress;
+use caddis_core::error::plain;
 use caddis_plan::Protocols;
 use filedescriptor::FileDescriptor;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
@@ -238,6 +239,47 @@ fn bind_tcp(
     socket.bind(&at.into())?;
     socket.listen(4096)?;
     Ok(socket)
+}
+
+/// Whether another process has a socket on this TCP address and shares it (`SO_REUSEPORT`, as all
+/// servers of one user do): two servers then run side by side, which is rarely meant. To be asked
+/// before [`bind`]; what is wrong with the address is told there.
+pub(crate) fn is_shared(address: &NetworkAddress) -> bool {
+    // A name that has to be asked for may take its time, and is asked for once.
+    let is_here = address.host.is_empty() || address.host == "localhost" || address.ip().is_some();
+    if !address.network.starts_with("tcp") || address.start_port == 0 || !is_here {
+        return false;
+    }
+    let try_bind = |share: bool| -> io::Result<()> {
+        let at = resolve(address)?;
+        let socket = Socket::new(Domain::for_address(at), Type::STREAM, Some(Protocol::TCP))?;
+        set_families(&socket, at, address)?;
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(share)?;
+        socket.bind(&at.into())
+    };
+    let in_use = |error: io::Error| error.kind() == io::ErrorKind::AddrInUse;
+    try_bind(false).is_err_and(in_use) && try_bind(true).is_ok()
+}
+
+/// Why an address could not be bound, and what to do about it.
+pub(crate) fn why_not(address: &NetworkAddress, error: &io::Error) -> String {
+    let why = plain(error);
+    if !address.network.starts_with("tcp") {
+        return why;
+    }
+    let port = address.start_port;
+    match error.kind() {
+        io::ErrorKind::PermissionDenied if port < 1024 => format!(
+            "{why} (low ports take root or the capability CAP_NET_BIND_SERVICE; `http_port` and \
+             `https_port` choose others)"
+        ),
+        io::ErrorKind::AddrInUse => {
+            format!("{why} (`ss -ltnp 'sport = :{port}'` tells which program listens there)")
+        }
+        io::ErrorKind::AddrNotAvailable => format!("{why} (no interface has this address)"),
+        _ => why,
+    }
 }
 
 /// Bytes of datagrams that may wait in the kernel; it gives less where its own limit is lower.

@@ -248,8 +248,10 @@ impl ServerRuntime {
                 })?),
             };
         let fingerprint = plan.tls_policies.as_ref().map(|policies| policies.fingerprint);
+        // Whom clients' certificates are verified by may change where the settings do not.
+        let trusted = tls.as_ref().map(|policies| policies.trusted);
         let connection_fingerprint = format!(
-            "{:?} {:?} {} {:?} {fingerprint:?}",
+            "{:?} {:?} {} {:?} {fingerprint:?} {trusted:?}",
             plan.timeouts, plan.protocols, plan.max_header_bytes, plan.wrappers
         );
         Ok(Arc::new(Self {
@@ -313,6 +315,7 @@ pub(crate) async fn accept_tls<S: Io>(
     if let Some(data) = asked
         && let Err(reason) = Box::pin(server.certificates.tell_hello(data)).await
     {
+        Box::pin(refuse(start, limit)).await;
         return Err(io::Error::other(reason));
     }
     if let Some(name) = caddis_tls::is_challenge_hello(&start.client_hello()) {
@@ -406,8 +409,10 @@ async fn answer_challenge<S: Io>(
     name: &str,
     limit: Duration,
 ) -> io::Result<(TlsStream<S>, TlsInfo)> {
-    let config = server.certificates.challenges().tls_answer(name).await;
-    let config = config.ok_or_else(|| io::Error::other("no challenge for this name"))?;
+    let Some(config) = server.certificates.challenges().tls_answer(name).await else {
+        refuse(start, limit).await;
+        return Err(io::Error::other("no challenge for this name"));
+    };
     let mut stream = within(limit, start.into_stream(config)).await?;
     within(limit, stream.shutdown()).await?;
     Err(io::Error::other("the connection was for a challenge"))

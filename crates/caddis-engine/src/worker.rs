@@ -80,6 +80,9 @@ pub(crate) enum WorkerSocket {
 
 impl Workers {
     /// Starts so many threads.
+    ///
+    /// # Errors
+    /// The system refused one of them, or its runtime: connections are dealt out to all of them.
     pub(crate) fn start(count: usize) -> io::Result<Self> {
         let (commands, inboxes): (Vec<_>, Vec<_>) =
             (0..count).map(|_| mpsc::unbounded_channel()).unzip();
@@ -87,26 +90,42 @@ impl Workers {
             open: (0..count).map(|_| AtomicUsize::new(0)).collect(),
             commands: commands.clone().into(),
         };
+        let refused = |error: &io::Error| {
+            let why = caddis_core::error::plain(error);
+            let text = format!(
+                "starting {count} workers: {why}; allow more (`ulimit -n`, `LimitNOFILE=`), or set \
+                 GOMAXPROCS to fewer workers"
+            );
+            io::Error::new(error.kind(), text)
+        };
+        let (ready, started) = std::sync::mpsc::channel();
         let mut threads = Vec::with_capacity(count);
         for (at, (commands, inbox)) in commands.into_iter().zip(inboxes).enumerate() {
-            let loads = loads.clone();
-            let join = std::thread::Builder::new().name(format!("worker-{}", at + 1)).spawn(
-                move || {
+            let (loads, ready) = (loads.clone(), ready.clone());
+            let join =
+                std::thread::Builder::new().name(format!("worker-{}", at + 1)).spawn(move || {
                     let runtime = Builder::new_current_thread()
                         .enable_all()
                         .max_blocking_threads(64)
                         .build_local(LocalOptions::default());
+                    // Whoever started this thread waits for it.
                     match runtime {
-                        Ok(runtime) => runtime.block_on(run(at, inbox, loads)),
-                        Err(error) => {
-                            tracing::error!(target: "engine", %error, "a worker could not start");
+                        Ok(runtime) => {
+                            drop(ready);
+                            runtime.block_on(run(at, inbox, loads));
                         }
+                        Err(error) => drop(ready.send(error)),
                     }
-                },
-            )?;
+                });
+            let join = join.map_err(|error| refused(&error))?;
             threads.push(Thread { commands, join: Some(join) });
         }
-        Ok(Self { threads, loads })
+        drop(ready);
+        let mut workers = Self { threads, loads };
+        // Ends without an error when all have let go of their end.
+        let Ok(error) = started.recv() else { return Ok(workers) };
+        workers.stop();
+        Err(refused(&error))
     }
 
     /// Connections that are open now.

@@ -1,7 +1,7 @@
 //! Automatic HTTPS: which servers speak TLS, which names get certificates, which redirects are
 //! added (spec T102–T121). Pure: config in, config and names out.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use caddis_config::{AutoHttpsConfig, Config, ConfigError, NetworkAddress, Server};
 use caddis_core::{Template, template::Unknown};
@@ -103,6 +103,8 @@ fn listeners(server: &Server) -> Result<Vec<NetworkAddress>, ConfigError> {
 
 /// Names of the top-level host matchers, without those to skip.
 fn host_names(server: &Server, automatic: &AutoHttpsConfig) -> BTreeSet<String> {
+    // A Caddyfile has each of its sites without TLS here.
+    let skip: HashSet<&String> = automatic.skip.iter().collect();
     server
         .routes
         .iter()
@@ -111,6 +113,6 @@ fn host_names(server: &Server, automatic: &AutoHttpsConfig) -> BTreeSet<String> 
         .flatten()
         .filter_map(|host| host.as_str())
         .map(|host| Template::render_global(host, Unknown::Keep).to_lowercase())
-        .filter(|host| !host.is_empty() && !automatic.skip.contains(host))
+        .filter(|host| !host.is_empty() && !skip.contains(host))
         .collect()
 }

@@ -4,11 +4,8 @@ use std::net::IpAddr;
 
 /// Whether a certificate can be managed for a name at all.
 pub fn qualifies(name: &str) -> bool {
-    let wildcard_ok = match name.split_once('*') {
-        None => true,
-        Some(("", rest)) => rest.is_empty() || (rest.starts_with('.') && !rest.contains('*')),
-        Some(_) => false,
-    };
+    // More labels may be wildcards, which only authorities of our own make.
+    let wildcard_ok = !name.contains('*') || name.starts_with("*.") || name == "*";
     !name.trim().is_empty()
         && !name.starts_with('.')
         && !name.ends_with('.')
@@ -45,7 +42,11 @@ pub fn public_name(name: &str) -> bool {
     qualifies(name)
         && name.trim_matches(['[', ']']).parse::<IpAddr>().is_err()
         && !internal_name(name)
-        && (!name.contains('*') || name.matches('.').count() >= 2)
+        && match name.matches('*').count() {
+            0 => true,
+            1 => name.matches('.').count() >= 2,
+            _ => false,
+        }
 }
 
 /// Whether a wildcard name covers another name, label by label.
@@ -72,6 +73,8 @@ mod tests {
         assert!(internal_name("127.0.0.1") && internal_name("a.localhost"));
         assert!(!internal_name("8.8.8.8") && !internal_name("example.com"));
         assert!(public_name("example.com") && !public_name("*.com") && !public_name("1.1.1.1"));
+        assert!(qualifies("*.*.example.com") && !public_name("*.*.example.com"));
+        assert!(public_name("*.example.com") && qualifies("*") && !public_name("*"));
         assert!(wildcard_covers("*.a.com", "x.a.com") && !wildcard_covers("*.a.com", "x.y.a.com"));
     }
 }

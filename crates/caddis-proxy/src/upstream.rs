@@ -1,6 +1,7 @@
 //! One backend: its address, its counters, and whether it may be used.
 
 use std::{
+    collections::HashMap,
     net::IpAddr,
     sync::{
         Arc, Mutex, PoisonError,
@@ -203,12 +204,18 @@ pub struct UpstreamStatus {
 
 /// All upstreams in use, sorted by address.
 pub fn upstream_status(state: &State) -> Vec<UpstreamStatus> {
-    let checks = state.table::<String, ActiveState>().live();
+    let mut checks: HashMap<String, Vec<Arc<ActiveState>>> = HashMap::new();
+    for (_, check) in state.table::<String, ActiveState>().live() {
+        checks.entry(check.address.clone()).or_default().push(check);
+    }
     let mut all: Vec<_> = state
         .table::<String, UpstreamState>()
         .live()
         .into_iter()
-        .map(|(address, counters)| status_of(address, &counters, &checks))
+        .map(|(address, counters)| {
+            let checks = checks.get(&address).map(Vec::as_slice).unwrap_or_default();
+            status_of(address, &counters, checks)
+        })
         .collect();
     all.sort_by(|a, b| a.address.cmp(&b.address));
     all
@@ -217,7 +224,7 @@ pub fn upstream_status(state: &State) -> Vec<UpstreamStatus> {
 fn status_of(
     address: String,
     counters: &UpstreamState,
-    checks: &[(String, Arc<ActiveState>)],
+    checks: &[Arc<ActiveState>],
 ) -> UpstreamStatus {
     let mut status = UpstreamStatus {
         num_requests: counters.requests.load(Ordering::Relaxed),
@@ -227,7 +234,7 @@ fn status_of(
         latency_ms: None,
         address,
     };
-    for (_, check) in checks.iter().filter(|(_, check)| check.address == status.address) {
+    for check in checks {
         let up = !check.down.load(Ordering::Relaxed);
         status.healthy = Some(up && status.healthy.unwrap_or(true));
         let error = check.last_error.lock().unwrap_or_else(PoisonError::into_inner);

@@ -89,6 +89,10 @@ impl Tickets {
         let Some(config) = config else { return Ok(Self { rings, ..Self::default() }) };
         let source = config.key_source.as_ref();
         let provider = source.and_then(|source| source.get("provider")).and_then(Value::as_str);
+        if source.is_some() && provider.is_none() {
+            let message = "module name not specified with key 'provider'";
+            return Err(ConfigError::new("session_tickets.key_source", message));
+        }
         let storage = match provider.unwrap_or("standard") {
             "standard" => None,
             "distributed" => {
@@ -144,8 +148,21 @@ impl Tickets {
         };
         // The table's hold and this one are two; what nobody else holds is out of use.
         for ring in rings.iter().filter(|ring| Arc::strong_count(ring) > 2) {
-            if let Err(error) = ring.look(now) {
-                tracing::error!(target: "tls.stek", %error, "rotating session ticket keys");
+            let looked = ring.look(now);
+            let troubled = ring.troubled.swap(looked.is_err(), Ordering::Relaxed);
+            match looked {
+                // Once, however long it lasts.
+                Err(error) if !troubled => tracing::error!(
+                    target: "tls.stek",
+                    %error,
+                    remedy = "see whether the storage is there and can be written",
+                    "session ticket keys could not be looked after: those in use stay; trying again \
+                     every minute"
+                ),
+                Ok(()) if troubled => {
+                    tracing::info!(target: "tls.stek", "session ticket keys are looked after again");
+                }
+                _ => {}
             }
         }
     }
@@ -161,6 +178,8 @@ struct Keyring {
     rotation: AtomicI64,
     rotates: AtomicBool,
     lifetime: AtomicU32,
+    /// The last look failed.
+    troubled: AtomicBool,
     /// One change at a time.
     changing: Mutex<()>,
 }
@@ -196,6 +215,7 @@ impl Keyring {
             rotation: AtomicI64::new(ROTATION),
             rotates: AtomicBool::new(true),
             lifetime: AtomicU32::new(0),
+            troubled: AtomicBool::new(false),
             changing: Mutex::default(),
         }
     }
@@ -223,19 +243,24 @@ impl Keyring {
             }
             return Ok(());
         };
-        let (keys, next) = load(&**storage)?;
-        if !keys.is_empty() && !self.is_due(next, now) {
+        if let Some((keys, next)) = load(&**storage)?
+            && !self.is_due(next, now)
+        {
             self.put(self.known(keys), next);
             return Ok(());
         }
         let _guard = storage.lock(LOCK, LOCK_WAIT)?;
         // Another server may have been faster.
-        let (keys, next) = load(&**storage)?;
-        if !keys.is_empty() && !self.is_due(next, now) {
-            self.put(self.known(keys), next);
-            return Ok(());
-        }
-        let keys = self.rotated(&self.known(keys))?;
+        let keys = match load(&**storage)? {
+            Some((keys, next)) if !self.is_due(next, now) => {
+                self.put(self.known(keys), next);
+                return Ok(());
+            }
+            Some((keys, _)) => self.known(keys),
+            // Where they are gone, those in use still open what they sealed.
+            None => self.keys.load().to_vec(),
+        };
+        let keys = self.rotated(&keys)?;
         let next = now.saturating_add(self.rotation.load(Ordering::Relaxed));
         let texts = keys.iter().map(|key| BASE64_STANDARD.encode(key.secret)).collect();
         let stored = serde_json::to_vec(&Stored { keys: texts, next_rotation: next });
@@ -267,13 +292,30 @@ impl Keyring {
     }
 }
 
-fn load(storage: &dyn Storage) -> Result<(Vec<TicketKey>, Timestamp)> {
+/// The stored keys; none where there are none, or nothing that can be read, which is replaced then.
+fn load(storage: &dyn Storage) -> Result<Option<(Vec<TicketKey>, Timestamp)>> {
     let text = match storage.load(FILE) {
         Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), 0)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Error::new(error).while_doing(format!("loading {FILE}"))),
     };
-    let stored: Stored = serde_json::from_slice(&text).context(FILE)?;
+    match parse(&text) {
+        Ok((keys, _)) if keys.is_empty() => Ok(None),
+        Ok(found) => Ok(Some(found)),
+        Err(error) => {
+            tracing::error!(
+                target: "tls.stek",
+                %error,
+                remedy = "see what else writes to the storage",
+                "stored session ticket keys cannot be read; they are replaced"
+            );
+            Ok(None)
+        }
+    }
+}
+
+fn parse(text: &[u8]) -> Result<(Vec<TicketKey>, Timestamp)> {
+    let stored: Stored = serde_json::from_slice(text).context(FILE)?;
     let key = |text: &String| -> Result<TicketKey> {
         let bytes = BASE64_STANDARD.decode(text).context(FILE)?;
         let secret = bytes.try_into().map_err(|_| Error::new(format!("{FILE}: malformed key")))?;
@@ -353,9 +395,11 @@ mod tests {
         assert_eq!(one.lifetime(), 24 * 3_600);
         let off = SessionTicketService { disabled: true, ..SessionTicketService::default() };
         assert!(with(Some(&off)).unwrap().ticketer().unwrap().is_none());
-        let source = Some(json!({"provider": "other"}));
-        let other = SessionTicketService { key_source: source, ..SessionTicketService::default() };
-        assert!(with(Some(&other)).is_err());
+        for source in [json!({"provider": "other"}), json!({}), json!(null)] {
+            let key_source = Some(source);
+            let other = SessionTicketService { key_source, ..SessionTicketService::default() };
+            assert!(with(Some(&other)).is_err());
+        }
         assert!(!storage.exists(FILE).unwrap_or(true), "standard keys are in memory alone");
     }
 
@@ -395,9 +439,17 @@ mod tests {
         assert_eq!(one.decrypt(&fresh).as_deref(), Some(&b"fresh"[..]));
         assert!(one.decrypt(&ticket).is_some() && two.decrypt(&ticket).is_some());
         assert_eq!(one.keys.load().len(), 2);
-        // What cannot be read is told, and the keys in use stay.
-        storage(&folder).store(FILE, b"nonsense").unwrap();
-        assert!(one.look(ROTATION + 2).is_err() && one.decrypt(&fresh).is_some());
+        // What cannot be read is replaced, the keys in use stay, and the others follow.
+        for nonsense in [&b"nonsense"[..], b"", b"{\"keys\": [\"AA==\"]}", b"{}"] {
+            let before = one.encrypt(b"session").unwrap();
+            storage(&folder).store(FILE, nonsense).unwrap();
+            one.look(ROTATION + 2).unwrap();
+            assert!(one.decrypt(&before).is_some());
+            let ticket = one.encrypt(b"session").unwrap();
+            two.look(ROTATION + 3).unwrap();
+            assert!(two.decrypt(&ticket).is_some());
+            Keyring::new(Some(storage(&folder))).look(ROTATION + 4).unwrap();
+        }
     }
 
     #[test]

@@ -122,6 +122,13 @@ pub fn write_passed_head(
     out.reserve(128 + fields.lines.len());
     write_status_line(out, version, status, None);
     out.extend_from_slice(&fields.lines);
+    for (begin, value) in [("Alt-Svc: ", fields.alt_svc.as_ref()), ("Via: ", fields.via)] {
+        if let Some(value) = value {
+            out.extend_from_slice(begin.as_bytes());
+            out.extend_from_slice(value.as_bytes());
+            out.extend_from_slice(b"\r\n");
+        }
+    }
     write_end(out, version, status, None, framing, keep_alive);
 }
 

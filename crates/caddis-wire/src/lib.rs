@@ -1,5 +1,6 @@
 //! HTTP/1 without sockets: heads, framing and the chunk coding as state machines over byte slices;
-//! and the same for HTTP/3 ([`http3`]).
+//! the same for HTTP/3 ([`http3`]); and of HTTP/2 what is wrong with a header block
+//! ([`HeaderBlock`]).
 //!
 //! Strict by default: a message has exactly one framing or it is refused (RFC 9112 §6.3), so that
 //! no two programs on the path of a request can disagree about where it ends.
@@ -13,6 +14,7 @@ mod chunked;
 mod encode;
 mod error;
 mod head;
+mod hpack;
 pub mod http3;
 mod recycle;
 
@@ -25,10 +27,11 @@ pub use encode::{
 };
 pub use error::HeadError;
 pub use head::{
-    BodyFraming, FieldKind, Headers, Limits, LineEnds, PREFACE, Parsed, PassedFields, Preface,
-    RequestHead, ResponseHead, TargetForm, Written, http2_preface, is_hop_by_hop,
-    parse_passed_response, parse_request, parse_response,
+    BodyFraming, FieldKind, Headers, LastHead, Limits, LineEnds, PREFACE, Parsed, PassedFields,
+    Preface, RequestHead, ResponseHead, TargetForm, Written, http2_preface, is_hop_by_hop,
+    parse_request, parse_response,
 };
+pub use hpack::HeaderBlock;
 pub use recycle::{header_map, recycle};
 
 #[cfg(test)]

@@ -217,14 +217,15 @@ impl Cx {
             for kind in [query::A, query::AAAA] {
                 let answer = match query::ask_any(&self.resolvers, name, kind).await {
                     Ok(answer) => answer,
-                    Err(error) => return Point::new("dns", Status::Unknown, error.to_string()),
+                    Err(error) => return Point::new("dns", Status::Unknown, unasked(&error)),
                 };
                 let records = answer.answers.iter().filter(|record| record.kind == kind);
                 found.extend(records.filter_map(|record| address(&record.data)));
             }
         }
         if found.is_empty() {
-            return Point::new("dns", Status::Fail, "no A or AAAA record");
+            let detail = "no A or AAAA record: add one that leads to this machine";
+            return Point::new("dns", Status::Fail, detail);
         }
         let (here, elsewhere): (Vec<IpAddr>, Vec<IpAddr>) =
             found.into_iter().partition(|ip| is_own(*ip));
@@ -244,7 +245,11 @@ impl Cx {
             return Point::new("dns", Status::Unknown, detail);
         }
         if here.is_empty() {
-            let detail = format!("points to {}, not to this machine", list(&elsewhere));
+            let detail = format!(
+                "points to {}, not to this machine: change the record, unless what is there passes \
+                 challenges on to here",
+                list(&elsewhere)
+            );
             return Point::new("dns", Status::Fail, detail);
         }
         let detail = format!("points here ({}), and to {}", list(&here), list(&elsewhere));
@@ -257,7 +262,7 @@ impl Cx {
         }
         let found = match caa::relevant(name, &self.resolvers).await {
             Ok(found) => found,
-            Err(error) => return Point::new("caa", Status::Unknown, error.to_string()),
+            Err(error) => return Point::new("caa", Status::Unknown, unasked(&error)),
         };
         if found.properties.is_empty() {
             return Point::new("caa", Status::Ok, "no records: every authority may issue");
@@ -302,6 +307,11 @@ impl Cx {
         };
         Point::new("port", status, detail)
     }
+}
+
+/// A resolver that did not answer, and what to do.
+fn unasked(error: &impl std::fmt::Display) -> String {
+    format!("{error}; see whether the resolver is up, or name another one by --resolver")
 }
 
 /// Hosts of directories, and the domains by which CAA records name their authorities.

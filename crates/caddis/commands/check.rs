@@ -1,9 +1,9 @@
 //! `caddis check` (and `validate`): every mistake of a config at once, and what is most likely one.
 
-use std::{process::ExitCode, sync::Arc};
+use std::{collections::HashSet, process::ExitCode, sync::Arc};
 
 use caddis_adapter::lints::{self, Doubt};
-use caddis_caddyfile::{Diagnostic, File, FsLoader, SourceMap};
+use caddis_caddyfile::{Diagnostic, File, FsLoader, SourceMap, Span};
 use caddis_config::ConfigError;
 use caddis_core::Registry;
 use caddis_engine::Checker;
@@ -135,7 +135,7 @@ fn in_caddyfile(text: &Text, registry: &Registry, allowed: &[String]) -> Found {
                     (json, adapted.warnings, Some(literal))
                 }
                 None => {
-                    if let Some(found) = by_layout(text, &all, registry) {
+                    if let Some(found) = by_layout(text, &all, registry, allowed) {
                         return found;
                     }
                     return what_is_left(file, all, errors, registry, allowed);
@@ -152,7 +152,7 @@ fn in_caddyfile(text: &Text, registry: &Registry, allowed: &[String]) -> Found {
     }
     let sources = match Traced::of(file, registry) {
         Ok(traced) => {
-            all.extend(found.iter().map(|error| traced.at(error)));
+            all.extend(found.iter().map(|error| traced.at(error, registry)));
             traced.file.sources
         }
         Err((file, errors)) => {
@@ -180,20 +180,50 @@ fn what_is_left(
     } else {
         Doubt::Directives
     };
+    let sources = file.sources.clone();
+    let (beyond, odd) = beyond_mistakes(file, errors, doubt, &all, registry, allowed);
+    if let Some(beyond) = beyond {
+        add_beyond(&mut all, beyond);
+    }
+    all.extend(odd);
+    (all, Arc::new(sources))
+}
+
+/// What shows in a file only when its mistakes are taken out, and what is odd in it; `known` are these
+/// mistakes, `errors` those of the adapter.
+fn beyond_mistakes(
+    file: File,
+    errors: Vec<Diagnostic>,
+    doubt: Doubt,
+    known: &[Diagnostic],
+    registry: &Registry,
+    allowed: &[String],
+) -> (Option<(Vec<Diagnostic>, SourceMap)>, Vec<Diagnostic>) {
     let written = File { blocks: file.blocks.clone(), ..File::default() };
     let written =
         File { sources: file.sources.clone(), snippets: file.snippets.clone(), ..written };
     let repaired = caddis_adapter::repair(file, errors, registry);
-    let odd = lints::run_on_mistaken(&written, repaired.as_ref(), doubt, registry, allowed);
-    // Where the line is a mistake, its `;` goes with that.
-    let is_known =
-        |one: &Diagnostic| one.code == "semicolon" && share_a_line(one, &all, &written.sources);
-    let odd: Vec<_> = odd.into_iter().filter(|one| !is_known(one)).collect();
-    if let Some(repaired) = repaired {
-        add_beyond(&mut all, diagnose::beyond(repaired, registry));
-    }
-    all.extend(odd);
-    (all, Arc::new(written.sources))
+    let mut odd = lints::run_on_mistaken(&written, repaired.as_ref(), doubt, registry, allowed);
+    // Where the line is a mistake, or that which opens its block, its `;` goes with that.
+    let strange = blocks_of_unknown(&written, known);
+    odd.retain(|one| {
+        one.code != "semicolon"
+            || !(share_a_line(one, known, &written.sources)
+                || one.labels.first().is_some_and(|(span, _)| strange.contains(span)))
+    });
+    (repaired.map(|repaired| diagnose::beyond(repaired, registry)), odd)
+}
+
+/// The words in the blocks of unknown directives.
+fn blocks_of_unknown(file: &File, known: &[Diagnostic]) -> HashSet<Span> {
+    let is_unknown =
+        |one: &&Diagnostic| one.code == "adapter::unknown_directive" && one.meant.is_none();
+    let names: HashSet<Span> =
+        known.iter().filter(is_unknown).filter_map(|one| Some(one.labels.first()?.0)).collect();
+    let segments = file.blocks.iter().flat_map(|block| &block.segments);
+    let unknown =
+        segments.filter(|segment| segment.name().is_some_and(|name| names.contains(&name.span)));
+    unknown.flat_map(|segment| segment.0.iter().map(|word| word.span)).collect()
 }
 
 /// Adds mistakes that stand in lines in which no other one is known.
@@ -248,12 +278,18 @@ const STRUCTURE: [&str; 6] = [
 
 /// The mistakes of a file in which braces are missing: these, and what is wrong beside. `all` is what
 /// was found without a thought of the indentation; `None` if that is better.
-fn by_layout(text: &Text, all: &[Diagnostic], registry: &Registry) -> Option<Found> {
+fn by_layout(
+    text: &Text,
+    all: &[Diagnostic],
+    registry: &Registry,
+    allowed: &[String],
+) -> Option<Found> {
     /// Most braces that may be missing; with more the indentation means nothing.
     const MOST: usize = 8;
     let first = all.iter().find(|one| one.is_error())?;
     let (file, mut found, mut notes) =
         caddis_caddyfile::parse_by_layout(&text.name, &text.bytes, &FsLoader)?;
+    let doubt = if found.is_empty() { Doubt::Directives } else { Doubt::Imports };
     let errors = caddis_adapter::adapt(&file, registry).err().unwrap_or_default();
     found.extend(errors.iter().cloned());
     found.iter_mut().for_each(caddis_caddyfile::forget_layout);
@@ -272,11 +308,12 @@ fn by_layout(text: &Text, all: &[Diagnostic], registry: &Registry) -> Option<Fou
     }
     found.extend(notes);
     let sources = file.sources.clone();
-    if let Some(repaired) = caddis_adapter::repair(file, errors, registry) {
-        let (mut beyond, sources) = diagnose::beyond(repaired, registry);
-        beyond.iter_mut().for_each(caddis_caddyfile::forget_layout);
-        add_beyond(&mut found, (beyond, sources));
-    }
+    let (beyond, mut odd) = beyond_mistakes(file, errors, doubt, &found, registry, allowed);
+    odd.iter_mut().for_each(caddis_caddyfile::forget_layout);
+    let mut beyond = beyond.unwrap_or_default();
+    beyond.0.iter_mut().for_each(caddis_caddyfile::forget_layout);
+    add_beyond(&mut found, beyond);
+    found.extend(odd);
     // Caddy's sentence stays the first.
     if let Some(at) = found.iter().position(|one| one.to_string() == sentence) {
         found[..=at].rotate_right(1);

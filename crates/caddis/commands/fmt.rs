@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::Outcome;
-use crate::args::Fmt;
+use crate::{args::Fmt, source::plain};
 
 /// Cells of the table that finds the lines two texts share; larger texts are shown as replaced.
 const LARGEST_TABLE: usize = 16 << 20;
@@ -60,12 +60,6 @@ fn standard_input() -> Outcome {
 fn print(text: &[u8]) {
     // A reader that went away is no failure of formatting.
     let _ = std::io::stdout().lock().write_all(text);
-}
-
-/// What the system says, as Go says it.
-fn plain(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    text.split(" (os error").next().unwrap_or_default().to_lowercase()
 }
 
 /// All lines: removed ones after `- `, added ones after `+ `, others after two spaces.

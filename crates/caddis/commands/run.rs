@@ -372,6 +372,7 @@ async fn obey(
 async fn reload(engine: &Rc<Engine>, watch: Option<&Watch>) {
     let (Some(watch), Some(source)) = (watch, engine.source()) else {
         tracing::info!(signal = "SIGUSR1", "last config unknown, ignored SIGUSR1");
+        engine.reload_failed("the config is not that of a file any more");
         return;
     };
     tracing::info!(
@@ -399,30 +400,37 @@ async fn reload_file(engine: &Rc<Engine>, config: &Config, source: Option<Config
                 }
             }
         }
-        Ok(None) => tracing::error!("the config file is gone; nothing changed"),
+        Ok(None) => {
+            tracing::error!("the config file is gone; nothing changed");
+            engine.reload_failed("the config file is gone");
+        }
         Err(failure) => {
-            tracing::error!(
-                error = drawn(&failure),
-                "the config file is not valid; nothing changed"
-            );
+            let error = drawn(&failure);
+            engine.reload_failed(&error);
+            tracing::error!(error, "the config file is not valid; nothing changed");
         }
     }
 }
 
 /// How often the file is looked at.
 const WATCH: Duration = Duration::from_secs(1);
+/// Watching ends when the file could not be read so many times in a row.
+const UNREADABLE: u32 = 10;
 /// Adapting again and again takes at most one part in so many of a core.
 const WATCH_SHARE: u32 = 20;
 
 /// Asks for a reload when what the file adapts to changes: its own text, a file that it imports, or
-/// one that an import matches now.
+/// one that an import matches now. Watching ends where the file cannot be read (spec A071), and that
+/// not by chance: many an editor moves the old file away before it writes the new one.
 async fn watch_file(config: Config, mut last: Watched, sender: mpsc::UnboundedSender<Signal>) {
     let mut pause = WATCH;
+    let mut unreadable = 0;
     loop {
         tokio::time::sleep(pause).await;
         let begin = std::time::Instant::now();
         let now = watched(&config).await;
         pause = WATCH.max(begin.elapsed() * WATCH_SHARE);
+        unreadable = if now.is_err() { unreadable + 1 } else { 0 };
         match now {
             Ok(now) if now != last => {
                 last = now;
@@ -431,6 +439,11 @@ async fn watch_file(config: Config, mut last: Watched, sender: mpsc::UnboundedSe
                 }
             }
             Ok(_) => {}
+            Err(error) if unreadable < UNREADABLE => {
+                if unreadable == 1 {
+                    tracing::warn!(error, "the watched config file cannot be read; waiting for it");
+                }
+            }
             Err(error) => {
                 tracing::error!(error, "unable to load latest config; no longer watching it");
                 return;

@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 
-use caddis_caddyfile::{Dispenser, Result as ParseResult};
+use caddis_caddyfile::{Diagnostic, Dispenser, Result as ParseResult, Token, nearest};
 use caddis_core::{ConfigValue, Directive, DirectiveKind, Helper};
 use serde_json::{Value as Json, json};
 
@@ -27,17 +27,19 @@ fn parse(h: &mut Helper<'_>) -> ParseResult<Vec<ConfigValue>> {
     let mut tokens = h.d.new_from_next_segment();
     let mut uri = String::new();
     let mut headers = BTreeMap::new();
-    each_word(&mut tokens, |d| word(d, &mut uri, &mut headers))?;
+    let mut mistyped = None;
+    each_word(&mut tokens, |d| {
+        if mistyped.is_none() && d.val() != "uri" && nearest(d.val(), ["uri"]).is_some() {
+            mistyped = Some(d.token().clone());
+        }
+        word(d, &mut uri, &mut headers)
+    })?;
     if uri.is_empty() {
         tokens.reset();
         tokens.next();
-        let mut error = tokens.err("the 'uri' subdirective is required");
-        // Caddy names the place before the first token.
-        error.place = Some((Default::default(), 0));
-        error.imports = None;
-        return Err(error.help("name what is asked, such as `uri /auth`"));
+        return Err(lacks_uri(&tokens, mistyped.as_ref()));
     }
-    let mut handler = reverse_proxy(h, tokens)?;
+    let mut handler = reverse_proxy(h, tokens, &["uri", "copy_headers"])?;
     add_defaults(
         &mut handler,
         json!({
@@ -54,6 +56,20 @@ fn parse(h: &mut Helper<'_>) -> ParseResult<Vec<ConfigValue>> {
         handlers.insert(0, good_response(&headers));
     }
     Ok(h.route(matchers, handler))
+}
+
+/// The mistake that nothing says what is asked; `mistyped` is a word that was probably meant to.
+fn lacks_uri(d: &Dispenser, mistyped: Option<&Token>) -> Diagnostic {
+    let mut error = d.err("the 'uri' subdirective is required");
+    // Caddy names the place before the first token.
+    error.place = Some((Default::default(), 0));
+    error.imports = None;
+    if let Some(token) = mistyped {
+        error.labels.clear();
+        return error.labelled(token, "not known here").meant("uri");
+    }
+    error.lacks = Some("uri /");
+    error.help("name what is asked, such as `uri /auth`")
 }
 
 fn word(

@@ -45,6 +45,20 @@ struct Php {
     transport_at: Option<Token>,
 }
 
+/// The subdirectives that `reverse_proxy` does not have.
+const OWN: &[&str] = &[
+    "root",
+    "split",
+    "env",
+    "index",
+    "try_files",
+    "resolve_root_symlink",
+    "dial_timeout",
+    "read_timeout",
+    "write_timeout",
+    "capture_stderr",
+];
+
 fn parse(h: &mut Helper<'_>) -> ParseResult<Vec<ConfigValue>> {
     let matchers = h.extract_matcher_set()?;
     h.d.next();
@@ -65,7 +79,7 @@ fn parse(h: &mut Helper<'_>) -> ParseResult<Vec<ConfigValue>> {
     if php.index != "off" {
         all.extend(php.index_routes());
     }
-    let mut handler = reverse_proxy(h, tokens)?;
+    let mut handler = reverse_proxy(h, tokens, OWN)?;
     if handler.get("transport").is_some() {
         let message = "transport already specified";
         return Err(match php.transport_at {

@@ -2,15 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use caddis_caddyfile::{Dispenser, Result as ParseResult};
+use caddis_caddyfile::{Dispenser, Result as ParseResult, nearest};
 use caddis_core::{DirectiveKind, Helper};
 use serde_json::{Map, Value as Json};
 
-/// Reads tokens in the syntax of `reverse_proxy`; the result has its `handler` key.
+/// Reads tokens in the syntax of `reverse_proxy`; the result has its `handler` key. `own` are the words
+/// that were read before.
 ///
 /// # Errors
 /// Its mistake.
-pub(super) fn reverse_proxy(h: &mut Helper<'_>, mut tokens: Dispenser) -> ParseResult<Json> {
+pub(super) fn reverse_proxy(
+    h: &mut Helper<'_>,
+    mut tokens: Dispenser,
+    own: &[&str],
+) -> ParseResult<Json> {
     tokens.reset();
     let directive = h.registry.directive("reverse_proxy");
     let Some(DirectiveKind::Handler(parse)) = directive.map(|directive| &directive.kind) else {
@@ -20,8 +25,16 @@ pub(super) fn reverse_proxy(h: &mut Helper<'_>, mut tokens: Dispenser) -> ParseR
     };
     let outer = std::mem::replace(&mut h.d, tokens);
     let result = parse(h);
-    h.d = outer;
-    result
+    let rest = std::mem::replace(&mut h.d, outer);
+    result.map_err(|error| {
+        // In the outermost block, where the words that were taken away would stand.
+        let is_own = rest.nesting() == 1
+            && error.labels.first().is_some_and(|(span, _)| *span == rest.token().span);
+        match nearest(rest.val(), own.iter().copied()) {
+            Some(near) if is_own && error.help.is_none() => error.meant(near),
+            _ => error,
+        }
+    })
 }
 
 /// Goes through the words of the outermost block, each of which may take tokens away that are not

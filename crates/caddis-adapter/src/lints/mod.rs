@@ -140,6 +140,25 @@ pub fn run(
     sorted(findings, file)
 }
 
+/// Lints about words of one line, whatever other lines there may be.
+const OF_ONE_LINE: &[&str] = &[
+    "deprecated",
+    "foreign-quotes",
+    "impossible-path",
+    "impossible-regexp",
+    "impossible-status",
+    "insecure-upstream-tls",
+    "path-without-wildcard",
+    "placeholder-email",
+    "redir-target-is-code",
+    "semicolon",
+    "staging-ca",
+    "trusts-everyone",
+    "unknown-placeholder",
+    "unquoted-value",
+    "unsupported-cipher",
+];
+
 /// What is in doubt of a file with mistakes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Doubt {
@@ -163,17 +182,19 @@ pub fn run_on_mistaken(
     let mut findings = Findings::default();
     let warnings = repaired.map_or(&[][..], |repaired| &repaired.adapted.warnings);
     let text = Text::new(file, warnings, file.blocks.iter());
-    if doubt != Doubt::Directives {
-        // Only those that may explain why.
-        for lint in [&environment::UNSET_VARIABLE, &quotes::SWALLOWED_LINES] {
-            run_one(lint, allowed, &mut findings, &text, None);
-        }
-    } else {
-        // What an unknown directive fills is unknown, too.
-        let of_plugins = &placeholders::UNKNOWN_PLACEHOLDER;
-        let known = LINTS.iter().filter(|lint| lint.code != of_plugins.code);
-        known.for_each(|lint| run_one(lint, allowed, &mut findings, &text, None));
-    }
+    // Where blocks are in doubt, only those that may explain why.
+    let explain = [environment::UNSET_VARIABLE.code, quotes::SWALLOWED_LINES.code];
+    let concerned = LINTS.iter().filter(|lint| match doubt {
+        Doubt::Blocks => explain.contains(&lint.code),
+        Doubt::Imports => explain.contains(&lint.code) || OF_ONE_LINE.contains(&lint.code),
+        Doubt::Directives => true,
+    });
+    concerned.for_each(|lint| run_one(lint, allowed, &mut findings, &text, None));
+    // What an unknown directive fills is unknown, too, unless it is like something known.
+    let is_guess = |finding: &Diagnostic| {
+        finding.code == placeholders::UNKNOWN_PLACEHOLDER.code && finding.help.is_none()
+    };
+    findings.list.retain(|finding| !is_guess(finding));
     if let Some(repaired) = repaired.filter(|_| doubt != Doubt::Blocks) {
         on_repaired(repaired, doubt, registry, allowed, &mut findings);
     }

@@ -1,7 +1,7 @@
 //! `path-without-wildcard`, `impossible-path`, `repeated-strip`: paths that match less than they seem to,
 //! or are cut twice.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use caddis_caddyfile::Token;
 
@@ -138,6 +138,10 @@ const EITHER: &[&str] = &["handle", "reverse_proxy", "route"];
 
 fn wildcards(text: &Text<'_>, findings: &mut Findings) {
     let mut named: HashMap<&str, &Token> = HashMap::new();
+    let mut exact: HashSet<&str> = HashSet::new();
+    text.each_directive(&mut |statement| {
+        exact.extend(statement.matcher().map(|path| path.text.as_str()));
+    });
     text.each(&mut |statement, _| {
         if let [name, kind, path] = statement.words
             && name.text.starts_with('@')
@@ -164,6 +168,11 @@ fn wildcards(text: &Text<'_>, findings: &mut Findings) {
             return;
         }
         let text = &path.text;
+        // Who writes a path with and without its slash means just these two.
+        if EITHER.contains(&name) && text.strip_suffix('/').is_some_and(|text| exact.contains(text))
+        {
+            return;
+        }
         let message = format!("`{name}` applies to requests for exactly {text}");
         let finding = findings.add(path, message, "matches this path alone");
         finding.help = Some(match text.trim_end_matches('/') {

@@ -1,8 +1,8 @@
 //! `unused-snippet`, `unused-matcher`, `unused-route`: defined and never used.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-use caddis_caddyfile::{Diagnostic, Span, Token};
+use caddis_caddyfile::{Diagnostic, Span, Token, nearest};
 
 use super::subject::{Statement, Text};
 use super::{Findings, Lint, Run};
@@ -53,7 +53,7 @@ fn matchers(text: &Text<'_>, findings: &mut Findings) {
     // A definition in a snippet may be used in one of the sites that import it.
     let mut seen: BTreeMap<Span, (Token, bool)> = BTreeMap::new();
     for site in &text.sites {
-        look(&site.body, &mut seen);
+        look(&site.body, &mut Names::new(), &mut seen);
     }
     for (token, _) in seen.values().filter(|(_, used)| !used) {
         let message = format!("matcher {} is never used", token.text);
@@ -62,17 +62,94 @@ fn matchers(text: &Text<'_>, findings: &mut Findings) {
     }
 }
 
-fn look(list: &[Statement<'_>], seen: &mut BTreeMap<Span, (Token, bool)>) {
+/// How often each name is defined around a place.
+type Names<'a> = HashMap<&'a str, usize>;
+
+fn look<'a>(
+    list: &[Statement<'a>],
+    names: &mut Names<'a>,
+    seen: &mut BTreeMap<Span, (Token, bool)>,
+) {
+    let own: Vec<&str> = defined(list);
+    enter(names, &own);
+    let mut strays = None;
     for statement in list {
         if statement.name().starts_with('@') && statement.name().len() > 1 {
             let name = statement.name();
             let used =
-                list.iter().any(|other| !std::ptr::eq(other, statement) && uses(other, name));
+                list.iter().any(|other| !std::ptr::eq(other, statement) && uses(other, name))
+                    || strays.get_or_insert_with(|| Strays::of(list, names)).may_mean(name);
             let entry =
                 seen.entry(statement.token().span).or_insert((statement.token().clone(), false));
             entry.1 |= used;
         }
-        look(&statement.body, seen);
+        look(&statement.body, names, seen);
+    }
+    leave(names, &own);
+}
+
+/// What is used in some lines and defined nowhere around: each may be one of the matchers of these lines,
+/// mistyped.
+#[derive(Default)]
+struct Strays<'a> {
+    /// The matchers whose names are near.
+    near: HashSet<&'a str>,
+    /// Whether one is like none of them.
+    other: bool,
+}
+
+impl<'a> Strays<'a> {
+    fn of(list: &[Statement<'a>], names: &mut Names<'a>) -> Self {
+        let mut found = HashSet::new();
+        list.iter().for_each(|statement| collect_strays(statement, names, &mut found));
+        let mut strays = Self::default();
+        // Beyond a few, nothing can be said.
+        strays.other = found.len() > 32;
+        for stray in found.into_iter().take(32) {
+            match nearest(stray, defined(list)) {
+                Some(near) => strays.near.insert(near),
+                None => std::mem::replace(&mut strays.other, true),
+            };
+        }
+        strays
+    }
+
+    fn may_mean(&self, name: &str) -> bool {
+        self.other || self.near.contains(name)
+    }
+}
+
+fn collect_strays<'a>(
+    statement: &Statement<'a>,
+    names: &mut Names<'a>,
+    found: &mut HashSet<&'a str>,
+) {
+    let word = statement.matcher().map(|word| word.text.as_str());
+    let is_use = |word: &&str| word.starts_with('@') && !statement.name().starts_with('@');
+    found.extend(word.filter(is_use).filter(|word| !names.contains_key(word)));
+    let own = defined(&statement.body);
+    enter(names, &own);
+    statement.body.iter().for_each(|one| collect_strays(one, names, found));
+    leave(names, &own);
+}
+
+/// The matchers that are defined in a list of lines.
+fn defined<'a>(list: &[Statement<'a>]) -> Vec<&'a str> {
+    list.iter().map(Statement::name).filter(|name| name.starts_with('@')).collect()
+}
+
+fn enter<'a>(names: &mut Names<'a>, own: &[&'a str]) {
+    own.iter().for_each(|name| *names.entry(name).or_default() += 1);
+}
+
+fn leave<'a>(names: &mut Names<'a>, own: &[&'a str]) {
+    for name in own {
+        if let Some(count) = names.get_mut(name) {
+            *count -= 1;
+            if *count == 0 {
+                names.remove(name);
+            }
+        }
     }
 }
 

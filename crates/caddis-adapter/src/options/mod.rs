@@ -26,7 +26,7 @@ use serde_json::Value as Json;
 use crate::issuer::SharedIssuer;
 use crate::servers::ServerOptions;
 use crate::site::{Bind, NamedLog};
-use crate::{hints, plugins, recover};
+use crate::{plugins, recover};
 
 /// One global option.
 pub(crate) struct GlobalOption {
@@ -188,21 +188,19 @@ pub(crate) fn evaluate(
 ) -> Options {
     let mut options = Options::default();
     for segment in segments {
-        let name = segment.directive();
-        let Some(option) = all().find(|option| option.name == name) else {
-            errors.push(unknown(segment, registry));
-            continue;
-        };
         let mut run = |segment: &Segment| {
+            let Some(option) = all().find(|option| option.name == segment.directive()) else {
+                return Some(unknown(segment, registry));
+            };
             let d = Dispenser::from_segment(segment);
             let options = &mut options;
             let mut cx = OptionCx { d, name: option.name, options, registry, shared };
             let error = (option.parse)(&mut cx).err()?;
+            let name = segment.directive();
             Some(error.context(format_args!("parsing caddyfile tokens for '{name}'")))
         };
         if let Some(error) = run(segment) {
-            let found = recover::all(segment, error, run);
-            errors.extend(found.into_iter().map(|e| hints::improve(e, Some(segment), registry)));
+            errors.extend(recover::all(segment, error, registry, run));
         }
     }
     if let Err(error) = servers::arrange(&mut options.servers) {
@@ -220,16 +218,15 @@ fn unknown(segment: &Segment, registry: &Registry) -> Diagnostic {
     let error = Diagnostic::error(message)
         .code("adapter::unknown_option")
         .labelled(token, "no such option");
-    let near = || nearest(name, all().map(|option| option.name));
     let is_directive = registry.directive(name).is_some();
     let directive = is_directive.then(|| {
         format!("`{name}` is a directive: it belongs into the block of a site, after its address")
     });
-    let help = directive
-        .or_else(|| plugins::directive_help(name))
-        .or_else(|| near().map(|near| format!("did you mean `{near}`?")));
-    match help {
+    match directive.or_else(|| plugins::directive_help(name)) {
         Some(help) => error.help(help),
-        None => error,
+        None => match nearest(name, all().map(|option| option.name)) {
+            Some(near) => error.meant(near),
+            None => error,
+        },
     }
 }

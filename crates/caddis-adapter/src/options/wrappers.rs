@@ -56,7 +56,9 @@ fn proxy_protocol(d: &mut Dispenser) -> ParseResult<Json> {
             "fallback_policy" => {
                 let policy = next_arg(d)?.to_uppercase();
                 if !POLICIES.contains(&policy.as_str()) {
-                    return Err(d.err(format_args!("{} is invalid policy", d.val())));
+                    let error = d.err(format_args!("{} is invalid policy", d.val()));
+                    let known = POLICIES.map(str::to_lowercase);
+                    return Err(d.did_you_mean(error, known.iter().map(String::as_str)));
                 }
                 // The first one is the default and is not written.
                 let shown = if policy == POLICIES[0] { String::new() } else { policy };

@@ -59,6 +59,10 @@ pub struct Parts {
     pub labels: Vec<(Span, String)>,
     /// What to do about it.
     pub help: Option<String>,
+    /// What the word at the first label was most likely meant to be.
+    pub meant: Option<SmolStr>,
+    /// A line whose absence from the block is the mistake; with it the rest of the block can be read.
+    pub lacks: Option<&'static str>,
     /// File and line for the sentence; none if Caddy names no place.
     pub place: Option<(SmolStr, u32)>,
     /// The imports through which the place was reached.
@@ -118,6 +122,39 @@ impl Diagnostic {
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(bounded(help.into()));
+        self
+    }
+
+    /// Says what the word at the first label was most likely meant to be.
+    #[must_use]
+    pub fn meant(mut self, word: &str) -> Self {
+        self.meant = Some(word.into());
+        self.help(format!("did you mean `{word}`?"))
+    }
+
+    /// Says which of the candidates a word was most likely meant to be, or names all if they are few.
+    #[must_use]
+    pub fn meant_one_of<'a>(
+        self,
+        word: &str,
+        candidates: impl IntoIterator<Item = &'a str>,
+    ) -> Self {
+        /// Most candidates that are listed.
+        const FEW: usize = 12;
+        let candidates: Vec<&str> = candidates.into_iter().collect();
+        match nearest(word, candidates.iter().copied()) {
+            Some(near) => self.meant(near),
+            None if candidates.is_empty() || candidates.len() > FEW => self,
+            None => self.help(format!("one of: {}", candidates.join(", "))),
+        }
+    }
+
+    /// Takes places, help and code over from the mistake that this one is about.
+    #[must_use]
+    pub fn found_by(mut self, inner: Self) -> Self {
+        let Parts { code, labels, help, meant, lacks, .. } = *inner.0;
+        let own = Parts { code, labels, help, meant, lacks, ..std::mem::take(&mut *self.0) };
+        *self.0 = own;
         self
     }
 

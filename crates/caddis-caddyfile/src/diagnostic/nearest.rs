@@ -20,11 +20,19 @@ pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) ->
     near.or_else(|| only_longer(&name.into_iter().collect::<String>(), &candidates))
 }
 
-/// The only candidate that begins with the name, as of one that was cut off at a `_`.
+/// The only candidate that begins with the name, as of one that was cut off at a `_`; with at most one
+/// typing mistake.
 fn only_longer<'a>(name: &str, candidates: &[&'a str]) -> Option<&'a str> {
     const SHORTEST: usize = 5;
-    let goes_on =
-        |candidate: &&&str| candidate.strip_prefix(name).is_some_and(|rest| rest.starts_with('_'));
+    let letters: Vec<char> = name.chars().collect();
+    let goes_on = |candidate: &&&str| {
+        candidate.match_indices('_').map(|(at, _)| &candidate[..at]).any(|start| {
+            start == name
+                || (start.len() >= SHORTEST
+                    && start.len().abs_diff(name.len()) <= 1
+                    && distance(&letters, &start.chars().collect::<Vec<_>>()) <= 1)
+        })
+    };
     let mut longer = candidates.iter().filter(goes_on);
     let first = longer.next().filter(|_| name.len() >= SHORTEST)?;
     longer.all(|other| other == first).then_some(first)
@@ -67,6 +75,7 @@ mod tests {
     fn finds_what_goes_on() {
         let names = ["tls_insecure_skip_verify", "tls_timeout", "tls_timer", "max_size"];
         assert_eq!(nearest("tls_insecure", names), Some("tls_insecure_skip_verify"));
+        assert_eq!(nearest("tls_insecur", names), Some("tls_insecure_skip_verify"));
         assert_eq!(nearest("tls", names), None);
     }
 

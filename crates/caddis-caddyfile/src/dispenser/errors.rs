@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 use super::Dispenser;
-use crate::diagnostic::{ChainStyle, Diagnostic, nearest};
+use crate::diagnostic::{ChainStyle, Diagnostic};
 
 impl Dispenser {
     /// A mistake at the current token. `format!` or `format_args!` make the message.
@@ -19,11 +19,7 @@ impl Dispenser {
     /// A mistake found further in, with the current token as one more place after its sentence, as
     /// Caddy has it where one module reads another.
     pub fn wrap_err(&self, inner: Diagnostic) -> Diagnostic {
-        let mut outer = Diagnostic::error(inner.to_string()).placed_at(self.token());
-        outer.code = inner.code;
-        outer.labels.clone_from(&inner.labels);
-        outer.help.clone_from(&inner.help);
-        outer
+        Diagnostic::error(inner.to_string()).placed_at(self.token()).found_by(inner)
     }
 
     /// An argument is missing after the current token, or is one too many.
@@ -61,15 +57,12 @@ impl Dispenser {
         self.did_you_mean(self.err(message).code("caddyfile::unrecognized"), candidates)
     }
 
-    /// Adds the candidate nearest to the current token as help.
+    /// Adds the candidate nearest to the current token as help, or all of them if they are few.
     pub fn did_you_mean<'a>(
         &self,
         diagnostic: Diagnostic,
         candidates: impl IntoIterator<Item = &'a str>,
     ) -> Diagnostic {
-        match nearest(self.val(), candidates) {
-            Some(name) => diagnostic.help(format!("did you mean `{name}`?")),
-            None => diagnostic,
-        }
+        diagnostic.meant_one_of(self.val(), candidates)
     }
 }

@@ -77,10 +77,11 @@ impl From<String> for Refusal {
 
 /// Largest body the API reads.
 const MAX_BODY: usize = 100 << 20;
-/// The time for a handshake; that for a whole body (spec A002). The other limits are the clock's.
-const HEADER_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 /// Largest head (spec A002).
 const MAX_HEAD: usize = 64 << 10;
+/// The time for a handshake. The limits for heads and idle connections are the clock's.
+const HANDSHAKE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
+/// The time for a whole body (spec A002).
 const READ_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
 /// How long requests may go on after their endpoint was closed (spec A003).
 const CLOSE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
@@ -279,7 +280,7 @@ async fn serve_remote(
     let tls = engine.remote_plan().and_then(|remote| engine.shared.remote_tls(&remote, local));
     let Some(tls) = tls else { return };
     let handshake = tokio_rustls::TlsAcceptor::from(tls).accept(stream);
-    let stream = match tokio::time::timeout(HEADER_TIMEOUT, handshake).await {
+    let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
             tracing::debug!(target: "admin.remote", remote = ?address, %error, "TLS handshake error");

@@ -2,10 +2,11 @@
 
 use std::{rc::Rc, sync::Arc};
 
+use caddis_config::NetworkAddress;
 use caddis_plan::{AdminPlan, RemotePlan};
 use serde_json::json;
 
-use super::{Engine, LoadError, bind_stream};
+use super::{Engine, LoadError};
 use crate::{
     admin::AdminServer,
     listen::{self, BoundSocket},
@@ -101,5 +102,22 @@ impl Engine {
     /// Who may use the endpoint for others, where there is one.
     pub(crate) fn remote_plan(&self) -> Option<Arc<RemotePlan>> {
         self.current.borrow().as_ref()?.admin.remote.clone()
+    }
+}
+
+/// Binds an address for an admin endpoint; why not, in a sentence.
+fn bind_stream(address: &NetworkAddress) -> Result<BoundSocket, String> {
+    match listen::bind(address, 1, None) {
+        Ok(BoundSocket::Datagrams) => Err(format!(
+            "listen {address}: this is for datagrams; name a stream socket (tcp, unix, fd)"
+        )),
+        Ok(socket) => Ok(socket),
+        Err(error) => {
+            let at = match address.network.starts_with("tcp") {
+                true => format!("{} {}", address.network, address.join_host_port(0)),
+                false => address.to_string(),
+            };
+            Err(format!("listen {at}: bind: {}", listen::why_not(address, &error)))
+        }
     }
 }

@@ -4,6 +4,7 @@
 mod checker;
 mod endpoints;
 mod load_error;
+mod neighbors;
 mod quic;
 
 use std::{
@@ -14,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use caddis_config::{Config, ConfigError, NetworkAddress};
+use caddis_config::{Config, ConfigError};
 use caddis_core::{
     Registry, State, TaskCx, Worker, event::Subscriptions, finish::Finishers, metrics::Metrics,
 };
@@ -162,6 +163,13 @@ impl Engine {
         self.load_locked(raw, force, false).await
     }
 
+    /// Tells the service manager of a reload that came to nothing before there was a config to load:
+    /// one that asked for it by a signal (`Type=notify-reload`) waits for the outcome.
+    pub fn reload_failed(&self, why: &str) {
+        notify::reloading();
+        notify::failed(&why);
+    }
+
     /// Puts a config in force that was pulled from elsewhere; what comes of it is told in the log.
     pub(crate) async fn load_pulled(self: &Rc<Self>, raw: Json) {
         let _one_at_a_time = self.loading.lock().await;
@@ -195,17 +203,19 @@ impl Engine {
         force: bool,
         pulled: bool,
     ) -> Result<(), LoadError> {
-        let is_running = |running: &Generation| *running.raw == *raw.to_string();
-        if !force && self.current.borrow().as_ref().is_some_and(is_running) {
-            tracing::info!("config is unchanged");
-            return Ok(());
-        }
+        let text: Arc<str> = raw.to_string().into();
         // At the start the service manager waits already.
         let first = self.current.borrow().is_none();
         if !first {
             notify::reloading();
         }
-        let result = self.activate(raw, pulled).await;
+        let is_running = |running: &Generation| running.raw == text;
+        if !force && self.current.borrow().as_ref().is_some_and(is_running) {
+            tracing::info!("config is unchanged");
+            notify::ready();
+            return Ok(());
+        }
+        let result = self.activate(raw, text, pulled).await;
         match &result {
             Ok(()) => notify::ready(),
             Err(error) if !first => notify::failed(error),
@@ -221,8 +231,13 @@ impl Engine {
         result
     }
 
-    async fn activate(self: &Rc<Self>, raw: Json, pulled: bool) -> Result<(), LoadError> {
-        let text: Arc<str> = raw.to_string().into();
+    /// Compiles, binds and commits a config; `text` is the same, as it is kept.
+    async fn activate(
+        self: &Rc<Self>,
+        raw: Json,
+        text: Arc<str>,
+        pulled: bool,
+    ) -> Result<(), LoadError> {
         let (config, ids) = decode(raw)?;
         let mut plan = caddis_plan::compile(
             config,
@@ -262,6 +277,9 @@ impl Engine {
 
     /// Opens what the plan needs and what does not run yet.
     async fn bind(self: &Rc<Self>, plan: Plan) -> Result<Bound, LoadError> {
+        if self.current.borrow().is_none() {
+            neighbors::tell(&plan);
+        }
         let (bound, loaded) = self.shared.bind(&plan, &self.state, &self.metrics).await?;
         let servers = plan
             .servers
@@ -277,8 +295,8 @@ impl Engine {
             }
             let keepalive = plan.servers[listener.server].tcp_keepalive;
             let socket = listen::bind(&listener.address, workers, keepalive).map_err(|error| {
-                let error = plain(&error);
-                LoadError::Activate(format!("loading new config: http app module: start: listening on {key}: listen {}: bind: {error}", display(listener)))
+                let why = listen::why_not(&listener.address, &error);
+                LoadError::Activate(format!("loading new config: http app module: start: listening on {key}: listen {}: bind: {why}", display(listener)))
             })?;
             sockets.insert(key, socket);
         }
@@ -564,30 +582,6 @@ fn kind(json: &Json) -> &'static str {
         Json::String(_) => "string",
         Json::Array(_) => "array",
         Json::Object(_) => "object",
-    }
-}
-
-/// An I/O error in the system's own words.
-fn plain(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or_default();
-    text.to_lowercase()
-}
-
-/// Binds an address for an admin endpoint; why not, in a sentence.
-fn bind_stream(address: &NetworkAddress) -> Result<BoundSocket, String> {
-    match listen::bind(address, 1, None) {
-        Ok(BoundSocket::Datagrams) => Err(format!(
-            "listen {address}: this is for datagrams; name a stream socket (tcp, unix, fd)"
-        )),
-        Ok(socket) => Ok(socket),
-        Err(error) => {
-            let at = match address.network.starts_with("tcp") {
-                true => format!("{} {}", address.network, address.join_host_port(0)),
-                false => address.to_string(),
-            };
-            Err(format!("listen {at}: bind: {}", plain(&error)))
-        }
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
+use caddis_core::error::plain;
 use caddis_plan::{ListenerPlan, Plan};
 
-use super::{Engine, LoadError, plain};
+use super::{Engine, LoadError};
 use crate::{
     listen::{BoundSocket, Listener},
     quic::{self, Hold, QuicSlot},

@@ -162,11 +162,11 @@ pub(crate) fn write_head(
     keep_alive: bool,
     version: Version,
 ) {
-    if let Some(mut passed) = passed {
-        if !passed.dated {
-            write_date(&mut passed.lines);
-        }
+    if let Some(passed) = passed {
         caddis_wire::write_passed_head(out, version, parts.status, &passed, framing, keep_alive);
+        if !passed.dated {
+            add_date(out);
+        }
         return;
     }
     let reason = parts.extensions.get::<hyper::ext::ReasonPhrase>();
@@ -183,11 +183,15 @@ pub(crate) fn write_head(
     let is_final =
         !parts.status.is_informational() || parts.status == StatusCode::SWITCHING_PROTOCOLS;
     if !parts.headers.contains_key(header::DATE) && is_final {
-        // The head ends with an empty line; the date goes before it.
-        out.truncate(out.len() - 2);
-        write_date(out);
-        out.extend_from_slice(b"\r\n");
+        add_date(out);
     }
+}
+
+/// Writes `Date` before the empty line that ends the head.
+fn add_date(out: &mut Vec<u8>) {
+    out.truncate(out.len() - 2);
+    write_date(out);
+    out.extend_from_slice(b"\r\n");
 }
 
 fn bodiless(status: StatusCode) -> bool {

@@ -1,14 +1,15 @@
 //! Looks at a client's frames before the codec does, for what the codec leaves out:
 //!
-//! - It answers a frame of a wrong size, and a window beyond its limit, with the code for
-//!   everything, where RFC 9113 §4.2 and §6 name one.
+//! - It answers a frame of a wrong size, a window beyond its limit and a header block that cannot
+//!   be decoded with the code for everything, where RFC 9113 §4.2, §4.3 and §6 name one.
 //! - It takes any frame for the first one, and waits for it without a limit of its own; the first
 //!   one has to be SETTINGS (RFC 9113 §3.4).
 //! - It passes over pseudo-fields in trailers, which make a request malformed (RFC 9113 §8.1). It
 //!   knows that none may follow a field; so trailers get a field of ours in front, and any
 //!   pseudo-field behind it, however it is coded, ends the stream as it has to.
 //!
-//! What is inside a header block only the codec can tell.
+//! What is inside a header block only the codec can tell; when it ended a connection, its last
+//! blocks are looked at again ([`Blocks`]).
 
 use std::{
     cell::Cell,
@@ -20,11 +21,15 @@ use std::{
 
 use bytes::{Buf, BufMut, BytesMut};
 use caddis_core::exchange::Io;
+use caddis_wire::HeaderBlock;
 use h2::Reason;
 use http::{HeaderMap, header};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::gather::Gathered;
+use crate::{
+    gather::Gathered,
+    h1::{give_buffer, take_buffer},
+};
 
 const HEAD: usize = 9;
 /// Bytes of the preface (RFC 9113 §3.4).
@@ -93,7 +98,8 @@ enum At {
     Preface(usize),
     /// So much of a frame's head is here.
     Head(usize, [u8; HEAD]),
-    Payload(usize),
+    /// So much of a frame is to come; whether it has a part of a header block.
+    Payload(usize, bool),
     /// A frame that is looked at as a whole.
     Whole(Head, BytesMut),
 }
@@ -107,6 +113,84 @@ enum Passed {
     Others,
 }
 
+/// Most bytes of [`Blocks`]; larger ones are not looked at.
+const MAX_BLOCKS: usize = 64 * 1024;
+
+/// Frames with header blocks, which the codec may not have decoded yet. It has, but for the last
+/// one, when it asks for more.
+///
+/// It ends a connection for a block that cannot be decoded as for anything else, and does not say
+/// why. Which of these it was then follows from the blocks: it stops at the first that is wrong.
+/// What the dynamic table holds is not known here. So a reference to an entry that it could have,
+/// but has not, is only told where there is nothing else that could be wrong.
+#[derive(Default)]
+struct Blocks {
+    frames: Vec<u8>,
+    /// Where in `frames` the last block begins.
+    last: usize,
+    /// There were frames of other kinds, blocks of streams that had one before, or more than is
+    /// kept.
+    others: bool,
+}
+
+impl Blocks {
+    fn begin(&mut self) {
+        if self.frames.capacity() == 0 {
+            self.frames = take_buffer();
+        }
+        self.last = self.frames.len();
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        if self.frames.len() + bytes.len() <= MAX_BLOCKS {
+            self.frames.extend_from_slice(bytes);
+        } else {
+            self.others = true;
+        }
+    }
+
+    /// The codec asks for more; whether the last block goes on.
+    fn forget(&mut self, goes_on: bool) {
+        if goes_on {
+            self.frames.drain(..self.last);
+            self.last = 0;
+        } else if !self.frames.is_empty() {
+            give_buffer(std::mem::take(&mut self.frames));
+            self.last = 0;
+        }
+        self.others &= goes_on;
+    }
+
+    /// Whether it was one of these, where the codec ended the connection with PROTOCOL_ERROR.
+    fn are_undecodable(&self) -> bool {
+        let (mut rest, mut block, mut maybe) = (&self.frames[..], Vec::new(), false);
+        while let Some((&head, after)) = rest.split_first_chunk() {
+            let head = Head::parse(head);
+            let Some((payload, after)) = after.split_at_checked(head.length) else { break };
+            rest = after;
+            if head.kind == HEADERS {
+                let Some(fragment) = fragment(head, payload) else { return false };
+                if head.stream % 2 == 0 {
+                    return false;
+                }
+                block.clear();
+                block.extend_from_slice(fragment);
+            } else {
+                block.extend_from_slice(payload);
+            }
+            if head.has(END_HEADERS) {
+                match HeaderBlock::examine(&block) {
+                    HeaderBlock::Proper => {}
+                    HeaderBlock::Dynamic => maybe = true,
+                    HeaderBlock::Malformed => return false,
+                    HeaderBlock::Undecodable => return true,
+                }
+            }
+        }
+        maybe && !self.others
+    }
+}
+
 /// The frames of a connection.
 struct Screen {
     at: At,
@@ -116,11 +200,18 @@ struct Screen {
     in_block: bool,
     /// The client's first frame is here.
     begun: Rc<Cell<bool>>,
+    blocks: Blocks,
 }
 
 impl Screen {
     fn new() -> Self {
-        Self { at: At::Preface(PREFACE), last: 0, in_block: false, begun: Rc::default() }
+        Self {
+            at: At::Preface(PREFACE),
+            last: 0,
+            in_block: false,
+            begun: Rc::default(),
+            blocks: Blocks::default(),
+        }
     }
 
     /// Looks at what came. Where it is not for the codec as it is, what is instead is put behind
@@ -128,7 +219,7 @@ impl Screen {
     fn pass(&mut self, bytes: &[u8], out: &mut BytesMut) -> Result<Passed, Reason> {
         // Copies begin where something is held back; what came before is copied then.
         let mut copies = match self.at {
-            At::Preface(_) | At::Payload(_) | At::Head(0, _) => false,
+            At::Preface(_) | At::Payload(..) | At::Head(0, _) => false,
             At::Head(..) | At::Whole(..) => true,
         };
         let copy_to = |end: usize, copies: &mut bool, out: &mut BytesMut| {
@@ -139,14 +230,18 @@ impl Screen {
         let mut position = 0;
         while let Some(rest @ [_, ..]) = bytes.get(position..) {
             match &mut self.at {
-                At::Preface(left) | At::Payload(left) => {
+                At::Preface(left) | At::Payload(left, _) => {
                     let count = rest.len().min(*left);
                     *left -= count;
-                    if *left == 0 {
-                        self.at = At::Head(0, [0; HEAD]);
+                    let (passed, over) = (rest.get(..count).unwrap_or_default(), *left == 0);
+                    if let At::Payload(_, true) = self.at {
+                        self.blocks.keep(passed);
                     }
                     if copies {
-                        out.extend_from_slice(rest.get(..count).unwrap_or_default());
+                        out.extend_from_slice(passed);
+                    }
+                    if over {
+                        self.at = At::Head(0, [0; HEAD]);
                     }
                     position += count;
                 }
@@ -175,9 +270,13 @@ impl Screen {
                             if copies {
                                 out.extend_from_slice(&bytes_of_head);
                             }
+                            let block = matches!(head.kind, HEADERS | CONTINUATION);
+                            if block {
+                                self.blocks.keep(&bytes_of_head);
+                            }
                             self.at = match head.length {
                                 0 => At::Head(0, [0; HEAD]),
-                                length => At::Payload(length),
+                                length => At::Payload(length, block),
                             };
                         }
                         Err(reason) => {
@@ -199,8 +298,23 @@ impl Screen {
         Ok(if copies { Passed::Others } else { Passed::AsTheyAre })
     }
 
+    /// The codec asks for more.
+    fn forget(&mut self) {
+        let in_frame = match &self.at {
+            At::Payload(_, block) => *block,
+            At::Whole(head, _) => head.kind == HEADERS,
+            At::Preface(_) | At::Head(..) => false,
+        };
+        self.blocks.forget(self.in_block || in_frame);
+    }
+
     /// Whether a frame is to be looked at as a whole.
     fn check(&mut self, head: Head) -> Result<bool, Reason> {
+        match head.kind {
+            HEADERS if !self.in_block => self.blocks.begin(),
+            CONTINUATION if self.in_block => {}
+            _ => self.blocks.others = true,
+        }
         if self.in_block && head.kind != CONTINUATION {
             // The codec ends it.
             return Ok(false);
@@ -224,6 +338,8 @@ impl Screen {
             SETTINGS => return Ok(!head.has(ACK)),
             HEADERS => {
                 self.in_block = !head.has(END_HEADERS);
+                // Whether such a stream may have another block only its state tells.
+                self.blocks.others |= head.stream <= self.last;
                 let trailers = head.stream <= self.last && head.stream % 2 == 1;
                 self.last = self.last.max(head.stream);
                 return Ok(trailers);
@@ -240,6 +356,12 @@ impl Screen {
         else {
             return Ok(());
         };
+        if head.kind == HEADERS {
+            let mut bytes = BytesMut::with_capacity(HEAD);
+            head.write(&mut bytes);
+            self.blocks.keep(&bytes);
+            self.blocks.keep(&payload);
+        }
         if head.kind == SETTINGS {
             self.begun.set(true);
             for setting in payload.chunks_exact(6) {
@@ -264,9 +386,8 @@ impl Screen {
     }
 }
 
-/// A HEADERS frame's part of a header block without padding and priority: changes of the table's
-/// size, which have to be in front (RFC 7541 §4.2), and the rest. `None` for what is no such thing.
-fn split_block(head: Head, mut payload: &[u8]) -> Option<(&[u8], &[u8])> {
+/// A HEADERS frame's part of a header block, without padding and priority; `None` for what is none.
+fn fragment(head: Head, mut payload: &[u8]) -> Option<&[u8]> {
     if head.has(PADDED) {
         let (padding, rest) = payload.split_first()?;
         payload = rest.get(..rest.len().checked_sub(usize::from(*padding))?)?;
@@ -274,6 +395,13 @@ fn split_block(head: Head, mut payload: &[u8]) -> Option<(&[u8], &[u8])> {
     if head.has(WITH_PRIORITY) {
         payload = payload.get(5..)?;
     }
+    Some(payload)
+}
+
+/// A HEADERS frame's part of a header block in two: changes of the table's size, which have to be
+/// in front (RFC 7541 §4.2), and the rest. `None` for what is no such thing.
+fn split_block(head: Head, payload: &[u8]) -> Option<(&[u8], &[u8])> {
+    let payload = fragment(head, payload)?;
     let mut front = 0;
     while let Some(first) = payload.get(front)
         && first & 0xe0 == 0x20
@@ -308,6 +436,24 @@ impl<S: Io> Screened<S> {
         self.screen.begun.clone()
     }
 
+    /// Where the codec's last word is that the protocol was broken by what was a header block that
+    /// cannot be decoded, that is what it says instead (RFC 9113 §4.3).
+    fn amend_goaway(&self) {
+        self.io.amend(|written| {
+            let Some((_, last)) = written.split_last_chunk_mut::<{ HEAD + 8 }>() else { return };
+            let Some((&head, payload)) = last.split_first_chunk() else { return };
+            let head = Head::parse(head);
+            let Some((_, code)) = payload.split_last_chunk() else { return };
+            if (head.kind, head.length, head.stream) == (GOAWAY, 8, 0)
+                && u32::from_be_bytes(*code) == u32::from(Reason::PROTOCOL_ERROR)
+                && self.screen.blocks.are_undecodable()
+                && let Some(code) = last.last_chunk_mut()
+            {
+                *code = u32::from(Reason::COMPRESSION_ERROR).to_be_bytes();
+            }
+        });
+    }
+
     /// Ends the connection, which the codec sees as one that broke.
     fn fail(&mut self, cx: &mut Context<'_>, reason: Reason) -> io::Error {
         let mut goaway = BytesMut::with_capacity(HEAD + 8);
@@ -340,6 +486,7 @@ impl<S: Io> AsyncRead for Screened<S> {
             if let Some(reason) = this.failed.take() {
                 return Poll::Ready(Err(this.fail(cx, reason)));
             }
+            this.screen.forget();
             let before = out.filled().len();
             ready!(Pin::new(&mut this.io).poll_read(cx, out))?;
             let came = out.filled().get(before..).unwrap_or_default();
@@ -382,6 +529,7 @@ impl<S: Io> AsyncWrite for Screened<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.amend_goaway();
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
@@ -499,6 +647,50 @@ mod tests {
         ] {
             let bytes = [request.clone(), frame(HEADERS, flags, 5, payload)].concat();
             check(&bytes, &bytes, None);
+        }
+    }
+
+    #[test]
+    fn undecodable_blocks_are_found_in_pieces() {
+        let fine = frame(HEADERS, END_HEADERS, 1, &[0x82]);
+        let window = frame(WINDOW_UPDATE, 0, 0, &[0, 0, 1, 0]);
+        let long = frame(CONTINUATION, 0, 3, &[0x82; MAX_FRAME]);
+        for (frames, expected) in [
+            (vec![&fine, &frame(HEADERS, END_HEADERS, 3, &[0x82, 0x80])], true),
+            (vec![&frame(HEADERS, 0, 3, &[0x82]), &frame(CONTINUATION, 4, 3, &[0x80])], true),
+            (vec![&frame(HEADERS, 0, 3, &[0xff]), &frame(CONTINUATION, 4, 3, &[0x80])], true),
+            (vec![&fine, &frame(HEADERS, END_HEADERS, 1, &[0x80])], true),
+            (vec![&fine, &frame(HEADERS, END_HEADERS, 3, &[0xbe])], true),
+            (vec![&fine, &frame(HEADERS, END_HEADERS, 1, &[0xbe])], false),
+            (vec![&frame(HEADERS, END_HEADERS, 3, &[0xbe]), &window], false),
+            (vec![&frame(HEADERS, 0, 3, &[0xbe]), &window], false),
+            (vec![&frame(HEADERS, END_HEADERS, 2, &[0x80])], false),
+            (vec![&fine, &fine, &window], false),
+            (
+                vec![
+                    &frame(HEADERS, 0, 3, &[0x82]),
+                    &long,
+                    &long,
+                    &long,
+                    &long,
+                    &frame(CONTINUATION, 4, 3, &[0x80]),
+                ],
+                false,
+            ),
+        ] {
+            let bytes: Vec<u8> = frames.iter().copied().flatten().copied().collect();
+            for piece in [usize::MAX, 1, 2, 7, 10, 11] {
+                let (mut screen, mut out) = (Screen::new(), BytesMut::new());
+                assert!(screen.pass(BEGIN, &mut out).is_ok());
+                for piece in bytes.chunks(piece) {
+                    screen.forget();
+                    assert!(screen.pass(piece, &mut out).is_ok());
+                }
+                let found = screen.blocks.are_undecodable();
+                assert_eq!(found, expected, "{frames:x?} in pieces of {piece}");
+                screen.forget();
+                assert!(screen.in_block || screen.blocks.frames.capacity() == 0);
+            }
         }
     }
 

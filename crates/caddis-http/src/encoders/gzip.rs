@@ -29,6 +29,7 @@ fn parse(d: &mut Dispenser) -> ParseResult<Json> {
         config.level = d.val().parse().map_err(|_| {
             let text = d.val();
             Diagnostic::error(format!("strconv.Atoi: parsing \"{text}\": invalid syntax"))
+                .labelled(d.token(), "not a whole number")
         })?;
     }
     serde_json::to_value(config).map_err(|error| d.err(error))

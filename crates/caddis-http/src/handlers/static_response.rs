@@ -15,7 +15,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use caddis_caddyfile::Result as ParseResult;
+use caddis_caddyfile::{Result as ParseResult, nearest};
 use caddis_config::{ConfigError, WeakString};
 use caddis_core::{
     Body, CompileCx, Directive, DirectiveKind, Exchange, Filter, Flow, Handler, HandlerModule,
@@ -147,9 +147,13 @@ fn parse_redir(h: &mut Helper<'_>) -> ParseResult<Json> {
         placeholder if placeholder.starts_with('{') => config.status_code = placeholder.into(),
         number => {
             let Ok(value) = number.parse::<i64>() else {
-                return Err(d.err(format!(
+                let error = d.err(format!(
                     "Not a supported redir code type or not valid integer: '{number}'"
-                )));
+                ));
+                return Err(match nearest(number, ["permanent", "temporary", "html"]) {
+                    Some(near) => error.meant(near),
+                    None => error,
+                });
             };
             if !(300..=399).contains(&value) && value != 401 {
                 return Err(d.err(format!("Redir code not in the 3xx range or 401: '{value}'")));

@@ -192,7 +192,7 @@ fn set(ex: &mut Exchange, name: &str, value: Value<'static>) {
         LOG_SKIP_VAR => ex.log.skip = value == Value::Bool(true),
         LOGGER_NAMES_VAR => {
             ex.log.names = match &value {
-                Value::List(names) => Some(names.clone()),
+                Value::List(names) => Some(names.as_slice().into()),
                 // Only a list names loggers, as in Caddy.
                 _ => None,
             };
@@ -262,7 +262,7 @@ mod tests {
         ];
         assert_eq!(run_in(&directives, &mut ex).expect("answers").body, "[/p] 3 |");
         assert!(ex.log.skip);
-        assert_eq!(ex.log.names, Some(vec!["x".to_owned()]));
+        assert_eq!(ex.log.names.as_deref(), Some(&["x".to_owned()][..]));
         // A text names no logger.
         let directives = ["vars access_logger_names x", "respond x"];
         assert!(run_in(&directives, &mut ex).is_ok());

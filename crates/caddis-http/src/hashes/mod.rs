@@ -42,13 +42,17 @@ impl Default for HashParams {
 }
 
 impl Algorithm {
+    /// All algorithms by their names.
+    const ALL: [(&str, Self); 2] = [("bcrypt", Self::Bcrypt), ("argon2id", Self::Argon2id)];
+
     /// The algorithm of this name.
     pub fn parse(name: &str) -> Option<Self> {
-        match name {
-            "bcrypt" => Some(Self::Bcrypt),
-            "argon2id" => Some(Self::Argon2id),
-            _ => None,
-        }
+        Self::ALL.iter().find(|(known, _)| *known == name).map(|(_, algorithm)| *algorithm)
+    }
+
+    /// The names of all algorithms.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        Self::ALL.iter().map(|(name, _)| *name)
     }
 
     /// Whether the password is the one of the hash.

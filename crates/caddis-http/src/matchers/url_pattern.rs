@@ -66,7 +66,8 @@ fn parse(d: &mut Dispenser) -> ParseResult<Json> {
                     config.ignore_case = true;
                 }
                 other => {
-                    return Err(d.err(format_args!("unrecognized url_pattern option '{other}'")));
+                    let error = d.err(format_args!("unrecognized url_pattern option '{other}'"));
+                    return Err(d.did_you_mean(error, ["base_url", "ignore_case"]));
                 }
             }
         }

@@ -291,12 +291,10 @@ impl Object for AccessFields<'_> {
         let Self { ex, record, credentials, .. } = *self;
         let headers = record.request_headers.unwrap_or(&ex.request.headers);
         out("request", Field::Object(&LoggedRequest { ex, headers, credentials }));
-        // A tunnel's bytes count as bodies: read from the client, written to it.
-        let (read, written) = ex.log.tunnelled.unwrap_or_default();
-        out("bytes_read", Field::Uint(record.bytes_read.saturating_add(read)));
+        out("bytes_read", Field::Uint(record.bytes_read));
         out("user_id", Field::str(&ex.log.user_id));
         out("duration", Field::Duration(record.duration));
-        out("size", Field::Uint(record.size.saturating_add(written)));
+        out("size", Field::Uint(record.size));
         out("status", Field::Uint(self.status.into()));
         let headers = record.response_headers;
         out("resp_headers", Field::Object(&LoggedHeaders { headers, credentials }));

@@ -136,7 +136,7 @@ fn an_empty_name_is_the_logger_itself() {
     }}}));
     let logger = server(json!({"default_logger_name": "log0"}), &logging);
     let mut ex = exchange();
-    ex.log.names = Some(vec![String::new(), "b".to_owned()]);
+    ex.log.names = Some([String::new(), "b".to_owned()].into());
     logger.log(&ex, &record(&HeaderMap::new()));
     assert!(logging.flush(Duration::from_secs(30)));
     let text = std::fs::read_to_string(&path).unwrap();

@@ -30,7 +30,7 @@ use std::{
 };
 
 use caddis_config::ConfigError;
-use caddis_core::Template;
+use caddis_core::{Template, error::plain};
 use serde::Deserialize;
 use serde_json::Value as Json;
 use time::OffsetDateTime;
@@ -185,7 +185,7 @@ pub(crate) struct FileSink {
 impl FileSink {
     pub(crate) fn open(plan: &FilePlan) -> io::Result<Self> {
         let file = plan.open(None).map_err(|error| {
-            io::Error::new(error.kind(), format!("open {}: {error}", plan.path.display()))
+            io::Error::new(error.kind(), format!("open {}: {}", plan.path.display(), plain(&error)))
         })?;
         let metadata = file.metadata()?;
         // Devices and pipes (`/dev/stdout`) keep their names.
@@ -258,7 +258,7 @@ impl FileSink {
 
     fn complain(&mut self, doing: &str, error: &io::Error) {
         let path = self.plan.path.display();
-        self.complaints.say(|| format!("{doing} log file {path}: {error}"));
+        self.complaints.say(|| format!("{doing} log file {path}: {}", plain(error)));
     }
 
     /// Writes lines that begin at `from` and end at `ends` within `all`. Gives how many of them are

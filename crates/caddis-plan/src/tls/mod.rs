@@ -68,6 +68,10 @@ impl TlsPlan {
                 here, has it for clients alone; leave out `ech`";
             return Err(ConfigError::new("apps.tls.encrypted_client_hello", message));
         }
+        if app.dns.as_ref().is_some_and(Json::is_null) {
+            let message = "module name not specified with key 'name'";
+            return Err(ConfigError::new("apps.tls.dns", message));
+        }
         let loaders = compile_loaders(&app.certificates)
             .map_err(|error| error.under("certificates").under("apps.tls"))?;
         let automation = app.automation.clone().unwrap_or_default();

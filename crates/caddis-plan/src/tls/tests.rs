@@ -71,9 +71,18 @@ fn on_demand_is_no_open_door() {
     }}});
     let error = compile(both, &[]).err().unwrap();
     assert!(error.contains("on-demand TLS config conflict"), "{error}");
-    let none = json!({ "automation": { "on_demand": { "permission": {} } } });
-    let error = compile(none, &[]).err().unwrap();
-    assert!(error.contains("module name not specified"), "{error}");
+    // A module that is null is one without a name, not one that is absent, as in Caddy.
+    for none in [json!({}), json!(null)] {
+        let none = json!({ "automation": { "on_demand": { "permission": none } } });
+        let error = compile(none, &[]).err().unwrap();
+        assert!(error.contains("module name not specified"), "{error}");
+    }
+    for none in [
+        json!({ "dns": null }),
+        json!({ "automation": { "policies": [{ "subjects": ["a.test"], "storage": null }] } }),
+    ] {
+        assert!(compile(none.clone(), &[]).is_err(), "{none}");
+    }
 }
 
 #[test]

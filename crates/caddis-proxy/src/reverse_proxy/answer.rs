@@ -91,15 +91,9 @@ impl ReverseProxy {
         };
         if let Some(mut passed) = passed {
             let mut early = std::mem::take(&mut ex.early_headers);
-            if let Some(value) = early.remove(header::ALT_SVC) {
-                passed.lines.extend_from_slice(b"Alt-Svc: ");
-                passed.lines.extend_from_slice(value.as_bytes());
-                passed.lines.extend_from_slice(b"\r\n");
-            }
+            passed.alt_svc = early.remove(header::ALT_SVC);
+            passed.via = Some(super::forwarded::via(version));
             caddis_wire::recycle(early);
-            passed.lines.extend_from_slice(b"Via: ");
-            passed.lines.extend_from_slice(super::forwarded::via(version).as_bytes());
-            passed.lines.extend_from_slice(b"\r\n");
             ex.passed = Some(passed);
             let mut response = Response::new(body);
             *response.status_mut() = status;

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     parse::status_matches,
-    selection::View,
+    selection::{self, View},
     transport::{
         Failure, Transport, fastcgi,
         http::{Answer, Fields, Forwarded, HostPool, Local, Outgoing, RequestBody, Sending},
@@ -91,9 +91,15 @@ impl ReverseProxy {
                 .ok(),
         };
         let upstreams = found.as_deref().unwrap_or(&self.upstreams);
+        if self.dynamic.is_some() {
+            run.tried = selection::places(&run.tried_dials, upstreams);
+        }
         let at = self.choose(upstreams, ex, run).ok_or(Problem::NoUpstream)?;
         run.tried.push(at);
         let upstream = &upstreams[at];
+        if self.dynamic.is_some() {
+            run.tried_dials.push(upstream.dial.clone());
+        }
         let pool = self
             .pool(ex, &run.local, upstream)
             .map_err(|error| Problem::Final(HttpError::new(StatusCode::BAD_GATEWAY, error)))?;
@@ -131,7 +137,7 @@ impl ReverseProxy {
 
     fn choose(&self, upstreams: &[Upstream], ex: &Exchange, run: &mut Run) -> Option<usize> {
         if let [single] = upstreams
-            && !matches!(self.lb.policy, crate::selection::Policy::Cookie(_))
+            && !matches!(self.lb.policy, selection::Policy::Cookie(_))
         {
             // The policies agree where there is nothing to choose.
             return single.available().then_some(0);

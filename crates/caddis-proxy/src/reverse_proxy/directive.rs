@@ -303,7 +303,7 @@ fn nearest(
     matchers: &BTreeMap<String, ResponseMatcherConfig>,
 ) -> Diagnostic {
     match caddis_caddyfile::nearest(name, matchers.keys().map(String::as_str)) {
-        Some(near) => error.help(format!("did you mean `{near}`?")),
+        Some(near) => error.meant(near),
         None => error,
     }
 }

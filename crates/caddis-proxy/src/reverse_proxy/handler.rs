@@ -91,6 +91,8 @@ pub(super) struct Run {
     pub(super) start: Instant,
     pub(super) prepared: Prepared,
     pub(super) tried: Tried,
+    /// Their addresses, where each try may have another list of upstreams.
+    pub(super) tried_dials: Vec<String>,
     pub(super) cookies: Cookies,
     /// It is not the first try.
     pub(super) again: bool,
@@ -146,6 +148,7 @@ impl ReverseProxy {
             start,
             prepared: self.prepare(ex, line),
             tried: Tried::new(),
+            tried_dials: Vec::new(),
             cookies: None,
             again: false,
         };

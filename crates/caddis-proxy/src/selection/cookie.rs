@@ -67,10 +67,10 @@ impl Sticky {
 
     /// The cookie's value for an upstream: HMAC-SHA256 in hexadecimal.
     fn value(&self, dial: &str) -> String {
-        hmac_sha256(self.secret.as_bytes(), dial.as_bytes())
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        let nibbles = hmac_sha256(self.secret.as_bytes(), dial.as_bytes())
+            .into_iter()
+            .flat_map(|byte| [byte >> 4, byte & 15]);
+        nibbles.filter_map(|nibble| char::from_digit(nibble.into(), 16)).collect()
     }
 }
 

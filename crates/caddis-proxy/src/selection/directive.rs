@@ -38,7 +38,7 @@ pub(crate) fn parse(d: &mut Dispenser) -> Result<Value> {
                 .filter_map(|id| id.rsplit('.').next());
             let error = unknown_module(&word, "http.reverse_proxy.selection_policies");
             return Err(match nearest(&name, names) {
-                Some(near) => error.help(format!("did you mean `{near}`?")),
+                Some(near) => error.meant(near),
                 None => error,
             });
         }

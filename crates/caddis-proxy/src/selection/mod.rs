@@ -70,6 +70,12 @@ impl<'a> View<'a> {
 /// Upstreams that this request was already sent to, by index.
 pub(crate) type Tried = SmallVec<[usize; 4]>;
 
+/// Where upstreams with these addresses are in a list: looked up anew, it has another order.
+pub(crate) fn places(dials: &[String], pool: &[Upstream]) -> Tried {
+    let all = pool.iter().enumerate();
+    all.filter(|(_, upstream)| dials.contains(&upstream.dial)).map(|(at, _)| at).collect()
+}
+
 /// A `Set-Cookie` that the choice brings along.
 pub(crate) type Cookies = Option<HeaderValue>;
 

@@ -202,3 +202,13 @@ fn the_cookie_sticks() {
     assert_eq!(sticky.of(&pool_up), Some(0));
     assert!(sticky.cookie.is_some());
 }
+
+#[test]
+fn what_was_tried_is_found_in_another_list() {
+    let mut all = pool(&[0, 0, 0]);
+    let tried = [all[0].dial.clone(), "127.0.0.1:9".to_owned()];
+    assert_eq!(&*places(&tried, &all), [0]);
+    all.rotate_left(1);
+    assert_eq!(&*places(&tried, &all), [2]);
+    assert!(places(&[], &all).is_empty());
+}

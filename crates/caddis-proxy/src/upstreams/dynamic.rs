@@ -110,7 +110,7 @@ enum Kind {
 }
 
 impl Kind {
-    /// What may be asked of one name and differs.
+    /// What one source may ask of one name and differs.
     fn key(&self, ex: &Exchange) -> String {
         match self {
             Self::A { port, v4, v6 } => format!("{} {v4} {v6}", port.render(ex)),
@@ -144,11 +144,11 @@ impl Dynamic {
         again: bool,
     ) -> Result<Arc<[Upstream]>, String> {
         if let [single] = &*self.lookups {
-            return self.look_up(single, ex, again).await;
+            return self.look_up(0, single, ex, again).await;
         }
         let mut all = Vec::new();
-        for lookup in &self.lookups {
-            match self.look_up(lookup, ex, again).await {
+        for (at, lookup) in self.lookups.iter().enumerate() {
+            match self.look_up(at, lookup, ex, again).await {
                 Ok(upstreams) => all.extend(upstreams.iter().cloned()),
                 Err(error) => tracing::error!(
                     target: "http.reverse_proxy.upstreams.multi",
@@ -160,27 +160,27 @@ impl Dynamic {
         Ok(all.into())
     }
 
+    /// Those of one source. When it is time to ask again one request does, and the others go on with
+    /// what is known meanwhile.
     async fn look_up(
         &self,
+        at: usize,
         lookup: &Lookup,
         ex: &Exchange,
         again: bool,
     ) -> Result<Arc<[Upstream]>, String> {
         let name = lookup.name.render(ex);
-        let key = format!("{name} {}", lookup.kind.key(ex));
+        // Sources may ask different servers for one name.
+        let key = format!("{at} {name} {}", lookup.kind.key(ex));
         let anew = again && matches!(lookup.kind, Kind::Srv { .. });
-        if !anew
-            && let Some(cached) = self.cache().get(&key)
-            && cached.until > Instant::now()
-        {
-            return Ok(cached.upstreams.clone());
+        if !anew && let Some(known) = self.known(&key) {
+            return Ok(known);
         }
         let asked = tokio::time::timeout(TIMEOUT, self.ask(lookup, &name, ex)).await;
         let asked = asked.unwrap_or_else(|_| Err(format!("lookup {name}: i/o timeout")));
-        let all = match (asked, &lookup.kind) {
-            (Ok(all), _) => all,
-            (Err(error), Kind::Srv { grace, .. }) => return self.within_grace(&key, *grace, error),
-            (Err(error), Kind::A { .. }) => return Err(error),
+        let all = match asked {
+            Ok(all) => all,
+            Err(error) => return self.failed(&key, &lookup.kind, anew, error),
         };
         let upstreams: Arc<[Upstream]> = all.into();
         let mut cache = self.cache();
@@ -194,6 +194,19 @@ impl Dynamic {
         let until = Instant::now() + lookup.refresh;
         cache.insert(key, Cached { until, upstreams: upstreams.clone() });
         Ok(upstreams)
+    }
+
+    /// What is known and need not be asked for again. To whom it is time to ask this says nothing,
+    /// once within the time that asking may take.
+    fn known(&self, key: &str) -> Option<Arc<[Upstream]>> {
+        let mut cache = self.cache();
+        let cached = cache.get_mut(key)?;
+        let now = Instant::now();
+        if cached.until > now {
+            return Some(cached.upstreams.clone());
+        }
+        cached.until = now + TIMEOUT;
+        None
     }
 
     async fn ask(
@@ -224,25 +237,32 @@ impl Dynamic {
         }
     }
 
-    /// The answer of before, for a while after a look-up failed.
-    fn within_grace(
+    /// After a look-up failed: for a service the answer of before, as long as the config lets it.
+    fn failed(
         &self,
         key: &str,
-        grace: Duration,
+        kind: &Kind,
+        anew: bool,
         error: String,
     ) -> Result<Arc<[Upstream]>, String> {
-        match self.cache().get_mut(key).filter(|_| !grace.is_zero()) {
-            None => Err(error),
-            Some(cached) => {
-                tracing::error!(
-                    target: "http.reverse_proxy.upstreams.srv",
-                    %error,
-                    "SRV lookup failed; using previously cached"
-                );
-                cached.until = Instant::now() + grace;
-                Ok(cached.upstreams.clone())
-            }
+        let mut cache = self.cache();
+        if let Kind::Srv { grace, .. } = kind
+            && !grace.is_zero()
+            && let Some(cached) = cache.get_mut(key)
+        {
+            tracing::error!(
+                target: "http.reverse_proxy.upstreams.srv",
+                %error,
+                "SRV lookup failed; using previously cached"
+            );
+            cached.until = Instant::now() + *grace;
+            return Ok(cached.upstreams.clone());
         }
+        if !anew {
+            // It was time to ask, and the next request is to.
+            cache.remove(key);
+        }
+        Err(error)
     }
 
     fn cache(&self) -> std::sync::MutexGuard<'_, HashMap<String, Cached>> {
@@ -337,4 +357,49 @@ fn service(config: SrvConfig) -> Result<Lookup, ConfigError> {
             grace: config.grace_period.positive().unwrap_or_default(),
         },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use caddis_core::State;
+
+    use super::*;
+
+    fn dynamic() -> Dynamic {
+        let state = State::default();
+        let maker = Maker {
+            states: state.table(),
+            pools: state.table(),
+            fingerprint: String::new(),
+            place: Place::Handler(String::new()),
+            max_conns: 0,
+            max_requests: 0,
+            max_fails: None,
+        };
+        Dynamic { lookups: Vec::new(), maker, cache: Mutex::default() }
+    }
+
+    #[test]
+    fn one_request_asks_when_it_is_time() {
+        let dynamic = dynamic();
+        assert!(dynamic.known("a").is_none());
+        let cached = |until| Cached { until, upstreams: Arc::new([]) };
+        let now = Instant::now();
+        dynamic.cache().insert("a".into(), cached(now + REFRESH));
+        assert!(dynamic.known("a").is_some());
+        dynamic.cache().insert("a".into(), cached(now));
+        assert!(dynamic.known("a").is_none(), "this one asks");
+        assert!(dynamic.known("a").is_some(), "the others go on");
+        // A look-up that failed leaves the next one to ask; a second try takes nothing away.
+        let kind = Kind::A { port: Template::parse("80"), v4: true, v6: true };
+        assert!(dynamic.failed("a", &kind, true, "no".into()).is_err());
+        assert!(dynamic.known("a").is_some());
+        assert!(dynamic.failed("a", &kind, false, "no".into()).is_err());
+        assert!(dynamic.known("a").is_none());
+        // A service's addresses are used on for a while.
+        let kind = Kind::Srv { prefix: String::new(), grace: REFRESH };
+        dynamic.cache().insert("a".into(), cached(now));
+        assert!(dynamic.failed("a", &kind, false, "no".into()).is_ok());
+        assert!(dynamic.known("a").is_some());
+    }
 }

@@ -9,7 +9,8 @@
 //! ```
 //!
 //! JSON: `{"source": "a", "name", "port", "refresh", "resolver", "dial_timeout",
-//! "dial_fallback_delay", "versions"}`, `{"source": "srv", …}` (not run yet),
+//! "dial_fallback_delay", "versions"}`, `{"source": "srv", "service", "proto", "name", "refresh",
+//! "resolver", "dial_timeout", "dial_fallback_delay", "grace_period", "dial_network"}`,
 //! `{"source": "multi", "sources": []}`.
 
 mod dynamic;
@@ -149,7 +150,10 @@ fn parse_a(d: &mut Dispenser) -> Result<AConfig> {
                     match arg.as_str() {
                         "ipv4" => versions.ipv4 = Some(true),
                         "ipv6" => versions.ipv6 = Some(true),
-                        _ => return Err(d.err(format_args!("unsupported version: '{arg}'"))),
+                        _ => {
+                            let error = d.err(format_args!("unsupported version: '{arg}'"));
+                            return Err(error.meant_one_of(&arg, ["ipv4", "ipv6"]));
+                        }
                     }
                 }
             }

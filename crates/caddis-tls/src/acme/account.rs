@@ -222,6 +222,7 @@ impl Acme {
         tracing::info!(
             target: "tls.issuance.acme",
             email = config.email,
+            ca = directory,
             "creating new account because no account for configured email is known to us"
         );
         let contact: Vec<&str> = contact.iter().map(String::as_str).collect();

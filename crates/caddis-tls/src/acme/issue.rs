@@ -46,6 +46,10 @@ impl Acme {
         order: &Order,
         storage: &Arc<dyn Storage>,
     ) -> Result<Certified, Failure> {
+        // Nobody has to be asked to know that nothing can come of it.
+        if self.learned.kinds(config, &order.name).is_empty() {
+            return Err(no_challenge(&order.name));
+        }
         let limit = config.timeout.unwrap_or(LIMIT);
         let work = async {
             let test = &config.test_directory;
@@ -97,13 +101,7 @@ impl Acme {
     ) -> Result<Certified, Failure> {
         let kinds = self.learned.kinds(config, &order.name);
         if kinds.is_empty() {
-            let text = if order.name.starts_with("*.") {
-                "wildcard names need the DNS challenge"
-            } else {
-                "all challenges are disabled"
-            };
-            let name = &order.name;
-            return Err(Failure::new(format!("no solvers available for {name}: {text}")));
+            return Err(no_challenge(&order.name));
         }
         let mut replaces = order.replaces.as_ref().filter(|(ca, _)| ca == directory);
         let mut last = Failure::default();
@@ -145,4 +143,16 @@ impl Acme {
         }
         Err(last)
     }
+}
+
+fn no_challenge(name: &str) -> Failure {
+    let (text, remedy) = if name.starts_with("*.") {
+        (
+            "wildcard names need the DNS challenge",
+            "give the site a DNS provider (`tls { dns PROVIDER … }`), or write its names one by one",
+        )
+    } else {
+        ("all challenges are disabled", "enable a challenge of the issuer, or give it `dns`")
+    };
+    Failure::new(format!("no solvers available for {name}: {text}")).remedied(remedy)
 }

@@ -5,7 +5,7 @@ use crate::timestamp::Timestamp;
 const MINUTE: i64 = 60;
 const HOUR: i64 = 60 * MINUTE;
 
-/// After this time without success no more attempts are made.
+/// After this time without success there is one attempt a day.
 pub(super) const GIVE_UP_AFTER: Timestamp = 30 * 24 * HOUR;
 
 /// Seconds to wait before the attempt after `failures` failures (from 1). `jitter`, from 0 to 1000,
@@ -13,6 +13,11 @@ pub(super) const GIVE_UP_AFTER: Timestamp = 30 * 24 * HOUR;
 pub(super) fn delay(failures: u32, jitter: u16) -> i64 {
     let base = base(failures);
     base + base * i64::from(jitter.min(1_000)) / 10_000
+}
+
+/// Seconds between attempts after [`GIVE_UP_AFTER`]; `jitter` as of [`delay`].
+pub(super) fn stuck(jitter: u16) -> i64 {
+    24 * HOUR + 24 * HOUR * i64::from(jitter.min(1_000)) / 10_000
 }
 
 fn base(failures: u32) -> i64 {

@@ -128,7 +128,13 @@ async fn renew_intermediates(manager: &Arc<CertManager>) {
     let renewed = tokio::task::spawn_blocking(move || {
         for ca in due {
             if let Err(error) = ca.renew_if_due(now) {
-                tracing::error!(target: "pki.ca", ca = ca.id(), error = %error);
+                tracing::error!(
+                    target: "pki.ca",
+                    ca = ca.id(),
+                    %error,
+                    remedy = "see whether the root's key can be read and the storage be written",
+                    "intermediate certificate could not be renewed; trying again in ten minutes"
+                );
             }
         }
     });

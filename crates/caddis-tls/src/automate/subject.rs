@@ -5,6 +5,9 @@
 //!    └─missing─► Obtaining ─issued─► Valid
 //!                    └─failed─► Waiting ─due─► Obtaining (or Renewing, where one is still served)
 //! ```
+//!
+//! After a month of failures there is one attempt a day: Caddy gives up then where there is nothing to
+//! renew (T081), and a name whose trouble ends later would need somebody who reloads the config.
 
 use super::backoff;
 use crate::timestamp::Timestamp;
@@ -29,8 +32,8 @@ pub(super) enum State {
     Renewing { failures: u32, since: Timestamp },
     /// Between attempts.
     Waiting { failures: u32, since: Timestamp, retry_at: Timestamp, served: bool },
-    /// Given up.
-    Stuck,
+    /// A month of failures: one attempt a day.
+    Stuck { failures: u32, since: Timestamp, retry_at: Timestamp, served: bool },
 }
 
 /// What happened.
@@ -64,7 +67,7 @@ pub(super) enum Effect {
     Publish,
     /// Look again at this time.
     WakeAt(Timestamp),
-    /// No more attempts; somebody must look.
+    /// Hardly any more attempts; somebody must look.
     GiveUp,
 }
 
@@ -102,7 +105,11 @@ pub(super) fn step(state: State, event: Event, now: Timestamp) -> (State, Vec<Ef
         (State::Valid { renew_at }, Event::Tick) if now >= renew_at => {
             (State::Renewing { failures: 0, since: now }, vec![Effect::Issue])
         }
-        (State::Waiting { failures, since, retry_at, served }, Event::Tick) if now >= retry_at => {
+        (
+            State::Waiting { failures, since, retry_at, served }
+            | State::Stuck { failures, since, retry_at, served },
+            Event::Tick,
+        ) if now >= retry_at => {
             let next = if served {
                 State::Renewing { failures, since }
             } else {
@@ -110,9 +117,12 @@ pub(super) fn step(state: State, event: Event, now: Timestamp) -> (State, Vec<Ef
             };
             (next, vec![Effect::Issue])
         }
-        (State::Valid { renew_at: at } | State::Waiting { retry_at: at, .. }, Event::Tick) => {
-            (state, vec![Effect::WakeAt(at)])
-        }
+        (
+            State::Valid { renew_at: at }
+            | State::Waiting { retry_at: at, .. }
+            | State::Stuck { retry_at: at, .. },
+            Event::Tick,
+        ) => (state, vec![Effect::WakeAt(at)]),
         // Late news of an attempt that no longer counts.
         _ => (state, Vec::new()),
     }
@@ -123,8 +133,8 @@ impl State {
     pub(super) fn wake_at(self) -> Option<Timestamp> {
         match self {
             Self::Valid { renew_at } => Some(renew_at),
-            Self::Waiting { retry_at, .. } => Some(retry_at),
-            _ => None,
+            Self::Waiting { retry_at, .. } | Self::Stuck { retry_at, .. } => Some(retry_at),
+            Self::Loading | Self::Obtaining { .. } | Self::Renewing { .. } => None,
         }
     }
 
@@ -143,8 +153,12 @@ impl State {
                 let retry_at = retry_at.saturating_add(by.min(0));
                 Self::Waiting { failures, since: moved(since), retry_at, served }
             }
+            Self::Stuck { failures, since, retry_at, served } => {
+                let retry_at = retry_at.saturating_add(by.min(0));
+                Self::Stuck { failures, since: moved(since), retry_at, served }
+            }
             // When a certificate is due is told by the certificate.
-            Self::Loading | Self::Valid { .. } | Self::Stuck => self,
+            Self::Loading | Self::Valid { .. } => self,
         }
     }
 
@@ -153,8 +167,9 @@ impl State {
         match self {
             Self::Obtaining { failures, .. }
             | Self::Renewing { failures, .. }
-            | Self::Waiting { failures, .. } => failures,
-            Self::Loading | Self::Valid { .. } | Self::Stuck => 0,
+            | Self::Waiting { failures, .. }
+            | Self::Stuck { failures, .. } => failures,
+            Self::Loading | Self::Valid { .. } => 0,
         }
     }
 }
@@ -182,10 +197,12 @@ fn wait(
     (at_least, jitter): (i64, u16),
     now: Timestamp,
 ) -> (State, Vec<Effect>) {
-    if now.saturating_sub(since) >= backoff::GIVE_UP_AFTER {
-        return (State::Stuck, vec![Effect::GiveUp]);
-    }
     let failures = failures.saturating_add(1);
+    if now.saturating_sub(since) >= backoff::GIVE_UP_AFTER {
+        let retry_at = now.saturating_add(backoff::stuck(jitter).max(at_least));
+        let stuck = State::Stuck { failures, since, retry_at, served };
+        return (stuck, vec![Effect::GiveUp, Effect::WakeAt(retry_at)]);
+    }
     let retry_at = now.saturating_add(backoff::delay(failures, jitter).max(at_least));
     (State::Waiting { failures, since, retry_at, served }, vec![Effect::WakeAt(retry_at)])
 }
@@ -220,22 +237,50 @@ mod tests {
     }
 
     #[test]
-    fn it_gives_up_after_a_month() {
-        let mut state = State::Obtaining { failures: 0, since: 0 };
-        let mut now = 0;
-        let mut attempts = 0;
-        loop {
-            let (next, effects) = step(state, FAILED, now);
-            attempts += 1;
-            if effects == [Effect::GiveUp] {
-                assert_eq!(next, State::Stuck);
-                break;
+    fn after_a_month_it_hardly_tries() {
+        const DAY: i64 = 86_400;
+        for served in [false, true] {
+            let mut state = match served {
+                true => State::Renewing { failures: 0, since: 0 },
+                false => State::Obtaining { failures: 0, since: 0 },
+            };
+            let mut now = 0;
+            let mut attempts = 0;
+            loop {
+                let (next, effects) = step(state, FAILED, now);
+                attempts += 1;
+                state = next;
+                if effects.contains(&Effect::GiveUp) {
+                    break;
+                }
+                now = next.wake_at().unwrap();
+                state = step(next, Event::Tick, now).0;
+                assert!(attempts < 1_000);
             }
-            now = next.wake_at().unwrap();
-            state = step(next, Event::Tick, now).0;
-            assert!(attempts < 1_000);
+            assert!((30 * DAY..31 * DAY).contains(&now));
+            // Once a day from then on, and each time it is told.
+            for _ in 0..10 {
+                assert!(matches!(state, State::Stuck { served: one, .. } if one == served));
+                let wake = state.wake_at().unwrap();
+                assert!((DAY..=DAY + DAY / 10).contains(&(wake - now)));
+                assert_eq!(step(state, Event::Tick, wake - 1), (state, vec![Effect::WakeAt(wake)]));
+                now = wake;
+                let (next, effects) = step(state, Event::Tick, now);
+                assert_eq!(effects, [Effect::Issue]);
+                let (next, effects) = step(next, FAILED, now);
+                assert_eq!(effects.first(), Some(&Effect::GiveUp));
+                state = next;
+            }
+            // A storage that is gone then does not make it a short wait for ever.
+            let (trying, _) = step(state, Event::Tick, state.wake_at().unwrap());
+            let (waiting, _) = step(trying, Event::NoStorage { jitter: 0 }, now);
+            assert!(matches!(waiting, State::Waiting { .. }));
+            let (trying, _) = step(waiting, Event::Tick, waiting.wake_at().unwrap());
+            assert!(matches!(step(trying, FAILED, now).0, State::Stuck { .. }));
+            // The first success ends it.
+            let (valid, _) = step(state, Event::Issued { renew_at: now + 900 }, now);
+            assert_eq!(valid, State::Valid { renew_at: now + 900 });
         }
-        assert!((30 * 86_400..31 * 86_400).contains(&now));
     }
 
     #[test]
@@ -255,8 +300,9 @@ mod tests {
         let valid = State::Valid { renew_at: 50 };
         assert_eq!(step(valid, FAILED, 10), (valid, vec![]));
         assert_eq!(step(valid, Event::Missing { served: false }, 10), (valid, vec![]));
-        assert_eq!(step(State::Stuck, Event::Tick, 10), (State::Stuck, vec![]));
-        let (state, _) = step(State::Stuck, Event::Found { renew_at: 5 }, 10);
+        let stuck = State::Stuck { failures: 9, since: 0, retry_at: 20, served: false };
+        assert_eq!(step(stuck, FAILED, 10), (stuck, vec![]));
+        let (state, _) = step(stuck, Event::Found { renew_at: 5 }, 10);
         assert_eq!(state, State::Valid { renew_at: 11 });
     }
 

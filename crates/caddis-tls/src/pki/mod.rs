@@ -42,6 +42,8 @@ struct Inner {
     open: HashMap<String, Arc<Ca>>,
     /// Roots, PEM, that were put into trust stores or are not to be.
     installed: HashSet<String>,
+    /// Roots, PEM, of authorities that were configured anew, by id.
+    replaced: HashMap<String, String>,
 }
 
 impl Pki {
@@ -53,6 +55,7 @@ impl Pki {
                 configs: BTreeMap::new(),
                 open: HashMap::new(),
                 installed: HashSet::new(),
+                replaced: HashMap::new(),
             }),
             opening: Mutex::new(()),
         }
@@ -71,8 +74,26 @@ impl Pki {
             .cloned()
             .collect();
         for id in changed {
-            inner.open.remove(&id);
+            if let Some(ca) = inner.open.remove(&id) {
+                // What was served last came from the first of them.
+                inner.replaced.entry(id).or_insert_with(|| ca.root_pem());
+            }
         }
+    }
+
+    /// Whether there may be news for [`Self::new_roots`].
+    pub(crate) fn has_replaced(&self) -> bool {
+        !self.lock().replaced.is_empty()
+    }
+
+    /// The authorities that have another root since they were configured anew, each told once.
+    /// Blocks.
+    pub(crate) fn new_roots(&self, now: Timestamp) -> Vec<String> {
+        let replaced = std::mem::take(&mut self.lock().replaced);
+        let other = |id: &str, root: &str| {
+            self.authority(id, now).is_ok_and(|authority| authority.root_pem() != root)
+        };
+        replaced.into_iter().filter(|(id, root)| other(id, root)).map(|(id, _)| id).collect()
     }
 
     /// The authority with this id, loaded or made at its first use. Blocks.

@@ -72,6 +72,10 @@ impl CaPool {
             return Err(ConfigError::new("", "CA pools are nested too deeply"));
         }
         let provider = json.get("provider").and_then(Value::as_str).unwrap_or_default();
+        if provider.is_empty() {
+            let message = "module name not specified with key 'provider'";
+            return Err(ConfigError::new("", message));
+        }
         let mut rest = json.clone();
         if let Some(object) = rest.as_object_mut() {
             object.remove("provider");

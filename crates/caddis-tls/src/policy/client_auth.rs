@@ -17,6 +17,7 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, UnixTime};
 use serde::Deserialize;
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::{
@@ -54,6 +55,7 @@ enum LeafLoader {
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
 struct LeafConfig {
+    #[serde(deserialize_with = "caddis_config::nullable")]
     leaf_certs_loaders: Vec<Value>,
 }
 
@@ -112,11 +114,12 @@ impl ClientAuthPlan {
         self.pool.iter().filter(|_| self.verify).flat_map(CaPool::faults).collect()
     }
 
-    /// Reads the files and builds the verifier. Blocks.
+    /// Reads the files and builds the verifier; what is trusted goes into the digest, too. Blocks.
     pub(super) fn bind(
         &self,
         cx: &BindCx<'_>,
         provider: &Arc<CryptoProvider>,
+        trusted: &mut Sha256,
     ) -> Result<Arc<dyn ClientCertVerifier>> {
         let mut leaf_sets = Vec::new();
         if !self.trusted_leafs.is_empty() {
@@ -133,6 +136,12 @@ impl ClientAuthPlan {
             true => self.pool.as_ref().unwrap_or(&CaPool::System).load(cx)?,
             false => Vec::new(),
         };
+        for set in leaf_sets.iter().chain([&roots]) {
+            trusted.update((set.len() as u64).to_le_bytes());
+            for certificate in set {
+                trusted.update(Sha256::digest(certificate));
+            }
+        }
         let chain = if self.verify { self.chain_verifier(roots.clone(), provider)? } else { None };
         let policy = Policy {
             // A leaf verifier fails where there is no certificate, whatever the mode.

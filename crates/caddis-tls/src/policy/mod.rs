@@ -118,6 +118,9 @@ pub struct Policies {
     policies: Vec<Policy>,
     exact: HashMap<String, Vec<usize>>,
     general: Vec<usize>,
+    /// Changes with the certificates of authorities and clients that are trusted, wherever they are
+    /// kept: connections of clients that were verified by others are of the old kind.
+    pub trusted: [u8; 32],
 }
 
 /// One policy, ready for handshakes.
@@ -203,18 +206,21 @@ impl PolicyPlan {
     /// # Errors
     /// Files that cannot be read, settings that leave nothing to agree on.
     pub fn bind(&self, cx: &BindCx<'_>) -> Result<Policies> {
+        let mut trusted = Sha256::new();
         let policies = self
             .policies
             .iter()
             .enumerate()
-            .map(|(at, policy)| policy.bind(cx).context(format!("connection policy {at}")))
+            .map(|(at, policy)| {
+                policy.bind(cx, &mut trusted).context(format!("connection policy {at}"))
+            })
             .collect::<Result<Vec<_>>>()?;
-        Ok(Policies::new(policies))
+        Ok(Policies::new(policies, trusted.finalize().into()))
     }
 }
 
 impl PlannedPolicy {
-    fn bind(&self, cx: &BindCx<'_>) -> Result<Policy> {
+    fn bind(&self, cx: &BindCx<'_>, trusted: &mut Sha256) -> Result<Policy> {
         let resolver = Resolver {
             store: cx.store.clone(),
             default_sni: self.default_sni.clone(),
@@ -223,7 +229,9 @@ impl PlannedPolicy {
             local: None,
         };
         let verifier = match &self.client_auth {
-            Some(plan) => plan.bind(cx, &self.provider).context("provisioning client CA")?,
+            Some(plan) => {
+                plan.bind(cx, &self.provider, trusted).context("provisioning client CA")?
+            }
             None => Arc::new(NoClientAuth) as _,
         };
         let mut config = ServerConfig::builder_with_provider(self.provider.clone())
@@ -256,7 +264,7 @@ impl PlannedPolicy {
 }
 
 impl Policies {
-    fn new(policies: Vec<Policy>) -> Self {
+    fn new(policies: Vec<Policy>, trusted: [u8; 32]) -> Self {
         let mut exact: HashMap<String, Vec<usize>> = HashMap::new();
         let mut general = Vec::new();
         for (at, policy) in policies.iter().enumerate() {
@@ -272,7 +280,7 @@ impl Policies {
                 None => general.push(at),
             }
         }
-        Self { policies, exact, general }
+        Self { policies, exact, general, trusted }
     }
 
     /// The first policy that matches; none means that the handshake is to be refused.

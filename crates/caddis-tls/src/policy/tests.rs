@@ -210,6 +210,15 @@ fn bad_policies_are_refused() {
             json!({"client_authentication": {"ca": {"provider": "x"}}}),
             "unknown module: tls.ca_pool.source.x",
         ),
+        // Nobody is let in where authorities are missing.
+        (
+            json!({"client_authentication": {"ca": null}}),
+            "module name not specified with key 'provider'",
+        ),
+        (
+            json!({"client_authentication": {"mode": "require_and_verify", "ca": null}}),
+            "module name not specified with key 'provider'",
+        ),
         (
             json!({"client_authentication": {
                 "ca": {"provider": "system"}, "trusted_ca_certs": ["AA=="]}}),

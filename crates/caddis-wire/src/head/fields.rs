@@ -8,7 +8,8 @@ use http::{StatusCode, Version};
 use memchr::memchr;
 
 use super::BodyFraming;
-use super::headers::{Headers, Written};
+use super::headers::Section;
+use super::host::is_host;
 use super::lines::{Line, line_at};
 use super::names::{self, Field, FieldKind, Names, Place};
 use crate::HeadError;
@@ -33,10 +34,12 @@ pub(crate) struct Facts {
     upgrade: bool,
     expects: usize,
     continues: bool,
+    /// The value of `Host` is not one.
+    bad_host: bool,
 }
 
 impl Facts {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             host: 0..0,
             hosts: 0,
@@ -52,6 +55,7 @@ impl Facts {
             upgrade: false,
             expects: 0,
             continues: false,
+            bad_host: false,
         }
     }
 
@@ -70,6 +74,7 @@ impl Facts {
             | FieldKind::Encoding => {}
             FieldKind::Host => {
                 self.hosts += 1;
+                self.bad_host |= !text.is_empty() && !is_host(text);
                 self.host = value;
             }
             FieldKind::ContentLength => return self.note_length(head, value),
@@ -133,6 +138,17 @@ impl Facts {
         Ok(self.length?.map_or(BodyFraming::None, BodyFraming::Length))
     }
 
+    /// One host, and one that can be, where the version wants it.
+    pub(crate) fn check_host(&self, version: Version) -> Result<(), HeadError> {
+        match self.hosts {
+            0 if version >= Version::HTTP_11 => Err(HeadError::MissingHost),
+            0 => Ok(()),
+            1 if self.bad_host => Err(HeadError::MalformedHost),
+            1 => Ok(()),
+            _ => Err(HeadError::ManyHosts),
+        }
+    }
+
     /// Whether another message may follow on the connection.
     pub(crate) fn keep_alive(&self, version: Version) -> bool {
         !self.close && (version >= Version::HTTP_11 || self.keep_alive)
@@ -183,9 +199,9 @@ fn parse_length(text: &[u8]) -> Result<u64, HeadError> {
 }
 
 /// Reads and checks the field lines of a request. `Host` is noted, and not among the fields.
-pub(crate) fn check_fields(head: Bytes, lines: &[Line]) -> Result<(Headers, Facts), HeadError> {
+pub(crate) fn check_fields(head: Bytes, lines: &[Line]) -> Result<Section, HeadError> {
     let mut facts = Facts::new();
-    let mut written = Written::new(head.clone());
+    let mut section = Section::new(head.clone(), lines);
     names::with(|names| {
         let before = names.changes();
         for line in lines {
@@ -195,18 +211,19 @@ pub(crate) fn check_fields(head: Bytes, lines: &[Line]) -> Result<(Headers, Fact
             }
             if facts.note(field, &head, value.clone())
                 && field.kind != FieldKind::Host
-                && !written.push(*line, value, field, place)
+                && !section.push(*line, value, field, place)
             {
                 return Err(HeadError::TooLarge);
             }
         }
         // A name that was learnt on the way may stand where an earlier one of this head stood.
         if names.changes() == before {
-            written.seal(names);
+            section.seal(names);
         }
         Ok(())
     })?;
-    Ok((Headers::of(written), facts))
+    section.facts = facts;
+    Ok(section)
 }
 
 /// Reads field lines of a response's `head`; values are slices of it.
@@ -230,7 +247,11 @@ pub(crate) fn parse_fields(head: &Bytes, lines: &[Line]) -> Result<(HeaderMap, F
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PassedFields {
     /// Field lines, each with its line end.
-    pub lines: Vec<u8>,
+    pub lines: Bytes,
+    /// `Alt-Svc`, written after them.
+    pub alt_svc: Option<HeaderValue>,
+    /// `Via`, written after them.
+    pub via: Option<&'static HeaderValue>,
     /// There is a `Date`.
     pub dated: bool,
     /// There is a `Content-Type`.
@@ -243,8 +264,8 @@ pub(crate) fn pass_fields(
     head: &[u8],
     lines: &[Line],
 ) -> Result<Option<(PassedFields, Facts)>, HeadError> {
-    let mut passed =
-        PassedFields { lines: Vec::with_capacity(head.len() + 64), ..Default::default() };
+    let mut passed = PassedFields::default();
+    let mut out = Vec::with_capacity(head.len());
     let mut facts = Facts::new();
     let mut run = Run::default();
     let simple = names::with(|names| {
@@ -273,16 +294,17 @@ pub(crate) fn pass_fields(
                 | FieldKind::Other => {}
             }
             match stands(head, *line, &value, field) {
-                Some(whole) => run.add(head, whole, &mut passed.lines),
+                Some(whole) => run.add(head, whole, &mut out),
                 None => {
-                    run.write(head, &mut passed.lines);
-                    field.write(text, &mut passed.lines);
+                    run.write(head, &mut out);
+                    field.write(text, &mut out);
                 }
             }
         }
-        run.write(head, &mut passed.lines);
+        run.write(head, &mut out);
         Ok(!facts.other_option && !facts.upgrade)
     })?;
+    passed.lines = out.into();
     Ok(simple.then_some((passed, facts)))
 }
 

@@ -1,9 +1,8 @@
 //! The fields of a request: kept as they were written until somebody asks for a map of them. A
 //! request that is only passed on never needs one.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
-use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut, Range};
 use std::rc::Rc;
 
@@ -11,7 +10,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http::header::HeaderValue;
 
-use super::fields::{Run, stands};
+use super::fields::{Facts, Run, stands};
 use super::lines::Line;
 use super::names::{self, Field, FieldKind, Names, Place};
 
@@ -37,8 +36,8 @@ pub struct Headers {
 }
 
 impl Headers {
-    pub(super) fn of(written: Written) -> Self {
-        Self { written: Some(written), lazy: OnceCell::new(), map: None }
+    pub(super) fn of(section: Rc<Section>) -> Self {
+        Self { written: Some(Written(section)), lazy: OnceCell::new(), map: None }
     }
 
     /// The fields as they were written, where nobody changed them.
@@ -71,7 +70,7 @@ impl Deref for Headers {
     fn deref(&self) -> &HeaderMap {
         match (&self.written, &self.map) {
             (None, Some(map)) => map,
-            (Some(written), _) => self.lazy.get_or_init(|| Box::new(written.to_map())),
+            (Some(written), _) => self.lazy.get_or_init(|| Box::new(written.0.to_map())),
             (None, None) => self.lazy.get_or_init(Box::default),
         }
     }
@@ -80,7 +79,7 @@ impl Deref for Headers {
 impl DerefMut for Headers {
     fn deref_mut(&mut self) -> &mut HeaderMap {
         if let Some(written) = self.written.take() {
-            self.map = Some(self.lazy.take().unwrap_or_else(|| Box::new(written.to_map())));
+            self.map = Some(self.lazy.take().unwrap_or_else(|| Box::new(written.0.to_map())));
         }
         self.map.get_or_insert_default()
     }
@@ -95,7 +94,7 @@ impl From<HeaderMap> for Headers {
 impl Clone for Headers {
     fn clone(&self) -> Self {
         match &self.written {
-            Some(written) => Self::of(written.clone()),
+            Some(written) => Self::of(written.0.clone()),
             None => Self { written: None, lazy: OnceCell::new(), map: self.map.clone() },
         }
     }
@@ -128,22 +127,41 @@ struct FieldLine {
     stands: bool,
 }
 
-/// Field lines as they were written, all of them checked, without `Host`.
-pub struct Written {
+/// The field lines of one head, all of them checked.
+pub(super) struct Section {
     head: Bytes,
+    /// Where the first line begins.
+    from: usize,
+    /// How many lines there are.
+    count: usize,
+    /// Without `Host`.
     lines: Vec<FieldLine>,
     /// A bit for each kind that is there.
     kinds: u32,
     /// Until when the places of names are right, which are this thread's.
     changes: u64,
-    stays: PhantomData<Rc<()>>,
+    /// What they say about framing and connection.
+    pub(super) facts: Facts,
+    /// It is kept for requests to come.
+    kept: Cell<bool>,
+    /// As it is written for the next hop, where it is kept.
+    for_next_hop: OnceCell<Box<[u8]>>,
 }
 
-impl Written {
+impl Section {
     /// No lines yet; they will be those of `head`.
-    pub(super) fn new(head: Bytes) -> Self {
-        let lines = LISTS.with_borrow_mut(Vec::pop).unwrap_or_default();
-        Self { head, lines, kinds: 0, changes: u64::MAX, stays: PhantomData }
+    pub(super) fn new(head: Bytes, lines: &[Line]) -> Self {
+        Self {
+            from: lines.first().map_or(head.len(), |line| line.range().start),
+            count: lines.len(),
+            lines: LISTS.with_borrow_mut(Vec::pop).unwrap_or_default(),
+            head,
+            kinds: 0,
+            changes: u64::MAX,
+            facts: Facts::new(),
+            kept: Cell::new(false),
+            for_next_hop: OnceCell::new(),
+        }
     }
 
     /// Adds a line that was checked. `false` where the head is too long for the list.
@@ -173,21 +191,39 @@ impl Written {
         self.changes = names.changes();
     }
 
-    /// Whether a field of this kind is there.
-    pub fn has(&self, kind: FieldKind) -> bool {
-        self.kinds & kind.bit() != 0
+    /// The head they were read from.
+    pub(super) fn head(&self) -> &Bytes {
+        &self.head
     }
 
-    /// The values of this kind, in their order.
-    pub fn values(&self, kind: FieldKind) -> impl Iterator<Item = &[u8]> {
-        let lines = self.lines.iter().filter(move |line| line.kind == kind);
-        lines.map(|line| &self.head[line.value()])
+    /// The lines, with the empty one that ends the head.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.head[self.from..]
     }
 
-    /// Writes the field lines anew, names in their usual case, for the next hop: without what
-    /// belongs to one connection, without what declares the framing, and without
-    /// [`FieldKind::Forwarded`].
-    pub fn write_for_next_hop(&self, out: &mut Vec<u8>) {
+    /// How many lines there are.
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// It is kept for requests to come, so what follows from it is worth keeping, too.
+    pub(super) fn keep(&self) {
+        self.kept.set(true);
+    }
+
+    fn write_for_next_hop(&self, out: &mut Vec<u8>) {
+        if !self.kept.get() {
+            return self.write_anew(out);
+        }
+        let lines = self.for_next_hop.get_or_init(|| {
+            let mut lines = Vec::new();
+            self.write_anew(&mut lines);
+            lines.into()
+        });
+        out.extend_from_slice(lines);
+    }
+
+    fn write_anew(&self, out: &mut Vec<u8>) {
         out.reserve(self.head.len() + 256);
         let mut run = Run::default();
         names::with(|names| {
@@ -228,6 +264,47 @@ impl Written {
     }
 }
 
+impl Drop for Section {
+    fn drop(&mut self) {
+        let mut lines = std::mem::take(&mut self.lines);
+        if lines.capacity() == 0 || lines.capacity() > LARGEST {
+            return;
+        }
+        lines.clear();
+        // Kept ones are dropped with their thread, when there may be no list any more.
+        let _ = LISTS.try_with(|lists| {
+            let mut lists = lists.borrow_mut();
+            if lists.len() < KEPT {
+                lists.push(lines);
+            }
+        });
+    }
+}
+
+/// Field lines as they were written, all of them checked, without `Host`.
+#[derive(Clone)]
+pub struct Written(Rc<Section>);
+
+impl Written {
+    /// Whether a field of this kind is there.
+    pub fn has(&self, kind: FieldKind) -> bool {
+        self.0.kinds & kind.bit() != 0
+    }
+
+    /// The values of this kind, in their order.
+    pub fn values(&self, kind: FieldKind) -> impl Iterator<Item = &[u8]> {
+        let lines = self.0.lines.iter().filter(move |line| line.kind == kind);
+        lines.map(|line| &self.0.head[line.value()])
+    }
+
+    /// Writes the field lines anew, names in their usual case, for the next hop: without what
+    /// belongs to one connection, without what declares the framing, and without
+    /// [`FieldKind::Forwarded`].
+    pub fn write_for_next_hop(&self, out: &mut Vec<u8>) {
+        self.0.write_for_next_hop(out);
+    }
+}
+
 impl FieldLine {
     fn name(&self) -> Range<usize> {
         self.start as usize..self.colon as usize
@@ -240,33 +317,6 @@ impl FieldLine {
 
     fn value(&self) -> Range<usize> {
         self.value as usize..self.end as usize
-    }
-}
-
-impl Clone for Written {
-    fn clone(&self) -> Self {
-        Self {
-            head: self.head.clone(),
-            lines: self.lines.clone(),
-            kinds: self.kinds,
-            changes: self.changes,
-            stays: PhantomData,
-        }
-    }
-}
-
-impl Drop for Written {
-    fn drop(&mut self) {
-        let mut lines = std::mem::take(&mut self.lines);
-        if lines.capacity() == 0 || lines.capacity() > LARGEST {
-            return;
-        }
-        lines.clear();
-        LISTS.with_borrow_mut(|lists| {
-            if lists.len() < KEPT {
-                lists.push(lines);
-            }
-        });
     }
 }
 

@@ -3,6 +3,7 @@
 mod fields;
 mod headers;
 mod host;
+mod known;
 mod lines;
 mod names;
 mod request;
@@ -13,9 +14,10 @@ mod target;
 pub use fields::PassedFields;
 pub(crate) use fields::parse_trailer_fields;
 pub use headers::{Headers, Written};
+pub use known::LastHead;
 pub use names::{FieldKind, is_hop_by_hop};
 pub use request::{RequestHead, parse_request};
-pub use response::{ResponseHead, parse_passed_response, parse_response};
+pub use response::{ResponseHead, parse_response};
 pub use target::TargetForm;
 
 /// Which line ends a head may have.

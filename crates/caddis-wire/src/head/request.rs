@@ -1,14 +1,14 @@
 //! Request heads.
 
-use std::ops::Range;
+use std::{ops::Range, rc::Rc};
 
 use bytes::Bytes;
 use http::{Method, Version};
 use memchr::memchr;
 
-use super::fields::{Facts, check_fields};
-use super::headers::Headers;
-use super::host::is_host;
+use super::fields::check_fields;
+use super::headers::{Headers, Section};
+use super::known::sight;
 use super::lines::{Lines, find_head};
 use super::target::{Target, parse_target};
 use super::{BodyFraming, Limits, Parsed, TargetForm, is_token};
@@ -47,9 +47,45 @@ pub struct RequestHead {
 
 /// Reads a request head from the beginning of `buf`.
 ///
-/// The head is copied once; target and values are slices of that copy. The bytes used count the
-/// empty lines that were passed over before it.
+/// The head is copied once; target and values are slices of that copy. Where its field lines are
+/// those of an earlier head, they are not read again. The bytes used count the empty lines that were
+/// passed over before it.
 pub fn parse_request(buf: &[u8], limits: &Limits) -> Result<Parsed<RequestHead>, HeadError> {
+    let Some(sight) = sight(buf, limits) else { return Ok(read(buf, limits)?.0) };
+    if let Some(section) = sight.find(buf, limits) {
+        return known(buf, sight.fields, section, limits);
+    }
+    let (parsed, section) = read(buf, limits)?;
+    if let (Parsed::Complete(_, used), Some(section)) = (&parsed, section)
+        && *used == buf.len()
+    {
+        sight.note(&section);
+    }
+    Ok(parsed)
+}
+
+/// A head whose field lines, from `fields` on, were read before.
+fn known(
+    buf: &[u8],
+    fields: usize,
+    section: Rc<Section>,
+    limits: &Limits,
+) -> Result<Parsed<RequestHead>, HeadError> {
+    let line = split_line(&buf[..fields - 2], limits)?;
+    let target = parse_target(&buf[line.target.clone()], &line.method)?;
+    let first = if section.head()[..] == *buf {
+        section.head().clone()
+    } else {
+        Bytes::copy_from_slice(&buf[..fields])
+    };
+    Ok(Parsed::Complete(assemble(line, target, &first, section)?, buf.len()))
+}
+
+/// Reads all of a head; its field lines come apart, too.
+fn read(
+    buf: &[u8],
+    limits: &Limits,
+) -> Result<(Parsed<RequestHead>, Option<Rc<Section>>), HeadError> {
     let start = skip_empty_lines(buf)?;
     let mut lines = Lines::new();
     let end = match find_head(buf, start, limits, &mut lines)? {
@@ -62,16 +98,16 @@ pub fn parse_request(buf: &[u8], limits: &Limits) -> Result<Parsed<RequestHead>,
                 // A TLS hello may hold a line feed, and would be waited for in vain.
                 check_method_start(buf.get(start..=start).unwrap_or_default(), limits)?;
             }
-            return Ok(Parsed::Partial);
+            return Ok((Parsed::Partial, None));
         }
     };
     let bytes = &buf[start..end];
     let line = split_line(&bytes[lines[0].range()], limits)?;
     let target = parse_target(&bytes[line.target.clone()], &line.method)?;
     let head = Bytes::copy_from_slice(bytes);
-    let (headers, facts) = check_fields(head.clone(), &lines[1..])?;
-    let request = assemble(line, target, &head, headers, &facts)?;
-    Ok(Parsed::Complete(request, end))
+    let section = Rc::new(check_fields(head.clone(), &lines[1..])?);
+    let request = assemble(line, target, &head, section.clone())?;
+    Ok((Parsed::Complete(request, end), Some(section)))
 }
 
 struct RequestLine {
@@ -80,37 +116,36 @@ struct RequestLine {
     version: Version,
 }
 
+/// The head, its first line out of `first`.
 fn assemble(
     line: RequestLine,
     target: Target,
-    head: &Bytes,
-    headers: Headers,
-    facts: &Facts,
+    first: &Bytes,
+    section: Rc<Section>,
 ) -> Result<RequestHead, HeadError> {
-    let version = line.version;
+    let (version, facts) = (line.version, &section.facts);
     let framing = facts.framing(version)?;
-    check_host(facts, head, version)?;
+    facts.check_host(version)?;
     let start = line.target.start;
     let in_head = |range: Range<usize>| start + range.start..start + range.end;
     let host = match target.authority {
         Some(authority) if target.form == TargetForm::Absolute || facts.hosts == 0 => {
-            in_head(authority)
+            first.slice(in_head(authority))
         }
-        _ => facts.host.clone(),
+        _ => section.head().slice(facts.host.clone()),
     };
-    let host = head.slice(host);
     Ok(RequestHead {
         method: line.method,
-        origin: origin_form(head, in_head(target.origin)),
+        origin: origin_form(first, in_head(target.origin)),
         form: target.form,
         version,
         host,
-        headers,
         framing,
         keep_alive: facts.keep_alive(version),
         expect_continue: facts.expect_continue(version, framing)?,
         upgrade: facts.upgrade(version),
         odd_names: facts.odd_names,
+        headers: Headers::of(section),
     })
 }
 
@@ -120,16 +155,6 @@ fn origin_form(head: &Bytes, range: Range<usize>) -> Bytes {
         None => Bytes::from_static(b"/"),
         Some(b'?') => [b"/", &head[range]].concat().into(),
         Some(_) => head.slice(range),
-    }
-}
-
-fn check_host(facts: &Facts, head: &[u8], version: Version) -> Result<(), HeadError> {
-    match facts.hosts {
-        0 if version >= Version::HTTP_11 => Err(HeadError::MissingHost),
-        0 => Ok(()),
-        1 if facts.host.is_empty() || is_host(&head[facts.host.clone()]) => Ok(()),
-        1 => Err(HeadError::MalformedHost),
-        _ => Err(HeadError::ManyHosts),
     }
 }
 

@@ -55,15 +55,11 @@ pub fn parse_response(
 
 /// As [`parse_response`], for a response that is passed on as it is: the head has no fields, they
 /// come written. `None` where the fields have to be looked at after all: unusual ones, and answers
-/// that have no body by their nature.
-pub fn parse_passed_response(
+/// that have no body by their nature. Not for answers to `HEAD` and `CONNECT`.
+pub(super) fn parse_passed_response(
     buf: &[u8],
-    request_method: &Method,
     limits: &Limits,
 ) -> Result<Option<Parsed<(ResponseHead, PassedFields)>>, HeadError> {
-    if request_method == Method::HEAD || request_method == Method::CONNECT {
-        return Ok(None);
-    }
     let mut lines = Lines::new();
     let Some(used) = find(buf, limits, &mut lines)? else { return Ok(Some(Parsed::Partial)) };
     let (version, status, reason) = split_line(&buf[lines[0].range()])?;
@@ -77,7 +73,7 @@ pub fn parse_passed_response(
     }
     let passed = pass_fields(&buf[..used], &lines[1..])?;
     let Some((passed, facts)) = passed.filter(|(passed, _)| passed.typed) else { return Ok(None) };
-    let (framing, keep_alive) = framing(status, request_method, version, &facts)?;
+    let (framing, keep_alive) = framing(status, &Method::GET, version, &facts)?;
     let (headers, reason) = (HeaderMap::new(), None);
     let head =
         ResponseHead { status, reason, version, headers, framing, keep_alive, upgrade: false };

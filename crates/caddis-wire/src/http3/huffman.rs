@@ -63,7 +63,7 @@ const fn code() -> Code {
 
 /// Decodes a string; `None` where it is none: the end symbol, or padding that is longer than seven
 /// bits or not the beginning of the end symbol (RFC 7541 §5.2).
-pub(super) fn decode(bytes: &[u8], out: &mut Vec<u8>) -> Option<()> {
+pub(crate) fn decode(bytes: &[u8], out: &mut Vec<u8>) -> Option<()> {
     let (mut code, mut bits) = (0u32, 0usize);
     for byte in bytes {
         for shift in (0..8).rev() {

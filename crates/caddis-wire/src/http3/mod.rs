@@ -13,7 +13,7 @@
 //! connection holds no state for its fields.
 
 mod frames;
-mod huffman;
+pub(crate) mod huffman;
 mod incoming;
 mod peer_streams;
 mod qpack;

@@ -30,7 +30,7 @@ pub(super) fn check_protocol(d: &Dispenser, name: &str) -> ParseResult<()> {
         return Ok(());
     }
     let message = format_args!("wrong protocol name or protocol not supported: '{name}'");
-    Err(d.err(message))
+    Err(d.err(message).meant_one_of(name, PROTOCOLS))
 }
 
 /// # Errors

@@ -126,7 +126,8 @@ pub(super) fn parse(d: &mut Dispenser) -> ParseResult<Json> {
     }
     let algorithm = args.first().map_or("bcrypt", String::as_str);
     if Algorithm::parse(algorithm).is_none() {
-        return Err(d.err(format_args!("unrecognized hash algorithm: {algorithm}")));
+        let error = d.err(format_args!("unrecognized hash algorithm: {algorithm}"));
+        return Err(error.meant_one_of(algorithm, Algorithm::names()));
     }
     config.hash = Some(json!({"algorithm": algorithm}));
     config.realm = args.get(1).cloned().unwrap_or_default();

@@ -121,6 +121,7 @@ fn parse_config(d: &mut Dispenser) -> ParseResult<EncodeConfig> {
                 let text = d.val();
                 config.minimum_length = text.parse().map_err(|_| {
                     Diagnostic::error(format!("strconv.Atoi: parsing \"{text}\": invalid syntax"))
+                        .labelled(d.token(), "not a whole number")
                 })?;
             }
             "match" => {

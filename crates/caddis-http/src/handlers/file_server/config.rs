@@ -1,6 +1,6 @@
 //! JSON shape of the file server, and its Caddyfile syntax.
 
-use caddis_caddyfile::{Dispenser, Result as ParseResult};
+use caddis_caddyfile::{Dispenser, Result as ParseResult, nearest};
 use caddis_config::{ModuleMap, WeakString};
 use caddis_core::Helper;
 use serde::{Deserialize, Serialize};
@@ -115,6 +115,7 @@ fn parse_config(d: &mut Dispenser) -> ParseResult<FileServerConfig> {
     match d.remaining_args().as_slice() {
         [] => {}
         [one] if one == "browse" => config.browse = Some(BrowseConfig::default()),
+        [one] if nearest(one, ["browse"]).is_some() => return Err(d.arg_err().meant("browse")),
         _ => return Err(d.arg_err()),
     }
     let nesting = d.nesting();
@@ -187,7 +188,8 @@ fn parse_browse(d: &mut Dispenser) -> ParseResult<BrowseConfig> {
                 for option in d.remaining_args() {
                     let known = ["name", "namedirfirst", "size", "time", "asc", "desc"];
                     if !known.contains(&option.as_str()) {
-                        return Err(d.err(format_args!("unknown sort option '{option}'")));
+                        let error = d.err(format_args!("unknown sort option '{option}'"));
+                        return Err(error.meant_one_of(&option, known));
                     }
                     browse.sort.push(option);
                 }

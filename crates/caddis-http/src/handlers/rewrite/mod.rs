@@ -78,6 +78,7 @@ fn parse_method(h: &mut Helper<'_>) -> ParseResult<Json> {
 }
 
 fn parse_uri(h: &mut Helper<'_>) -> ParseResult<Json> {
+    const KINDS: [&str; 5] = ["strip_prefix", "strip_suffix", "replace", "path_regexp", "query"];
     h.d.next();
     let args = h.d.remaining_args();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
@@ -104,11 +105,10 @@ fn parse_uri(h: &mut Helper<'_>) -> ParseResult<Json> {
             config.path_regexp.push(PathRegexp { find, replace });
         }
         ["query", ops @ ..] if ops.len() < 4 => config.query = Some(parse_query(h, ops)?),
-        ["strip_prefix" | "strip_suffix" | "replace" | "path_regexp" | "query", ..] => {
-            return Err(h.d.arg_err());
-        }
+        [kind, ..] if KINDS.contains(kind) => return Err(h.d.arg_err()),
         [other, ..] => {
-            return Err(h.d.err(format!("unrecognized URI manipulation '{other}'")));
+            let error = h.d.err(format!("unrecognized URI manipulation '{other}'"));
+            return Err(error.meant_one_of(other, KINDS));
         }
     }
     h.handler("rewrite", &config)

@@ -13,7 +13,6 @@ use bytes::{Buf, Bytes};
 use caddis_core::Body;
 use caddis_wire::{
     BodyDecoder, BodyFraming, HeadError, Limits, Parsed, PassedFields, ResponseHead,
-    parse_passed_response, parse_response,
 };
 use http::{HeaderMap, Method, StatusCode, Version};
 use tokio::{io::AsyncWrite, time::Sleep};
@@ -271,11 +270,11 @@ impl State<'_> {
     fn read_first(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Arrived>, Broken>> {
         let local = self.call.local.clone();
         let method = self.call.outgoing.method;
-        let Conn { stream, buf, .. } = &mut self.conn;
+        let Conn { stream, buf, last, .. } = &mut self.conn;
         let (limits, pass) = (&self.limits, self.call.pass);
         let read = local.read(cx, stream, |_, data| {
             let Some(data) = data else { return Ok(Seen::End) };
-            match parse(data, method, limits, pass)? {
+            match last.parse(data, method, limits, pass)? {
                 Parsed::Complete((head, passed), used) => {
                     let rest = &data[used..];
                     let whole = whole_body(&head, rest);
@@ -294,7 +293,7 @@ impl State<'_> {
     }
 
     fn read_on(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Arrived>, Broken>> {
-        let Conn { stream, buf, .. } = &mut self.conn;
+        let Conn { stream, buf, last, .. } = &mut self.conn;
         if self.searched == buf.len() {
             buf.reserve(8 * 1024);
             let read = poll_read_buf(Pin::new(stream), cx, buf);
@@ -314,7 +313,7 @@ impl State<'_> {
         if !maybe {
             return Poll::Ready(Ok(None));
         }
-        let parsed = parse(buf, self.call.outgoing.method, &self.limits, self.call.pass);
+        let parsed = last.parse(buf, self.call.outgoing.method, &self.limits, self.call.pass);
         let seen = parsed.map(|parsed| match parsed {
             Parsed::Complete((head, passed), used) => {
                 buf.advance(used);
@@ -418,25 +417,6 @@ enum Seen {
     End,
     Part,
     Head(Arrived),
-}
-
-/// Reads a head, with its fields apart where they may stay as they are.
-fn parse(
-    data: &[u8],
-    method: &Method,
-    limits: &Limits,
-    pass: bool,
-) -> Result<Parsed<(ResponseHead, Option<PassedFields>)>, HeadError> {
-    if pass && let Some(parsed) = parse_passed_response(data, method, limits)? {
-        return Ok(match parsed {
-            Parsed::Complete((head, passed), used) => Parsed::Complete((head, Some(passed)), used),
-            Parsed::Partial => Parsed::Partial,
-        });
-    }
-    Ok(match parse_response(data, method, limits)? {
-        Parsed::Complete(head, used) => Parsed::Complete((head, None), used),
-        Parsed::Partial => Parsed::Partial,
-    })
 }
 
 /// The body, where all of it (or the knowledge that there is none) came with the head.

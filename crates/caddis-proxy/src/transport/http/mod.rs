@@ -285,7 +285,7 @@ impl HttpTransport {
             return Ok(Acquired::Http2(stream));
         }
         *fresh = true;
-        Ok(Acquired::Http1(Conn { stream, buf: bytes::BytesMut::new(), reused: false, permit }))
+        Ok(Acquired::Http1(Conn::new(stream, permit)))
     }
 
     /// A new connection, and whether it speaks HTTP/2.
@@ -359,9 +359,7 @@ impl HttpTransport {
                             Made::Http2(session) => session,
                             Made::Http1(stream) => {
                                 pool.only_h1.set(true);
-                                let buf = bytes::BytesMut::new();
-                                let conn = Conn { stream, buf, reused: false, permit };
-                                return Ok(Over::Http1(Some(conn)));
+                                return Ok(Over::Http1(Some(Conn::new(stream, permit))));
                             }
                         };
                         drop(turn);

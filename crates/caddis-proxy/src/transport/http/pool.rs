@@ -17,6 +17,7 @@ use std::{
 
 use bytes::BytesMut;
 use caddis_core::Table;
+use caddis_wire::LastHead;
 use tokio::{
     io::{AsyncRead, ReadBuf},
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -71,10 +72,19 @@ pub(crate) struct Conn {
     pub(crate) stream: Stream,
     /// Bytes read and not used yet.
     pub(crate) buf: BytesMut,
+    /// The last head that came.
+    pub(crate) last: Box<LastHead>,
     /// Whether it carried a request before.
     pub(crate) reused: bool,
     /// The place it takes under `max_conns_per_host`.
     pub(crate) permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Conn {
+    /// A new connection.
+    pub(crate) fn new(stream: Stream, permit: Option<OwnedSemaphorePermit>) -> Self {
+        Self { stream, buf: BytesMut::new(), last: Box::default(), reused: false, permit }
+    }
 }
 
 struct Idle {

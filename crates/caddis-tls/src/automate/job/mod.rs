@@ -14,7 +14,7 @@ use caddis_core::event::Events;
 use serde_json::json;
 
 use super::{
-    manager::{Issuer, ManagedSubject},
+    manager::{Issuer, ManagedSubject, SET_CLOCK},
     renewal,
 };
 use crate::{
@@ -140,6 +140,7 @@ pub(super) async fn run(
             certificate = found.keys.certificate,
             not_after = timestamp::text(found.certificate.not_after),
             now = timestamp::text(now),
+            remedy = SET_CLOCK,
             "stored certificate has expired by the clock of this machine: it is served until \
              there is a new one"
         );

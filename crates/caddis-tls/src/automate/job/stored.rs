@@ -63,6 +63,7 @@ pub(super) fn newest(
                 target: "tls",
                 identifier = subject.name,
                 error = %error,
+                remedy = REPLACED,
                 "stored certificate is unusable; it is replaced"
             ),
             Err(_) => {}
@@ -77,12 +78,15 @@ fn content(storage: &dyn Storage, key: &str) -> io::Result<Option<Vec<u8>>> {
         Ok(content) => Ok(Some(content)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-            tracing::error!(target: "tls", key, %error, "stored value is garbage");
+            tracing::error!(target: "tls", key, %error, remedy = REPLACED, "stored value is garbage");
             Ok(Some(Vec::new()))
         }
         Err(error) => Err(error),
     }
 }
+
+/// What may be done about broken files.
+const REPLACED: &str = "wait for the next certificate, and see what else writes to the storage";
 
 fn usable(chain: &[u8], key: &[u8], keys: &SiteKeys, name: &str) -> Result<Certificate> {
     let certificate = Certificate::from_pem(chain, key, Vec::new()).context(&keys.certificate)?;

@@ -189,8 +189,8 @@ impl Entry {
         if self.last_error.as_ref().is_some_and(|last| last.error == error) {
             return;
         }
-        tracing::info!(target: "tls.obtain", identifier = name, "{error}; waiting for it");
         let remedy = "wait; a lock whose holder died ends by itself".to_owned();
+        tracing::info!(target: "tls.obtain", identifier = name, remedy, "{error}; waiting for it");
         self.last_error = Some(Trouble { error, remedy, at: now, storage: false, told_at: now });
     }
 
@@ -216,7 +216,9 @@ impl Entry {
                 identifier = name,
                 error,
                 remedy,
-                "giving up after a month of failures; a reload of the config starts again"
+                attempt = state.failures(),
+                retrying_in = state.wake_at().map_or(0, |at| at.saturating_sub(now)),
+                "failing for a month: will retry once a day; a reload of the config tries at once"
             );
             return;
         }
@@ -271,6 +273,10 @@ impl Entry {
     }
 }
 
+/// What may be done where times make no sense.
+pub(in crate::automate) const SET_CLOCK: &str =
+    "see whether the clock of this machine is right (`date`), and let it be set by NTP";
+
 /// Tells where a certificate that was just issued is not valid by our clock.
 fn tell_wrong_time(name: &str, issued: &Served, now: Timestamp) {
     let certificate = &issued.certificate;
@@ -283,6 +289,7 @@ fn tell_wrong_time(name: &str, issued: &Served, now: Timestamp) {
         not_before = timestamp::text(certificate.not_before),
         not_after = timestamp::text(certificate.not_after),
         now = timestamp::text(now),
+        remedy = SET_CLOCK,
         "the new certificate is not valid at this time: is the clock of this machine right?"
     );
 }

@@ -50,6 +50,7 @@ use crate::{
 };
 use demand::Recent;
 use entry::Entry;
+pub(in crate::automate) use entry::SET_CLOCK;
 pub use report::CertReport;
 pub use subject::{Issuer, ManagedSubject};
 
@@ -285,6 +286,7 @@ impl CertManager {
             self.acme.challenges.share(places(&wanted));
         }
         let fresh = self.take_over(wanted);
+        self.renew_under_new_roots().await;
         self.recent.forget();
         let (given, storage) = {
             let inner = self.lock();
@@ -388,8 +390,9 @@ impl CertManager {
             let name = normalized(&subject.name);
             subject.name.clone_from(&name);
             if let Some(entry) = inner.entries.get_mut(&name) {
-                // Whoever reloads may have done something about what was given up.
-                let same = *entry.subject == subject && !moved && entry.state != State::Stuck;
+                // Whoever reloads may have done something about what fails for a month.
+                let stuck = matches!(entry.state, State::Stuck { .. });
+                let same = *entry.subject == subject && !moved && !stuck;
                 entry.on_demand = false;
                 if same {
                     continue;
@@ -568,7 +571,12 @@ impl CertManager {
 
     /// The clock was set by so many seconds, forward or back.
     pub(super) fn clock_set(&self, by: i64) {
-        tracing::warn!(target: "tls", seconds = by, "the clock of this machine was set");
+        tracing::warn!(
+            target: "tls",
+            seconds = by,
+            remedy = SET_CLOCK,
+            "the clock of this machine was set; what was to be done soon still is"
+        );
         let now = self.now();
         for entry in self.lock().entries.values_mut() {
             entry.clock_set(by, now);

@@ -71,7 +71,7 @@ impl CertManager {
                 State::Obtaining { .. } => "obtaining",
                 State::Renewing { .. } => "renewing",
                 State::Waiting { .. } => "waiting",
-                State::Stuck => "stuck",
+                State::Stuck { .. } => "stuck",
             };
             report.issuer = match &entry.served {
                 Some(served) => Some(served.issuer.clone()),

@@ -6,7 +6,10 @@ use std::sync::PoisonError;
 use serde_json::json;
 
 use super::CertManager;
-use crate::timestamp::{self, Timestamp};
+use crate::{
+    automate::subject::{Event, step},
+    timestamp::{self, Timestamp},
+};
 
 /// How long before its end a root is told of, seconds.
 const AHEAD: Timestamp = 90 * 24 * 60 * 60;
@@ -56,6 +59,26 @@ impl CertManager {
                 "remaining": timestamp::span(left),
             });
             self.events.tell(name, "pki", data);
+        }
+    }
+
+    /// Lets names have new certificates whose authorities have another root than before: clients
+    /// that know the new one need not know the old one, or know that it has expired. What there is
+    /// is served until then.
+    pub(super) async fn renew_under_new_roots(&self) {
+        if self.beside || !self.pki.has_replaced() {
+            return;
+        }
+        let (pki, now) = (self.pki.clone(), self.now());
+        // A panic there is told by the runtime; the names are renewed when they are due.
+        let replaced = tokio::task::spawn_blocking(move || pki.new_roots(now)).await;
+        let replaced = replaced.unwrap_or_default();
+        for entry in self.lock().entries.values_mut() {
+            let Some(served) = &entry.served else { continue };
+            if replaced.contains(&served.issuer) && entry.subject.is_local() {
+                entry.revoked = Some(served.certificate.fingerprint);
+                entry.state = step(entry.state, Event::RenewAt(now), now).0;
+            }
         }
     }
 
