@@ -120,6 +120,8 @@ fn odd_requests_are_refused_or_become_clear() {
         ("a name beyond ASCII", with("n\u{e4}me".as_bytes(), b"a")),
         ("a second :authority", with(b":authority", b"evil.test")),
         ("a query without a path", target(b"?q")),
+        // The codec ends the connection for it, where RFC 9113 §8.1.1 wants the stream alone ended.
+        ("a path beyond UTF-8", target(b"/caf\xe9")),
         (
             "another scheme",
             literals(&[(b":method", b"GET"), (b":scheme", b"ftp"), authority, (b":path", b"/")]),
@@ -302,6 +304,9 @@ fn undecodable_blocks_are_told_from_malformed_ones() {
         let mut frames = Frames::connect(server.port, &[]);
         frames.get(1, "/fine");
         assert_eq!(frames.answer(1).unwrap().0, 200, "{what}");
+        // Nothing of another kind comes together with these.
+        frames.send(PING, 0, 0, &[0; 8]);
+        frames.wait(|frame| frame.kind == PING).unwrap();
         frames.0.send(bytes);
         let code = frames.wait(|frame| frame.kind == GOAWAY).and_then(|frame| frame.code());
         assert_eq!(code, Some(expected), "{what}");

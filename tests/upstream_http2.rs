@@ -105,6 +105,31 @@ fn what_was_not_taken_is_sent_again() {
 }
 
 #[test]
+fn a_new_connection_may_refuse_once() {
+    // Those before this one refuse all, or leave at once.
+    for (taking, leaves, expected) in
+        [(1, false, (200, 2)), (1, true, (200, 2)), (9, false, (502, 2)), (9, true, (502, 2))]
+    {
+        let connections = AtomicUsize::new(0);
+        let upstream = Scripted::start(move |wire| {
+            let mut up = Up::begin(wire);
+            let takes = connections.fetch_add(1, Ordering::SeqCst) >= taking;
+            while let Some(stream) = up.request() {
+                match (takes, leaves) {
+                    (true, _) => up.answer(stream, "taken"),
+                    (false, true) => return up.send(GOAWAY, 0, 0, &[0; 8]),
+                    (false, false) => up.send(RST_STREAM, 0, stream, &7u32.to_be_bytes()),
+                }
+            }
+        });
+        let server = front(&upstream.address(), "");
+        let mut wire = Wire::connect(server.port);
+        wire.send(POST);
+        assert_eq!((wire.answer().status, upstream.connections()), expected);
+    }
+}
+
+#[test]
 fn who_says_goodbye_ends_what_is_under_way() {
     let upstream = Scripted::start(|wire| {
         let mut up = Up::begin(wire);

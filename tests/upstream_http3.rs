@@ -198,6 +198,25 @@ fn what_was_not_taken_is_sent_again() {
 }
 
 #[test]
+fn a_new_connection_may_refuse_once() {
+    let upstream = QuicUpstream::start(100, |asked| {
+        let Asked { connection, mut send, mut recv, .. } = asked;
+        Box::pin(async move {
+            if connection == 1 {
+                whole(&mut recv).await;
+                return reply(&mut send, "taken").await;
+            }
+            send.reset(VarInt::from_u32(0x10b)).ok()
+        })
+    });
+    let server = front(&upstream, "", "");
+    let mut wire = Wire::connect(server.port);
+    wire.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
+    assert_eq!(wire.answer().body, "taken");
+    assert_eq!(upstream.connections(), 2);
+}
+
+#[test]
 fn another_connection_where_one_is_full() {
     let upstream = QuicUpstream::start(1, |asked| {
         let Asked { mut send, mut recv, .. } = asked;
@@ -300,7 +319,8 @@ fn who_is_not_there_is_known_at_once() {
 
 #[test]
 fn an_upstream_that_came_back_is_found() {
-    let mut pair = Pair::start("\trespond first\n", "\t\t\tdial_timeout 500ms");
+    // So long it takes to find that it is gone, and so long the next handshake may take.
+    let mut pair = Pair::start("\trespond first\n", "\t\t\tdial_timeout 4s");
     assert_eq!(get(pair.front.port, "/").body, "first");
     // Gone without a word, and back with no memory of the connection.
     pair.upstream.child.kill().unwrap();

@@ -12,7 +12,8 @@ use serde_json::Value as Json;
 
 use crate::{args, registry, source};
 
-/// Longest wait for an answer; a reload may have to fetch certificates.
+/// Longest wait for an answer; a reload may have to fetch certificates. That to a stop has none, since
+/// it comes when all requests have ended.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// The address to call: the flag, else the config's, else the default (spec A073).
@@ -87,14 +88,15 @@ fn send(
         let error = source::plain(&error);
         format!("performing request: {verb} \"http://{host}{path}\": {dialed}: connect: {error}")
     };
+    let limit = (path != "/stop").then_some(TIMEOUT);
     let answer = if parsed.is_unix() {
         let (path, _) = parsed.unix_path_and_mode()?;
         let stream = UnixStream::connect(path).map_err(failed)?;
-        stream.set_read_timeout(Some(TIMEOUT)).map_err(failed)?;
+        stream.set_read_timeout(limit).map_err(failed)?;
         talk(stream, head.as_bytes(), body).map_err(failed)?
     } else {
         let stream = TcpStream::connect(&host).map_err(failed)?;
-        stream.set_read_timeout(Some(TIMEOUT)).map_err(failed)?;
+        stream.set_read_timeout(limit).map_err(failed)?;
         talk(stream, head.as_bytes(), body).map_err(failed)?
     };
     let text = String::from_utf8_lossy(&answer);

@@ -195,3 +195,46 @@ fn a_stop_finishes_what_is_under_way() {
     eventually("the process ends", || matches!(site.server.child.try_wait(), Ok(Some(_))));
     assert!(site.server.child.wait().unwrap().success());
 }
+
+/// A client that is cut off hears of it, instead of waiting until it finds out; and who asked for
+/// the stop has the answer when all is over.
+#[test]
+fn a_stop_cuts_off_what_outlasts_the_grace_period() {
+    let upstream = Scripted::start(|wire| {
+        wire.head();
+        // Never answered.
+        wire.head();
+    });
+    let mut site = Site::start_with(
+        "\tgrace_period 300ms\n",
+        &format!("\treverse_proxy {}\n", upstream.address()),
+    );
+    let admin = site.server.admin;
+    block_on(async {
+        let mut client = site.connect().await;
+        let request = Request::get(site.uri("/")).body(()).unwrap();
+        let mut stream = client.open(request).await.unwrap();
+        stream.finish().await.unwrap();
+        while upstream.connections() == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let stop = tokio::task::spawn_blocking(move || {
+            let began = Instant::now();
+            let status = crate::support::request(admin, "POST", "/stop", &[], "").unwrap().status;
+            (status, began.elapsed())
+        });
+        assert!(answer(&mut stream).await.is_err());
+        match client.connection.closed().await {
+            quinn::ConnectionError::ApplicationClosed(close) => {
+                assert_eq!(close.error_code.into_inner(), 0x100);
+            }
+            other => panic!("{other}"),
+        }
+        let (status, took) = stop.await.unwrap();
+        assert_eq!(status, 200);
+        assert!(took >= Duration::from_millis(300), "answered after {took:?}");
+    });
+    eventually("the process ends", || matches!(site.server.child.try_wait(), Ok(Some(_))));
+    assert!(site.server.child.wait().unwrap().success());
+    assert!(site.server.log().contains("grace period initiated"), "{}", site.server.log());
+}

@@ -10,6 +10,8 @@ use crate::hints;
 
 /// Most mistakes looked for in one directive.
 const LIMIT: usize = 32;
+/// Most words read again in all, so that in huge directives fewer mistakes are looked for.
+const WORK: usize = 400_000;
 
 /// The first mistake of a directive, and those that show when the lines at fault are put right or left
 /// out.
@@ -29,7 +31,7 @@ pub(crate) fn all(
     let mut corrected: Vec<Span> = Vec::new();
     // Matchers whose definitions were left out: their uses are no further mistakes.
     let mut undefined: Vec<SmolStr> = Vec::new();
-    for _ in 1..LIMIT {
+    for _ in 1..LIMIT.min((WORK / segment.0.len().max(1)).max(2)) {
         let Some(span) = main_span(&last) else { break };
         let supplied = last.lacks.is_some_and(|line| supply(&mut segment, span, line));
         if !supplied && !read_as_meant(&mut segment, &last, &mut corrected) {

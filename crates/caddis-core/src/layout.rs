@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use time::OffsetDateTime;
+use time::{OffsetDateTime, PrimitiveDateTime, UtcOffset};
 
 /// A layout, taken apart.
 #[derive(Debug, Clone, PartialEq)]
@@ -121,6 +121,11 @@ impl Layout {
 
     /// Appends a time.
     pub fn format(&self, time: OffsetDateTime, out: &mut String) {
+        self.format_named(time, "", out);
+    }
+
+    /// The same with the name of its zone (`CEST`), where that is not empty.
+    pub fn format_named(&self, time: OffsetDateTime, zone: &str, out: &mut String) {
         for part in &self.0 {
             // Writing to a string cannot fail.
             let _ = match part {
@@ -133,6 +138,7 @@ impl Layout {
                     }
                     if nanos.is_empty() { Ok(()) } else { write!(out, "{separator}{nanos}") }
                 }
+                Part::Field(Field::ZoneName) if !zone.is_empty() => out.write_str(zone),
                 Part::Field(field) => write_field(*field, time, out),
             };
         }
@@ -146,6 +152,18 @@ impl Layout {
     /// # Errors
     /// What does not fit, or is no date.
     pub fn read(&self, text: &str) -> Result<OffsetDateTime, String> {
+        self.read_in(text, |_| UtcOffset::UTC)
+    }
+
+    /// The same where a time without a zone has the offset that `local` gives.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn read_in(
+        &self,
+        text: &str,
+        local: impl Fn(PrimitiveDateTime) -> UtcOffset,
+    ) -> Result<OffsetDateTime, String> {
         let mut read = Read { rest: text, ..Read::default() };
         for (at, part) in self.0.iter().enumerate() {
             let fits = match part {
@@ -169,7 +187,7 @@ impl Layout {
         if !read.rest.is_empty() {
             return Err(format!("parsing time {text:?}: extra text: {:?}", read.rest));
         }
-        read.time().ok_or_else(|| format!("parsing time {text:?}: day out of range"))
+        read.time(local).ok_or_else(|| format!("parsing time {text:?}: day out of range"))
     }
 }
 
@@ -309,7 +327,7 @@ impl Read<'_> {
         Some(())
     }
 
-    fn time(&self) -> Option<OffsetDateTime> {
+    fn time(&self, local: impl Fn(PrimitiveDateTime) -> UtcOffset) -> Option<OffsetDateTime> {
         let year = self.year.unwrap_or(0);
         let date = match self.day_of_year {
             Some(day) => time::Date::from_ordinal_date(year, day).ok()?,
@@ -325,8 +343,12 @@ impl Read<'_> {
         };
         let time =
             time::Time::from_hms_nano(hour, self.minute, self.second, self.nanosecond).ok()?;
-        let offset = time::UtcOffset::from_whole_seconds(self.offset.unwrap_or(0)).ok()?;
-        Some(OffsetDateTime::new_in_offset(date, time, offset))
+        let clock = PrimitiveDateTime::new(date, time);
+        let offset = match self.offset {
+            Some(seconds) => UtcOffset::from_whole_seconds(seconds).ok()?,
+            None => local(clock),
+        };
+        Some(clock.assume_offset(offset))
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod admin;
 mod autosave;
+mod body_limits;
 mod connection;
 mod events;
 mod gather;

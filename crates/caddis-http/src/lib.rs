@@ -13,6 +13,7 @@ pub mod mime;
 mod names;
 pub mod path;
 pub mod regexp;
+mod zones;
 
 pub use handlers::{DIRECTIVES, HANDLERS};
 pub use matchers::ALL as MATCHERS;

@@ -73,12 +73,15 @@ fn look<'a>(
     let own: Vec<&str> = defined(list);
     enter(names, &own);
     let mut strays = None;
+    let mut all = Names::new();
+    list.iter().for_each(|statement| count_uses(statement, &mut all));
     for statement in list {
         if statement.name().starts_with('@') && statement.name().len() > 1 {
             let name = statement.name();
-            let used =
-                list.iter().any(|other| !std::ptr::eq(other, statement) && uses(other, name))
-                    || strays.get_or_insert_with(|| Strays::of(list, names)).may_mean(name);
+            let mut within = Names::new();
+            count_uses(statement, &mut within);
+            let used = all.get(name) > within.get(name)
+                || strays.get_or_insert_with(|| Strays::of(list, names)).may_mean(name);
             let entry =
                 seen.entry(statement.token().span).or_insert((statement.token().clone(), false));
             entry.1 |= used;
@@ -152,9 +155,13 @@ fn leave<'a>(names: &mut Names<'a>, own: &[&'a str]) {
     }
 }
 
-fn uses(statement: &Statement<'_>, name: &str) -> bool {
-    let words = if statement.name() == name { &statement.words[1..] } else { statement.words };
-    words.iter().any(|word| word.text == name) || statement.body.iter().any(|one| uses(one, name))
+/// Counts what may be uses of matchers in a line and its block: the first words of lines define them.
+fn count_uses<'a>(statement: &Statement<'a>, uses: &mut Names<'a>) {
+    let words = statement.words.iter().skip(1).map(|word| word.text.as_str());
+    for word in words.filter(|word| word.starts_with('@')) {
+        *uses.entry(word).or_default() += 1;
+    }
+    statement.body.iter().for_each(|one| count_uses(one, uses));
 }
 
 fn routes(text: &Text<'_>, findings: &mut Findings) {

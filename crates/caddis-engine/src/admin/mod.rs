@@ -303,6 +303,7 @@ async fn serve(
     peer: Peer,
     closed: CancellationToken,
 ) {
+    let _open = engine.api_connections.clone();
     let peer = Rc::new(peer);
     let clock = Rc::new(Clock::default());
     let stream = Timed::new(stream, clock.clone(), Limits::default());
@@ -531,7 +532,7 @@ async fn route(engine: &Rc<Engine>, parts: &Parts, request: &ApiRequest, peer: &
     match segments.as_slice() {
         ["load"] => load::load(engine, request).await,
         ["adapt"] => load::adapt(engine, request),
-        ["stop"] => stop(engine, request),
+        ["stop"] => stop(engine, request).await,
         ["metrics"] => metrics(engine, &parts.headers).await,
         ["reverse_proxy", "upstreams"] => {
             if request.method != Method::GET {
@@ -564,13 +565,15 @@ async fn route(engine: &Rc<Engine>, parts: &Parts, request: &ApiRequest, peer: &
     }
 }
 
-fn stop(engine: &Engine, request: &ApiRequest) -> Answer {
+/// Ends the program; answered when all requests have ended, as in Caddy.
+async fn stop(engine: &Engine, request: &ApiRequest) -> Answer {
     if request.method != Method::POST {
         return Err(method_not_allowed());
     }
     tracing::warn!(target: "admin.api", "exiting; byeee!!");
     // The receiver lives as long as the program runs.
     let _ = engine.options.signals.send(Signal::Stop);
+    engine.stopped.cancelled().await;
     let mut response = Response::new(Full::default());
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     Ok(response)

@@ -6,6 +6,7 @@ mod endpoints;
 mod load_error;
 mod neighbors;
 mod quic;
+mod stop;
 
 use std::{
     cell::RefCell,
@@ -25,7 +26,10 @@ use serde_json::{Value as Json, json};
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use self::quic::{BoundQuic, alt_svc};
+use self::{
+    quic::{BoundQuic, alt_svc},
+    stop::{announce_shutdown, close_all},
+};
 use crate::{
     AdminHooks,
     admin::AdminServer,
@@ -73,6 +77,10 @@ pub struct Engine {
     /// The file that the running config came from.
     source: RefCell<Option<ConfigSource>>,
     worker: Rc<Worker>,
+    /// Told when all requests have ended for good.
+    pub(crate) stopped: CancellationToken,
+    /// Held by each connection of the admin API.
+    pub(crate) api_connections: Rc<()>,
 }
 
 /// Where a config was read from: what SIGUSR1 reads again.
@@ -137,6 +145,8 @@ impl Engine {
             loading: Mutex::default(),
             source: RefCell::default(),
             worker: Worker::new(0),
+            stopped: CancellationToken::new(),
+            api_connections: Rc::default(),
         }))
     }
 
@@ -488,72 +498,6 @@ impl Engine {
             current.iter().flat_map(|running| running.listeners.keys().cloned()).collect();
         all.sort();
         all
-    }
-
-    /// Stops: no new connections, open requests go on within the grace period, then all ends.
-    pub async fn stop(&self) {
-        notify::stopping();
-        let Some(running) = self.current.take() else {
-            self.workers.borrow_mut().stop();
-            return;
-        };
-        if let Some(delay) = running.shutdown_delay.filter(|_| !running.listeners.is_empty()) {
-            announce_shutdown(&running.listeners, delay);
-            tokio::time::sleep(delay).await;
-        }
-        // Nothing that a handler says keeps the program from ending.
-        let _ = running.subscriptions.emit("stopping", "", json!({})).await;
-        running.cancel.cancel();
-        self.commit_quic(HashMap::new(), &HashMap::new());
-        close_all(running.listeners);
-        let grace = running.grace_period;
-        let open = self.workers.borrow().open();
-        let drained = async {
-            while open() > 0 {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        };
-        match grace {
-            None => drained.await,
-            Some(grace) => {
-                if tokio::time::timeout(grace, drained).await.is_err() {
-                    tracing::warn!(target: "http", "grace period is over: open connections are cut");
-                }
-            }
-        }
-        *self.admin.borrow_mut() = None;
-        *self.remote_admin.borrow_mut() = None;
-        self.finish().await;
-        self.workers.borrow_mut().stop();
-    }
-
-    /// Lets those finish who have something to hand over, all at once.
-    async fn finish(&self) {
-        let all = self.state.single::<Finishers>().live();
-        let blocking = all.into_iter().map(|one| tokio::task::spawn_blocking(move || one.finish()));
-        for one in blocking.collect::<Vec<_>>() {
-            // One that panicked has nothing more to say.
-            let _ = one.await;
-        }
-    }
-}
-
-/// Tells requests that come meanwhile when their listeners close (spec G013).
-fn announce_shutdown(listeners: &HashMap<String, Arc<Listener>>, delay: Duration) {
-    let at = std::time::Instant::now() + delay;
-    let seconds = delay.as_secs_f64();
-    tracing::info!(target: "http", delay = seconds, "shutdown scheduled");
-    for listener in listeners.values() {
-        // Several listeners share a server.
-        let _ = listener.server().shutdown_at.set(at);
-    }
-}
-
-fn close_all(listeners: HashMap<String, Arc<Listener>>) {
-    for listener in listeners.into_values() {
-        listener.closed.cancel();
-        listener.binding().drain.begin();
-        listen::remove(&listener.address);
     }
 }
 

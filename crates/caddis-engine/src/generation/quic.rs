@@ -96,6 +96,17 @@ impl Engine {
         }
         slots.retain(|_, slot| !slot.is_retired());
     }
+
+    /// Ends all connections of HTTP/3, and tells their clients.
+    pub(super) async fn cut_quic(&self) {
+        let slots: Vec<_> = self.quic.borrow().values().cloned().collect();
+        for slot in &slots {
+            slot.cut();
+        }
+        for slot in slots {
+            slot.until_cut().await;
+        }
+    }
 }
 
 fn speaks_quic(listener: &ListenerPlan) -> bool {

@@ -3,52 +3,32 @@
 use std::{
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll},
-    time::Duration,
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
 use caddis_core::{BodyError, exchange::Io};
 use caddis_wire::BodyPart;
 use http_body::{Frame, SizeHint};
-use tokio::time::{Instant, Sleep};
 
 use super::conn::{BodyProgress, SharedConn};
+use crate::body_limits::BodyLimits;
 
 /// Reads the body from the shared connection.
 pub(crate) struct RequestBody<S> {
     conn: SharedConn<S>,
     progress: Rc<BodyProgress>,
     length: Option<u64>,
-    idle: Option<Duration>,
-    deadline: Option<Instant>,
-    /// Armed while the body is waited for.
-    timer: Option<Pin<Box<Sleep>>>,
+    limits: BodyLimits,
     /// `100 Continue` on its way out.
     interim: &'static [u8],
 }
 
 impl<S: Io> RequestBody<S> {
-    pub(crate) fn new(
-        conn: SharedConn<S>,
-        progress: Rc<BodyProgress>,
-        idle: Option<Duration>,
-        deadline: Option<Instant>,
-    ) -> Self {
+    pub(crate) fn new(conn: SharedConn<S>, progress: Rc<BodyProgress>, limits: BodyLimits) -> Self {
         progress.held.set(true);
         let length = progress.decoder.borrow().remaining();
-        Self { conn, progress, length, idle, deadline, timer: None, interim: b"" }
-    }
-
-    fn poll_timer(&mut self, cx: &mut Context<'_>) -> bool {
-        let idle = self.idle.map(|idle| Instant::now() + idle);
-        let until = match (idle, self.deadline) {
-            (Some(idle), Some(deadline)) => idle.min(deadline),
-            (Some(at), None) | (None, Some(at)) => at,
-            (None, None) => return false,
-        };
-        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
-        timer.as_mut().poll(cx).is_ready()
+        Self { conn, progress, length, limits, interim: b"" }
     }
 
     fn fail(&self, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
@@ -95,7 +75,7 @@ impl<S: Io> http_body::Body for RequestBody<S> {
             let part = this.progress.decoder.borrow_mut().take(&mut this.conn.borrow_mut().buffer);
             match part {
                 Ok(BodyPart::Data(data)) => {
-                    this.timer = None;
+                    this.limits.came();
                     this.progress.bytes.set(this.progress.bytes.get() + data.len() as u64);
                     if this.progress.decoder.borrow().is_done() {
                         this.progress.done.set(true);
@@ -115,8 +95,10 @@ impl<S: Io> http_body::Body for RequestBody<S> {
                 Poll::Ready(Ok(0)) => return this.fail(BodyError::Incomplete),
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => return this.fail(BodyError::Io(error)),
-                Poll::Pending if this.poll_timer(cx) => return this.fail(BodyError::Timeout),
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {
+                    ready!(this.limits.poll_over(cx));
+                    return this.fail(BodyError::Timeout);
+                }
             }
         }
     }

@@ -40,6 +40,7 @@ pub(crate) use self::{
     respond::{date, give_buffer, take_buffer},
 };
 use crate::{
+    body_limits::BodyLimits,
     connection::ConnCx,
     server::ServerRuntime,
     service::{Served, asks_for_options, serve},
@@ -204,9 +205,8 @@ impl Front {
             Body::Empty
         } else {
             let timeouts = &server.plan.timeouts;
-            let deadline = timeouts.read.map(|limit| Instant::now() + limit);
             let (conn, progress) = (conn.clone(), self.progress.clone());
-            Body::stream(RequestBody::new(conn, progress, timeouts.read_idle, deadline))
+            Body::stream(RequestBody::new(conn, progress, BodyLimits::begin(timeouts)))
         };
         let upgrade =
             (head.upgrade && !drop_h2c(&mut head.headers)) || head.method == Method::CONNECT;

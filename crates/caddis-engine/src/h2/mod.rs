@@ -35,6 +35,7 @@ use self::{
     tunnel::Tunnelled,
 };
 use crate::{
+    body_limits::BodyLimits,
     connection::ConnCx,
     gather::Gathered,
     h1::within,
@@ -254,7 +255,7 @@ impl Stream {
         let protocol = protocol.map(|protocol| ByteString::from(protocol.as_str()));
         let bytes = Rc::new(Cell::new(0));
         let mut tunnel_stream = None;
-        let deadline = timeouts.read.map(|limit| Instant::now() + limit);
+        let limits = BodyLimits::begin(&timeouts);
         let mut first = None;
         if !connect && !stream.is_end_stream() && may_be_empty(&parts) {
             // Some clients tell the end of a request without a body in a frame of its own.
@@ -269,7 +270,6 @@ impl Stream {
         } else if first.as_ref().is_none_or(Bytes::is_empty) && stream.is_end_stream() {
             Body::Empty
         } else {
-            let limits = (timeouts.read_idle, deadline);
             let incoming = Incoming::new(stream, &parts.headers, bytes.clone(), limits);
             Body::stream(incoming.beginning_with(first))
         };

@@ -2,11 +2,9 @@
 
 use std::{
     cell::Cell,
-    future::Future,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -16,9 +14,9 @@ use caddis_plan::HeaderNameRule;
 use h2::RecvStream;
 use http::{HeaderMap, HeaderValue, Method, Version, header, uri::Scheme};
 use http_body::{Frame, SizeHint};
-use tokio::time::{Instant, Sleep};
 
 use super::screen;
+use crate::body_limits::BodyLimits;
 
 /// What fields want something done, seen in one pass.
 #[derive(Default)]
@@ -99,9 +97,7 @@ pub(super) struct Incoming {
     bytes: Rc<Cell<u64>>,
     /// What is to come, where the client said so; that it keeps to it is the codec's to see.
     left: Option<u64>,
-    /// For a pause, and for the whole.
-    limits: (Option<Duration>, Option<Instant>),
-    timer: Option<Pin<Box<Sleep>>>,
+    limits: BodyLimits,
     /// Data that was looked at already.
     first: Option<Bytes>,
     /// All data has come, and trailers may follow.
@@ -114,11 +110,10 @@ impl Incoming {
         stream: RecvStream,
         headers: &HeaderMap,
         bytes: Rc<Cell<u64>>,
-        limits: (Option<Duration>, Option<Instant>),
+        limits: BodyLimits,
     ) -> Self {
         let left = caddis_wire::declared_length(headers);
-        let (timer, first) = (None, None);
-        Self { stream, bytes, left, limits, timer, first, at_trailers: false, over: false }
+        Self { stream, bytes, left, limits, first: None, at_trailers: false, over: false }
     }
 
     /// Data that was taken off the stream already comes first.
@@ -148,14 +143,6 @@ impl Incoming {
             Frame::trailers(trailers)
         })))
     }
-
-    fn poll_timer(&mut self, cx: &mut Context<'_>) -> bool {
-        let (idle, deadline) = self.limits;
-        let idle = idle.map(|idle| Instant::now() + idle);
-        let Some(until) = idle.into_iter().chain(deadline).min() else { return false };
-        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
-        timer.as_mut().poll(cx).is_ready()
-    }
 }
 
 impl http_body::Body for Incoming {
@@ -171,10 +158,12 @@ impl http_body::Body for Incoming {
         }
         let next = match self.poll_next(cx) {
             Poll::Ready(next) => next.map_err(broken),
-            Poll::Pending if self.poll_timer(cx) => Err(BodyError::Timeout),
-            Poll::Pending => return Poll::Pending,
+            Poll::Pending => {
+                ready!(self.limits.poll_over(cx));
+                Err(BodyError::Timeout)
+            }
         };
-        self.timer = None;
+        self.limits.came();
         self.over = !matches!(&next, Ok(Some(frame)) if frame.is_data());
         Poll::Ready(next.transpose())
     }

@@ -29,6 +29,7 @@ use self::{
     tunnel::Tunnelled,
 };
 use crate::{
+    body_limits::BodyLimits,
     connection::ConnCx,
     h1::within,
     server::ServerRuntime,
@@ -120,6 +121,9 @@ pub(crate) async fn serve_connection(quic: quinn::Connection, cx: ConnCx) {
         }
     }
 }
+
+/// The code of a connection that ends as it should (RFC 9114 §8.1).
+pub(crate) const NO_ERROR: VarInt = VarInt::from_u32(0x100);
 
 /// The least time that a client is given to hear that the connection ends.
 const SHORT: Duration = Duration::from_millis(100);
@@ -237,7 +241,7 @@ impl Stream {
         server: &Arc<ServerRuntime>,
     ) -> Result<Answered, u64> {
         let timeouts = server.plan.timeouts;
-        let deadline = timeouts.read.map(|limit| Instant::now() + limit);
+        let limits = BodyLimits::begin(&timeouts);
         let head = within(timeouts.header, incoming.head()).await;
         let head = match head.unwrap_or(Err(Failure::Timeout)) {
             Ok(head) => head,
@@ -267,7 +271,7 @@ impl Stream {
                 tunnel_body = Some(Box::new(body));
                 Body::Empty
             } else {
-                Body::stream(body.with_limits(timeouts.read_idle, deadline))
+                Body::stream(body.with_limits(limits))
             }
         };
         let Some(mut request) = to_request(head, body) else {

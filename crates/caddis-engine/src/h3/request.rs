@@ -6,7 +6,6 @@ use std::{
     pin::{Pin, pin},
     rc::Rc,
     task::{Context, Poll, Waker, ready},
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -14,9 +13,9 @@ use caddis_core::BodyError;
 use caddis_wire::http3::{self, Http3Error, Http3Request, Piece, code};
 use http_body::{Frame, SizeHint};
 use quinn::{ReadError, RecvStream};
-use tokio::time::{Instant, Sleep};
 
 use super::error_code;
+use crate::body_limits::BodyLimits;
 
 /// As much as is taken off a stream at once.
 const MAX_CHUNK: usize = 64 * 1024;
@@ -110,9 +109,7 @@ pub(super) struct StreamBody {
     incoming: Incoming,
     quic: quinn::Connection,
     bytes: Rc<Cell<u64>>,
-    idle: Option<Duration>,
-    deadline: Option<Instant>,
-    timer: Option<Pin<Box<Sleep>>>,
+    limits: BodyLimits,
     over: bool,
 }
 
@@ -125,24 +122,12 @@ impl StreamBody {
         length: Option<u64>,
     ) -> Self {
         incoming.message.expect(length);
-        let (idle, deadline, timer) = (None, None, None);
-        Self { incoming, quic, bytes, idle, deadline, timer, over: false }
+        Self { incoming, quic, bytes, limits: BodyLimits::default(), over: false }
     }
 
     /// Sets limits for a pause and for the whole.
-    pub(super) fn with_limits(self, idle: Option<Duration>, deadline: Option<Instant>) -> Self {
-        Self { idle, deadline, ..self }
-    }
-
-    fn poll_timer(&mut self, cx: &mut Context<'_>) -> bool {
-        let idle = self.idle.map(|idle| Instant::now() + idle);
-        let until = match (idle, self.deadline) {
-            (Some(idle), Some(deadline)) => idle.min(deadline),
-            (Some(at), None) | (None, Some(at)) => at,
-            (None, None) => return false,
-        };
-        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
-        timer.as_mut().poll(cx).is_ready()
+    pub(super) fn with_limits(self, limits: BodyLimits) -> Self {
+        Self { limits, ..self }
     }
 
     fn fail(&mut self, failure: Failure) -> BodyError {
@@ -191,10 +176,12 @@ impl http_body::Body for StreamBody {
         }
         let taken = match this.incoming.poll_body(cx) {
             Poll::Ready(piece) => piece.map(|piece| this.take(piece)),
-            Poll::Pending if this.poll_timer(cx) => Err(Failure::Timeout),
-            Poll::Pending => return Poll::Pending,
+            Poll::Pending => {
+                ready!(this.limits.poll_over(cx));
+                Err(Failure::Timeout)
+            }
         };
-        this.timer = None;
+        this.limits.came();
         Poll::Ready(taken.map_err(|failure| this.fail(failure)).transpose())
     }
 

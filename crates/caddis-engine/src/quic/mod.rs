@@ -34,7 +34,7 @@ use tokio::sync::{Notify, watch};
 pub(crate) use self::socket::WorkerSocket;
 use self::{session::Chooser, socket::WorkerIds};
 use crate::{
-    connection,
+    connection, h3,
     listen::{self, Listener},
     worker::OpenGuard,
 };
@@ -53,6 +53,9 @@ const RETRY_ABOVE: usize = 128;
 /// With so many, further ones are refused.
 const MAX_HANDSHAKES: usize = 4096;
 
+/// How long clients may take to hear that their connections are over.
+const FAREWELL: Duration = Duration::from_millis(200);
+
 /// The sockets of an address, and what serves their connections.
 pub(crate) struct QuicSlot {
     state: watch::Sender<State>,
@@ -63,6 +66,7 @@ pub(crate) struct QuicSlot {
     pub(crate) port: u16,
 }
 
+#[derive(Default)]
 struct State {
     /// Takes new connections; `None` refuses them.
     listener: Option<Arc<Listener>>,
@@ -70,6 +74,8 @@ struct State {
     held: usize,
     /// The sockets close; there is no way back.
     retired: bool,
+    /// So do the connections.
+    cut: bool,
 }
 
 impl State {
@@ -115,7 +121,7 @@ impl QuicSlot {
         // Version 1 and no drafts of it.
         endpoint.supported_versions(vec![1]);
         Ok(Arc::new(Self {
-            state: watch::Sender::new(State { listener: None, held: 0, retired: false }),
+            state: watch::Sender::new(State::default()),
             endpoint,
             server: quinn::ServerConfig::with_crypto(base.clone()),
             base,
@@ -145,6 +151,17 @@ impl QuicSlot {
             state.listener = None;
             state.retire();
         });
+    }
+
+    /// Ends the connections at once.
+    pub(crate) fn cut(&self) {
+        self.state.send_modify(|state| state.cut = true);
+    }
+
+    /// Waits until the clients are told, as far as that takes a moment only.
+    pub(crate) async fn until_cut(&self) {
+        let mut state = self.state.subscribe();
+        let _ = tokio::time::timeout(2 * FAREWELL, state.wait_for(|state| state.held == 0)).await;
     }
 
     pub(crate) fn is_retired(&self) -> bool {
@@ -191,13 +208,19 @@ pub(crate) async fn serve(
     let handshakes = Rc::new(Cell::new(0));
     let local = endpoint.local_addr().ok();
     loop {
-        let listener = {
+        let (listener, cut) = {
             let state = state.borrow_and_update();
             if state.retired {
                 return;
             }
-            state.listener.clone()
+            (state.listener.clone(), state.cut)
         };
+        if cut {
+            let _hold = slot.hold();
+            endpoint.close(h3::NO_ERROR, b"");
+            let _ = tokio::time::timeout(FAREWELL, endpoint.wait_idle()).await;
+            return;
+        }
         tokio::select! {
             biased;
             changed = state.changed() => {

@@ -137,6 +137,7 @@ impl Checker {
         let Some(address) = self.address() else { return };
         let mut clock = tokio::time::interval(self.check.interval);
         clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut first = true;
         loop {
             tokio::select! {
                 () = task.cancel.cancelled() => return,
@@ -145,6 +146,10 @@ impl Checker {
             tokio::select! {
                 () = task.cancel.cancelled() => return,
                 () = self.once(&worker, &address, &task.events) => {}
+            }
+            if std::mem::take(&mut first) {
+                // The first checks are all at once; those after spread over the interval.
+                clock.reset_after(self.check.interval.mul_f64(fastrand::f64()));
             }
         }
     }

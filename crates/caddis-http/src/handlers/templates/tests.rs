@@ -78,6 +78,10 @@ fn odd_numbers_and_times_are_values() {
         ("{{int `-0x-8000000000000000`}} {{int `-9223372036854775808`}}", "0 -9223372036854775808"),
         ("{{subf 1.0 -170141183460469231731687303715884105728.0}}", "1.7014118346046923e+38"),
         ("{{(toDate `2006-01-02Z07:00` `9999-12-31-07:00`).UTC.Year}}", "9999"),
+        ("{{dateInZone `15:04 MST -0700` 1720000000 `Europe/Berlin`}}", "11:46 CEST +0200"),
+        ("{{dateInZone `15:04 MST` 1705000000 `America/New_York`}}", "14:06 EST"),
+        ("{{htmlDateInZone 1720000000 `Pacific/Auckland`}}", "2024-07-03"),
+        ("{{dateInZone `15:04 MST` 1720000000 `Nope/Nowhere`}}", "09:46 UTC"),
         ("{{010}} {{0x1F}} {{1e3}}", "8 31 1000"),
         (
             "{{trimAll `xy` `xyaxy`}}{{splitn `` 2 `äbc`}}{{splitList `` `äb`}}",

@@ -327,7 +327,7 @@ impl HttpTransport {
         body: &mut RequestBody,
     ) -> Result<Over, Failure> {
         let pool = sending.pool;
-        let mut fresh = false;
+        let (mut fresh, mut again) = (false, false);
         loop {
             // What is not kept is nothing to wait for.
             let turn = if pool.keeps() { pool.h2().turn(fresh).await? } else { Turn::Dial(None) };
@@ -371,11 +371,13 @@ impl HttpTransport {
                 Ok(answer) => return Ok(Over::Answered(answer)),
                 Err(broken) => broken,
             };
+            // What was surely not taken goes out once more even where the connection is new.
+            let unsent = matches!(broken, Broken::Unsent(_));
             let (failure, safe) = broken.judge(|| sending.is_idempotent());
-            if fresh || !safe || !body.is_whole() {
+            if again || fresh && !unsent || !safe || !body.is_whole() {
                 return Err(failure);
             }
-            fresh = true;
+            (fresh, again) = (true, true);
         }
     }
 
@@ -437,7 +439,7 @@ impl HttpTransport {
             server_name: sending.server_name.as_deref().unwrap_or(&pool.address.host),
             max_section: self.max_head,
         };
-        let mut fresh = false;
+        let (mut fresh, mut again) = (false, false);
         loop {
             let (opened, is_new) = h3::ready(pool.h3(), fresh, pool.keeps(), &dialing).await?;
             fresh = is_new;
@@ -454,11 +456,13 @@ impl HttpTransport {
                 Ok(answer) => return Ok(answer),
                 Err(broken) => broken,
             };
+            // What was surely not taken goes out once more even where the connection is new.
+            let unsent = matches!(broken, Broken::Unsent(_));
             let (failure, safe) = broken.judge(|| sending.is_idempotent());
-            if fresh || !safe || !body.is_whole() {
+            if again || fresh && !unsent || !safe || !body.is_whole() {
                 return Err(failure);
             }
-            fresh = true;
+            (fresh, again) = (true, true);
         }
     }
 }

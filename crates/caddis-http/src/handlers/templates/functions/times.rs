@@ -1,29 +1,30 @@
-//! Times and spans, in Go's layouts. The local zone is UTC.
+//! Times and spans, in Go's layouts.
 
 use caddis_core::Layout;
 use time::{Duration, OffsetDateTime, UtcOffset};
 
 use super::{Args, Res};
-use crate::handlers::templates::{eval::Stop, value::Val};
+use crate::{
+    handlers::templates::{eval::Stop, value::Val},
+    zones,
+};
 
 pub(super) fn of_times(args: &Args<'_>) -> Res<Option<Val>> {
     Ok(Some(match args.name {
-        "now" => Val::Time(OffsetDateTime::now_utc()),
-        "date" => Val::str(&date(&args.text(0)?, &moment(args.get(1)?))),
-        "htmlDate" => Val::str(&date("2006-01-02", &moment(args.get(0)?))),
-        // Zones by name need a database of them; sprig takes UTC where it has none, too.
-        "date_in_zone" | "dateInZone" => Val::str(&date(&args.text(0)?, &moment(args.get(1)?))),
-        "htmlDateInZone" => Val::str(&date("2006-01-02", &moment(args.get(0)?))),
+        "now" => Val::Time(local(&OffsetDateTime::now_utc())),
+        "date" => Val::str(&date_in(&args.text(0)?, &moment(args.get(1)?), LOCAL)),
+        "htmlDate" => Val::str(&date_in(HTML, &moment(args.get(0)?), LOCAL)),
+        "date_in_zone" | "dateInZone" => {
+            Val::str(&date_in(&args.text(0)?, &moment(args.get(1)?), &args.text(2)?))
+        }
+        "htmlDateInZone" => Val::str(&date_in(HTML, &moment(args.get(0)?), &args.text(1)?)),
         "unixEpoch" => match args.get(0)? {
             Val::Time(time) => Val::str(&time.unix_timestamp().to_string()),
             _ => Val::str(""),
         },
-        "toDate" => {
-            let found = Layout::parse(&args.text(0)?).read(&args.text(1)?);
-            Val::Time(found.unwrap_or(ZERO))
-        }
+        "toDate" => Val::Time(read(&args.text(0)?, &args.text(1)?).unwrap_or(ZERO)),
         "mustToDate" => {
-            let found = Layout::parse(&args.text(0)?).read(&args.text(1)?);
+            let found = read(&args.text(0)?, &args.text(1)?);
             Val::Time(found.map_err(|error| args.failed(error))?)
         }
         "date_modify" | "dateModify" | "must_date_modify" | "mustDateModify" => {
@@ -68,6 +69,10 @@ pub(super) fn of_times(args: &Args<'_>) -> Res<Option<Val>> {
 /// Go's zero time.
 const ZERO: OffsetDateTime = time::macros::datetime!(0001-01-01 00:00 UTC);
 const SECOND: i64 = 1_000_000_000;
+/// The layout of `<input type="date">`.
+const HTML: &str = "2006-01-02";
+/// The name of the process' own zone.
+const LOCAL: &str = "Local";
 
 /// A time, or seconds since 1970; anything else is now.
 fn moment(value: &Val) -> OffsetDateTime {
@@ -168,7 +173,8 @@ pub(in super::super) fn time_method(time: &OffsetDateTime, name: &str, args: &[V
     let nanos = |span: Duration| i64::try_from(span.whole_nanoseconds()).unwrap_or(i64::MAX);
     Ok(match name {
         // A time at the end of the calendar may have no place in it elsewhere.
-        "UTC" | "Local" => Val::Time(time.checked_to_offset(UtcOffset::UTC).unwrap_or(*time)),
+        "UTC" => Val::Time(time.checked_to_offset(UtcOffset::UTC).unwrap_or(*time)),
+        "Local" => Val::Time(local(time)),
         "Format" => Val::str(&date(&args.first().map(Val::shown).unwrap_or_default(), time)),
         "String" => Val::str(&Val::Time(*time).shown()),
         "Weekday" => Val::Named(
@@ -222,6 +228,32 @@ fn add_date(time: &OffsetDateTime, args: &[Val]) -> Res {
     let days = days.int().clamp(-4_000_000, 4_000_000) + i64::from(time.day()) - 1;
     let moved = first.checked_add(Duration::days(days)).ok_or_else(wrong)?;
     Ok(Val::Time(time.replace_date(moved)))
+}
+
+/// A time in the process' own zone.
+fn local(time: &OffsetDateTime) -> OffsetDateTime {
+    let found = zones::zone(LOCAL).and_then(|zone| zones::offset(&zone, time));
+    found.and_then(|(offset, _)| time.checked_to_offset(offset)).unwrap_or(*time)
+}
+
+/// A time in a layout of Go, in a zone by its name; in UTC where there is none of this name.
+fn date_in(layout: &str, time: &OffsetDateTime, zone: &str) -> String {
+    let found = zones::zone(zone).and_then(|zone| zones::offset(&zone, time));
+    let (offset, name) = found.unwrap_or((UtcOffset::UTC, "UTC".to_owned()));
+    let mut out = String::new();
+    match time.checked_to_offset(offset) {
+        Some(there) => Layout::parse(layout).format_named(there, &name, &mut out),
+        None => Layout::parse(layout).format(*time, &mut out),
+    }
+    out
+}
+
+/// A time that is written in a layout of Go; one without a zone is in the process' own.
+fn read(layout: &str, text: &str) -> Result<OffsetDateTime, String> {
+    let local = zones::zone(LOCAL);
+    Layout::parse(layout).read_in(text, |clock| {
+        local.as_ref().map_or(UtcOffset::UTC, |zone| zones::offset_by_clock(zone, clock))
+    })
 }
 
 /// A time in a layout of Go.

@@ -1,12 +1,14 @@
 //! Parts of times and durations.
 
 use caddis_core::Result;
-use jiff::tz::TimeZone;
 use time::{OffsetDateTime, UtcOffset};
 
-use crate::matchers::expression::{
-    eval::{error, no_overload},
-    node::Val::{self, Duration, Int, Str, Time},
+use crate::{
+    matchers::expression::{
+        eval::{error, no_overload},
+        node::Val::{self, Duration, Int, Str, Time},
+    },
+    zones,
 };
 
 /// A part of a time, in UTC or in the zone that is given as an offset.
@@ -16,7 +18,7 @@ pub(super) fn in_zone(args: &[Val], get: fn(&OffsetDateTime) -> i64) -> Result<V
         [Time(at), Str(zone)] => {
             let offset = match zone.contains(':') {
                 true => offset(zone),
-                false => offset_of_place(zone, at),
+                false => zones::zone(zone).and_then(|zone| Some(zones::offset(&zone, at)?.0)),
             };
             let offset = offset.ok_or_else(|| error(format_args!("unknown time zone {zone}")))?;
             local(at, offset).map(|at| Int(get(&at)))
@@ -28,18 +30,6 @@ pub(super) fn in_zone(args: &[Val], get: fn(&OffsetDateTime) -> i64) -> Result<V
 /// A time elsewhere; there may be none at the ends of the calendar.
 fn local(at: &OffsetDateTime, offset: UtcOffset) -> Result<OffsetDateTime> {
     at.checked_to_offset(offset).ok_or_else(|| error("timestamp overflow"))
-}
-
-/// The offset that a zone such as `Europe/Berlin` has at a time, by the zones of the system or, where
-/// it has none, by those in the program.
-fn offset_of_place(zone: &str, at: &OffsetDateTime) -> Option<UtcOffset> {
-    let zone = match zone {
-        "" | "UTC" | "Z" => return Some(UtcOffset::UTC),
-        "Local" => TimeZone::system(),
-        zone => TimeZone::get(zone).ok()?,
-    };
-    let at = jiff::Timestamp::from_second(at.unix_timestamp()).ok()?;
-    UtcOffset::from_whole_seconds(zone.to_offset(at).seconds()).ok()
 }
 
 fn offset(zone: &str) -> Option<UtcOffset> {

@@ -149,7 +149,7 @@ async fn a_root_that_has_expired_is_told_once_a_day() {
             let subject = &data["subject"];
             let lines = all_logged();
             let lines = lines.iter().filter(|line| {
-                let about = line["not_after"] == data["not_after"] && &line["subject"] == subject;
+                let about = line["not_after"] == data["not_after"] && line["subject"] == *subject;
                 about
                     && line["message"].as_str().unwrap().contains(
                         match *name == "ca_root_expired" {

@@ -11,6 +11,9 @@
 //! What is inside a header block only the codec can tell; when it ended a connection, its last
 //! blocks are looked at again ([`Blocks`]).
 
+mod blocks;
+mod frame;
+
 use std::{
     cell::Cell,
     io,
@@ -21,17 +24,19 @@ use std::{
 
 use bytes::{Buf, BufMut, BytesMut};
 use caddis_core::exchange::Io;
-use caddis_wire::HeaderBlock;
 use h2::Reason;
 use http::{HeaderMap, header};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::{
-    gather::Gathered,
-    h1::{give_buffer, take_buffer},
+use self::{
+    blocks::Blocks,
+    frame::{
+        ACK, CONTINUATION, END_HEADERS, END_STREAM, GOAWAY, HEAD, HEADERS, Head, MAX_WINDOW, PING,
+        PRIORITY, RST_STREAM, SETTINGS, WINDOW_UPDATE, fragment,
+    },
 };
+use crate::gather::Gathered;
 
-const HEAD: usize = 9;
 /// Bytes of the preface (RFC 9113 §3.4).
 const PREFACE: usize = 24;
 /// The largest frame that is taken; the codec tells no other (RFC 9113 §6.5.2).
@@ -39,58 +44,12 @@ const MAX_FRAME: usize = 16_384;
 /// An empty `max-forwards`, by the static table of RFC 7541: no trailer may be called so (RFC 9110
 /// §6.5.1).
 const MARK: u8 = 0xaf;
-
-const HEADERS: u8 = 1;
-const PRIORITY: u8 = 2;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const GOAWAY: u8 = 7;
-const WINDOW_UPDATE: u8 = 8;
-const CONTINUATION: u8 = 9;
-
-const ACK: u8 = 1;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
-const PADDED: u8 = 8;
-const WITH_PRIORITY: u8 = 32;
-
 /// SETTINGS_INITIAL_WINDOW_SIZE.
 const INITIAL_WINDOW: u16 = 4;
-const MAX_WINDOW: u32 = (1 << 31) - 1;
 
 /// Takes what was put in front off.
 pub(super) fn unmark(trailers: &mut HeaderMap) {
     trailers.remove(header::MAX_FORWARDS);
-}
-
-/// The head of a frame.
-#[derive(Clone, Copy)]
-struct Head {
-    length: usize,
-    kind: u8,
-    flags: u8,
-    stream: u32,
-}
-
-impl Head {
-    fn parse(bytes: [u8; HEAD]) -> Self {
-        let [a, b, c, kind, flags, rest @ ..] = bytes;
-        let length = u32::from_be_bytes([0, a, b, c]) as usize;
-        let stream = u32::from_be_bytes(rest) & MAX_WINDOW;
-        Self { length, kind, flags, stream }
-    }
-
-    fn has(self, flag: u8) -> bool {
-        self.flags & flag != 0
-    }
-
-    fn write(self, out: &mut BytesMut) {
-        out.put_uint(self.length as u64, 3);
-        out.put_u8(self.kind);
-        out.put_u8(self.flags);
-        out.put_u32(self.stream);
-    }
 }
 
 /// Where in the bytes of a connection we are.
@@ -111,84 +70,6 @@ enum Passed {
     AsTheyAre,
     /// Others are, if any.
     Others,
-}
-
-/// Most bytes of [`Blocks`]; larger ones are not looked at.
-const MAX_BLOCKS: usize = 64 * 1024;
-
-/// Frames with header blocks, which the codec may not have decoded yet. It has, but for the last
-/// one, when it asks for more.
-///
-/// It ends a connection for a block that cannot be decoded as for anything else, and does not say
-/// why. Which of these it was then follows from the blocks: it stops at the first that is wrong.
-/// What the dynamic table holds is not known here. So a reference to an entry that it could have,
-/// but has not, is only told where there is nothing else that could be wrong.
-#[derive(Default)]
-struct Blocks {
-    frames: Vec<u8>,
-    /// Where in `frames` the last block begins.
-    last: usize,
-    /// There were frames of other kinds, blocks of streams that had one before, or more than is
-    /// kept.
-    others: bool,
-}
-
-impl Blocks {
-    fn begin(&mut self) {
-        if self.frames.capacity() == 0 {
-            self.frames = take_buffer();
-        }
-        self.last = self.frames.len();
-    }
-
-    fn keep(&mut self, bytes: &[u8]) {
-        if self.frames.len() + bytes.len() <= MAX_BLOCKS {
-            self.frames.extend_from_slice(bytes);
-        } else {
-            self.others = true;
-        }
-    }
-
-    /// The codec asks for more; whether the last block goes on.
-    fn forget(&mut self, goes_on: bool) {
-        if goes_on {
-            self.frames.drain(..self.last);
-            self.last = 0;
-        } else if !self.frames.is_empty() {
-            give_buffer(std::mem::take(&mut self.frames));
-            self.last = 0;
-        }
-        self.others &= goes_on;
-    }
-
-    /// Whether it was one of these, where the codec ended the connection with PROTOCOL_ERROR.
-    fn are_undecodable(&self) -> bool {
-        let (mut rest, mut block, mut maybe) = (&self.frames[..], Vec::new(), false);
-        while let Some((&head, after)) = rest.split_first_chunk() {
-            let head = Head::parse(head);
-            let Some((payload, after)) = after.split_at_checked(head.length) else { break };
-            rest = after;
-            if head.kind == HEADERS {
-                let Some(fragment) = fragment(head, payload) else { return false };
-                if head.stream.is_multiple_of(2) {
-                    return false;
-                }
-                block.clear();
-                block.extend_from_slice(fragment);
-            } else {
-                block.extend_from_slice(payload);
-            }
-            if head.has(END_HEADERS) {
-                match HeaderBlock::examine(&block) {
-                    HeaderBlock::Proper => {}
-                    HeaderBlock::Dynamic => maybe = true,
-                    HeaderBlock::Malformed => return false,
-                    HeaderBlock::Undecodable => return true,
-                }
-            }
-        }
-        maybe && !self.others
-    }
 }
 
 /// The frames of a connection.
@@ -386,18 +267,6 @@ impl Screen {
     }
 }
 
-/// A HEADERS frame's part of a header block, without padding and priority; `None` for what is none.
-fn fragment(head: Head, mut payload: &[u8]) -> Option<&[u8]> {
-    if head.has(PADDED) {
-        let (padding, rest) = payload.split_first()?;
-        payload = rest.get(..rest.len().checked_sub(usize::from(*padding))?)?;
-    }
-    if head.has(WITH_PRIORITY) {
-        payload = payload.get(5..)?;
-    }
-    Some(payload)
-}
-
 /// A HEADERS frame's part of a header block in two: changes of the table's size, which have to be
 /// in front (RFC 7541 §4.2), and the rest. `None` for what is no such thing.
 fn split_block(head: Head, payload: &[u8]) -> Option<(&[u8], &[u8])> {
@@ -535,183 +404,4 @@ impl<S: Io> AsyncWrite for Screened<S> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const BEGIN: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
-
-    fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-        let mut out = BytesMut::new();
-        Head { length: payload.len(), kind, flags, stream }.write(&mut out);
-        [&out[..], payload].concat()
-    }
-
-    /// What the codec reads, where the bytes come in pieces of this length.
-    fn read(bytes: &[u8], piece: usize) -> (Vec<u8>, Option<Reason>) {
-        let (mut screen, mut read) = (Screen::new(), Vec::new());
-        for piece in bytes.chunks(piece) {
-            let mut out = BytesMut::new();
-            let passed = screen.pass(piece, &mut out);
-            match passed {
-                Ok(Passed::AsTheyAre) => {
-                    assert!(out.is_empty());
-                    read.extend_from_slice(piece);
-                }
-                Ok(Passed::Others) => read.extend_from_slice(&out),
-                Err(reason) => {
-                    read.extend_from_slice(&out);
-                    return (read, Some(reason));
-                }
-            }
-        }
-        (read, None)
-    }
-
-    fn check(bytes: &[u8], expected: &[u8], reason: Option<Reason>) {
-        for piece in (1..40).chain([usize::MAX]) {
-            let (read, ended) = read(&[BEGIN, bytes].concat(), piece);
-            assert_eq!(ended, reason, "in pieces of {piece}");
-            assert_eq!(read, [BEGIN, expected].concat(), "in pieces of {piece}");
-        }
-    }
-
-    #[test]
-    fn proper_frames_pass() {
-        let all = [
-            frame(SETTINGS, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff, 0, 3, 0, 0, 0, 1]),
-            frame(SETTINGS, ACK, 0, &[]),
-            frame(SETTINGS, 0, 0, &[]),
-            frame(WINDOW_UPDATE, 0, 0, &[0, 0, 1, 0]),
-            frame(HEADERS, 0, 1, &[0x82, 0x84]),
-            frame(CONTINUATION, END_HEADERS, 1, &[0x86]),
-            frame(0, 0, 1, b"some data"),
-            frame(0, END_STREAM, 1, b""),
-            frame(HEADERS, END_HEADERS, 3, &[0x82]),
-            frame(0xfa, 0xff, 9, &[7; 1000]),
-            frame(PING, 0, 0, &[0; 8]),
-        ]
-        .concat();
-        check(&all, &all, None);
-        // All at once nothing is copied.
-        let mut out = BytesMut::new();
-        let mut screen = Screen::new();
-        assert_eq!(screen.pass(BEGIN, &mut out), Ok(Passed::Others));
-        assert_eq!(std::mem::take(&mut out), BEGIN);
-        assert_eq!(screen.pass(&all[39..], &mut out), Ok(Passed::AsTheyAre));
-        // A half head waits for the other one.
-        assert_eq!(screen.pass(&all[30..34], &mut out), Ok(Passed::Others));
-        assert_eq!(out, &b""[..]);
-    }
-
-    #[test]
-    fn settings_come_first() {
-        for first in [frame(PING, 0, 0, &[0; 8]), frame(SETTINGS, ACK, 0, &[])] {
-            let bytes = [&BEGIN[..PREFACE], &first].concat();
-            assert_eq!(read(&bytes, 1), (BEGIN[..PREFACE].to_vec(), Some(Reason::PROTOCOL_ERROR)));
-        }
-        let mut screen = Screen::new();
-        let begun = screen.begun.clone();
-        for byte in BEGIN {
-            assert!(!begun.get());
-            assert!(screen.pass(&[*byte], &mut BytesMut::new()).is_ok());
-        }
-        assert!(begun.get());
-    }
-
-    #[test]
-    fn trailers_are_marked() {
-        let request = frame(HEADERS, END_HEADERS, 5, &[0x82]);
-        let marked = |before: &[u8], rest: &[u8], flags: u8| {
-            let first = [before, &[MARK]].concat();
-            [frame(HEADERS, flags & END_STREAM, 5, &first), frame(9, flags & 4, 5, rest)].concat()
-        };
-        let whole = END_STREAM | END_HEADERS;
-        for (payload, flags, before, rest) in [
-            (&b"abc"[..], whole, &b""[..], &b"abc"[..]),
-            (b"", whole, b"", b""),
-            (b"abc", END_STREAM, b"", b"abc"),
-            (b"\x02abc\0\0", whole | PADDED, b"", b"abc"),
-            (b"\x01\0\0\0\x01\x10abc\0", whole | PADDED | WITH_PRIORITY, b"", b"abc"),
-            (b"\x20\x3f\xe1\x1fabc", whole, b"\x20\x3f\xe1\x1f", b"abc"),
-        ] {
-            let bytes = [request.clone(), frame(HEADERS, flags, 5, payload)].concat();
-            let expected = [request.clone(), marked(before, rest, flags)].concat();
-            check(&bytes, &expected, None);
-        }
-        // What the codec refuses in any case.
-        for (payload, flags) in [
-            (&b"\x09abc"[..], whole | PADDED),
-            (b"", whole | PADDED),
-            (b"abc", whole | WITH_PRIORITY),
-            (b"\x3f\xe1", whole),
-        ] {
-            let bytes = [request.clone(), frame(HEADERS, flags, 5, payload)].concat();
-            check(&bytes, &bytes, None);
-        }
-    }
-
-    #[test]
-    fn undecodable_blocks_are_found_in_pieces() {
-        let fine = frame(HEADERS, END_HEADERS, 1, &[0x82]);
-        let window = frame(WINDOW_UPDATE, 0, 0, &[0, 0, 1, 0]);
-        let long = frame(CONTINUATION, 0, 3, &[0x82; MAX_FRAME]);
-        for (frames, expected) in [
-            (vec![&fine, &frame(HEADERS, END_HEADERS, 3, &[0x82, 0x80])], true),
-            (vec![&frame(HEADERS, 0, 3, &[0x82]), &frame(CONTINUATION, 4, 3, &[0x80])], true),
-            (vec![&frame(HEADERS, 0, 3, &[0xff]), &frame(CONTINUATION, 4, 3, &[0x80])], true),
-            (vec![&fine, &frame(HEADERS, END_HEADERS, 1, &[0x80])], true),
-            (vec![&fine, &frame(HEADERS, END_HEADERS, 3, &[0xbe])], true),
-            (vec![&fine, &frame(HEADERS, END_HEADERS, 1, &[0xbe])], false),
-            (vec![&frame(HEADERS, END_HEADERS, 3, &[0xbe]), &window], false),
-            (vec![&frame(HEADERS, 0, 3, &[0xbe]), &window], false),
-            (vec![&frame(HEADERS, END_HEADERS, 2, &[0x80])], false),
-            (vec![&fine, &fine, &window], false),
-            (
-                vec![
-                    &frame(HEADERS, 0, 3, &[0x82]),
-                    &long,
-                    &long,
-                    &long,
-                    &long,
-                    &frame(CONTINUATION, 4, 3, &[0x80]),
-                ],
-                false,
-            ),
-        ] {
-            let bytes: Vec<u8> = frames.iter().copied().flatten().copied().collect();
-            for piece in [usize::MAX, 1, 2, 7, 10, 11] {
-                let (mut screen, mut out) = (Screen::new(), BytesMut::new());
-                assert!(screen.pass(BEGIN, &mut out).is_ok());
-                for piece in bytes.chunks(piece) {
-                    screen.forget();
-                    assert!(screen.pass(piece, &mut out).is_ok());
-                }
-                let found = screen.blocks.are_undecodable();
-                assert_eq!(found, expected, "{frames:x?} in pieces of {piece}");
-                screen.forget();
-                assert!(screen.in_block || screen.blocks.frames.capacity() == 0);
-            }
-        }
-    }
-
-    #[test]
-    fn wrong_sizes_have_their_code() {
-        let before = frame(PING, 0, 0, &[0; 8]);
-        for (bytes, reason) in [
-            (frame(SETTINGS, 0, 0, &[0, 1, 0]), Reason::FRAME_SIZE_ERROR),
-            (frame(SETTINGS, ACK, 0, &[0, 1, 0, 0, 0, 0]), Reason::FRAME_SIZE_ERROR),
-            (frame(PING, 0, 0, &[0; 7]), Reason::FRAME_SIZE_ERROR),
-            (frame(RST_STREAM, 0, 1, &[0; 3]), Reason::FRAME_SIZE_ERROR),
-            (frame(PRIORITY, 0, 1, &[0; 6]), Reason::FRAME_SIZE_ERROR),
-            (frame(WINDOW_UPDATE, 0, 1, &[0; 6]), Reason::FRAME_SIZE_ERROR),
-            (frame(GOAWAY, 0, 0, &[0; 7]), Reason::FRAME_SIZE_ERROR),
-            (frame(0, 0, 1, &[0; MAX_FRAME + 1]), Reason::FRAME_SIZE_ERROR),
-            (frame(SETTINGS, 0, 0, &[0, 4, 0x80, 0, 0, 0]), Reason::FLOW_CONTROL_ERROR),
-        ] {
-            check(&[before.clone(), bytes].concat(), &before, Some(reason));
-        }
-        // Inside a header block, it is that which is wrong.
-        let inside = [frame(HEADERS, 0, 1, &[0x82]), frame(PING, 0, 0, &[0; 7])].concat();
-        check(&inside, &inside, None);
-    }
-}
+mod tests;
