@@ -106,6 +106,23 @@ fn texts_that_are_none() {
 }
 
 #[test]
+fn no_command_reaches_the_terminal() {
+    let folder = scratch();
+    let text =
+        "localhost {\n\tres\u{1b}[31mpond \u{202e}hi\n\trespond \u{9b}1m {\n\t\tno\u{7}\n\t}\n}\n";
+    fs::write(folder.join("Caddyfile"), text).unwrap();
+    for command in ["check", "adapt", "run"] {
+        let args = [command, "--config", "Caddyfile"];
+        let output = caddis(&folder).args(args).output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8(said).unwrap();
+        assert!(said.contains("res?[31mpond"), "{command}: {said}");
+        let bad = |c: char| c.is_control() && c != '\n' || c == '\u{202e}';
+        assert!(!said.contains(bad), "{command}: {said:?}");
+    }
+}
+
+#[test]
 fn the_admin_api_names_every_mistake() {
     let server = Server::start("http://localhost:{port} {\n\trespond one\n}\n");
     let part = server.folder.join("part.conf");

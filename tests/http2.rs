@@ -600,3 +600,24 @@ fn a_stopping_server_says_goodbye_and_finishes() {
     assert_eq!(frames.answer(1).unwrap(), (200, b"late".to_vec()));
     eventually("the process ends", || matches!(server.child.try_wait(), Ok(Some(_))));
 }
+
+/// Whoever knows that HTTP/2 is spoken may say so at once, as long as HTTP/1 is spoken beside it.
+#[test]
+fn prior_knowledge_is_enough_in_clear_text() {
+    let hello = |protocols: &str| {
+        let servers = match protocols {
+            "" => String::new(),
+            names => format!("\tservers {{\n\t\tprotocols {names}\n\t}}\n"),
+        };
+        let site = site_with("\trespond \"{http.request.proto}\"\n");
+        let server = Server::start(&format!("{{\n\tadmin off\n{servers}}}\n{site}"));
+        let mut frames = Frames::connect(server.port, &[]);
+        frames.get(1, "/");
+        let answer = frames.answer(1).map(|(_, body)| String::from_utf8(body).unwrap());
+        (answer, get(server.port, "/").body)
+    };
+    let both = (Some("HTTP/2.0".to_owned()), "HTTP/1.1".to_owned());
+    assert_eq!(hello(""), both);
+    assert_eq!(hello("h1 h2c"), both);
+    assert_eq!(hello("h1"), (None, "HTTP/1.1".to_owned()));
+}

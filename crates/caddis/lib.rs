@@ -45,7 +45,7 @@ pub fn run() -> ExitCode {
     match commands::execute(command) {
         Ok(code) => code,
         Err(failure) => {
-            say::complain!("Error: {failure}");
+            say::complain!("Error: {}", caddis_caddyfile::plain(&failure.to_string()));
             ExitCode::FAILURE
         }
     }

@@ -1,11 +1,13 @@
 //! The texts that were loaded, and lines and columns in them.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::OnceLock;
 
 use miette::{MietteError, SourceCode, SourceSpan, SpanContents};
 
 use crate::limits;
+use crate::plain;
 use crate::span::{FileId, Span};
 
 /// One text as loaded.
@@ -19,12 +21,22 @@ pub struct Source {
     blocks: OnceLock<Vec<u32>>,
     /// Places of `{$VAR}` without a default whose variable is not set.
     unset: Vec<(u32, u32)>,
+    /// The text as a terminal may show it, where it is another one.
+    shown: OnceLock<Option<Box<str>>>,
 }
 
 impl Source {
     /// A text with its name.
     pub fn new(name: impl Into<String>, text: impl Into<String>) -> Self {
         Self { name: name.into(), text: text.into(), ..Self::default() }
+    }
+
+    fn shown(&self) -> &str {
+        let shown = self.shown.get_or_init(|| match plain(&self.text) {
+            Cow::Borrowed(_) => None,
+            Cow::Owned(text) => Some(text.into()),
+        });
+        shown.as_deref().unwrap_or(&self.text)
     }
 
     /// The text of a line, from 1, without its end.
@@ -206,7 +218,7 @@ impl SourceCode for Source {
         let range = range.ok_or(MietteError::OutOfBounds)?;
         let line = self.line_col(range.start as u32).0 as usize;
         let near = SourceSpan::from((start - range.start, span.len()));
-        let bytes = &self.text.as_bytes()[range.clone()];
+        let bytes = &self.shown().as_bytes()[range.clone()];
         let inner = bytes.read_span(&near, lines_before, lines_after)?;
         Ok(Box::new(miette::MietteSpanContents::new_named(
             self.name.clone(),

@@ -92,12 +92,15 @@ fn begin<S: Io + 'static>(
     if binding.tls {
         return Box::pin(serve_tls(io, connection, binding, listener, worker));
     }
+    let protocols = binding.protocols;
     let (connection, drain) = (Rc::new(connection), binding.drain.clone());
     let cx = ConnCx { listener, connection, worker, drain, client: None };
-    if binding.protocols.h2c {
+    // Whoever knows that HTTP/2 is spoken here need not ask, also where TLS is what it is meant for:
+    // so it is in Caddy, as long as HTTP/1 is spoken, too.
+    if protocols.h2c || protocols.h1 && protocols.h2 {
         let plan = &binding.server.plan;
-        Box::pin(serve_plain(io, plan.timeouts.header, binding.protocols.h1, cx))
-    } else if binding.protocols.h1 {
+        Box::pin(serve_plain(io, plan.timeouts.header, protocols.h1, cx))
+    } else if protocols.h1 {
         Box::pin(h1::serve_connection(h1::Conn::new(io, BytesMut::new()), cx))
     } else {
         Box::pin(std::future::ready(()))

@@ -4,7 +4,7 @@ mod machine;
 
 use std::{collections::HashMap, fmt::Write, io::IsTerminal};
 
-use caddis_caddyfile::{Diagnostic, SourceMap, Span};
+use caddis_caddyfile::{Diagnostic, SourceMap, Span, plain};
 use clap::ValueEnum;
 use miette::{GraphicalReportHandler, GraphicalTheme};
 
@@ -89,6 +89,11 @@ pub(crate) fn folded(all: &[Diagnostic]) -> Vec<(&Diagnostic, usize)> {
 /// The diagnostic with the import lines that led to it.
 fn with_imports(one: &Diagnostic, more: usize, sources: &SourceMap) -> Diagnostic {
     let mut one = one.clone();
+    one.message = plain(&one.message).into_owned();
+    one.help = one.help.take().map(|help| plain(&help).into_owned());
+    for (_, label) in &mut one.labels {
+        *label = plain(label).into_owned();
+    }
     let chain = one.imports.clone();
     for link in chain.iter().flat_map(|chain| chain.iter()).take(SHOWN_IMPORTS) {
         if let Some(span) = line_span(&link.file, link.line, sources) {

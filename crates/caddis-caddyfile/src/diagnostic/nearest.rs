@@ -3,12 +3,14 @@
 /// The candidate with the smallest edit distance, if it is near enough to be a typing mistake.
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     const LONGEST: usize = 64;
+    // Thousands of names in one file, mistyped thousands of times, would cost the product of the two.
+    const MOST: usize = 512;
     let name: Vec<char> = name.chars().take(LONGEST + 1).collect();
     if name.is_empty() || name.len() > LONGEST {
         return None;
     }
     let limit = (name.len() / 3).clamp(1, 3);
-    let candidates: Vec<&str> = candidates.into_iter().collect();
+    let candidates: Vec<&str> = candidates.into_iter().take(MOST).collect();
     let near = candidates
         .iter()
         .copied()
