@@ -80,8 +80,9 @@ impl Tracer {
     /// Starts the thread that exports, if it does not run yet. Without it spans wait, and are
     /// dropped when there are too many.
     pub fn start(&self) {
-        let taken = self.exporter.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some((exporter, resource)) = taken else { return };
+        // Held until it runs: whoever ends it meanwhile would find nothing to wait for.
+        let mut waiting = self.exporter.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((exporter, resource)) = waiting.take() else { return };
         if let Err(error) = self.queue.start(exporter, resource) {
             tracing::error!(target: "http.handlers.tracing", %error, "spans are not exported");
         }
