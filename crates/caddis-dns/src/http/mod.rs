@@ -19,7 +19,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, Uri, header};
+use http::{HeaderValue, Request, Response, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
     body::{Body, Incoming},
@@ -241,7 +241,7 @@ impl HttpClient {
             parts.uri = path.parse().map_err(|error| fail("path", error))?;
         }
         let mut request = Request::from_parts(parts, Full::new(body));
-        let spare = is_idempotent(request.method()).then(|| request.clone());
+        let spare = request.method().is_idempotent().then(|| request.clone());
         let within = if spare.is_some() { Duration::MAX } else { SURELY_OPEN };
         // A kept connection may have been closed meanwhile; then a new one is used.
         while let Some(mut kept) = self.take(&at.key, within) {
@@ -371,14 +371,6 @@ async fn handshake(stream: Box<dyn Io>) -> Result<SendRequest<Full<Bytes>>, Http
         }
     });
     Ok(sender)
-}
-
-/// Whether a request does the same sent twice as sent once (RFC 9110 §9.2.2).
-fn is_idempotent(method: &Method) -> bool {
-    matches!(
-        *method,
-        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
-    )
 }
 
 /// The head of an answer, from where and on which connection it came.

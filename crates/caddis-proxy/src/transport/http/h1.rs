@@ -446,7 +446,7 @@ fn malformed(error: HeadError) -> Broken {
 
 /// Whether a request may be sent twice without harm when it is unknown whether it arrived.
 pub(crate) fn is_idempotent(method: &Method, headers: &HeaderMap) -> bool {
-    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE)
+    method.is_safe()
         || headers.contains_key("idempotency-key")
         || headers.contains_key("x-idempotency-key")
 }
