@@ -24,6 +24,7 @@ pub mod timestamp;
 mod url;
 mod zerossl;
 
+pub mod ech;
 pub mod pki;
 pub mod policy;
 pub mod storage;
