@@ -18,6 +18,9 @@ use crate::{
 
 /// Seconds within which a certificate of our own making is not replaced at the authority's wish.
 const HOLD: i64 = 6 * 60 * 60;
+/// With less than this share of its lifetime left a local certificate is replaced even where the new
+/// one cannot be stored.
+const URGENT: i64 = 6;
 /// Seconds until an authority without an opinion is asked again.
 const ASK_AGAIN: i64 = 6 * 60 * 60;
 /// Seconds until a certificate is stored again that could not be.
@@ -92,6 +95,17 @@ impl Entry {
 
     pub(super) fn certificate(&self) -> Option<Arc<Certificate>> {
         self.served.as_ref().map(|served| served.certificate.clone())
+    }
+
+    /// Whether a certificate of the local authority has expired, or will soon: long after its renewal
+    /// was due.
+    pub(super) fn is_urgent(&self, now: Timestamp) -> bool {
+        self.subject.is_local()
+            && self.served.as_ref().is_some_and(|served| {
+                let Certificate { not_before, not_after, .. } = *served.certificate;
+                let lifetime = not_after.saturating_sub(not_before);
+                not_after.saturating_sub(now) < lifetime / URGENT
+            })
     }
 
     /// Takes note of a job's outcome; true where there is something new to serve. `count` is the

@@ -1,7 +1,7 @@
 //! Certificates that could not be stored when they were made: served from memory, and stored as soon
 //! as that works, so that neither a restart nor another server has to ask for them again.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{CertManager, entry::STORE_AGAIN};
 
@@ -32,8 +32,12 @@ impl CertManager {
             (served, unstored, entry.subject.storage(&inner.storage))
         };
         let (keys, not_after) = (served.keys.clone(), served.certificate.not_after);
-        let stored =
-            tokio::task::spawn_blocking(move || unstored.store(&*storage, &keys, not_after));
+        let lock = format!("issue_cert_{name}");
+        let stored = tokio::task::spawn_blocking(move || {
+            // Whoever has it may be writing.
+            let _guard = storage.lock(&lock, Duration::ZERO)?;
+            unstored.store(&*storage, &keys, not_after)
+        });
         let stored = match stored.await {
             Ok(Ok(())) => true,
             Ok(Err(error)) => {
