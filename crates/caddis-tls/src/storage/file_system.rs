@@ -29,6 +29,8 @@ const STALE: Duration = Duration::from_secs(10);
 /// Lock files are of this size, filled up with spaces: written anew in their place they need no room,
 /// and on a full disk no empty file takes the place of a good one.
 const LOCK_SIZE: usize = 128;
+/// Nobody writes a file for so long.
+const LEFT: Duration = Duration::from_secs(60 * 60);
 /// How often a waiting process looks.
 const POLL: Duration = Duration::from_secs(1);
 /// How often an unreadable lock file is looked at again before it counts as stale.
@@ -163,6 +165,29 @@ impl Storage for FileSystem {
         }
         keys.sort();
         Ok(keys)
+    }
+
+    fn sweep(&self) -> io::Result<()> {
+        let mut folders = vec![self.root.clone()];
+        while let Some(folder) = folders.pop() {
+            let entries = fs::read_dir(&folder).map_err(|error| named(&error, &folder))?;
+            for entry in entries {
+                let entry = entry.map_err(|error| named(&error, &folder))?;
+                // Links lead elsewhere.
+                let kind = entry.file_type()?;
+                if kind.is_dir() {
+                    folders.push(entry.path());
+                } else if kind.is_file() && entry.file_name().to_str().is_some_and(is_temporary) {
+                    let written = entry.metadata().and_then(|metadata| metadata.modified());
+                    let age = written.map(|at| SystemTime::now().duration_since(at));
+                    if age.is_ok_and(|age| age.is_ok_and(|age| age > LEFT)) {
+                        fs::remove_file(entry.path())
+                            .map_err(|error| named(&error, &entry.path()))?;
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     fn modified(&self, key: &str) -> io::Result<SystemTime> {
@@ -442,6 +467,25 @@ mod tests {
         storage.delete("a").unwrap();
         assert!(!storage.exists("a/b/c.key").unwrap());
         assert!(storage.store("../x", b"").is_err());
+    }
+
+    #[test]
+    fn what_killed_processes_left_is_swept_away() {
+        let dir = TempDir::new();
+        let storage = FileSystem::new(dir.path());
+        storage.store("a/b.key", b"good").unwrap();
+        let ends = ["a/b.key.0123456789abcdef.tmp", "a/c.0123456789abcdef.tmp", "a/mine.tmp"];
+        let left = ends.map(|name| dir.path().join(name));
+        for (path, hours) in left.iter().zip([2, 0, 2]) {
+            fs::write(path, b"").unwrap();
+            let file = fs::File::options().write(true).open(path).unwrap();
+            let age = Duration::from_secs(hours * 3_700);
+            file.set_modified(std::time::SystemTime::now() - age).unwrap();
+        }
+        storage.sweep().unwrap();
+        // Somebody may be writing the second one; the third is not ours.
+        assert_eq!(left.map(|path| path.exists()), [false, true, true]);
+        assert_eq!(storage.load("a/b.key").unwrap(), b"good");
     }
 
     #[test]

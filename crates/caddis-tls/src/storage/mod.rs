@@ -66,6 +66,11 @@ pub trait Storage: Send + Sync + fmt::Debug {
         keys.sort();
         Ok(keys)
     }
+    /// Removes what processes left behind that were killed while they wrote: no key, and in the way
+    /// of nobody, but private keys may be in it.
+    fn sweep(&self) -> io::Result<()> {
+        Ok(())
+    }
     /// When the content was written last.
     fn modified(&self, key: &str) -> io::Result<SystemTime>;
     /// Waits at most `wait` for a name that only one process may hold; `TimedOut` where another one
