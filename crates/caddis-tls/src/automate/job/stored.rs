@@ -146,22 +146,24 @@ impl Unstored {
         self.error.as_ref()
     }
 
-    /// Writes the files. A certificate that others stored meanwhile and that is valid longer stays.
+    /// Writes the files; false where others stored a certificate meanwhile that is valid longer: it
+    /// stays.
     pub(in crate::automate) fn store(
         &self,
         storage: &dyn Storage,
         keys: &SiteKeys,
         not_after: Timestamp,
-    ) -> io::Result<()> {
+    ) -> io::Result<bool> {
         let there =
             match (content(storage, &keys.certificate)?, content(storage, &keys.private_key)?) {
                 (Some(chain), Some(key)) => Certificate::from_pem(&chain, &key, Vec::new()).ok(),
                 _ => None,
             };
         if there.is_some_and(|there| there.not_after > not_after) {
-            return Ok(());
+            return Ok(false);
         }
-        self.write(storage, keys)
+        self.write(storage, keys)?;
+        Ok(true)
     }
 
     /// Writes key, chain and metadata.

@@ -23,8 +23,9 @@ const HOLD: i64 = 6 * 60 * 60;
 const URGENT: i64 = 6;
 /// Seconds until an authority without an opinion is asked again.
 const ASK_AGAIN: i64 = 6 * 60 * 60;
-/// Seconds until a certificate is stored again that could not be.
-pub(super) const STORE_AGAIN: i64 = 30;
+/// Seconds until a certificate is stored again that could not be: sooner than another process that waits
+/// for the same storage asks an authority for one.
+pub(super) const STORE_AGAIN: i64 = 5;
 /// After a start, so many names are asked about per second.
 const ASK_RATE: usize = 10;
 

@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{CertManager, entry::STORE_AGAIN};
+use super::{CertManager, Event, entry::STORE_AGAIN, step};
 
 impl CertManager {
     /// The names whose certificates are to be stored.
@@ -39,12 +39,12 @@ impl CertManager {
             unstored.store(&*storage, &keys, not_after)
         });
         let stored = match stored.await {
-            Ok(Ok(())) => true,
+            Ok(Ok(ours)) => Some(ours),
             Ok(Err(error)) => {
                 tracing::debug!(target: "tls", identifier = name, %error, "still not stored");
-                false
+                None
             }
-            Err(_) => false,
+            Err(_) => None,
         };
         let now = self.now();
         let mut inner = self.lock();
@@ -54,17 +54,29 @@ impl CertManager {
         else {
             return;
         };
-        if stored {
-            current.unstored = None;
-            entry.last_error = None;
+        let Some(ours) = stored else {
+            entry.store_at = Some(now.saturating_add(STORE_AGAIN));
+            drop(inner);
+            self.wake.notify_one();
+            return;
+        };
+        current.unstored = None;
+        entry.last_error = None;
+        let untold = entry.untold.take();
+        if ours {
             tracing::info!(target: "tls", identifier = name, "certificate is stored now");
-            let untold = entry.untold.take();
             drop(inner);
             if let Some(data) = untold {
                 self.tell_obtained(data);
             }
         } else {
-            entry.store_at = Some(now.saturating_add(STORE_AGAIN));
+            // All servers of a storage serve the same: the next look takes it.
+            tracing::info!(
+                target: "tls",
+                identifier = name,
+                "another process stored a certificate meanwhile: it is used"
+            );
+            entry.state = step(entry.state, Event::RenewAt(now), now).0;
             drop(inner);
             self.wake.notify_one();
         }
