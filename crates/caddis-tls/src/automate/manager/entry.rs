@@ -44,6 +44,8 @@ pub(super) struct Entry {
     issued_at: Option<Timestamp>,
     /// The certificate that its authority revoked.
     pub(super) revoked: Option<[u8; 32]>,
+    /// When one that was revoked was replaced, or will be.
+    pub(super) replaced_at: Option<Timestamp>,
     pub(super) last_error: Option<Trouble>,
     /// The event of a certificate whose files are not stored yet.
     pub(super) untold: Option<Json>,
@@ -77,6 +79,7 @@ impl Entry {
             store_at: None,
             issued_at: None,
             revoked: None,
+            replaced_at: None,
             last_error: None,
             untold: None,
         }
