@@ -302,7 +302,10 @@ fn on_demand_policy(
         getters = compile_getters(&[serde_json::json!({ "via": "tailscale" })])?;
     }
     if issuers.is_empty() {
-        issuers.push(cx.default_acme());
+        // Names that no authority outside can know, all of them (spec T056).
+        let own = !policy.subjects.is_empty()
+            && policy.subjects.iter().all(|subject| internal_name(subject));
+        issuers.push(if own { self::internal() } else { cx.default_acme() });
     }
     Ok(OnDemandPolicy {
         storage: cx.storage(policy)?,
