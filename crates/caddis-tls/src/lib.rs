@@ -48,7 +48,7 @@ pub use loaders::{Loaders, compile_loaders};
 pub use permission::on_demand_permission;
 pub use policy::{
     BindCx, HelloFacts, Missing, Policies, Policy, PolicyPlan, ServerFacts, compile_policies,
-    for_protocols,
+    for_protocols, for_suites,
 };
 pub use remote::{RemoteAccess, Verdict as RemoteVerdict};
 pub use tickets::Tickets;
