@@ -2,6 +2,7 @@
 
 mod storage;
 mod trouble;
+mod wishes;
 
 use std::{
     sync::{
