@@ -23,8 +23,8 @@ use caddis_tls::{
     Reconcile, acme_server::AcmeServers, hello_data, policy::CaPool,
 };
 use http::{HeaderMap, HeaderValue, Method};
-use rustls::{ServerConfig, sign::CertifiedKey};
-use tokio::io::AsyncWriteExt;
+use rustls::{InvalidMessage, PeerMisbehaved, ServerConfig, sign::CertifiedKey};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake, server::TlsStream};
 
 use crate::{generation::LoadError, listen::Binding, request_metrics::ServerMetrics};
@@ -306,8 +306,14 @@ pub(crate) async fn accept_tls<S: Io>(
     limit: Duration,
 ) -> io::Result<(TlsStream<S>, TlsInfo)> {
     let server = &binding.server;
-    let hello = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), io);
-    let start = within(limit, hello).await?;
+    let mut hello = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), io);
+    let start = match within(limit, &mut hello).await {
+        Ok(start) => start,
+        Err(error) => {
+            Box::pin(no_hello(hello, &error)).await;
+            return Err(error);
+        }
+    };
     let asked = {
         let (remote, local) = (connection.remote, connection.local);
         server.certificates.wants_hello().then(|| hello_data(&start.client_hello(), remote, local))
@@ -363,17 +369,57 @@ pub(crate) async fn accept_tls<S: Io>(
     Ok((stream, info))
 }
 
+/// What came is no hello: the client is told, if not by the library, which has no word for some of
+/// it, and has a moment to read that. A hello that is too long may not have come to its end, and a
+/// connection that is closed before is reset, with the alert.
+async fn no_hello<S: Io>(mut hello: LazyConfigAcceptor<S>, error: &io::Error) {
+    let cause = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let (Some(cause), Some(mut io)) = (cause, hello.take_io()) else { return };
+    let told = async {
+        if let Some(code) = untold(cause) {
+            io.write_all(&alert(code)).await?;
+        }
+        io.shutdown().await?;
+        tokio::io::copy(&mut io.take(crate::h1::DRAIN_LIMIT), &mut tokio::io::sink()).await
+    };
+    let _ = within(crate::h1::LINGER, told).await;
+}
+
+/// The alert for what the library ends the beginning of a handshake without a word for.
+fn untold(cause: &rustls::Error) -> Option<u8> {
+    const UNEXPECTED_MESSAGE: u8 = 10;
+    const DECODE_ERROR: u8 = 50;
+    match cause {
+        rustls::Error::InappropriateMessage { .. }
+        | rustls::Error::InappropriateHandshakeMessage { .. }
+        | rustls::Error::PeerMisbehaved(
+            PeerMisbehaved::MessageInterleavedWithHandshakeMessage
+            | PeerMisbehaved::TooManyEmptyFragments,
+        ) => Some(UNEXPECTED_MESSAGE),
+        rustls::Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge) => {
+            Some(DECODE_ERROR)
+        }
+        _ => None,
+    }
+}
+
 /// Tells a client in the words of TLS that there will be no handshake: the alert internal_error,
 /// which is what Go's server sends and what people search for.
 async fn refuse<S: Io>(mut start: StartHandshake<S>, limit: Duration) {
-    // Content type, version, length, level fatal, code (RFC 8446 §5.1 and §6).
-    const ALERT: [u8; 7] = [21, 3, 3, 0, 2, 2, 80];
     let told = async {
-        start.io.write_all(&ALERT).await?;
+        start.io.write_all(&alert(INTERNAL_ERROR)).await?;
         start.io.shutdown().await
     };
     // A client that has gone needs no word.
     let _ = within(limit, told).await;
+}
+
+const INTERNAL_ERROR: u8 = 80;
+
+/// A fatal alert before there are keys: content type, version, length, level, code (RFC 8446 §5.1
+/// and §6).
+const fn alert(code: u8) -> [u8; 7] {
+    [21, 3, 3, 0, 2, 2, code]
 }
 
 /// A certificate where there is none: from a source outside, for this handshake alone, or (then it
