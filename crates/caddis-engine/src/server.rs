@@ -13,6 +13,7 @@ use caddis_core::{
     client_certificates::{ClientCertificate, ClientCertificates},
     event::Events,
     exchange::Io,
+    finish::Finishers,
     metrics::Metrics,
     trust::TrustPools,
 };
@@ -83,6 +84,7 @@ impl Shared {
         let logging = caddis_logging::open(&plan.logging, state, metrics)
             .map_err(|error| LoadError::Activate(format!("setting up logging: {error}")))?;
         let certificates = self.certificates(plan);
+        state.single::<Finishers>().add(&certificates);
         let storage = plan.tls.storage.clone();
         let loaded = plan
             .tls

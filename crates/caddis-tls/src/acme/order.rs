@@ -193,7 +193,8 @@ impl Attempt<'_> {
         );
         let solution = match (&self.config.dns, self.kind) {
             (Some(dns), Kind::Dns01) => {
-                let record = DnsRecord::present(dns, name, value).await;
+                let record =
+                    DnsRecord::present(&self.acme.challenges.records, dns, name, value).await;
                 Solution::Dns(
                     record.map_err(|failure| failure.while_doing("presenting for challenge"))?,
                 )

@@ -310,6 +310,10 @@ impl Staples {
             .body(Bytes::from(message::request(leaf, issuer)?))
             .map_err(Error::new)?;
         let answer = self.client.send(request).await.context("making OCSP request")?;
+        if !answer.status().is_success() {
+            let status = answer.status();
+            return Err(Error::new(format!("OCSP: the responder {url} answers HTTP {status}")));
+        }
         let der = answer.into_body().to_vec();
         let response = message::parse(&der, leaf, issuer)?;
         if response.status == Status::Unknown {
