@@ -72,7 +72,7 @@ impl Failure {
     pub(super) fn of(error: &instant_acme::Error, retry_after: Option<Duration>) -> Self {
         let instant_acme::Error::Api(problem) = error else {
             let remedy = match error {
-                _ if is_about_time(&text) => WRONG_TIME,
+                _ if is_about_time(&error.to_string()) => WRONG_TIME,
                 instant_acme::Error::Other(_) | instant_acme::Error::Http(_) => UNREACHABLE,
                 instant_acme::Error::Json(_) | instant_acme::Error::Str(_) => AMISS,
                 _ => "",
