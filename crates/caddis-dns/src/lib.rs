@@ -36,6 +36,7 @@ use caddis_config::ConfigError;
 use serde_json::Value;
 
 pub use self::{
+    records::relative,
     service_binding::{ServiceBinding, ServiceParams},
     syntax::{Field, FieldKind, Syntax},
 };

@@ -454,20 +454,19 @@ fn escaped(bytes: &[u8]) -> String {
 
 /// The items of a list, in which `\` escapes commas and itself (RFC 9460 appendix A.1).
 fn items(list: &[u8]) -> Result<Vec<Vec<u8>>, DnsError> {
-    let mut all = vec![Vec::new()];
+    let (mut all, mut item) = (Vec::new(), Vec::new());
     let mut bytes = list.iter();
     while let Some(byte) = bytes.next() {
         match byte {
-            b',' => all.push(Vec::new()),
+            b',' => all.push(std::mem::take(&mut item)),
             b'\\' => match bytes.next() {
-                Some(byte @ (b',' | b'\\')) => {
-                    all.last_mut().into_iter().for_each(|item| item.push(*byte))
-                }
+                Some(byte @ (b',' | b'\\')) => item.push(*byte),
                 _ => return Err(DnsError::new("a broken escape in a list")),
             },
-            byte => all.last_mut().into_iter().for_each(|item| item.push(*byte)),
+            byte => item.push(*byte),
         }
     }
+    all.push(item);
     if all.iter().any(Vec::is_empty) {
         return Err(DnsError::new("an empty item in a list"));
     }
