@@ -2,6 +2,8 @@
 
 mod config;
 mod keyring;
+mod publisher;
 
 pub use config::EchConfig;
 pub use keyring::{EchKey, EchKeyring};
+pub use publisher::{DnsPublisher, Published, PublishedName};
