@@ -19,8 +19,12 @@ use caddis_core::{
 use caddis_logging::{AccessLogger, AccessRecord, Logging};
 use caddis_plan::{IdentityPlan, Plan, RemotePlan, ServerPlan};
 use caddis_tls::{
-    Asked, BindCx, CertManager, Certificate, HelloFacts, Missing, OnDemandError, Policies, Policy,
-    Reconcile, acme_server::AcmeServers, hello_data, policy::CaPool,
+    Asked, BindCx, CertManager, Certificate, HelloFacts, ManagedSubject, Missing, OnDemandError,
+    Policies, Policy, Reconcile,
+    acme_server::AcmeServers,
+    ech::{self, EchKeyring, EchKeys, EchPlan},
+    hello_data,
+    policy::CaPool,
 };
 use http::{HeaderMap, HeaderValue, Method};
 use rustls::{ServerConfig, sign::CertifiedKey};
@@ -34,6 +38,9 @@ pub(crate) struct ServerRuntime {
     pub(crate) plan: Arc<ServerPlan>,
     tls: Option<Policies>,
     certificates: Arc<CertManager>,
+    /// The keys of hidden client hellos, where there are any.
+    #[allow(dead_code, reason = "looked at by the handshake")]
+    pub(crate) ech: Option<Arc<EchKeyring>>,
     pub(crate) access_log: AccessLogger,
     pub(crate) metrics: Option<ServerMetrics>,
     /// Equal where open connections may go on under another generation's server.
@@ -59,6 +66,16 @@ pub(crate) struct BoundShared {
     certificates: Arc<CertManager>,
     tickets: caddis_tls::Tickets,
     storage: Arc<dyn caddis_tls::storage::Storage>,
+    ech: Option<BoundEch>,
+}
+
+/// Keys of hidden client hellos as they were found or made, and the ring they belong in.
+struct BoundEch {
+    plan: Arc<EchPlan>,
+    ring: Arc<EchKeyring>,
+    keys: EchKeys,
+    /// Certificates for public names that only the storage knows.
+    subjects: Vec<ManagedSubject>,
 }
 
 impl Shared {
@@ -91,8 +108,13 @@ impl Shared {
             .map_err(|error| LoadError::Activate(format!("loading tls app module: {error}")))?;
         let tickets = certificates.tickets().with_config(plan.tls.tickets.as_ref(), &storage)?;
         certificates.configure_pki(storage.clone(), plan.tls.authorities.clone());
+        let ech = BoundEch::bind(plan, state).await.map_err(|error| {
+            LoadError::Activate(format!(
+                "loading tls app module: provisioning Encrypted ClientHello components: {error}"
+            ))
+        })?;
         let logging = Arc::new(logging);
-        let bound = BoundShared { logging, certificates, tickets, storage };
+        let bound = BoundShared { logging, certificates, tickets, storage, ech };
         bound.fill_trust_pools(state)?;
         let store = bound.certificates.store().clone();
         state.single::<ClientCertificates>().look_in(move |name| store.for_client(name));
@@ -204,9 +226,11 @@ impl BoundShared {
 
     /// Gets certificates ready; what cannot be had at once is tried again later.
     pub(crate) async fn reconcile(&self, plan: &Plan, loaded: Vec<Arc<Certificate>>) {
+        let outer = || self.ech.iter().flat_map(|ech| &ech.subjects);
+        let names = outer().map(|subject| subject.name.clone());
         let wanted = Reconcile {
-            subjects: plan.tls.subjects.clone(),
-            unless_loaded: plan.tls.unless_loaded.clone(),
+            subjects: plan.tls.subjects.iter().chain(outer()).cloned().collect(),
+            unless_loaded: plan.tls.unless_loaded.iter().cloned().chain(names).collect(),
             on_demand: plan.tls.on_demand.clone(),
             loaded,
             ocsp: plan.tls.ocsp.clone(),
@@ -219,10 +243,37 @@ impl BoundShared {
         self.certificates.install_roots();
     }
 
+    /// Puts the keys of hidden client hellos in place; gives what looks after them.
+    pub(crate) fn commit_ech(&mut self) -> Option<impl Future<Output = ()> + use<>> {
+        let BoundEch { plan, ring, keys, .. } = self.ech.take()?;
+        keys.put_in(&ring);
+        Some(ech::keep(ring, self.storage.clone(), plan))
+    }
+
     /// Sends logs where the new config says; gives whom to tell what happens.
     pub(crate) fn commit(self, handle: &caddis_logging::Handle) -> Arc<Events> {
         handle.set(self.logging);
         self.certificates.events().clone()
+    }
+}
+
+impl BoundEch {
+    /// Loads or makes keys. The ring is the one of the storage, over all generations.
+    async fn bind(plan: &Plan, state: &State) -> caddis_tls::Result<Option<Self>> {
+        let Some(needs) = &plan.tls.ech else { return Ok(None) };
+        let storage = &plan.tls.storage;
+        let keys = EchKeys::load(storage, &needs.plan).await?;
+        let mut subjects: Vec<ManagedSubject> = Vec::new();
+        for name in keys.public_names() {
+            let managed = plan.tls.subjects.iter().chain(&subjects);
+            if managed.into_iter().any(|subject| subject.name.eq_ignore_ascii_case(name)) {
+                continue;
+            }
+            subjects.extend(needs.certificate_of(name).map_err(caddis_tls::Error::new)?);
+        }
+        let table = state.table::<String, EchKeyring>();
+        let ring = table.lease(storage.describe(), EchKeyring::default);
+        Ok(Some(Self { plan: needs.plan.clone(), ring, keys, subjects }))
     }
 }
 
@@ -257,6 +308,7 @@ impl ServerRuntime {
         Ok(Arc::new(Self {
             tls,
             certificates,
+            ech: bound.ech.as_ref().map(|ech| ech.ring.clone()),
             access_log: AccessLogger::new(plan.logs.as_ref(), &bound.logging),
             metrics: plan.metrics.map(|how| ServerMetrics::new(&plan.name, how, metrics.clone())),
             connection_fingerprint,

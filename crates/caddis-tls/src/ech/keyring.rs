@@ -16,12 +16,16 @@ pub struct EchKey {
     pub private: HpkePrivateKey,
 }
 
-/// The keys in use now. Handshakes look at them; who rotates keys puts others in their place.
+/// The keys in use now; none at first. Handshakes look at them; who rotates keys puts others in
+/// their place.
+#[derive(Default)]
 pub struct EchKeyring {
     keys: ArcSwap<Keys>,
 }
 
-struct Keys {
+/// Keys to be put in a ring.
+#[derive(Debug, Default)]
+pub(super) struct Keys {
     all: Arc<Vec<EchKey>>,
     retry: Arc<Vec<u8>>,
 }
@@ -66,12 +70,8 @@ impl EchKeyring {
     }
 
     /// Puts other keys in place; handshakes that began go on with those they have looked at.
-    ///
-    /// # Errors
-    /// As [`new`](Self::new); the keys stay as they were then.
-    pub fn put(&self, current: Vec<EchKey>, replaced: Vec<EchKey>) -> Result<()> {
-        self.keys.store(Arc::new(Keys::new(current, replaced)?));
-        Ok(())
+    pub(super) fn put(&self, keys: Arc<Keys>) {
+        self.keys.store(keys);
     }
 }
 
@@ -84,7 +84,11 @@ impl fmt::Debug for EchKeyring {
 // === impl Keys ===
 
 impl Keys {
-    fn new(mut current: Vec<EchKey>, replaced: Vec<EchKey>) -> Result<Self> {
+    /// Keys that clients are told of, and those that have been replaced.
+    ///
+    /// # Errors
+    /// As [`EchKeyring::new`].
+    pub(super) fn new(mut current: Vec<EchKey>, replaced: Vec<EchKey>) -> Result<Self> {
         let retry = Arc::new(EchConfig::list(current.iter().map(|key| &key.config))?);
         current.extend(replaced);
         Ok(Self { all: Arc::new(current), retry })
@@ -93,7 +97,9 @@ impl Keys {
 
 #[cfg(test)]
 mod tests {
-    use super::{EchKey, EchKeyring};
+    use std::sync::Arc;
+
+    use super::{EchKey, EchKeyring, Keys};
     use crate::ech::EchConfig;
 
     #[test]
@@ -106,7 +112,7 @@ mod tests {
         let ring = EchKeyring::new(vec![one.clone()]).unwrap();
         let before = ring.look();
         assert_eq!(*ring.retry_list(), EchConfig::list([&one.config]).unwrap());
-        ring.put(vec![two.clone()], vec![one.clone()]).unwrap();
+        ring.put(Arc::new(Keys::new(vec![two.clone()], vec![one.clone()]).unwrap()));
         let ids: Vec<u8> = ring.look().iter().map(|key| key.config.id).collect();
         assert_eq!(ids, [2, 1]);
         assert_eq!(*ring.retry_list(), EchConfig::list([&two.config]).unwrap());

@@ -12,5 +12,5 @@ mod stored;
 pub use config::EchConfig;
 pub use keeper::{EchKeys, EchPlan, keep};
 pub use keyring::{EchKey, EchKeyring};
-pub use publication::Publication;
+pub use publication::{Publication, default_publisher};
 pub use publisher::{DnsPublisher, Published, PublishedName};
