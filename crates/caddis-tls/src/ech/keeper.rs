@@ -10,7 +10,7 @@ use super::{
     EchKeyring,
     keyring::Keys,
     publication::{Publication, Publishing, blocking},
-    stored::{Stored, refreshed},
+    stored::{Stored, current_of, refreshed},
 };
 use crate::{error::Result, storage::Storage};
 
