@@ -1,7 +1,17 @@
 //! Encrypted Client Hello (RFC 9849): the name a client asks for is hidden from the network.
 
+mod accept;
 mod config;
+mod hello;
 mod keyring;
+mod open;
 
 pub use config::EchConfig;
 pub use keyring::{EchKey, EchKeyring};
+pub use open::{Opened, open};
+
+pub use accept::{Acceptance, Refused, records};
+pub(crate) use accept::{GROUPS, RANDOM};
+
+#[cfg(test)]
+mod tests;
