@@ -20,20 +20,28 @@ use caddis_logging::{AccessLogger, AccessRecord, Logging};
 use caddis_plan::{IdentityPlan, Plan, RemotePlan, ServerPlan};
 use caddis_tls::{
     Asked, BindCx, CertManager, Certificate, HelloFacts, Missing, OnDemandError, Policies, Policy,
-    Reconcile, acme_server::AcmeServers, hello_data, policy::CaPool,
+    Reconcile,
+    acme_server::AcmeServers,
+    ech::{Acceptance, EchKeyring, Refused},
+    hello_data,
+    policy::CaPool,
 };
 use http::{HeaderMap, HeaderValue, Method};
 use rustls::{ServerConfig, sign::CertifiedKey};
 use tokio::io::AsyncWriteExt;
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake, server::TlsStream};
 
-use crate::{generation::LoadError, listen::Binding, request_metrics::ServerMetrics};
+use crate::{
+    ech, generation::LoadError, h1::Rewind, listen::Binding, request_metrics::ServerMetrics,
+};
 
 /// A server as it runs.
 pub(crate) struct ServerRuntime {
     pub(crate) plan: Arc<ServerPlan>,
     tls: Option<Policies>,
     certificates: Arc<CertManager>,
+    /// The keys of hidden client hellos, where there are any.
+    pub(crate) ech: Option<Arc<EchKeyring>>,
     pub(crate) access_log: AccessLogger,
     pub(crate) metrics: Option<ServerMetrics>,
     /// Equal where open connections may go on under another generation's server.
@@ -257,6 +265,7 @@ impl ServerRuntime {
         Ok(Arc::new(Self {
             tls,
             certificates,
+            ech: None,
             access_log: AccessLogger::new(plan.logs.as_ref(), &bound.logging),
             metrics: plan.metrics.map(|how| ServerMetrics::new(&plan.name, how, metrics.clone())),
             connection_fingerprint,
@@ -301,10 +310,24 @@ impl ServerRuntime {
 /// the client has to send; the wait for an on-demand certificate has its own.
 pub(crate) async fn accept_tls<S: Io>(
     binding: &Binding,
-    io: S,
+    mut io: Rewind<S>,
     connection: &Connection,
     limit: Duration,
-) -> io::Result<(TlsStream<S>, TlsInfo)> {
+) -> io::Result<(TlsStream<Rewind<S>>, TlsInfo)> {
+    let mut hidden = None;
+    if let Some(keys) = &binding.server.ech {
+        (io, hidden) = Box::pin(within(limit, ech::unveil(keys, io))).await?;
+    }
+    answer_hello(binding, io, hidden, connection, limit).await
+}
+
+async fn answer_hello<S: Io>(
+    binding: &Binding,
+    io: Rewind<S>,
+    hidden: Option<ech::Hidden>,
+    connection: &Connection,
+    limit: Duration,
+) -> io::Result<(TlsStream<Rewind<S>>, TlsInfo)> {
     let server = &binding.server;
     let hello = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), io);
     let start = within(limit, hello).await?;
@@ -353,22 +376,41 @@ pub(crate) async fn accept_tls<S: Io>(
             return Err(io::Error::other(reason));
         }
     };
-    let stream = within(limit, start.into_stream(config)).await?;
-    let info = caddis_tls::tls_info(stream.get_ref().1);
+    let is_hidden = hidden.is_some();
+    let handshake = match hidden {
+        None => start.into_stream(config),
+        Some(hidden) => match Acceptance::rehearse(&config, &hidden.inner) {
+            Ok(acceptance) => acceptance.perform(|| start.into_stream(config)),
+            // It fails as it would without a word on hidden hellos.
+            Err(Refused::Handshake(_)) => start.into_stream(config),
+            Err(Refused::NoKeyShare) => {
+                let io = Rewind { before: hidden.outer, io: start.io.io };
+                return Box::pin(answer_hello(binding, io, None, connection, limit)).await;
+            }
+        },
+    };
+    let stream = within(limit, handshake).await?;
+    let mut info = caddis_tls::tls_info(stream.get_ref().1);
+    info.ech = is_hidden;
     Ok((stream, info))
 }
 
 /// Tells a client in the words of TLS that there will be no handshake: the alert internal_error,
 /// which is what Go's server sends and what people search for.
 async fn refuse<S: Io>(mut start: StartHandshake<S>, limit: Duration) {
-    // Content type, version, length, level fatal, code (RFC 8446 §5.1 and §6).
-    const ALERT: [u8; 7] = [21, 3, 3, 0, 2, 2, 80];
-    let told = async {
-        start.io.write_all(&ALERT).await?;
-        start.io.shutdown().await
-    };
     // A client that has gone needs no word.
-    let _ = within(limit, told).await;
+    let _ = within(limit, alert(&mut start.io, INTERNAL_ERROR)).await;
+}
+
+/// Alerts (RFC 8446 §6).
+pub(crate) const ILLEGAL_PARAMETER: u8 = 47;
+pub(crate) const INTERNAL_ERROR: u8 = 80;
+
+/// Sends a fatal alert, and that is all.
+pub(crate) async fn alert<S: Io>(io: &mut S, code: u8) -> io::Result<()> {
+    // Content type, version, length, level fatal, code (RFC 8446 §5.1 and §6).
+    io.write_all(&[21, 3, 3, 0, 2, 2, code]).await?;
+    io.shutdown().await
 }
 
 /// A certificate where there is none: from a source outside, for this handshake alone, or (then it
