@@ -21,12 +21,19 @@ const MAX_RECORD: usize = 1 << 14;
 const HANDSHAKE: u8 = 22;
 const CLIENT_HELLO: u8 = 1;
 
-/// A hello that was hidden.
-pub(crate) struct Hidden {
-    /// The handshake message.
-    pub(crate) inner: Vec<u8>,
-    /// What the client sent.
-    pub(crate) outer: BytesMut,
+/// What is known of a client's hello.
+pub(crate) enum Hello {
+    /// It hides nothing that matters here.
+    Visible,
+    /// It hides what no key opens.
+    Sealed,
+    /// It was hidden.
+    Hidden {
+        /// The handshake message.
+        inner: Vec<u8>,
+        /// What the client sent.
+        outer: BytesMut,
+    },
 }
 
 /// Reads a client's hello. Where it hides one for this server, that one is read next from the
@@ -34,7 +41,7 @@ pub(crate) struct Hidden {
 pub(crate) async fn unveil<S: Io>(
     keys: &EchKeyring,
     mut io: Rewind<S>,
-) -> io::Result<(Rewind<S>, Option<Hidden>)> {
+) -> io::Result<(Rewind<S>, Hello)> {
     let mut reader = HelloReader::default();
     let whole = loop {
         match reader.read(&io.before) {
@@ -47,10 +54,11 @@ pub(crate) async fn unveil<S: Io>(
         }
     };
     if !whole {
-        return Ok((io, None));
+        return Ok((io, Hello::Visible));
     }
     match open(&keys.look(), &reader.message) {
-        Opened::Visible => Ok((io, None)),
+        Opened::Visible => Ok((io, Hello::Visible)),
+        Opened::Sealed => Ok((io, Hello::Sealed)),
         Opened::Illegal => {
             alert(&mut io.io, ILLEGAL_PARAMETER).await?;
             Err(io::Error::other("tls: client sent an illegal hidden hello"))
@@ -61,7 +69,7 @@ pub(crate) async fn unveil<S: Io>(
             let rest = std::mem::take(&mut io.before);
             io.before = BytesMut::from(&*records(&inner));
             io.before.extend_from_slice(&rest);
-            Ok((io, Some(Hidden { inner, outer })))
+            Ok((io, Hello::Hidden { inner, outer }))
         }
     }
 }

@@ -314,17 +314,17 @@ pub(crate) async fn accept_tls<S: Io>(
     connection: &Connection,
     limit: Duration,
 ) -> io::Result<(TlsStream<Rewind<S>>, TlsInfo)> {
-    let mut hidden = None;
+    let mut kind = ech::Hello::Visible;
     if let Some(keys) = &binding.server.ech {
-        (io, hidden) = Box::pin(within(limit, ech::unveil(keys, io))).await?;
+        (io, kind) = Box::pin(within(limit, ech::unveil(keys, io))).await?;
     }
-    answer_hello(binding, io, hidden, connection, limit).await
+    answer_hello(binding, io, kind, connection, limit).await
 }
 
 async fn answer_hello<S: Io>(
     binding: &Binding,
     io: Rewind<S>,
-    hidden: Option<ech::Hidden>,
+    kind: ech::Hello,
     connection: &Connection,
     limit: Duration,
 ) -> io::Result<(TlsStream<Rewind<S>>, TlsInfo)> {
@@ -376,16 +376,25 @@ async fn answer_hello<S: Io>(
             return Err(io::Error::other(reason));
         }
     };
-    let is_hidden = hidden.is_some();
-    let handshake = match hidden {
-        None => start.into_stream(config),
-        Some(hidden) => match Acceptance::rehearse(&config, &hidden.inner) {
+    let is_hidden = matches!(kind, ech::Hello::Hidden { .. });
+    let handshake = match kind {
+        ech::Hello::Visible => start.into_stream(config),
+        ech::Hello::Sealed => match server.ech.as_ref().and_then(|keys| keys.rejection()) {
+            Some(rejection) => {
+                let config = rejection.config(&config);
+                rejection.perform(|| start.into_stream(config)).0
+            }
+            None => start.into_stream(config),
+        },
+        ech::Hello::Hidden { inner, outer } => match Acceptance::rehearse(&config, &inner) {
             Ok(acceptance) => acceptance.perform(|| start.into_stream(config)),
             // It fails as it would without a word on hidden hellos.
             Err(Refused::Handshake(_)) => start.into_stream(config),
             Err(Refused::NoKeyShare) => {
-                let io = Rewind { before: hidden.outer, io: start.io.io };
-                return Box::pin(answer_hello(binding, io, None, connection, limit)).await;
+                // Without a word on how to hide it: the client would come back with the same.
+                let io = Rewind { before: outer, io: start.io.io };
+                let kind = ech::Hello::Visible;
+                return Box::pin(answer_hello(binding, io, kind, connection, limit)).await;
             }
         },
     };

@@ -18,7 +18,7 @@ use std::{
 
 use caddis_tls::{
     Asked, HelloFacts, OnDemandError,
-    ech::{Acceptance, Opened, Refused, open, records},
+    ech::{Acceptance, Opened, Refused, Rejection, open, records},
     hello_data,
 };
 use quinn::{
@@ -80,6 +80,7 @@ impl crypto::ServerConfig for Chooser {
             parameters: encoded,
             read: Vec::new(),
             hidden: Hidden::Unknown,
+            rejection: None,
             server_name: None,
             state: State::Hello(Box::default()),
             next: None,
@@ -97,6 +98,8 @@ struct Session {
     read: Vec<u8>,
     /// Whether the hello was hidden, and which one hid it.
     hidden: Hidden,
+    /// What a client is told that hides its hello with a key that is no more.
+    rejection: Option<Rejection>,
     server_name: Option<String>,
     state: State,
     next: Option<Secrets>,
@@ -140,6 +143,10 @@ impl Session {
         if let (Hidden::Unknown, Some(keys)) = (&self.hidden, &self.chooser.binding.server.ech) {
             match open(&keys.look(), &self.read) {
                 Opened::Visible => self.hidden = Hidden::No,
+                Opened::Sealed => {
+                    self.hidden = Hidden::No;
+                    self.rejection = keys.rejection();
+                }
                 Opened::Illegal => {
                     return Err(alert(ILLEGAL_PARAMETER, "illegal hidden client hello"));
                 }
@@ -256,9 +263,14 @@ impl Session {
             .map_err(|error| alert(INTERNAL_ERROR, &error.to_string()))?;
         let mut connection = Box::new(connection);
         let hello = std::mem::take(&mut self.read);
-        match acceptance {
-            None => read(&mut connection, &hello)?,
-            Some(acceptance) => acceptance.perform(|| read(&mut connection, &hello))?,
+        match (acceptance, self.rejection.take()) {
+            (Some(acceptance), _) => acceptance.perform(|| read(&mut connection, &hello))?,
+            (None, None) => read(&mut connection, &hello)?,
+            (None, Some(rejection)) => {
+                let (done, rejection) = rejection.perform(|| read(&mut connection, &hello));
+                done?;
+                self.rejection = Some(rejection);
+            }
         }
         self.state = State::Running(connection);
         Ok(())
@@ -363,7 +375,13 @@ impl crypto::Session for Session {
             self.chooser.failed.notify_one();
         }
         let State::Running(connection) = &mut self.state else { return None };
-        let keys = match connection.write_hs(out)? {
+        let before = out.len();
+        let change = connection.write_hs(out);
+        if let Some(longer) = self.rejection.as_mut().and_then(|one| one.extend(&out[before..])) {
+            out.truncate(before);
+            out.extend(longer);
+        }
+        let keys = match change? {
             KeyChange::Handshake { keys } => keys,
             KeyChange::OneRtt { keys, next } => {
                 self.next = Some(next);

@@ -1,34 +1,27 @@
-//! Accepting a hidden hello with a TLS library that knows nothing of it.
+//! Accepting a hidden hello.
 //!
-//! A server shows that it has read the hidden hello by the last eight octets of its random number,
-//! which depend on all of its own hello (RFC 9849 §7.2), while rustls chooses that number first. So
-//! the handshake is begun twice with the same number and the same key exchange: a rehearsal, whose
-//! hello tells what the eight octets have to be, and the performance, which has them. The random
-//! numbers and key exchanges of all connection policies come from here for that, and are the
-//! provider's own outside of these two.
-//!
-//! A rehearsal signs nothing, logs no secrets, and is dropped. Both are over before anything is
-//! awaited, so what they share is kept by the thread.
+//! A server shows that it has read one by the last eight octets of its random number, which depend on
+//! all of its own hello (RFC 9849 §7.2), while rustls chooses that number first. So the handshake is
+//! begun twice with the same number and the same key exchange: a rehearsal, whose hello tells what
+//! the eight octets have to be, and the performance, which has them. A rehearsal signs nothing, logs
+//! no secrets, and is dropped.
 
-use std::{cell::RefCell, mem, sync::Arc};
+use std::sync::Arc;
 
 use rustls::{
-    CipherSuite, Error, NamedGroup, NoKeyLog, ProtocolVersion, ServerConfig, ServerConnection,
-    SignatureAlgorithm, SignatureScheme, Tls13CipherSuite,
-    crypto::{
-        ActiveKeyExchange, CompletedKeyExchange, GetRandomFailed, SecureRandom, SharedSecret,
-        SupportedKxGroup, aws_lc_rs::kx_group,
-    },
+    CipherSuite, Error, NoKeyLog, ServerConfig, ServerConnection, SignatureAlgorithm,
+    SignatureScheme, Tls13CipherSuite,
+    crypto::{GetRandomFailed, SupportedKxGroup},
     quic,
     server::{ClientHello, ResolvesServerCert},
     sign::{CertifiedKey, Signer, SigningKey},
 };
 
-use super::{config::Reader, hello};
-use crate::{certificate::provider, policy::P521};
-
-/// The random number of a hello.
-type Random = [u8; 32];
+use super::{
+    config::{Reader, opaque16},
+    hello,
+    stage::{Exchange, RANDOM, Stage, perform},
+};
 
 /// How many octets of it tell of acceptance.
 const CONFIRMATION: usize = 8;
@@ -40,26 +33,6 @@ const SERVER_HELLO: u8 = 2;
 const HANDSHAKE: u8 = 22;
 /// What a record of TLS has at most.
 const MAX_RECORD: usize = 1 << 14;
-
-thread_local! {
-    static STAGE: RefCell<Option<Stage>> = const { RefCell::new(None) };
-}
-
-/// What a handshake that is being begun on this thread finds in the place of chance.
-struct Stage {
-    random: Option<Random>,
-    /// The groups that the client has key shares of: an answer that asks for another one would have
-    /// to say that the hello was accepted, which rustls has no words for.
-    groups: Vec<u16>,
-    exchange: Exchange,
-}
-
-enum Exchange {
-    /// Is made, and kept.
-    Open,
-    /// Was made.
-    Done(CompletedKeyExchange),
-}
 
 /// A hidden hello that a handshake can be begun with.
 pub struct Acceptance {
@@ -133,12 +106,19 @@ impl Acceptance {
             return Err(Refused::NoKeyShare);
         }
         let mut random = [0; 32];
-        let chance = provider().secure_random.fill(&mut random);
+        let chance = RANDOM.fill(&mut random);
         chance.map_err(|GetRandomFailed| Refused::Handshake(GetRandomFailed.into()))?;
         let mut silent = ServerConfig::clone(config);
         silent.cert_resolver = Arc::new(Unsigned(silent.cert_resolver.clone()));
         silent.key_log = Arc::new(NoKeyLog {});
-        let stage = Stage { random: Some(random), groups, exchange: Exchange::Open };
+        let stage = Stage {
+            random: Some(random),
+            // An answer that asks for another group would have to say that the hello was accepted,
+            // which rustls has no words for.
+            groups: Some(groups),
+            exchange: Some(Exchange::Open),
+            retry: None,
+        };
         let (answer, stage) = perform(stage, || begin(Arc::new(silent)));
         let answer = answer.map_err(Refused::Handshake)?;
         let confirmation = confirmation(config, hello, &answer).ok_or_else(|| {
@@ -155,32 +135,12 @@ impl Acceptance {
     }
 }
 
-/// Runs `begin` on this thread with a stage; gives that back.
-fn perform<T>(stage: Stage, begin: impl FnOnce() -> T) -> (T, Stage) {
-    /// Nothing of it is left when `begin` panics.
-    struct Clear;
-    impl Drop for Clear {
-        fn drop(&mut self) {
-            STAGE.set(None);
-        }
-    }
-    STAGE.set(Some(stage));
-    let clear = Clear;
-    let done = begin();
-    let stage = STAGE.take();
-    drop(clear);
-    // It is only taken here.
-    let stage =
-        stage.unwrap_or(Stage { random: None, groups: Vec::new(), exchange: Exchange::Open });
-    (done, stage)
-}
-
 /// A handshake message in records.
 pub fn records(message: &[u8]) -> Vec<u8> {
     let mut records = Vec::with_capacity(message.len() + 5);
     for piece in message.chunks(MAX_RECORD) {
         records.extend([HANDSHAKE, 3, 1]);
-        super::config::opaque16(&mut records, piece);
+        opaque16(&mut records, piece);
     }
     records
 }
@@ -223,87 +183,6 @@ fn suite(config: &ServerConfig, number: u16) -> Option<&'static Tls13CipherSuite
     let suites = &config.crypto_provider().cipher_suites;
     suites.iter().find(|suite| suite.suite() == number)?.tls13()
 }
-
-/// The provider's random numbers, or those of the stage.
-#[derive(Debug)]
-pub(crate) struct StagedRandom;
-
-impl SecureRandom for StagedRandom {
-    fn fill(&self, buffer: &mut [u8]) -> Result<(), GetRandomFailed> {
-        let staged = STAGE.with_borrow_mut(|stage| {
-            let buffer: &mut Random = buffer.try_into().ok()?;
-            *buffer = stage.as_mut()?.random.take()?;
-            Some(())
-        });
-        match staged {
-            Some(()) => Ok(()),
-            None => provider().secure_random.fill(buffer),
-        }
-    }
-}
-
-/// A key exchange, or the one of the stage.
-#[derive(Debug)]
-pub(crate) struct StagedGroup(&'static dyn SupportedKxGroup);
-
-impl SupportedKxGroup for StagedGroup {
-    fn start(&self) -> Result<Box<dyn ActiveKeyExchange>, Error> {
-        self.0.start()
-    }
-
-    fn start_and_complete(&self, peer: &[u8]) -> Result<CompletedKeyExchange, Error> {
-        let staged = STAGE.with_borrow_mut(|stage| {
-            Some(mem::replace(&mut stage.as_mut()?.exchange, Exchange::Open))
-        });
-        match staged {
-            None => self.0.start_and_complete(peer),
-            Some(Exchange::Done(exchange)) => Ok(exchange),
-            Some(Exchange::Open) => {
-                let exchange = self.0.start_and_complete(peer)?;
-                let kept = CompletedKeyExchange {
-                    group: exchange.group,
-                    pub_key: exchange.pub_key.clone(),
-                    secret: SharedSecret::from(exchange.secret.secret_bytes()),
-                };
-                STAGE.with_borrow_mut(|stage| {
-                    if let Some(stage) = stage {
-                        stage.exchange = Exchange::Done(kept);
-                    }
-                });
-                Ok(exchange)
-            }
-        }
-    }
-
-    fn ffdhe_group(&self) -> Option<rustls::ffdhe_groups::FfdheGroup<'static>> {
-        None
-    }
-
-    fn name(&self) -> NamedGroup {
-        self.0.name()
-    }
-
-    fn fips(&self) -> bool {
-        self.0.fips()
-    }
-
-    fn usable_for_version(&self, version: ProtocolVersion) -> bool {
-        let name = u16::from(self.0.name());
-        let staged = STAGE.with_borrow(|stage| Some(stage.as_ref()?.groups.contains(&name)));
-        staged.unwrap_or(true) && self.0.usable_for_version(version)
-    }
-}
-
-/// Random numbers for connection policies.
-pub(crate) static RANDOM: &dyn SecureRandom = &StagedRandom;
-/// The key exchanges of connection policies, by the names that Go uses.
-pub(crate) static GROUPS: &[(&str, &dyn SupportedKxGroup)] = &[
-    ("x25519mlkem768", &StagedGroup(kx_group::X25519MLKEM768)),
-    ("x25519", &StagedGroup(kx_group::X25519)),
-    ("secp256r1", &StagedGroup(kx_group::SECP256R1)),
-    ("secp384r1", &StagedGroup(kx_group::SECP384R1)),
-    ("secp521r1", &StagedGroup(&P521)),
-];
 
 /// Certificates whose keys do not sign: a rehearsal does not get that far.
 #[derive(Debug)]

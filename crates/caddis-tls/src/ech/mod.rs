@@ -5,13 +5,17 @@ mod config;
 mod hello;
 mod keyring;
 mod open;
+mod retry;
+mod stage;
 
 pub use config::EchConfig;
 pub use keyring::{EchKey, EchKeyring};
 pub use open::{Opened, open};
 
 pub use accept::{Acceptance, Refused, records};
-pub(crate) use accept::{GROUPS, RANDOM};
+pub use retry::Rejection;
+pub(crate) use retry::suites;
+pub(crate) use stage::{GROUPS, RANDOM};
 
 #[cfg(test)]
 mod tests;

@@ -10,9 +10,11 @@ use super::{EchKey, config::KDF, hello};
 /// What became of a client's hello.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Opened {
-    /// It hides nothing, or what it hides is for somebody else: it is taken as it is. Clients send
-    /// noise that looks like a hidden hello (§6.2), and keys that are no more.
+    /// It hides nothing.
     Visible,
+    /// None of the keys opens what it hides, so it is taken as it is. Clients have configurations
+    /// that are no more, and send noise that looks like a hidden hello (§6.2).
+    Sealed,
     /// The hello that it hides: a handshake message.
     Hidden(Vec<u8>),
     /// It hides what no client may send.
@@ -26,7 +28,7 @@ pub fn open(keys: &[EchKey], message: &[u8]) -> Opened {
         (KDF, 1) => hpke::DH_KEM_X25519_HKDF_SHA256_AES_128,
         (KDF, 2) => hpke::DH_KEM_X25519_HKDF_SHA256_AES_256,
         (KDF, 3) => hpke::DH_KEM_X25519_HKDF_SHA256_CHACHA20_POLY1305,
-        _ => return Opened::Visible,
+        _ => return Opened::Sealed,
     };
     let mut data = None;
     for key in keys.iter().filter(|key| key.config.id == hidden.config_id) {
@@ -41,5 +43,5 @@ pub fn open(keys: &[EchKey], message: &[u8]) -> Opened {
             None => Opened::Illegal,
         };
     }
-    Opened::Visible
+    Opened::Sealed
 }

@@ -3,14 +3,18 @@
 use std::sync::Arc;
 
 use rustls::{
-    ClientConfig, ClientConnection, HandshakeKind, RootCertStore, ServerConfig, ServerConnection,
+    ClientConfig, ClientConnection, Error, HandshakeKind, PeerIncompatible, RootCertStore,
+    ServerConfig, ServerConnection,
     client::{EchConfig as ClientEch, EchMode, EchStatus, Resumption},
     crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs::hpke, hpke::Hpke},
     pki_types::PrivateKeyDer,
     server::{Acceptor, NoServerSessionStorage},
 };
 
-use super::{Acceptance, EchConfig, EchKey, GROUPS, Opened, RANDOM, Refused, open, records};
+use super::{
+    Acceptance, EchConfig, EchKey, GROUPS, Opened, RANDOM, Refused, Rejection, open, records,
+    suites,
+};
 use crate::certificate::provider;
 
 const PUBLIC: &str = "public.test";
@@ -23,7 +27,12 @@ fn groups(names: &[&str]) -> Vec<&'static dyn SupportedKxGroup> {
 
 fn provider_with(names: &[&str]) -> Arc<CryptoProvider> {
     let base = CryptoProvider::clone(&provider());
-    Arc::new(CryptoProvider { kx_groups: groups(names), secure_random: RANDOM, ..base })
+    Arc::new(CryptoProvider {
+        kx_groups: groups(names),
+        cipher_suites: suites().to_vec(),
+        secure_random: RANDOM,
+        ..base
+    })
 }
 
 struct Peers {
@@ -152,21 +161,62 @@ fn the_group_is_one_that_the_client_has_sent_a_share_of() {
 }
 
 #[test]
-fn what_cannot_be_opened_is_visible() {
+fn what_cannot_be_opened_is_left() {
     let suite = hpke::DH_KEM_X25519_HKDF_SHA256_AES_128;
     let peers = Peers::new(&["x25519"], &["x25519"], suite);
     let (_, hello) = peers.client();
-    assert_eq!(open(&[], &hello), Opened::Visible);
-    assert_eq!(open(&peers.keys[..1], &hello), Opened::Visible);
+    assert_eq!(open(&[], &hello), Opened::Sealed);
+    assert_eq!(open(&peers.keys[..1], &hello), Opened::Sealed);
     // Whatever bit is changed on the way, it opens no more: the hello around is vouched for, too.
     for at in (0..hello.len()).step_by(7) {
         let mut changed = hello.clone();
         changed[at] ^= 1;
-        assert_eq!(open(&peers.keys, &changed), Opened::Visible, "{at}");
+        let opened = open(&peers.keys, &changed);
+        assert!(matches!(opened, Opened::Visible | Opened::Sealed), "{at}: {opened:?}");
     }
     for end in (0..hello.len()).step_by(5) {
         assert_eq!(open(&peers.keys, &hello[..end]), Opened::Visible, "{end}");
     }
+}
+
+#[test]
+fn who_has_an_old_key_is_told_the_new_one() {
+    let curves = ["x25519mlkem768", "x25519"];
+    let peers = Peers::new(&curves, &curves, hpke::DH_KEM_X25519_HKDF_SHA256_AES_256);
+    let (mut client, hello) = peers.client();
+    assert_eq!(open(&peers.keys[..1], &hello), Opened::Sealed);
+    let list = EchConfig::list([&peers.keys[0].config]).unwrap();
+    let rejection = Rejection::new(&list).unwrap();
+    let mut server = ServerConnection::new(rejection.config(&peers.server)).unwrap();
+    let bytes = records(&hello);
+    let mut bytes = &bytes[..];
+    let (done, _) = rejection.perform(|| {
+        server.read_tls(&mut bytes).unwrap();
+        server.process_new_packets()
+    });
+    done.unwrap();
+    assert_eq!(server.server_name(), Some(PUBLIC));
+    let mut sent = Vec::new();
+    while server.wants_write() {
+        server.write_tls(&mut sent).unwrap();
+    }
+    client.read_tls(&mut &sent[..]).unwrap();
+    // It believes what it is told, since the certificate is good for the public name.
+    let error = client.process_new_packets().unwrap_err();
+    let Error::PeerIncompatible(PeerIncompatible::ServerRejectedEncryptedClientHello(Some(told))) =
+        error
+    else {
+        panic!("{error:?}")
+    };
+    let told = format!("{told:?}");
+    assert!(told.contains(PUBLIC), "{told}");
+}
+
+#[test]
+fn lists_that_do_not_fit_are_not_told() {
+    assert!(Rejection::new(&[0, 0]).is_none());
+    assert!(Rejection::new(&[0; 1020]).is_some());
+    assert!(Rejection::new(&[0; 1021]).is_none());
 }
 
 #[test]

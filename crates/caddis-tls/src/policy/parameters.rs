@@ -12,7 +12,7 @@ use rustls::{
 use super::ServerFacts;
 use crate::{
     certificate::provider as default_provider,
-    ech::{GROUPS, RANDOM},
+    ech::{self, GROUPS, RANDOM},
 };
 
 /// Suites that Caddy takes and rustls does not have: weak ones.
@@ -41,16 +41,17 @@ pub(super) fn provider(
 
 /// AES first where the processor has instructions for it, as in Go.
 fn defaults() -> Vec<SupportedCipherSuite> {
+    let [aes_128, aes_256, chacha] = *ech::suites();
     let aes = [
-        suites::TLS13_AES_128_GCM_SHA256,
-        suites::TLS13_AES_256_GCM_SHA384,
+        aes_128,
+        aes_256,
         suites::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
         suites::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
         suites::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
         suites::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
     ];
     let chacha = [
-        suites::TLS13_CHACHA20_POLY1305_SHA256,
+        chacha,
         suites::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
         suites::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
     ];
