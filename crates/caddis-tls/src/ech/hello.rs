@@ -344,6 +344,40 @@ mod tests {
         }
     }
 
+    /// Broken in many ways, always the same ones.
+    #[test]
+    fn garbage_is_survived() {
+        let mut chance = fastrand::Rng::with_seed(1);
+        let (outer, mut inner) = (
+            outer(),
+            hello(&[], &[(0, b"in"), (OUTER_EXTENSIONS, &[4, 0, 10, 0, 13]), INNER, VERSIONS]),
+        );
+        inner.extend([0; 3]);
+        let mut break_some = |bytes: &[u8]| {
+            let mut bytes = bytes.to_vec();
+            for _ in 0..chance.usize(0..4) {
+                let at = chance.usize(..bytes.len());
+                match chance.u8(..4) {
+                    0 => bytes[at] = chance.u8(..),
+                    1 => bytes[at] = bytes[at].wrapping_add(1),
+                    2 => bytes.insert(at, chance.u8(..)),
+                    _ => bytes.truncate(at.max(1)),
+                }
+            }
+            bytes
+        };
+        let mut revealed = 0;
+        for _ in 0..100_000 {
+            let (outer, inner) = (break_some(&outer), break_some(&inner));
+            key_shares(&outer);
+            random(&outer);
+            let Some(found) = hidden(&outer) else { continue };
+            found.associated_data();
+            revealed += u32::from(found.reveal(&inner).is_some());
+        }
+        assert!(revealed > 1000, "{revealed}");
+    }
+
     #[test]
     fn groups_of_key_shares() {
         let shares = [0, 11, 0, 29, 0, 2, 1, 1, 0x11, 0xec, 0, 1, 9];
