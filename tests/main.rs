@@ -27,6 +27,7 @@ mod explain_truth;
 mod fixtures;
 mod handshakes;
 mod health;
+mod hidden_hellos;
 mod hostile;
 mod http2;
 mod http2_limits;
