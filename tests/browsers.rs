@@ -112,9 +112,14 @@ fn answer(question: &[u8], ech: &[u8]) -> Option<Vec<u8>> {
     let data = match kind {
         A => vec![127, 0, 0, 1],
         HTTPS => {
-            // Priority, the name itself, and the parameter `ech`.
+            // Priority, the host, and the parameter `ech`. For ports of their own, the host is asked
+            // for as `_8443._https.host`.
+            let mut host = &asked[..name];
+            while let [length, b'_', ..] = host {
+                host = &host[1 + usize::from(*length)..];
+            }
             let length = u16::try_from(ech.len()).ok()?.to_be_bytes();
-            [&[0, 1, 0, 0, 5][..], &length, ech].concat()
+            [&[0, 1], host, &[0, 5], &length, ech].concat()
         }
         _ => Vec::new(),
     };
