@@ -374,45 +374,17 @@ impl Reader<'_> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::net::UdpSocket;
-
     use super::{SOA, TXT, has_txt, parse, question, resolvers, zone_of};
-
-    /// A server that knows the zone `a.test` and one TXT record.
-    async fn server() -> String {
-        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let address = socket.local_addr().unwrap().to_string();
-        tokio::spawn(async move {
-            let mut buffer = [0; 512];
-            loop {
-                let (read, from) = socket.recv_from(&mut buffer).await.unwrap();
-                let asked = &buffer[..read];
-                let end = 12 + asked[12..].iter().position(|byte| *byte == 0).unwrap() + 5;
-                let kind = u16::from_be_bytes([asked[end - 4], asked[end - 3]]);
-                let zone = asked[12..].starts_with(b"\x01a\x04test\0");
-                let data: Option<Vec<u8>> = match kind {
-                    TXT => Some(b"\x02he\x03llo".to_vec()),
-                    SOA if zone => Some(vec![0; 22]),
-                    _ => None,
-                };
-                let mut out = asked[..2].to_vec();
-                out.extend([0x81, 0x80, 0, 1, 0, u8::from(data.is_some()), 0, 0, 0, 0]);
-                out.extend(&asked[12..end]);
-                if let Some(data) = data {
-                    out.extend([0xc0, 12]);
-                    out.extend(kind.to_be_bytes());
-                    out.extend([0, 1, 0, 0, 0, 9, 0, data.len() as u8]);
-                    out.extend(data);
-                }
-                socket.send_to(&out, from).await.unwrap();
-            }
-        });
-        address
-    }
+    use crate::testing::name_server;
 
     #[tokio::test]
     async fn zones_and_texts_are_found() {
-        let servers = [server().await];
+        let server = name_server(|name, kind| match kind {
+            TXT => Some(b"\x02he\x03llo".to_vec()),
+            SOA if name == "a.test" => Some(vec![0; 22]),
+            _ => None,
+        });
+        let servers = [server.await];
         assert_eq!(zone_of("_acme-challenge.x.a.test.", &servers).await.unwrap(), "a.test");
         assert!(zone_of("b.other.test", &servers).await.is_err());
         assert!(has_txt("x.a.test", "hello", &servers).await.unwrap());

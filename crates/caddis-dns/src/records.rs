@@ -192,9 +192,9 @@ pub(crate) fn seconds(ttl: Duration, default: u64, least: u64) -> u64 {
     .max(least)
 }
 
-/// The name of a record below another zone than the one it was made for; `@` for the zone itself,
-/// none if it lies outside.
-pub(crate) fn relative(full: &str, zone: &str) -> Option<String> {
+/// A name relative to a zone, both without the final dot; `@` for the zone itself, none if it lies
+/// outside.
+pub fn relative(full: &str, zone: &str) -> Option<String> {
     match full.strip_suffix(zone)? {
         "" => Some("@".to_owned()),
         rest => Some(rest.strip_suffix('.')?.to_owned()),

@@ -9,10 +9,10 @@ use std::{
 
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpStream, UdpSocket},
 };
 
-use crate::{Alias, DnsProvider, TxtRecord};
+use crate::{Alias, DnsProvider, TxtRecord, query::Reader};
 
 /// A request as it came.
 #[derive(Debug, Clone)]
@@ -175,6 +175,38 @@ where
         out += &answer.body;
         stream.write_all(out.as_bytes()).await.unwrap();
     }
+}
+
+/// Starts a name server on a UDP port of 127.0.0.1 and returns its address: `answer` gets name and
+/// type of a question, and gives the data of the one record to answer with.
+pub async fn name_server<F>(answer: F) -> String
+where
+    F: Fn(&str, u16) -> Option<Vec<u8>> + Send + 'static,
+{
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        let mut buffer = [0; 512];
+        loop {
+            let (read, from) = socket.recv_from(&mut buffer).await.unwrap();
+            let asked = &buffer[..read];
+            let mut reader = Reader { message: asked, at: 12 };
+            let (name, kind) = (reader.name().unwrap(), reader.u16().unwrap());
+            let data = answer(&name, kind);
+            let mut out = asked[..2].to_vec();
+            out.extend([0x81, 0x80, 0, 1, 0, u8::from(data.is_some()), 0, 0, 0, 0]);
+            out.extend(&asked[12..reader.at + 2]);
+            if let Some(data) = data {
+                out.extend([0xc0, 12]);
+                out.extend(kind.to_be_bytes());
+                out.extend([0, 1, 0, 0, 0, 9]);
+                out.extend(u16::try_from(data.len()).unwrap().to_be_bytes());
+                out.extend(data);
+            }
+            socket.send_to(&out, from).await.unwrap();
+        }
+    });
+    address
 }
 
 /// A record without a time to live of its own.

@@ -109,6 +109,12 @@ impl EchConfig {
         &self.bytes
     }
 
+    /// The public half of its key.
+    pub(super) fn public_key(&self) -> &[u8] {
+        // After version, length, id, kind of key and length of the key.
+        self.bytes.get(9..41).unwrap_or_default()
+    }
+
     /// An `ECHConfigList`, which is what the parameter `ech` of an HTTPS record holds (RFC 9848 §3).
     ///
     /// # Errors

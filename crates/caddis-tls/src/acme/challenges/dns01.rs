@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use caddis_dns::{Alias, DnsError, DnsProvider, TxtRecord, query};
+use caddis_dns::{Alias, DnsError, DnsProvider, TxtRecord, query, relative};
 use tokio::time::Instant;
 
 use crate::acme::{Failure, config::DnsChallenge};
@@ -79,10 +79,7 @@ impl DnsRecord {
         let zone = query::zone_of(full, &resolvers).await.map_err(|error| {
             Failure::new(format!("could not determine zone for domain \"{full}\": {error}"))
         })?;
-        let relative = match full.strip_suffix(&zone) {
-            Some("") | None => "@".to_owned(),
-            Some(relative) => relative.trim_end_matches('.').to_owned(),
-        };
+        let relative = relative(full, &zone).unwrap_or_else(|| "@".to_owned());
         let this = Self { provider: config.provider.clone(), zone, record: record(relative) };
         let added = match &this.record {
             Record::Text(records) => this.provider.append(&this.zone, records),
