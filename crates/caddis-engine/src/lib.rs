@@ -7,6 +7,7 @@ mod admin;
 mod autosave;
 mod body_limits;
 mod connection;
+mod ech;
 mod events;
 mod gather;
 mod generation;

@@ -22,7 +22,7 @@ use caddis_tls::{
     Asked, BindCx, CertManager, Certificate, HelloFacts, ManagedSubject, Missing, OnDemandError,
     Policies, Policy, Reconcile,
     acme_server::AcmeServers,
-    ech::{self, EchKeyring, EchKeys, EchPlan},
+    ech::{Acceptance, EchKeyring, EchKeys, EchPlan, Refused},
     hello_data,
     policy::CaPool,
 };
@@ -31,7 +31,9 @@ use rustls::{ServerConfig, sign::CertifiedKey};
 use tokio::io::AsyncWriteExt;
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake, server::TlsStream};
 
-use crate::{generation::LoadError, listen::Binding, request_metrics::ServerMetrics};
+use crate::{
+    ech, generation::LoadError, h1::Rewind, listen::Binding, request_metrics::ServerMetrics,
+};
 
 /// A server as it runs.
 pub(crate) struct ServerRuntime {
@@ -39,7 +41,6 @@ pub(crate) struct ServerRuntime {
     tls: Option<Policies>,
     certificates: Arc<CertManager>,
     /// The keys of hidden client hellos, where there are any.
-    #[allow(dead_code, reason = "looked at by the handshake")]
     pub(crate) ech: Option<Arc<EchKeyring>>,
     pub(crate) access_log: AccessLogger,
     pub(crate) metrics: Option<ServerMetrics>,
@@ -247,7 +248,7 @@ impl BoundShared {
     pub(crate) fn commit_ech(&mut self) -> Option<impl Future<Output = ()> + use<>> {
         let BoundEch { plan, ring, keys, .. } = self.ech.take()?;
         keys.put_in(&ring);
-        Some(ech::keep(ring, self.storage.clone(), plan))
+        Some(caddis_tls::ech::keep(ring, self.storage.clone(), plan))
     }
 
     /// Sends logs where the new config says; gives whom to tell what happens.
@@ -353,10 +354,24 @@ impl ServerRuntime {
 /// the client has to send; the wait for an on-demand certificate has its own.
 pub(crate) async fn accept_tls<S: Io>(
     binding: &Binding,
-    io: S,
+    mut io: Rewind<S>,
     connection: &Connection,
     limit: Duration,
-) -> io::Result<(TlsStream<S>, TlsInfo)> {
+) -> io::Result<(TlsStream<Rewind<S>>, TlsInfo)> {
+    let mut kind = ech::Hello::Visible;
+    if let Some(keys) = &binding.server.ech {
+        (io, kind) = Box::pin(within(limit, ech::unveil(keys, io))).await?;
+    }
+    answer_hello(binding, io, kind, connection, limit).await
+}
+
+async fn answer_hello<S: Io>(
+    binding: &Binding,
+    io: Rewind<S>,
+    kind: ech::Hello,
+    connection: &Connection,
+    limit: Duration,
+) -> io::Result<(TlsStream<Rewind<S>>, TlsInfo)> {
     let server = &binding.server;
     let hello = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), io);
     let start = within(limit, hello).await?;
@@ -405,22 +420,50 @@ pub(crate) async fn accept_tls<S: Io>(
             return Err(io::Error::other(reason));
         }
     };
-    let stream = within(limit, start.into_stream(config)).await?;
-    let info = caddis_tls::tls_info(stream.get_ref().1);
+    let is_hidden = matches!(kind, ech::Hello::Hidden { .. });
+    let handshake = match kind {
+        ech::Hello::Visible => start.into_stream(config),
+        ech::Hello::Sealed => match server.ech.as_ref().and_then(|keys| keys.rejection()) {
+            Some(rejection) => {
+                let config = rejection.config(&config);
+                rejection.perform(|| start.into_stream(config)).0
+            }
+            None => start.into_stream(config),
+        },
+        ech::Hello::Hidden { inner, outer } => match Acceptance::rehearse(&config, &inner) {
+            Ok(acceptance) => acceptance.perform(|| start.into_stream(config)),
+            // It fails as it would without a word on hidden hellos.
+            Err(Refused::Handshake(_)) => start.into_stream(config),
+            Err(Refused::NoKeyShare) => {
+                // Without a word on how to hide it: the client would come back with the same.
+                let io = Rewind { before: outer, io: start.io.io };
+                let kind = ech::Hello::Visible;
+                return Box::pin(answer_hello(binding, io, kind, connection, limit)).await;
+            }
+        },
+    };
+    let stream = within(limit, handshake).await?;
+    let mut info = caddis_tls::tls_info(stream.get_ref().1);
+    info.ech = is_hidden;
     Ok((stream, info))
 }
 
 /// Tells a client in the words of TLS that there will be no handshake: the alert internal_error,
 /// which is what Go's server sends and what people search for.
 async fn refuse<S: Io>(mut start: StartHandshake<S>, limit: Duration) {
-    // Content type, version, length, level fatal, code (RFC 8446 §5.1 and §6).
-    const ALERT: [u8; 7] = [21, 3, 3, 0, 2, 2, 80];
-    let told = async {
-        start.io.write_all(&ALERT).await?;
-        start.io.shutdown().await
-    };
     // A client that has gone needs no word.
-    let _ = within(limit, told).await;
+    let _ = within(limit, alert(&mut start.io, INTERNAL_ERROR)).await;
+}
+
+/// Alerts (RFC 8446 §6).
+pub(crate) const ILLEGAL_PARAMETER: u8 = 47;
+pub(crate) const INTERNAL_ERROR: u8 = 80;
+
+/// Sends a fatal alert, and that is all.
+pub(crate) async fn alert<S: Io>(io: &mut S, code: u8) -> io::Result<()> {
+    // Content type, version, length, level fatal, code (RFC 8446 §5.1 and §6).
+    io.write_all(&[21, 3, 3, 0, 2, 2, code]).await?;
+    io.shutdown().await
 }
 
 /// A certificate where there is none: from a source outside, for this handshake alone, or (then it

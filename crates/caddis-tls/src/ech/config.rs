@@ -15,7 +15,7 @@ pub(super) const VERSION: u16 = 0xfe0d;
 /// DHKEM(X25519, HKDF-SHA256) of RFC 9180 §7.1.
 const KEM: u16 = 0x0020;
 /// HKDF-SHA256 of RFC 9180 §7.2.
-const KDF: u16 = 0x0001;
+pub(super) const KDF: u16 = 0x0001;
 /// AES-128-GCM, AES-256-GCM and ChaCha20Poly1305 of RFC 9180 §7.3.
 const CIPHERS: [u16; 3] = [0x0001, 0x0002, 0x0003];
 /// How much longer than the public name a hidden name may be before its length shows: Caddy's

@@ -60,7 +60,8 @@ impl EchKeys {
             );
         }
         let public_names = found.iter().map(|key| key.public_name().to_owned()).collect();
-        let (current, replaced): (Vec<_>, Vec<_>) = found.into_iter().partition(Stored::is_current);
+        let current = current_of(&found, &plan.public_names, true);
+        let replaced = found.into_iter().filter(|key| !key.is_current()).collect();
         let keys = |all: Vec<Stored>| all.into_iter().map(|key| key.key).collect();
         let keys = Keys::new(keys(current), keys(replaced))?;
         Ok(Self { public_names, keys: Arc::new(keys) })
@@ -85,11 +86,11 @@ pub async fn keep(ring: Arc<EchKeyring>, storage: Arc<dyn Storage>, plan: Arc<Ec
     let now = OffsetDateTime::now_utc;
     let mut told = None;
     loop {
-        if plan.is_unpublished() && told.as_ref() != Some(&ring.retry_list()) {
-            let list = ring.retry_list();
+        let list = ring.list();
+        if plan.is_unpublished() && told.as_ref() != Some(&list) {
             tracing::info!(
                 target: "tls.ech",
-                ech = BASE64_STANDARD.encode(&*list),
+                ech = BASE64_STANDARD.encode(&list),
                 remedy = "name a DNS provider (`dns` among the global options, or inside `ech`), or \
                     put `ech` into the HTTPS records of your names by hand, anew after each rotation",
                 "ECH configs are not published by this server, so most clients do not know of them"
