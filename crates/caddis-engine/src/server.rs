@@ -19,10 +19,10 @@ use caddis_core::{
 use caddis_logging::{AccessLogger, AccessRecord, Logging};
 use caddis_plan::{IdentityPlan, Plan, RemotePlan, ServerPlan};
 use caddis_tls::{
-    Asked, BindCx, CertManager, Certificate, HelloFacts, Missing, OnDemandError, Policies, Policy,
-    Reconcile,
+    Asked, BindCx, CertManager, Certificate, HelloFacts, ManagedSubject, Missing, OnDemandError,
+    Policies, Policy, Reconcile,
     acme_server::AcmeServers,
-    ech::{Acceptance, EchKeyring, Refused},
+    ech::{self, Acceptance, EchKeyring, EchKeys, EchPlan, Refused},
     hello_data,
     policy::CaPool,
 };
@@ -32,7 +32,11 @@ use tokio::io::AsyncWriteExt;
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake, server::TlsStream};
 
 use crate::{
-    ech, generation::LoadError, h1::Rewind, listen::Binding, request_metrics::ServerMetrics,
+    generation::LoadError,
+    h1::Rewind,
+    listen::Binding,
+    request_metrics::ServerMetrics,
+    unveil::{Hello, unveil},
 };
 
 /// A server as it runs.
@@ -67,6 +71,16 @@ pub(crate) struct BoundShared {
     certificates: Arc<CertManager>,
     tickets: caddis_tls::Tickets,
     storage: Arc<dyn caddis_tls::storage::Storage>,
+    ech: Option<BoundEch>,
+}
+
+/// Keys of hidden client hellos as they were found or made, and the ring they belong in.
+struct BoundEch {
+    plan: Arc<EchPlan>,
+    ring: Arc<EchKeyring>,
+    keys: EchKeys,
+    /// Certificates for public names that only the storage knows.
+    subjects: Vec<ManagedSubject>,
 }
 
 impl Shared {
@@ -99,8 +113,13 @@ impl Shared {
             .map_err(|error| LoadError::Activate(format!("loading tls app module: {error}")))?;
         let tickets = certificates.tickets().with_config(plan.tls.tickets.as_ref(), &storage)?;
         certificates.configure_pki(storage.clone(), plan.tls.authorities.clone());
+        let ech = BoundEch::bind(plan, state).await.map_err(|error| {
+            LoadError::Activate(format!(
+                "loading tls app module: provisioning Encrypted ClientHello components: {error}"
+            ))
+        })?;
         let logging = Arc::new(logging);
-        let bound = BoundShared { logging, certificates, tickets, storage };
+        let bound = BoundShared { logging, certificates, tickets, storage, ech };
         bound.fill_trust_pools(state)?;
         let store = bound.certificates.store().clone();
         state.single::<ClientCertificates>().look_in(move |name| store.for_client(name));
@@ -212,9 +231,11 @@ impl BoundShared {
 
     /// Gets certificates ready; what cannot be had at once is tried again later.
     pub(crate) async fn reconcile(&self, plan: &Plan, loaded: Vec<Arc<Certificate>>) {
+        let outer = || self.ech.iter().flat_map(|ech| &ech.subjects);
+        let names = outer().map(|subject| subject.name.clone());
         let wanted = Reconcile {
-            subjects: plan.tls.subjects.clone(),
-            unless_loaded: plan.tls.unless_loaded.clone(),
+            subjects: plan.tls.subjects.iter().chain(outer()).cloned().collect(),
+            unless_loaded: plan.tls.unless_loaded.iter().cloned().chain(names).collect(),
             on_demand: plan.tls.on_demand.clone(),
             loaded,
             ocsp: plan.tls.ocsp.clone(),
@@ -227,10 +248,37 @@ impl BoundShared {
         self.certificates.install_roots();
     }
 
+    /// Puts the keys of hidden client hellos in place; gives what looks after them.
+    pub(crate) fn commit_ech(&mut self) -> Option<impl Future<Output = ()> + use<>> {
+        let BoundEch { plan, ring, keys, .. } = self.ech.take()?;
+        keys.put_in(&ring);
+        Some(ech::keep(ring, self.storage.clone(), plan))
+    }
+
     /// Sends logs where the new config says; gives whom to tell what happens.
     pub(crate) fn commit(self, handle: &caddis_logging::Handle) -> Arc<Events> {
         handle.set(self.logging);
         self.certificates.events().clone()
+    }
+}
+
+impl BoundEch {
+    /// Loads or makes keys. The ring is the one of the storage, over all generations.
+    async fn bind(plan: &Plan, state: &State) -> caddis_tls::Result<Option<Self>> {
+        let Some(needs) = &plan.tls.ech else { return Ok(None) };
+        let storage = &plan.tls.storage;
+        let keys = EchKeys::load(storage, &needs.plan).await?;
+        let mut subjects: Vec<ManagedSubject> = Vec::new();
+        for name in keys.public_names() {
+            let managed = plan.tls.subjects.iter().chain(&subjects);
+            if managed.into_iter().any(|subject| subject.name.eq_ignore_ascii_case(name)) {
+                continue;
+            }
+            subjects.extend(needs.certificate_of(name).map_err(caddis_tls::Error::new)?);
+        }
+        let table = state.table::<String, EchKeyring>();
+        let ring = table.lease(storage.describe(), EchKeyring::default);
+        Ok(Some(Self { plan: needs.plan.clone(), ring, keys, subjects }))
     }
 }
 
@@ -265,7 +313,7 @@ impl ServerRuntime {
         Ok(Arc::new(Self {
             tls,
             certificates,
-            ech: None,
+            ech: bound.ech.as_ref().map(|ech| ech.ring.clone()),
             access_log: AccessLogger::new(plan.logs.as_ref(), &bound.logging),
             metrics: plan.metrics.map(|how| ServerMetrics::new(&plan.name, how, metrics.clone())),
             connection_fingerprint,
@@ -314,9 +362,9 @@ pub(crate) async fn accept_tls<S: Io>(
     connection: &Connection,
     limit: Duration,
 ) -> io::Result<(TlsStream<Rewind<S>>, TlsInfo)> {
-    let mut kind = ech::Hello::Visible;
+    let mut kind = Hello::Visible;
     if let Some(keys) = &binding.server.ech {
-        (io, kind) = Box::pin(within(limit, ech::unveil(keys, io))).await?;
+        (io, kind) = Box::pin(within(limit, unveil(keys, io))).await?;
     }
     answer_hello(binding, io, kind, connection, limit).await
 }
@@ -324,7 +372,7 @@ pub(crate) async fn accept_tls<S: Io>(
 async fn answer_hello<S: Io>(
     binding: &Binding,
     io: Rewind<S>,
-    kind: ech::Hello,
+    kind: Hello,
     connection: &Connection,
     limit: Duration,
 ) -> io::Result<(TlsStream<Rewind<S>>, TlsInfo)> {
@@ -376,24 +424,24 @@ async fn answer_hello<S: Io>(
             return Err(io::Error::other(reason));
         }
     };
-    let is_hidden = matches!(kind, ech::Hello::Hidden { .. });
+    let is_hidden = matches!(kind, Hello::Hidden { .. });
     let handshake = match kind {
-        ech::Hello::Visible => start.into_stream(config),
-        ech::Hello::Sealed => match server.ech.as_ref().and_then(|keys| keys.rejection()) {
+        Hello::Visible => start.into_stream(config),
+        Hello::Sealed => match server.ech.as_ref().and_then(|keys| keys.rejection()) {
             Some(rejection) => {
                 let config = rejection.config(&config);
                 rejection.perform(|| start.into_stream(config)).0
             }
             None => start.into_stream(config),
         },
-        ech::Hello::Hidden { inner, outer } => match Acceptance::rehearse(&config, &inner) {
+        Hello::Hidden { inner, outer } => match Acceptance::rehearse(&config, &inner) {
             Ok(acceptance) => acceptance.perform(|| start.into_stream(config)),
             // It fails as it would without a word on hidden hellos.
             Err(Refused::Handshake(_)) => start.into_stream(config),
             Err(Refused::NoKeyShare) => {
                 // Without a word on how to hide it: the client would come back with the same.
                 let io = Rewind { before: outer, io: start.io.io };
-                let kind = ech::Hello::Visible;
+                let kind = Hello::Visible;
                 return Box::pin(answer_hello(binding, io, kind, connection, limit)).await;
             }
         },

@@ -1,12 +1,14 @@
 //! Keeps the ECH keys of a configuration: loads them before it is served, and looks after them each
 //! hour while it is.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use time::OffsetDateTime;
 
 use super::{
-    EchKey, EchKeyring,
+    EchKeyring,
+    keyring::Keys,
     publication::{Publication, Publishing, blocking},
     stored::{Stored, refreshed},
 };
@@ -24,21 +26,32 @@ pub struct EchPlan {
     pub publications: Vec<Publication>,
 }
 
+impl EchPlan {
+    /// Whether nobody is told of the configurations.
+    fn is_unpublished(&self) -> bool {
+        self.publications.iter().all(|publication| publication.publishers.is_empty())
+    }
+}
+
 /// Keys as they were found in the storage, or made.
 #[derive(Debug)]
-pub struct EchKeys(Vec<Stored>);
+pub struct EchKeys {
+    public_names: BTreeSet<String>,
+    keys: Arc<Keys>,
+}
 
 impl EchKeys {
     /// All keys in the storage. Those that are missing are made, old ones replaced, and what is no
     /// key is removed, under the storage's lock.
     ///
     /// # Errors
-    /// The storage does not work; nothing is removed for that.
+    /// The storage does not work (nothing is removed for that), or has more keys than fit into one
+    /// list.
     pub async fn load(storage: &Arc<dyn Storage>, plan: &EchPlan) -> Result<Self> {
         let (storage, wanted) = (storage.clone(), plan.public_names.clone());
         let now = OffsetDateTime::now_utc();
-        let keys = blocking(move || refreshed(&*storage, &wanted, now)).await?;
-        for key in &keys {
+        let found = blocking(move || refreshed(&*storage, &wanted, now)).await?;
+        for key in &found {
             tracing::debug!(
                 target: "tls.ech",
                 public_name = key.public_name(),
@@ -46,25 +59,22 @@ impl EchKeys {
                 "loaded ECH config"
             );
         }
-        Ok(Self(keys))
+        let public_names = found.iter().map(|key| key.public_name().to_owned()).collect();
+        let (current, replaced): (Vec<_>, Vec<_>) = found.into_iter().partition(Stored::is_current);
+        let keys = |all: Vec<Stored>| all.into_iter().map(|key| key.key).collect();
+        let keys = Keys::new(keys(current), keys(replaced))?;
+        Ok(Self { public_names, keys: Arc::new(keys) })
     }
 
     /// The names that are sent in clear, those of keys that are left from other configurations
     /// among them: clients may know them still, and then ask for their certificates.
     pub fn public_names(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(Stored::public_name)
+        self.public_names.iter().map(String::as_str)
     }
 
     /// Puts the keys in place for handshakes.
-    ///
-    /// # Errors
-    /// More than fit into one list.
-    pub fn put_in(self, ring: &EchKeyring) -> Result<()> {
-        let (current, replaced): (Vec<_>, Vec<_>) =
-            self.0.into_iter().partition(Stored::is_current);
-        let keys =
-            |all: Vec<Stored>| -> Vec<EchKey> { all.into_iter().map(|key| key.key).collect() };
-        ring.put(keys(current), keys(replaced))
+    pub fn put_in(&self, ring: &EchKeyring) {
+        ring.put(self.keys.clone());
     }
 }
 
@@ -73,7 +83,19 @@ impl EchKeys {
 pub async fn keep(ring: Arc<EchKeyring>, storage: Arc<dyn Storage>, plan: Arc<EchPlan>) {
     let mut publishing = Publishing::default();
     let now = OffsetDateTime::now_utc;
+    let mut told = None;
     loop {
+        if plan.is_unpublished() && told.as_ref() != Some(&ring.list()) {
+            let list = ring.list();
+            tracing::info!(
+                target: "tls.ech",
+                ech = BASE64_STANDARD.encode(&*list),
+                remedy = "name a DNS provider (`dns` among the global options, or inside `ech`), or \
+                    put `ech` into the HTTPS records of your names by hand, anew after each rotation",
+                "ECH configs are not published by this server, so most clients do not know of them"
+            );
+            told = Some(list);
+        }
         let (publications, names) = (&plan.publications, &plan.public_names);
         if let Err(error) = publishing.publish(&storage, publications, names, now).await {
             tracing::error!(
@@ -84,9 +106,11 @@ pub async fn keep(ring: Arc<EchKeyring>, storage: Arc<dyn Storage>, plan: Arc<Ec
         }
         loop {
             tokio::time::sleep(LOOK).await;
-            let looked = EchKeys::load(&storage, &plan).await;
-            match looked.and_then(|keys| keys.put_in(&ring)) {
-                Ok(()) => break,
+            match EchKeys::load(&storage, &plan).await {
+                Ok(keys) => {
+                    keys.put_in(&ring);
+                    break;
+                }
                 Err(error) => tracing::error!(
                     target: "tls.ech",
                     %error,

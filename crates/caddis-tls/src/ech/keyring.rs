@@ -16,14 +16,18 @@ pub struct EchKey {
     pub private: HpkePrivateKey,
 }
 
-/// The keys in use now. Handshakes look at them; who rotates keys puts others in their place.
+/// The keys in use now; none at first. Handshakes look at them; who rotates keys puts others in
+/// their place.
+#[derive(Default)]
 pub struct EchKeyring {
     keys: ArcSwap<Keys>,
 }
 
-struct Keys {
+/// Keys to be put in a ring.
+#[derive(Debug, Default)]
+pub(super) struct Keys {
     all: Arc<Vec<EchKey>>,
-    retry: Vec<u8>,
+    retry: Arc<Vec<u8>>,
 }
 
 // === impl EchKey ===
@@ -59,19 +63,19 @@ impl EchKeyring {
         self.keys.load().all.clone()
     }
 
-    /// For clients whose hello could not be opened (RFC 9849 §7.1): the configurations that have not
-    /// been replaced.
+    /// The `ECHConfigList` of the configurations that have not been replaced.
+    pub fn list(&self) -> Arc<Vec<u8>> {
+        self.keys.load().retry.clone()
+    }
+
+    /// For clients whose hello could not be opened (RFC 9849 §7.1): [`list`](Self::list).
     pub fn rejection(&self) -> Option<Rejection> {
-        Rejection::new(&self.keys.load().retry)
+        Rejection::new(&self.list())
     }
 
     /// Puts other keys in place; handshakes that began go on with those they have looked at.
-    ///
-    /// # Errors
-    /// As [`new`](Self::new); the keys stay as they were then.
-    pub fn put(&self, current: Vec<EchKey>, replaced: Vec<EchKey>) -> Result<()> {
-        self.keys.store(Arc::new(Keys::new(current, replaced)?));
-        Ok(())
+    pub(super) fn put(&self, keys: Arc<Keys>) {
+        self.keys.store(keys);
     }
 }
 
@@ -84,8 +88,12 @@ impl fmt::Debug for EchKeyring {
 // === impl Keys ===
 
 impl Keys {
-    fn new(mut current: Vec<EchKey>, replaced: Vec<EchKey>) -> Result<Self> {
-        let retry = EchConfig::list(current.iter().map(|key| &key.config))?;
+    /// Keys that clients are told of, and those that have been replaced.
+    ///
+    /// # Errors
+    /// As [`EchKeyring::new`].
+    pub(super) fn new(mut current: Vec<EchKey>, replaced: Vec<EchKey>) -> Result<Self> {
+        let retry = Arc::new(EchConfig::list(current.iter().map(|key| &key.config))?);
         current.extend(replaced);
         Ok(Self { all: Arc::new(current), retry })
     }
@@ -93,7 +101,9 @@ impl Keys {
 
 #[cfg(test)]
 mod tests {
-    use super::{EchKey, EchKeyring};
+    use std::sync::Arc;
+
+    use super::{EchKey, EchKeyring, Keys};
     use crate::ech::EchConfig;
 
     #[test]
@@ -105,11 +115,11 @@ mod tests {
         let (one, two) = (key(1), key(2));
         let ring = EchKeyring::new(vec![one.clone()]).unwrap();
         let before = ring.look();
-        assert_eq!(ring.keys.load().retry, EchConfig::list([&one.config]).unwrap());
-        ring.put(vec![two.clone()], vec![one.clone()]).unwrap();
+        assert_eq!(*ring.list(), EchConfig::list([&one.config]).unwrap());
+        ring.put(Arc::new(Keys::new(vec![two.clone()], vec![one.clone()]).unwrap()));
         let ids: Vec<u8> = ring.look().iter().map(|key| key.config.id).collect();
         assert_eq!(ids, [2, 1]);
-        assert_eq!(ring.keys.load().retry, EchConfig::list([&two.config]).unwrap());
+        assert_eq!(*ring.list(), EchConfig::list([&two.config]).unwrap());
         assert_eq!(before.len(), 1);
         let secret = format!("{:?}", one.private.secret_bytes());
         assert!(!format!("{ring:?}").contains(&secret));

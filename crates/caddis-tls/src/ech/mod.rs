@@ -24,7 +24,7 @@ pub use config::EchConfig;
 pub use keeper::{EchKeys, EchPlan, keep};
 pub use keyring::{EchKey, EchKeyring};
 pub use open::{Opened, open};
-pub use publication::Publication;
+pub use publication::{Publication, default_publisher};
 pub use publisher::{DnsPublisher, Published, PublishedName};
 pub use retry::Rejection;
 pub(crate) use retry::suites;

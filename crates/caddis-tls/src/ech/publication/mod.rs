@@ -11,7 +11,8 @@ use std::{
     time::Duration,
 };
 
-use serde_json::json;
+use caddis_config::ConfigError;
+use serde_json::{Value, json};
 use time::OffsetDateTime;
 use tokio::{runtime::Handle, time::Instant};
 
@@ -43,6 +44,15 @@ pub struct Publication<P = DnsPublisher> {
     pub names: Vec<PublishedName>,
     /// Who publishes.
     pub publishers: Vec<Arc<P>>,
+}
+
+/// The publisher where none is configured: by the provider of the global option `dns`.
+///
+/// # Errors
+/// The provider is not known or cannot be configured so.
+pub fn default_publisher(dns: &Value) -> std::result::Result<DnsPublisher, ConfigError> {
+    let name = dns.get("name").and_then(Value::as_str).unwrap_or_default();
+    Ok(DnsPublisher::for_provider(caddis_dns::compile(dns)?, name))
 }
 
 /// A way to publish.
