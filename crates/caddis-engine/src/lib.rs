@@ -7,7 +7,6 @@ mod admin;
 mod autosave;
 mod body_limits;
 mod connection;
-mod ech;
 mod events;
 mod gather;
 mod generation;
@@ -25,6 +24,7 @@ mod service;
 mod signals;
 mod sniff;
 mod streams;
+mod unveil;
 mod worker;
 mod wrappers;
 

@@ -22,7 +22,7 @@ use caddis_tls::{
     Asked, BindCx, CertManager, Certificate, HelloFacts, ManagedSubject, Missing, OnDemandError,
     Policies, Policy, Reconcile,
     acme_server::AcmeServers,
-    ech::{Acceptance, EchKeyring, EchKeys, EchPlan, Refused},
+    ech::{self, Acceptance, EchKeyring, EchKeys, EchPlan, Refused},
     hello_data,
     policy::CaPool,
 };
@@ -32,7 +32,11 @@ use tokio::io::AsyncWriteExt;
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake, server::TlsStream};
 
 use crate::{
-    ech, generation::LoadError, h1::Rewind, listen::Binding, request_metrics::ServerMetrics,
+    generation::LoadError,
+    h1::Rewind,
+    listen::Binding,
+    request_metrics::ServerMetrics,
+    unveil::{Hello, unveil},
 };
 
 /// A server as it runs.
@@ -248,7 +252,7 @@ impl BoundShared {
     pub(crate) fn commit_ech(&mut self) -> Option<impl Future<Output = ()> + use<>> {
         let BoundEch { plan, ring, keys, .. } = self.ech.take()?;
         keys.put_in(&ring);
-        Some(caddis_tls::ech::keep(ring, self.storage.clone(), plan))
+        Some(ech::keep(ring, self.storage.clone(), plan))
     }
 
     /// Sends logs where the new config says; gives whom to tell what happens.
@@ -358,9 +362,9 @@ pub(crate) async fn accept_tls<S: Io>(
     connection: &Connection,
     limit: Duration,
 ) -> io::Result<(TlsStream<Rewind<S>>, TlsInfo)> {
-    let mut kind = ech::Hello::Visible;
+    let mut kind = Hello::Visible;
     if let Some(keys) = &binding.server.ech {
-        (io, kind) = Box::pin(within(limit, ech::unveil(keys, io))).await?;
+        (io, kind) = Box::pin(within(limit, unveil(keys, io))).await?;
     }
     answer_hello(binding, io, kind, connection, limit).await
 }
@@ -368,7 +372,7 @@ pub(crate) async fn accept_tls<S: Io>(
 async fn answer_hello<S: Io>(
     binding: &Binding,
     io: Rewind<S>,
-    kind: ech::Hello,
+    kind: Hello,
     connection: &Connection,
     limit: Duration,
 ) -> io::Result<(TlsStream<Rewind<S>>, TlsInfo)> {
@@ -420,24 +424,24 @@ async fn answer_hello<S: Io>(
             return Err(io::Error::other(reason));
         }
     };
-    let is_hidden = matches!(kind, ech::Hello::Hidden { .. });
+    let is_hidden = matches!(kind, Hello::Hidden { .. });
     let handshake = match kind {
-        ech::Hello::Visible => start.into_stream(config),
-        ech::Hello::Sealed => match server.ech.as_ref().and_then(|keys| keys.rejection()) {
+        Hello::Visible => start.into_stream(config),
+        Hello::Sealed => match server.ech.as_ref().and_then(|keys| keys.rejection()) {
             Some(rejection) => {
                 let config = rejection.config(&config);
                 rejection.perform(|| start.into_stream(config)).0
             }
             None => start.into_stream(config),
         },
-        ech::Hello::Hidden { inner, outer } => match Acceptance::rehearse(&config, &inner) {
+        Hello::Hidden { inner, outer } => match Acceptance::rehearse(&config, &inner) {
             Ok(acceptance) => acceptance.perform(|| start.into_stream(config)),
             // It fails as it would without a word on hidden hellos.
             Err(Refused::Handshake(_)) => start.into_stream(config),
             Err(Refused::NoKeyShare) => {
                 // Without a word on how to hide it: the client would come back with the same.
                 let io = Rewind { before: outer, io: start.io.io };
-                let kind = ech::Hello::Visible;
+                let kind = Hello::Visible;
                 return Box::pin(answer_hello(binding, io, kind, connection, limit)).await;
             }
         },

@@ -86,11 +86,11 @@ pub async fn keep(ring: Arc<EchKeyring>, storage: Arc<dyn Storage>, plan: Arc<Ec
     let now = OffsetDateTime::now_utc;
     let mut told = None;
     loop {
-        let list = ring.list();
-        if plan.is_unpublished() && told.as_ref() != Some(&list) {
+        if plan.is_unpublished() && told.as_ref() != Some(&ring.list()) {
+            let list = ring.list();
             tracing::info!(
                 target: "tls.ech",
-                ech = BASE64_STANDARD.encode(&list),
+                ech = BASE64_STANDARD.encode(&*list),
                 remedy = "name a DNS provider (`dns` among the global options, or inside `ech`), or \
                     put `ech` into the HTTPS records of your names by hand, anew after each rotation",
                 "ECH configs are not published by this server, so most clients do not know of them"

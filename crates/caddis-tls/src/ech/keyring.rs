@@ -27,7 +27,7 @@ pub struct EchKeyring {
 #[derive(Debug, Default)]
 pub(super) struct Keys {
     all: Arc<Vec<EchKey>>,
-    retry: Vec<u8>,
+    retry: Arc<Vec<u8>>,
 }
 
 // === impl EchKey ===
@@ -63,15 +63,14 @@ impl EchKeyring {
         self.keys.load().all.clone()
     }
 
-    /// For clients whose hello could not be opened (RFC 9849 §7.1): the configurations that have not
-    /// been replaced.
-    pub fn rejection(&self) -> Option<Rejection> {
-        Rejection::new(&self.keys.load().retry)
+    /// The `ECHConfigList` of the configurations that have not been replaced.
+    pub fn list(&self) -> Arc<Vec<u8>> {
+        self.keys.load().retry.clone()
     }
 
-    /// The configurations that have not been replaced, as they are published.
-    pub(super) fn list(&self) -> Vec<u8> {
-        self.keys.load().retry.clone()
+    /// For clients whose hello could not be opened (RFC 9849 §7.1): [`list`](Self::list).
+    pub fn rejection(&self) -> Option<Rejection> {
+        Rejection::new(&self.list())
     }
 
     /// Puts other keys in place; handshakes that began go on with those they have looked at.
@@ -94,7 +93,7 @@ impl Keys {
     /// # Errors
     /// As [`EchKeyring::new`].
     pub(super) fn new(mut current: Vec<EchKey>, replaced: Vec<EchKey>) -> Result<Self> {
-        let retry = EchConfig::list(current.iter().map(|key| &key.config))?;
+        let retry = Arc::new(EchConfig::list(current.iter().map(|key| &key.config))?);
         current.extend(replaced);
         Ok(Self { all: Arc::new(current), retry })
     }
@@ -116,11 +115,11 @@ mod tests {
         let (one, two) = (key(1), key(2));
         let ring = EchKeyring::new(vec![one.clone()]).unwrap();
         let before = ring.look();
-        assert_eq!(ring.keys.load().retry, EchConfig::list([&one.config]).unwrap());
+        assert_eq!(*ring.list(), EchConfig::list([&one.config]).unwrap());
         ring.put(Arc::new(Keys::new(vec![two.clone()], vec![one.clone()]).unwrap()));
         let ids: Vec<u8> = ring.look().iter().map(|key| key.config.id).collect();
         assert_eq!(ids, [2, 1]);
-        assert_eq!(ring.keys.load().retry, EchConfig::list([&two.config]).unwrap());
+        assert_eq!(*ring.list(), EchConfig::list([&two.config]).unwrap());
         assert_eq!(before.len(), 1);
         let secret = format!("{:?}", one.private.secret_bytes());
         assert!(!format!("{ring:?}").contains(&secret));
