@@ -16,9 +16,10 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use crate::{
-    DnsError, DnsFuture, DnsProvider, Field, Provider, Syntax,
+    DnsError, DnsFuture, DnsProvider, Field, NameRecords, Provider, Syntax,
     api::{Api, Call, Secret},
     aws::encode,
+    full_name,
     records::{Change, Entry, Records, each, relative, zones},
     syntax::demand,
 };
@@ -66,6 +67,8 @@ struct Domain {
 
 #[derive(Debug, Deserialize)]
 struct RecordSet {
+    #[serde(default, rename = "type")]
+    kind: String,
     #[serde(default)]
     records: Vec<String>,
     ttl: Option<u64>,
@@ -105,8 +108,8 @@ impl Desec {
         let sets = format!("/domains/{}/rrsets/", encode(home));
         // In paths the zone itself is `@`, in bodies nothing.
         let one = match &*name {
-            "@" => format!("{sets}@/{}/", record.kind),
-            name => format!("{sets}{}/{}/", encode(name), record.kind),
+            "@" => format!("{sets}@/{}/", record.kind()),
+            name => format!("{sets}{}/{}/", encode(name), record.kind()),
         };
         let _turn = WRITING.lock().await;
         let old: Option<RecordSet> = self.api.json_if_there(&self.call(Method::GET, one)?).await?;
@@ -117,8 +120,8 @@ impl Desec {
         // A set without values is taken away.
         let body = json!([{
             "subname": if name == "@" { "" } else { &name },
-            "type": record.kind,
-            "ttl": kept_ttl.unwrap_or_else(|| record.ttl(least, least)),
+            "type": record.kind(),
+            "ttl": record.ttl_among(&values, kept_ttl, least, least),
             "records": values,
         }]);
         self.api.expect(&self.call(Method::PUT, sets)?.json(&body)).await?;
@@ -134,6 +137,23 @@ impl Records for Desec {
         change: Change,
     ) -> DnsFuture<'a> {
         each(entries, move |entry| self.change_one(zone, entry, change))
+    }
+
+    fn look<'a>(&'a self, zone: &'a str, name: &'a str) -> DnsFuture<'a, NameRecords> {
+        Box::pin(async move {
+            let full = full_name(name, zone);
+            let (home, _) = self.zone(zone).await?;
+            let name = relative(&full, home).ok_or_else(|| self.api.no_zone(&full))?;
+            let name = if name == "@" { String::new() } else { encode(&name) };
+            let path = format!("/domains/{}/rrsets/?subname={name}", encode(home));
+            let mut records = NameRecords::default();
+            for set in self.api.json::<Vec<RecordSet>>(&self.call(Method::GET, path)?).await? {
+                for value in set.records {
+                    records.add(&set.kind, &value)?;
+                }
+            }
+            Ok(records)
+        })
     }
 }
 

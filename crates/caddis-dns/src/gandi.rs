@@ -17,9 +17,10 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use crate::{
-    DnsError, DnsFuture, DnsProvider, Field, Provider, Syntax,
+    DnsError, DnsFuture, DnsProvider, Field, NameRecords, Provider, Syntax,
     api::{Api, Call, Secret},
     aws::encode,
+    full_name,
     records::{Change, Entry, Records, each, relative},
     syntax::demand,
 };
@@ -62,6 +63,8 @@ struct Gandi {
 #[derive(Debug, Deserialize)]
 struct RecordSet {
     #[serde(default)]
+    rrset_type: String,
+    #[serde(default)]
     rrset_values: Vec<String>,
     rrset_ttl: Option<u64>,
 }
@@ -92,7 +95,7 @@ impl Gandi {
         let full = record.full_name(zone);
         let home = self.zone(zone).await?;
         let name = relative(&full, home).ok_or_else(|| self.api.no_zone(&full))?;
-        let path = format!("/domains/{}/records/{}/{}", encode(home), encode(&name), record.kind);
+        let path = format!("/domains/{}/records/{}/{}", encode(home), encode(&name), record.kind());
         let _turn = WRITING.lock().await;
         let old: Option<RecordSet> =
             self.api.json_if_there(&self.call(Method::GET, &path)?).await?;
@@ -104,7 +107,7 @@ impl Gandi {
         if values.is_empty() {
             return self.api.take_away(&self.call(Method::DELETE, &path)?).await;
         }
-        let ttl = kept_ttl.unwrap_or_else(|| record.ttl(TTL, TTL));
+        let ttl = record.ttl_among(&values, kept_ttl, TTL, TTL);
         let body = json!({"rrset_values": values, "rrset_ttl": ttl});
         self.api.expect(&self.call(Method::PUT, &path)?.json(&body)).await?;
         Ok(())
@@ -119,6 +122,23 @@ impl Records for Gandi {
         change: Change,
     ) -> DnsFuture<'a> {
         each(entries, move |entry| self.change_one(zone, entry, change))
+    }
+
+    fn look<'a>(&'a self, zone: &'a str, name: &'a str) -> DnsFuture<'a, NameRecords> {
+        Box::pin(async move {
+            let full = full_name(name, zone);
+            let home = self.zone(zone).await?;
+            let name = relative(&full, home).ok_or_else(|| self.api.no_zone(&full))?;
+            let path = format!("/domains/{}/records/{}", encode(home), encode(&name));
+            let call = self.call(Method::GET, path)?;
+            let mut records = NameRecords::default();
+            for set in self.api.json_if_there::<Vec<RecordSet>>(&call).await?.unwrap_or_default() {
+                for value in set.rrset_values {
+                    records.add(&set.rrset_type, &value)?;
+                }
+            }
+            Ok(records)
+        })
     }
 }
 

@@ -12,15 +12,16 @@ use std::{sync::Arc, time::Duration};
 
 use caddis_config::ConfigError;
 use http::{Method, StatusCode};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::{sync::Mutex, time::Instant};
 
 use crate::{
-    DnsError, DnsFuture, DnsProvider, Field, Provider, Syntax,
+    DnsError, DnsFuture, DnsProvider, Field, NameRecords, Provider, Syntax,
     api::{Api, Call, Secret},
     aws::encode,
-    records::{Change, Entry, Records, each, relative},
+    full_name,
+    records::{Change, Data, Entry, Records, each, relative},
     syntax::demand,
 };
 
@@ -83,14 +84,26 @@ struct Found {
 }
 
 #[derive(Debug, Deserialize)]
+struct AllFound {
+    #[serde(default)]
+    rrsets: Vec<RecordSet>,
+}
+
+#[derive(Debug, Deserialize)]
 struct RecordSet {
+    #[serde(default)]
+    name: String,
+    #[serde(default, rename = "type")]
+    kind: String,
     #[serde(default)]
     records: Vec<Record>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Record {
     value: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    comment: Option<String>,
 }
 
 impl Hetzner {
@@ -127,14 +140,22 @@ impl Hetzner {
         let home = self.zone(zone).await?;
         let name = relative(&full, home).ok_or_else(|| self.api.no_zone(&full))?.to_lowercase();
         let name = if name == "@" { name } else { encode(&name) };
-        let set = format!("/zones/{}/rrsets/{name}/{}", encode(home), record.kind);
+        let set = format!("/zones/{}/rrsets/{name}/{}", encode(home), record.kind());
         let _turn = WRITING.lock().await;
         let found: Option<Found> = self.api.json_if_there(&self.call(Method::GET, &set)?).await?;
-        let mut old = found.map(|found| found.rrset.records).unwrap_or_default().into_iter();
-        let old = old.find(|old| record.is(&old.value));
-        let (verb, body) = match (change, old) {
-            (Change::Add, Some(_)) | (Change::Remove, None) => return Ok(()),
-            (Change::Add, None) => {
+        let old = found.map(|found| found.rrset.records).unwrap_or_default();
+        let replaced = old.iter().filter(|old| record.replaces(&old.value)).count();
+        let same = old.iter().find(|old| record.is(&old.value));
+        let (verb, body) = match (change, same) {
+            (Change::Add, Some(_)) if replaced < 2 => return Ok(()),
+            (Change::Remove, None) => return Ok(()),
+            (Change::Add, _) if !old.is_empty() && !matches!(record.data, Data::Text(_)) => {
+                let mut all = old;
+                all.retain(|old| !record.replaces(&old.value));
+                all.push(Record { value: record.written(), comment: None });
+                ("set_records", json!({"records": all}))
+            }
+            (Change::Add, _) => {
                 // Without a time to live of its own, it has the zone's.
                 let ttl = Some(record.ttl.as_secs()).filter(|ttl| *ttl > 0).map(|ttl| ttl.max(60));
                 let mut body = json!({"records": [{"value": record.written()}]});
@@ -186,6 +207,24 @@ impl Records for Hetzner {
         change: Change,
     ) -> DnsFuture<'a> {
         each(entries, move |entry| self.change_one(zone, entry, change))
+    }
+
+    fn look<'a>(&'a self, zone: &'a str, name: &'a str) -> DnsFuture<'a, NameRecords> {
+        Box::pin(async move {
+            let full = full_name(name, zone).to_lowercase();
+            let home = self.zone(zone).await?;
+            let name = relative(&full, home).ok_or_else(|| self.api.no_zone(&full))?;
+            // A name has fewer sets than a page holds.
+            let query = format!("name={}&per_page=50", encode(&name));
+            let call = self.call(Method::GET, format!("/zones/{}/rrsets?{query}", encode(home)))?;
+            let mut records = NameRecords::default();
+            for set in self.api.json::<AllFound>(&call).await?.rrsets {
+                for record in set.records.iter().filter(|_| set.name == name) {
+                    records.add(&set.kind, &record.value)?;
+                }
+            }
+            Ok(records)
+        })
     }
 }
 

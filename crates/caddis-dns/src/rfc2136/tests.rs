@@ -14,10 +14,11 @@ use tokio::{
     net::{TcpListener, UdpSocket},
 };
 
-use super::{Change, Rfc2136, Signer, Verdict, message, now, signature};
+use super::{Line, Rfc2136, Signer, Verdict, message, now, signature};
 use crate::{
     DnsProvider,
     query::{Reader, TXT, ask},
+    records::Data,
     testing::txt,
 };
 
@@ -194,7 +195,7 @@ async fn answers_that_are_not_the_server_s_are_refused() {
     for (way, want) in [
         ((|_| Way::Forge) as fn(&[u8]) -> Way, "the answer's signature is wrong"),
         (|_| Way::Bare(0), "the answer is not signed"),
-        (|_| Way::Sign(5), "REFUSED: the key may not update this name, zone a.test"),
+        (|_| Way::Sign(5), "REFUSED: the key may not do that, zone a.test"),
         (|_| Way::Bare(4), "NOTIMP: the server takes no updates, zone a.test"),
         (|_| Way::Error(17), "BADKEY: the server knows no key key.test with hmac-sha256"),
         (|_| Way::Error(16), "BADSIG: the server has another key by the name key.test"),
@@ -246,8 +247,10 @@ async fn empty_settings_are_told() {
 fn broken_answers_are_no_panic() {
     let key = key(b"secret");
     let signer = signer(&key);
-    let bare =
-        message("a.test", "a.test", &[(&txt("x", &"v".repeat(600))).into()], Change::Add).unwrap();
+    let line = |text: &str| {
+        Line::add("x.a.test".into(), TXT, 60, super::sent(Data::Text(text)).unwrap().1)
+    };
+    let bare = message("a.test", &[], &[line(&"v".repeat(600))]).unwrap();
     let (asked, mac) = signer.sign(&bare, now()).unwrap();
     let good = answer(&asked, Way::Sign(0));
     assert_eq!(signer.verify(&good, &asked, &mac, now()), Ok(Verdict::Code(0, 0)));
@@ -270,8 +273,8 @@ fn broken_answers_are_no_panic() {
             assert!(verdict != Ok(Verdict::Code(0, 0)) || same || fixed, "{at} {bit}");
         }
     }
-    assert!(message(&"a".repeat(64), "a", &[], Change::Add).is_err());
-    assert!(message(&["abcdefgh"; 40].join("."), "a", &[], Change::Add).is_err());
+    assert!(message(&"a".repeat(64), &[], &[]).is_err());
+    assert!(message(&["abcdefgh"; 40].join("."), &[], &[]).is_err());
 }
 
 /// BIND on free ports of 127.0.0.1, with the zone `a.test` and a key; ends with the test.
