@@ -255,7 +255,10 @@ mod tests {
     use super::{Cloudflare, valid};
     use crate::{
         DnsProvider,
-        testing::{Answer, Seen, Server, api, txt},
+        testing::{
+            Answer, Kept, OUR_SERVICE, Seen, Server, THEIR_SERVICE, api, kept, set_service_beside,
+            txt, values,
+        },
     };
 
     /// Ids and contents.
@@ -360,6 +363,66 @@ mod tests {
         let error = provider(&server).append("a.test", &[txt("x", "y")]).await.unwrap_err();
         assert_eq!(error.to_string(), "cloudflare: HTTP 403: Invalid *** (9109)");
         assert_eq!(server.seen().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn services_take_the_place_of_ours() {
+        let all = kept();
+        let records = all.clone();
+        let server = api(move |seen, _| {
+            let mut records = records.lock().unwrap();
+            let (path, query) = seen.path.split_once('?').unwrap_or((&seen.path, ""));
+            match (&*seen.method, path) {
+                ("GET", "/zones") => {
+                    Answer::new(200, json!({"result": [{"id": "z1", "name": "a.test"}]}))
+                }
+                ("GET", _) => {
+                    let is_asked = |record: &Kept| {
+                        query.contains(&format!("name={}.a.test&", record.name))
+                            && (!query.contains("type=")
+                                || query.contains(&format!("type={}&", record.kind)))
+                    };
+                    let shown = records.iter().filter(|record| is_asked(record));
+                    let shown: Vec<Value> = shown
+                        .map(|record| {
+                            let Kept { id, kind, value, .. } = record;
+                            json!({"id": id.to_string(), "type": kind, "content": value})
+                        })
+                        .collect();
+                    Answer::new(200, json!({"result": shown}))
+                }
+                ("POST", "/zones/z1/dns_records") => {
+                    let want = json!({
+                        "type": "HTTPS",
+                        "name": "www.a.test",
+                        "ttl": 300,
+                        "data": {
+                            "priority": 2,
+                            "target": ".",
+                            "value": "alpn=\"h3,h2\" ech=\"AAA=\"",
+                        },
+                    });
+                    assert_eq!(seen.json(), want);
+                    records.push(Kept {
+                        id: 9,
+                        name: "www".into(),
+                        kind: "HTTPS".into(),
+                        value: OUR_SERVICE.into(),
+                    });
+                    Answer::new(200, json!({"success": true}))
+                }
+                ("DELETE", "/zones/z1/dns_records/3") => {
+                    records.retain(|record| record.id != 3);
+                    Answer::new(200, json!({"success": true}))
+                }
+                _ => Answer::new(400, "{}"),
+            }
+        });
+        set_service_beside(&provider(&server), "a.test").await;
+        let records = all.lock().unwrap();
+        assert_eq!(values(&records, "www", "HTTPS"), [THEIR_SERVICE, OUR_SERVICE]);
+        let writes = server.lines().iter().filter(|line| !line.starts_with("GET")).count();
+        assert_eq!((records.len(), writes), (4, 2));
     }
 
     #[test]

@@ -164,7 +164,10 @@ mod tests {
     use super::Desec;
     use crate::{
         DnsProvider,
-        testing::{Answer, Server, alias, api, api_of_values, change_beside, txt},
+        testing::{
+            Answer, OUR_SERVICE, Server, THEIR_SERVICE, alias, api, api_of_values, change_beside,
+            kept, set_service_beside, set_values, txt, values,
+        },
     };
 
     fn fake(values: &[&str]) -> Server {
@@ -260,5 +263,44 @@ mod tests {
         let set =
             |records| json!({"subname": "_x", "type": "CNAME", "ttl": 7200, "records": records});
         assert_eq!(written(&server), [set(json!(["y.new.test."])), set(json!([]))]);
+    }
+
+    #[tokio::test]
+    async fn services_take_the_place_of_ours() {
+        let all = kept();
+        let server = api(move |seen, _| {
+            let mut all = all.lock().unwrap();
+            let sets = seen.path.strip_prefix("/domains/a.test/rrsets/");
+            match (&*seen.method, sets) {
+                ("GET", None) => Answer::new(200, json!({"minimum_ttl": 60})),
+                ("GET", Some("www/HTTPS/")) => {
+                    let values = values(&all, "www", "HTTPS");
+                    Answer::new(200, json!({"type": "HTTPS", "records": values, "ttl": 7200}))
+                }
+                ("GET", Some(query)) => {
+                    let name = query.strip_prefix("?subname=").unwrap();
+                    let found = all.iter().filter(|record| record.name == name);
+                    let sets: Vec<_> = found
+                        .map(|record| json!({"type": record.kind, "records": [record.value]}))
+                        .collect();
+                    Answer::new(200, json!(sets))
+                }
+                ("PUT", Some("")) => {
+                    let values: Vec<String> =
+                        serde_json::from_value(seen.json()[0]["records"].clone()).unwrap();
+                    set_values(&mut all, "www", "HTTPS", &values);
+                    Answer::new(200, "[]")
+                }
+                _ => Answer::new(404, "{}"),
+            }
+        });
+        set_service_beside(&provider(&server), "a.test").await;
+        let want = json!({
+            "subname": "www",
+            "type": "HTTPS",
+            "ttl": 7200,
+            "records": [THEIR_SERVICE, OUR_SERVICE],
+        });
+        assert_eq!(written(&server), [want]);
     }
 }

@@ -162,7 +162,10 @@ mod tests {
     use serde_json::json;
 
     use super::compile;
-    use crate::{Alias, TxtRecord};
+    use crate::{
+        Alias, TxtRecord,
+        testing::{THEIR_SERVICE, set_service_beside},
+    };
 
     #[tokio::test]
     async fn the_program_gets_verb_name_and_value() {
@@ -184,5 +187,27 @@ mod tests {
             format!("{filled:?}").contains(r#""caddis-dns", arguments: ["{x} {"]"#),
             "{filled:?}"
         );
+    }
+
+    /// The program is one that keeps the HTTPS record with priority 2 in a file.
+    #[tokio::test]
+    async fn services_are_shown_and_set() {
+        let file = std::env::temp_dir().join(format!("caddis-exec-{}", std::process::id()));
+        std::fs::write(&file, "2 . alpn=h2").unwrap();
+        let script = format!(
+            r#"case "$2 $3" in
+            "show www.a.test.") printf 'A 192.0.2.1\n\n\thttps {THEIR_SERVICE}\nHTTPS '; cat "$1";;
+            "show alias.a.test.") echo "CNAME b.test.";;
+            "show none.a.test.") ;;
+            "present-https www.a.test.") printf %s "$4" >"$1"; echo "not read";;
+            *) echo "what?" >&2; exit 1;;
+            esac"#
+        );
+        let words = json!(["sh", "-c", script, "sh", file]);
+        let provider = compile(&json!({"command": words})).unwrap();
+        set_service_beside(&*provider, "a.test").await;
+        let error = provider.look_up("a.test", "other").await.unwrap_err().to_string();
+        assert!(error.ends_with("what?"), "{error}");
+        std::fs::remove_file(&file).unwrap();
     }
 }

@@ -149,7 +149,10 @@ mod tests {
     use super::Gandi;
     use crate::{
         DnsProvider,
-        testing::{Answer, Server, alias, api, api_of_values, change_beside, txt},
+        testing::{
+            Answer, OUR_SERVICE, Server, THEIR_SERVICE, alias, api, api_of_values, change_beside,
+            kept, set_service_beside, set_values, txt, values,
+        },
     };
 
     fn fake(values: &[&str]) -> Server {
@@ -252,5 +255,64 @@ mod tests {
         assert_eq!(writes.len(), 2);
         assert_eq!(writes[0].json()["rrset_values"], json!(["y.other.test."]));
         assert_eq!(writes[1].method, "DELETE");
+    }
+
+    #[tokio::test]
+    async fn services_take_the_place_of_ours() {
+        let all = kept();
+        let server = api(move |seen, _| {
+            let mut all = all.lock().unwrap();
+            let path = seen.path.strip_prefix("/domains/a.test").unwrap();
+            match (&*seen.method, path) {
+                ("GET", "") => Answer::new(200, "{}"),
+                ("GET", "/records/www/HTTPS") => {
+                    let values = values(&all, "www", "HTTPS");
+                    Answer::new(200, json!({"rrset_values": values, "rrset_ttl": 900}))
+                }
+                ("PUT", "/records/www/HTTPS") => {
+                    let values: Vec<String> =
+                        serde_json::from_value(seen.json()["rrset_values"].clone()).unwrap();
+                    set_values(&mut all, "www", "HTTPS", &values);
+                    Answer::new(201, "{}")
+                }
+                ("GET", path) => {
+                    let name = path.strip_prefix("/records/").unwrap();
+                    let found = all.iter().filter(|record| record.name == name);
+                    let sets: Vec<_> = found
+                        .map(|one| json!({"rrset_type": one.kind, "rrset_values": [one.value]}))
+                        .collect();
+                    if sets.is_empty() {
+                        Answer::new(404, "{}")
+                    } else {
+                        Answer::new(200, json!(sets))
+                    }
+                }
+                _ => Answer::new(400, "{}"),
+            }
+        });
+        set_service_beside(&provider(&server), "a.test").await;
+        let writes: Vec<_> =
+            server.seen().into_iter().filter(|seen| seen.method != "GET").collect();
+        assert_eq!(writes.len(), 1);
+        let want = json!({"rrset_values": [THEIR_SERVICE, OUR_SERVICE], "rrset_ttl": 900});
+        assert_eq!(writes[0].json(), want);
+    }
+
+    #[tokio::test]
+    async fn a_service_of_our_own_lives_five_minutes() {
+        let server = api(|seen, _| match (&*seen.method, &*seen.path) {
+            ("GET", "/domains/a.test/records/www/HTTPS") => {
+                Answer::new(200, json!({"rrset_values": ["2 . alpn=h2"], "rrset_ttl": 10800}))
+            }
+            _ => Answer::new(200, "{}"),
+        });
+        let record = crate::ServiceRecord {
+            name: "www".into(),
+            binding: OUR_SERVICE.parse().unwrap(),
+            ttl: std::time::Duration::from_secs(300),
+        };
+        provider(&server).set_service("a.test", &record).await.unwrap();
+        let want = json!({"rrset_values": [OUR_SERVICE], "rrset_ttl": 300});
+        assert_eq!(server.seen().last().unwrap().json(), want);
     }
 }

@@ -237,7 +237,10 @@ mod tests {
     use super::Hetzner;
     use crate::{
         DnsProvider,
-        testing::{Answer, Server, alias, api, api_of_values, change_beside, txt},
+        testing::{
+            Answer, OUR_SERVICE, Server, THEIR_SERVICE, alias, api, api_of_values, change_beside,
+            kept, set_service_beside, set_values, txt, values,
+        },
     };
 
     /// The zone `a.test`; an action runs until it is asked about once.
@@ -349,5 +352,53 @@ mod tests {
         for write in &writes {
             assert_eq!(write.json(), json!({"records": [{"value": "y.other.test."}]}));
         }
+    }
+
+    #[tokio::test]
+    async fn services_take_the_place_of_ours() {
+        let all = kept();
+        let server = api(move |seen, _| {
+            let mut all = all.lock().unwrap();
+            let path = seen.path.strip_prefix("/zones/a.test").unwrap();
+            match (&*seen.method, path) {
+                ("GET", "") => Answer::new(200, json!({"zone": {}})),
+                ("GET", "/rrsets/www/HTTPS") => {
+                    let mut records: Vec<Value> = values(&all, "www", "HTTPS")
+                        .iter()
+                        .map(|value| json!({"value": value, "comment": null}))
+                        .collect();
+                    records[0]["comment"] = "mine".into();
+                    Answer::new(200, json!({"rrset": {"records": records}}))
+                }
+                ("GET", path) => {
+                    let name = path.strip_prefix("/rrsets?name=").unwrap().split_once('&').unwrap();
+                    let found = all.iter().filter(|record| record.name == name.0);
+                    let sets: Vec<Value> = found
+                        .map(|record| {
+                            let records = json!([{"value": record.value}]);
+                            json!({"name": record.name, "type": record.kind, "records": records})
+                        })
+                        .collect();
+                    Answer::new(200, json!({"rrsets": sets}))
+                }
+                ("POST", "/rrsets/www/HTTPS/actions/set_records") => {
+                    let body = seen.json();
+                    let records = body["records"].as_array().unwrap();
+                    let values: Vec<String> = records
+                        .iter()
+                        .map(|record| record["value"].as_str().unwrap().to_owned())
+                        .collect();
+                    set_values(&mut all, "www", "HTTPS", &values);
+                    Answer::new(201, json!({"action": {"id": 7, "status": "success"}}))
+                }
+                _ => Answer::new(400, "{}"),
+            }
+        });
+        set_service_beside(&provider(&server), "a.test").await;
+        let writes: Vec<_> =
+            server.seen().into_iter().filter(|seen| seen.method == "POST").collect();
+        assert_eq!(writes.len(), 1);
+        let theirs = json!({"value": THEIR_SERVICE, "comment": "mine"});
+        assert_eq!(writes[0].json(), json!({"records": [theirs, {"value": OUR_SERVICE}]}));
     }
 }

@@ -322,7 +322,10 @@ mod tests {
     use super::{Config, Ovh, now, signature};
     use crate::{
         DnsProvider,
-        testing::{Answer, Server, alias, api, change_beside, txt},
+        testing::{
+            Answer, Kept, OUR_SERVICE, Server, THEIR_SERVICE, alias, api, change_beside, kept,
+            set_service_beside, txt, values,
+        },
     };
 
     /// The zone `a.test`; every signature is checked, by a clock an hour ahead.
@@ -463,5 +466,54 @@ mod tests {
             (&json!("CNAME"), &json!("y.other.test."))
         );
         assert_eq!(writes[1].method, "DELETE");
+    }
+
+    #[tokio::test]
+    async fn services_take_the_place_of_ours() {
+        let all = kept();
+        let records = all.clone();
+        let server = api(move |seen, _| {
+            let mut records = records.lock().unwrap();
+            let path = seen.path.strip_prefix("/domain/zone/a.test").unwrap_or(&seen.path);
+            let (path, query) = path.split_once('?').unwrap_or((path, ""));
+            match (&*seen.method, path) {
+                ("GET", "/auth/time") => Answer::new(200, now()),
+                ("GET", "") => Answer::new(200, "{}"),
+                ("GET", "/record") => {
+                    let (kind, name) = query.split_once("subDomain=").unwrap();
+                    let is_asked = |record: &&Kept| {
+                        let kinds = ["", &format!("fieldType={}&", record.kind)];
+                        record.name == name && kinds.contains(&kind)
+                    };
+                    let ids: Vec<u64> =
+                        records.iter().filter(is_asked).map(|record| record.id).collect();
+                    Answer::new(200, json!(ids))
+                }
+                ("GET", path) => {
+                    let id: u64 = path.strip_prefix("/record/").unwrap().parse().unwrap();
+                    let found = records.iter().find(|record| record.id == id).unwrap();
+                    let name = &found.name;
+                    Answer::new(200, json!({"subDomain": name, "target": found.value}))
+                }
+                ("POST", "/record") => {
+                    let body = seen.json();
+                    assert_eq!((&body["subDomain"], &body["ttl"]), (&json!("www"), &json!(300)));
+                    let value = body["target"].as_str().unwrap().into();
+                    let (name, kind) = ("www".into(), body["fieldType"].as_str().unwrap().into());
+                    records.push(Kept { id: 9, name, kind, value });
+                    Answer::new(200, "{}")
+                }
+                ("DELETE", "/record/3") => {
+                    records.retain(|record| record.id != 3);
+                    Answer::new(200, Value::Null)
+                }
+                ("POST", "/refresh") => Answer::new(200, Value::Null),
+                _ => Answer::new(400, "{}"),
+            }
+        });
+        set_service_beside(&provider(&server), "a.test").await;
+        let records = all.lock().unwrap();
+        assert_eq!(values(&records, "www", "HTTPS"), [THEIR_SERVICE, OUR_SERVICE]);
+        assert_eq!(records.len(), 4);
     }
 }

@@ -210,7 +210,10 @@ mod tests {
     use super::Porkbun;
     use crate::{
         DnsProvider,
-        testing::{Answer, Server, alias, api, change_beside, txt},
+        testing::{
+            Answer, Kept, OUR_SERVICE, Server, THEIR_SERVICE, alias, api, change_beside, kept,
+            set_service_beside, txt, values,
+        },
     };
 
     fn fake(values: &[(&str, &str)]) -> Server {
@@ -307,5 +310,50 @@ mod tests {
         let body = writes[0].json();
         assert_eq!((&body["type"], &body["content"]), (&json!("CNAME"), &json!("y.other.test")));
         assert!(writes[1].path.ends_with("/delete/a.test/7"));
+    }
+
+    #[tokio::test]
+    async fn services_take_the_place_of_ours() {
+        let all = kept();
+        let records = all.clone();
+        let server = api(move |seen, _| {
+            let mut records = records.lock().unwrap();
+            let shown = |is_asked: &dyn Fn(&Kept) -> bool| {
+                let shown = records.iter().filter(|record| is_asked(record));
+                let shown: Vec<Value> = shown
+                    .map(|record| {
+                        let Kept { id, name, kind, value } = record;
+                        let name = format!("{name}.a.test");
+                        json!({"id": id.to_string(), "name": name, "type": kind, "content": value})
+                    })
+                    .collect();
+                Answer::new(200, json!({"status": "SUCCESS", "records": shown}))
+            };
+            let success = Answer::new(200, json!({"status": "SUCCESS"}));
+            match &*seen.path {
+                "/dns/retrieve/a.test" => shown(&|_| true),
+                "/dns/retrieveByNameType/a.test/HTTPS/www" => {
+                    shown(&|record| record.name == "www" && record.kind == "HTTPS")
+                }
+                "/dns/create/a.test" => {
+                    let body = seen.json();
+                    assert_eq!((&body["name"], &body["type"]), (&json!("www"), &json!("HTTPS")));
+                    let value = body["content"].as_str().unwrap().into();
+                    let (name, kind) = ("www".into(), "HTTPS".into());
+                    records.push(Kept { id: 9, name, kind, value });
+                    success
+                }
+                "/dns/delete/a.test/3" => {
+                    records.retain(|record| record.id != 3);
+                    success
+                }
+                _ => Answer::new(400, json!({"status": "ERROR", "message": "Invalid domain."})),
+            }
+        });
+        set_service_beside(&provider(&server), "a.test").await;
+        let records = all.lock().unwrap();
+        assert_eq!(values(&records, "www", "HTTPS"), [THEIR_SERVICE, OUR_SERVICE]);
+        let is_write = |line: &&String| !line.contains("/retrieve");
+        assert_eq!(server.lines().iter().filter(is_write).count(), 2);
     }
 }
