@@ -201,7 +201,8 @@ fn binding(
     config_list: &[u8],
 ) -> Result<ServiceBinding> {
     let own = || found.services.iter().filter(|service| service.is_own());
-    let old = own().find(|service| service.priority == PRIORITY).or_else(|| own().next());
+    let ours = own().find(|service| service.priority == PRIORITY);
+    let old = ours.or_else(|| own().min_by_key(|service| service.priority));
     let mut params = old.map(|service| service.params.clone()).unwrap_or_default();
     params.set_ech(config_list).context("ECH config list")?;
     if !name.alpn.is_empty() {
