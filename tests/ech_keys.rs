@@ -9,7 +9,7 @@ use std::{
 
 use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
 
-use crate::support::{Server, caddis, eventually, free_port, get, scratch};
+use crate::support::{Named, Server, caddis, eventually, free_port, get, scratch};
 
 fn text(tls: u16, names: &str, lines: &str) -> String {
     format!(
@@ -193,4 +193,47 @@ fn mistakes_are_told_with_their_place() {
     }
     assert!(!folder.join("data").exists());
     fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+#[ignore = "needs bind9"]
+fn configs_are_published_once_and_anew_after_a_rotation() {
+    let (tls, named) = (free_port(), Named::start());
+    let text = format!(
+        "{{\n\tadmin 127.0.0.1:{{admin}}\n\tskip_install_trust\n\tlocal_certs\n\
+         \thttp_port {{port}}\n\thttps_port {tls}\n\ttls_resolvers 127.0.0.1:{}\n\
+         \tech public.example.test {{\n\t\tdns {}\n\t}}\n}}\n\
+         example.test, other.example.test {{\n\trespond {{host}}\n}}\n",
+        named.port,
+        named.provider()
+    );
+    let server = Server::start(&text);
+    let history = |folder: &Path| -> String {
+        let meta = |files: &Vec<Vec<u8>>| String::from_utf8(files[2].clone()).unwrap();
+        keys(folder).values().map(meta).collect()
+    };
+    let published = r#""publications":{"dns.providers.rfc2136":{"example.test":""#;
+    eventually("it is published", || history(&server.folder).contains(published));
+    let added = || named.log().matches("adding an RR at 'example.test' HTTPS 2 . alpn=").count();
+    eventually("the name server has it", || added() == 1);
+    // There is no record of its own, which the wildcard would no longer be for.
+    eventually("it is told why the other name has none", || {
+        server.log().contains("domain does not have any existing records")
+    });
+    let folder = stop(server);
+    let id = keys(&folder).into_keys().next().unwrap();
+    let server = Server::start_in(folder, &text);
+    eventually("the other name is looked at again", || {
+        server.log().contains("domain does not have any existing records")
+    });
+    assert_eq!(added(), 1);
+    let folder = stop(server);
+    let meta = folder.join("data/caddy/ech/configs").join(id).join("meta.json");
+    let old = fs::read_to_string(&meta).unwrap();
+    let (_, rest) = old.split_once(r#","publications""#).unwrap();
+    let old = format!(r#"{{"created":"{}","publications"{rest}"#, days_ago(31));
+    fs::write(meta, old).unwrap();
+    let server = Server::start_in(folder, &text);
+    eventually("the new key is published", || added() == 2);
+    eventually("it is noted", || history(&server.folder).matches(published).count() == 2);
 }

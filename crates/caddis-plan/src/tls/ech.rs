@@ -99,9 +99,13 @@ pub(super) fn compile(
     let Some(ech) = app.and_then(|app| app.encrypted_client_hello.as_ref()) else {
         return Ok(None);
     };
-    let dns = app.and_then(|app| app.dns.as_ref());
+    let cx = PublisherCx {
+        dns: app.and_then(|app| app.dns.as_ref()),
+        resolvers: app.map(|app| app.resolvers.as_slice()).unwrap_or_default(),
+        served,
+    };
     let public_names = public_names(ech).map_err(|error| error.under(PATH))?;
-    let publications = publications(ech, &public_names, dns, served)?;
+    let publications = publications(ech, &public_names, &cx)?;
     let mut automation = Config { storage: config.storage.clone(), ..Config::default() };
     automation.apps.http = config.apps.http.as_ref().map(|http| caddis_config::HttpApp {
         http_port: http.http_port,
@@ -142,13 +146,21 @@ fn public_names(ech: &Ech) -> Result<Vec<String>, ConfigError> {
     Ok(names)
 }
 
+/// What publications take from the rest of the configuration.
+struct PublisherCx<'a> {
+    /// The TLS app's DNS provider.
+    dns: Option<&'a Json>,
+    /// The TLS app's resolvers.
+    resolvers: &'a [String],
+    served: &'a ServedNames,
+}
+
 fn publications(
     ech: &Ech,
     public_names: &[String],
-    dns: Option<&Json>,
-    served: &ServedNames,
+    cx: &PublisherCx<'_>,
 ) -> Result<Vec<Publication>, ConfigError> {
-    match (&ech.publication, dns) {
+    match (&ech.publication, cx.dns) {
         (None, None) => Ok(Vec::new()),
         (None, Some(dns)) => {
             let publisher = default_publisher(dns).map_err(|mut error| {
@@ -160,15 +172,15 @@ fn publications(
             })?;
             Ok(vec![Publication {
                 configs: None,
-                names: served.for_default(true),
-                publishers: vec![Arc::new(publisher)],
+                names: cx.served.for_default(true),
+                publishers: vec![Arc::new(publisher.with_resolvers(cx.resolvers))],
             }])
         }
         (Some(all), _) => all
             .iter()
             .enumerate()
             .map(|(at, one)| {
-                publication(one, public_names, served)
+                publication(one, public_names, cx)
                     .map_err(|error| error.under(at.to_string()).under("publication").under(PATH))
             })
             .collect(),
@@ -178,7 +190,7 @@ fn publications(
 fn publication(
     config: &EchPublication,
     public_names: &[String],
-    served: &ServedNames,
+    cx: &PublisherCx<'_>,
 ) -> Result<Publication, ConfigError> {
     let known = |(at, name): (usize, &String)| {
         let name = normalized(name);
@@ -195,14 +207,14 @@ fn publication(
     let configs =
         config.configs.as_ref().map(|names| names.iter().enumerate().map(known).collect());
     let names = match &config.domains {
-        None => served.for_default(false),
+        None => cx.served.for_default(false),
         Some(domains) => {
             let mut seen = BTreeSet::new();
             domains
                 .iter()
                 .map(|name| normalized(name))
                 .filter(|name| !name.is_empty() && seen.insert(name.clone()))
-                .map(|name| served.published(name, false))
+                .map(|name| cx.served.published(name, false))
                 .collect()
         }
     };
@@ -217,7 +229,8 @@ fn publication(
                 fail(format!("unknown module: tls.ech.publishers.{other} (there is: dns)"))
             }
         };
-        compiled.map(Arc::new).map_err(|error| error.under(name).under("publishers"))
+        let compiled = compiled.map(|publisher| Arc::new(publisher.with_resolvers(cx.resolvers)));
+        compiled.map_err(|error| error.under(name).under("publishers"))
     };
     Ok(Publication {
         configs: configs.transpose()?,

@@ -32,6 +32,8 @@ const LOCK: &str = "ech_publish";
 const LOCK_WAIT: Duration = Duration::from_secs(10 * 60);
 /// How often it is looked whether the lock is free.
 const LOCK_POLL: Duration = Duration::from_secs(5);
+/// So many names are published before it is noted.
+const BATCH: usize = 20;
 /// After so long a name that could have no record is tried again: it may have one by now.
 const SKIPPED_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -143,7 +145,10 @@ impl Publishing {
                 let Some(due) = self.due(&keys, publication, public_names, publisher.key()) else {
                     continue;
                 };
-                self.publish_due(storage, &**publisher, due, clock).await?;
+                // In pieces, so that whoever is stopped on the way goes on where it was.
+                for names in due.names.chunks(BATCH) {
+                    self.publish_due(storage, &**publisher, &due.keys, names, clock).await?;
+                }
             }
         }
         Ok(())
@@ -195,10 +200,10 @@ impl Publishing {
         &mut self,
         storage: &Arc<dyn Storage>,
         publisher: &P,
-        due: Due,
+        keys: &[Stored],
+        names: &[PublishedName],
         clock: fn() -> OffsetDateTime,
     ) -> Result<()> {
-        let Due { keys, names } = due;
         let key = publisher.key().to_owned();
         let list = EchConfig::list(keys.iter().map(|key| &key.key.config))?;
         let config_ids: Vec<u8> = keys.iter().map(|key| key.key.config.id).collect();
@@ -213,7 +218,7 @@ impl Publishing {
         );
         let at = clock();
         let (mut set, mut failed) = (Vec::new(), BTreeSet::new());
-        for (name, result) in publisher.publish(&names, &list).await {
+        for (name, result) in publisher.publish(names, &list).await {
             let place = (key.clone(), name.clone());
             match result {
                 Ok(Published::Set) => {
@@ -259,7 +264,7 @@ impl Publishing {
             json.config_ids = %config_ids,
             "successfully published ECH configuration list for {some_or_all} domains"
         );
-        let storage = storage.clone();
+        let (storage, keys) = (storage.clone(), keys.to_vec());
         let noted =
             blocking(move || stored::note_published(&*storage, &keys, &key, &set, at)).await;
         noted.context("keeping what was published")

@@ -99,6 +99,12 @@ impl DnsPublisher {
         }
     }
 
+    /// The same publisher, which asks these resolvers for zones; the system's where there are none.
+    #[must_use]
+    pub fn with_resolvers(self, resolvers: &[String]) -> Self {
+        Self { resolvers: resolvers.to_vec(), ..self }
+    }
+
     /// The provider's module id: by it the storage tells what was published where.
     pub fn key(&self) -> &str {
         &self.key
