@@ -247,7 +247,7 @@ mod tests {
 
     use serde_json::json;
 
-    use super::{OTHER_IDS, PROVIDERS, TxtRecord, compile};
+    use super::{OTHER_IDS, PROVIDERS, ServiceRecord, TxtRecord, compile};
 
     #[test]
     fn ids_are_those_of_the_providers() {
@@ -274,6 +274,29 @@ mod tests {
         let error = compile(&json!({"name": "none"})).unwrap_err();
         assert_eq!(error.message, "unknown module: dns.providers.none");
         assert!(compile(&json!({"name": "exec", "command": ["true"]})).is_ok());
+    }
+
+    #[tokio::test]
+    async fn services_without_https_records_say_so() {
+        let record = ServiceRecord {
+            name: "@".into(),
+            binding: "2 . alpn=h2".parse().unwrap(),
+            ttl: Duration::ZERO,
+        };
+        let account = json!({"username": "u", "password": "p", "subdomain": "s", "server_url": "http://127.0.0.1:1"});
+        for (name, mut json) in [
+            ("acmedns", account),
+            ("digitalocean", json!({"auth_token": "t"})),
+            ("duckdns", json!({"api_token": "t"})),
+        ] {
+            json["name"] = name.into();
+            let provider = compile(&json).unwrap();
+            let looked = provider.look_up("a.test", "@").await.unwrap_err().to_string();
+            let set = provider.set_service("a.test", &record).await.unwrap_err().to_string();
+            assert_eq!(looked, set);
+            assert!(set.starts_with("this DNS provider's service knows no HTTPS records: "));
+            assert!(set.contains(name));
+        }
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub const SOA: u16 = 6;
 pub const TXT: u16 = 16;
 /// Record type AAAA.
 pub const AAAA: u16 = 28;
+/// Record type HTTPS (RFC 9460).
+pub const HTTPS: u16 = 65;
 /// Record type CAA.
 pub const CAA: u16 = 257;
 
@@ -30,12 +32,14 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const PUBLIC: [&str; 2] = ["8.8.8.8:53", "1.1.1.1:53"];
 
 /// One record of an answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Record {
     /// The owner, lower case, without the final dot.
     pub name: String,
     /// The type.
     pub kind: u16,
+    /// Time to live in seconds.
+    pub ttl: u32,
     /// TXT: the joined strings. NS, CNAME: the name. Others: the data as it came.
     pub data: Vec<u8>,
 }
@@ -229,7 +233,7 @@ async fn first_address(server: &str) -> std::io::Result<SocketAddr> {
     found.next().ok_or_else(|| std::io::Error::other("no address"))
 }
 
-fn question(id: u16, name: &str, kind: u16) -> Result<Vec<u8>, DnsError> {
+pub(crate) fn question(id: u16, name: &str, kind: u16) -> Result<Vec<u8>, DnsError> {
     let mut out = Vec::with_capacity(64);
     out.extend(id.to_be_bytes());
     // Recursion desired; one question, one additional record (EDNS, 1232 bytes).
@@ -259,7 +263,7 @@ pub(crate) fn write_name(out: &mut Vec<u8>, name: &str) -> Result<(), DnsError> 
     Ok(())
 }
 
-fn parse(message: &[u8], id: u16) -> Option<Answer> {
+pub(crate) fn parse(message: &[u8], id: u16) -> Option<Answer> {
     let mut reader = Reader { message, at: 0 };
     if reader.u16()? != id {
         return None;
@@ -349,7 +353,8 @@ impl Reader<'_> {
     fn record(&mut self) -> Option<Record> {
         let name = self.name()?;
         let kind = self.u16()?;
-        self.at += 6;
+        self.at += 2;
+        let ttl = u32::from(self.u16()?) << 16 | u32::from(self.u16()?);
         let length = usize::from(self.u16()?);
         let end = self.at + length;
         let raw = self.message.get(self.at..end)?;
@@ -368,7 +373,7 @@ impl Reader<'_> {
             _ => raw.to_vec(),
         };
         self.at = end;
-        Some(Record { name, kind, data })
+        Some(Record { name, kind, ttl, data })
     }
 }
 

@@ -80,11 +80,6 @@ impl ServiceBinding {
             && target.is_some_and(|target| target.eq_ignore_ascii_case(&self.target))
     }
 
-    /// The parameters as a zone file has them, without priority and target.
-    pub fn written_params(&self) -> String {
-        self.params.to_string()
-    }
-
     /// As it is sent (RFC 9460 §2.2).
     ///
     /// # Errors

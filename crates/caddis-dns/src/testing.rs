@@ -12,7 +12,9 @@ use tokio::{
     net::{TcpListener, TcpStream, UdpSocket},
 };
 
-use crate::{Alias, DnsProvider, TxtRecord, query::Reader};
+use crate::{
+    Alias, DnsProvider, NameRecords, ServiceBinding, ServiceRecord, TxtRecord, query::Reader,
+};
 
 /// A request as it came.
 #[derive(Debug, Clone)]
@@ -123,6 +125,84 @@ pub async fn change_beside(provider: &dyn DnsProvider, zone: &str, there: &str) 
     provider.append(zone, &ours).await.unwrap();
     provider.delete(zone, &ours[..1]).await.unwrap();
     provider.delete(zone, &ours[..1]).await.unwrap();
+}
+
+/// A record that a scripted service keeps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// For services that count them.
+    pub id: u64,
+    /// Relative to the zone.
+    pub name: String,
+    /// `A`, …
+    pub kind: String,
+    /// As a zone file has it.
+    pub value: String,
+}
+
+/// The HTTPS record of somebody else in [`kept`].
+pub const THEIR_SERVICE: &str = r#"1 svc.test. port="8443""#;
+/// What [`set_service_beside`] sets.
+pub const OUR_SERVICE: &str = r#"2 . alpn="h3,h2" ech="AAA=""#;
+
+/// What a scripted service has: an address and two HTTPS records at `www`, one of them ours, and a
+/// name that is an alias.
+pub fn kept() -> Arc<Mutex<Vec<Kept>>> {
+    let all = [
+        ("www", "A", "192.0.2.1"),
+        ("www", "HTTPS", THEIR_SERVICE),
+        ("www", "HTTPS", "2 . alpn=h2"),
+        ("alias", "CNAME", "b.test."),
+    ];
+    let all = (1..).zip(all).map(|(id, (name, kind, value))| Kept {
+        id,
+        name: name.into(),
+        kind: kind.into(),
+        value: value.into(),
+    });
+    Arc::new(Mutex::new(all.collect()))
+}
+
+/// The values of a name and type.
+pub fn values(all: &[Kept], name: &str, kind: &str) -> Vec<String> {
+    let found = all.iter().filter(|record| record.name == name && record.kind == kind);
+    found.map(|record| record.value.clone()).collect()
+}
+
+/// Puts values in the place of those of a name and type.
+pub fn set_values(all: &mut Vec<Kept>, name: &str, kind: &str, values: &[String]) {
+    all.retain(|record| record.name != name || record.kind != kind);
+    for value in values {
+        let id = all.iter().map(|record| record.id).max().unwrap_or_default() + 1;
+        all.push(Kept { id, name: name.into(), kind: kind.into(), value: value.clone() });
+    }
+}
+
+/// Sets an HTTPS record of five minutes at `www`, twice, where there is what [`kept`] says, looking
+/// what is there before and afterwards.
+pub async fn set_service_beside(provider: &dyn DnsProvider, zone: &str) {
+    let services = |all: [&str; 2]| {
+        let services = all.map(|one| one.parse::<ServiceBinding>().unwrap()).to_vec();
+        NameRecords { is_used: true, alias: None, services }
+    };
+    let found = async || {
+        let mut found = provider.look_up(zone, "www").await.unwrap();
+        found.services.sort_by_key(|service| service.priority);
+        found
+    };
+    assert_eq!(found().await, services([THEIR_SERVICE, "2 . alpn=h2"]));
+    let record = ServiceRecord {
+        name: "www".into(),
+        binding: OUR_SERVICE.parse().unwrap(),
+        ttl: Duration::from_secs(300),
+    };
+    for _ in 0..2 {
+        provider.set_service(zone, &record).await.unwrap();
+    }
+    assert_eq!(found().await, services([THEIR_SERVICE, OUR_SERVICE]));
+    let alias = provider.look_up(zone, "alias").await.unwrap();
+    assert_eq!((alias.is_used, alias.alias.as_deref()), (true, Some("b.test")));
+    assert_eq!(provider.look_up(zone, "none").await.unwrap(), NameRecords::default());
 }
 
 async fn serve<F>(stream: TcpStream, all: &Mutex<Vec<Seen>>, answer: &F)
