@@ -21,6 +21,7 @@ mod cli;
 mod clients;
 mod coverage;
 mod descriptors;
+mod ech_keys;
 mod events;
 mod explain;
 mod explain_truth;

@@ -10,7 +10,7 @@ use super::{
     EchKeyring,
     keyring::Keys,
     publication::{Publication, Publishing, blocking},
-    stored::{Stored, refreshed},
+    stored::{Stored, current_of, refreshed},
 };
 use crate::{error::Result, storage::Storage};
 
@@ -60,7 +60,8 @@ impl EchKeys {
             );
         }
         let public_names = found.iter().map(|key| key.public_name().to_owned()).collect();
-        let (current, replaced): (Vec<_>, Vec<_>) = found.into_iter().partition(Stored::is_current);
+        let current = current_of(&found, &plan.public_names, true);
+        let replaced = found.into_iter().filter(|key| !key.is_current()).collect();
         let keys = |all: Vec<Stored>| all.into_iter().map(|key| key.key).collect();
         let keys = Keys::new(keys(current), keys(replaced))?;
         Ok(Self { public_names, keys: Arc::new(keys) })
