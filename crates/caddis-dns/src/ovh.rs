@@ -11,6 +11,9 @@
 //! JSON: the same fields. An empty one is taken from `OVH_ENDPOINT`, `OVH_APPLICATION_KEY`,
 //! `OVH_APPLICATION_SECRET` or `OVH_CONSUMER_KEY`. The keys need the rights GET, POST and DELETE on
 //! `/domain/zone/*`.
+//!
+//! In July 2026 the API took HTTPS records, but refused their parameter `ech` ("Invalid SvcParam
+//! key"), which is then told; nothing is changed.
 
 use std::{
     sync::Arc,

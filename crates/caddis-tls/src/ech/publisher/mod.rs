@@ -11,9 +11,12 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use caddis_config::ConfigError;
+use caddis_core::punycode::to_ascii;
 use caddis_dns::{DnsProvider, NameRecords, ServiceBinding, ServiceRecord, query, relative};
+use futures_util::{StreamExt, stream};
 use serde::Deserialize;
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::error::{Context, Error, Result};
 
@@ -24,6 +27,10 @@ const TTL: Duration = Duration::from_secs(300);
 const ZONE_LIMIT: Duration = Duration::from_secs(60);
 /// Longest time for one call of a provider.
 const PROVIDER_LIMIT: Duration = Duration::from_secs(150);
+/// Longest time for all names: others on the storage wait for their turn meanwhile.
+const WHOLE_LIMIT: Duration = Duration::from_secs(1800);
+/// Names at a time; providers have limits of rate.
+const AT_ONCE: usize = 4;
 
 /// A name to publish configurations for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +58,8 @@ pub struct DnsPublisher {
     resolvers: Vec<String>,
     /// Longest time for one call of the provider.
     limit: Duration,
+    /// Longest time for all names.
+    whole_limit: Duration,
     /// Whether it was configured as a module of its own, whose name its log lines then have.
     is_module: bool,
 }
@@ -95,6 +104,7 @@ impl DnsPublisher {
             provider,
             resolvers: Vec::new(),
             limit: PROVIDER_LIMIT,
+            whole_limit: WHOLE_LIMIT,
             is_module: false,
         }
     }
@@ -110,20 +120,28 @@ impl DnsPublisher {
         &self.key
     }
 
-    /// Publishes a list of configurations for names, one after the other; the results are in the
-    /// order of the names. What goes wrong with one does not hold up the others.
+    /// Publishes a list of configurations for names, a few at a time; the results are in the order of
+    /// the names. What goes wrong with one does not hold up the others. Half an hour at most.
     pub async fn publish(
         &self,
         names: &[PublishedName],
         config_list: &[u8],
     ) -> Vec<(String, Result<Published>)> {
         let resolvers = query::resolvers(&self.resolvers);
-        let mut results = Vec::with_capacity(names.len());
-        for name in names {
-            let result = self.publish_one(name, config_list, &resolvers).await;
-            results.push((name.name.clone(), result));
-        }
-        results
+        let deadline = Instant::now() + self.whole_limit;
+        let work = names.iter().map(|name| {
+            let work = self.publish_one(name, config_list, &resolvers);
+            async move {
+                let done = tokio::time::timeout_at(deadline, work).await;
+                let late = |_| {
+                    let limit = self.whole_limit.as_secs();
+                    Err(Error::new(format!("not done within {limit} s, which all names share")))
+                };
+                (name.name.clone(), done.unwrap_or_else(late))
+            }
+        });
+        let work: Vec<_> = work.collect();
+        stream::iter(work).buffered(AT_ONCE).collect().await
     }
 
     async fn publish_one(
@@ -132,7 +150,7 @@ impl DnsPublisher {
         config_list: &[u8],
         resolvers: &[String],
     ) -> Result<Published> {
-        let domain = name.name.trim_end_matches('.').to_lowercase();
+        let domain = to_ascii(name.name.trim_end_matches('.'));
         let zone = zone_of(&domain, resolvers).await?;
         let relative = relative(&domain, &zone).unwrap_or_else(|| "@".to_owned());
         let found = within(self.limit, self.provider.look_up(&zone, &relative)).await.context(
