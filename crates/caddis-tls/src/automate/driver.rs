@@ -19,7 +19,7 @@ const LOOK_AT_CLOCK: Duration = Duration::from_secs(15);
 const CLOCK_SLACK: i64 = 60;
 /// How often certificate files are looked at.
 const LOOK_AT_FILES: Duration = Duration::from_secs(5);
-/// How often it is asked whether the storage is to be tidied.
+/// How often it is asked whether the storage is to be tidied, unless that is to be done more often.
 const LOOK_TO_TIDY: Duration = Duration::from_secs(60 * 60);
 /// How often the keys of session tickets are looked at.
 const LOOK_AT_TICKETS: Duration = Duration::from_secs(60);
@@ -110,8 +110,9 @@ pub(super) async fn tidy(manager: Weak<CertManager>) {
     loop {
         let Some(this) = manager.upgrade() else { return };
         this.tidy().await;
+        let every = this.tidies_every().map_or(LOOK_TO_TIDY, |every| every.min(LOOK_TO_TIDY));
         drop(this);
-        tokio::time::sleep(LOOK_TO_TIDY).await;
+        tokio::time::sleep(every.max(Duration::from_secs(1))).await;
     }
 }
 

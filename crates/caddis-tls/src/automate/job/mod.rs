@@ -24,7 +24,7 @@ use crate::{
     storage::{LockGuard, Storage, keys::SiteKeys},
     timestamp::{self, Timestamp},
 };
-pub(super) use stored::{Unstored, store_renewal_info};
+pub(super) use stored::{Unstored, load_renewal_info, store_renewal_info};
 
 use crate::acme::RenewalInfo;
 

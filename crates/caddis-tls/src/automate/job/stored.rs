@@ -111,10 +111,7 @@ fn served(
     certificate: Certificate,
 ) -> Served {
     // Without them the certificate is as good; only the authority's wishes are not known.
-    let metadata = storage.load(&keys.metadata).unwrap_or_default();
-    let metadata: Metadata = serde_json::from_slice(&metadata).unwrap_or_default();
-    let data = metadata.issuer_data.and_then(|data| serde_json::from_value(data).ok());
-    let data: IssuerData = data.unwrap_or_default();
+    let data = issuer_data(storage, &keys).unwrap_or_default();
     Served {
         certificate: Arc::new(certificate),
         issuer,
@@ -124,6 +121,20 @@ fn served(
         unstored: None,
         csr: None,
     }
+}
+
+fn issuer_data(storage: &dyn Storage, keys: &SiteKeys) -> Option<IssuerData> {
+    let metadata = storage.load(&keys.metadata).ok()?;
+    let metadata: Metadata = serde_json::from_slice(&metadata).ok()?;
+    serde_json::from_value(metadata.issuer_data?).ok()
+}
+
+/// An authority's wishes as they lie beside the certificate now.
+pub(in crate::automate) fn load_renewal_info(
+    storage: &dyn Storage,
+    keys: &SiteKeys,
+) -> Option<RenewalInfo> {
+    issuer_data(storage, keys)?.renewal_info
 }
 
 /// The files of a certificate that could not be stored yet.

@@ -3,6 +3,7 @@
 mod staples;
 mod storage;
 mod trouble;
+mod wishes;
 
 use std::{
     sync::{
