@@ -16,6 +16,7 @@ mod eab;
 mod failure;
 mod issue;
 mod limits;
+mod look;
 mod not_after;
 mod order;
 mod transport;
@@ -37,6 +38,7 @@ pub use config::{AcmeConfig, Ports, compile_acme};
 pub(crate) use config::{DnsChallenge, dns_challenge};
 pub(crate) use failure::{AMISS, Failure};
 pub(crate) use issue::{Certified, Order};
+pub use look::{Directory, Unread};
 pub(crate) use transport::retry_after;
 
 /// Let's Encrypt.
