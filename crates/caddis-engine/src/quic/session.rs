@@ -26,6 +26,7 @@ use quinn::{
 };
 use quinn_proto::{TransportError, transport_parameters::TransportParameters};
 use rustls::{
+    CipherSuite,
     quic::{KeyChange, Secrets, ServerConnection, Version},
     server::{Acceptor, ClientHello},
     sign::CertifiedKey,
@@ -76,6 +77,7 @@ impl crypto::ServerConfig for Chooser {
             parameters: encoded,
             read: Vec::new(),
             server_name: None,
+            suites: Vec::new(),
             state: State::Hello(Box::default()),
             next: None,
             aborted: Arc::default(),
@@ -90,6 +92,7 @@ struct Session {
     /// What the client sent so far, until there is a connection to read it.
     read: Vec<u8>,
     server_name: Option<String>,
+    suites: Vec<CipherSuite>,
     state: State,
     next: Option<Secrets>,
     /// A handler of events does not want the handshake.
@@ -135,6 +138,7 @@ impl Session {
         };
         let hello = accepted.client_hello();
         self.server_name = hello.server_name().map(str::to_owned);
+        self.suites = hello.cipher_suites().to_vec();
         let told = self.chooser.binding.server.certificates().wants_hello().then(|| {
             let address = |ip| SocketAddr::new(ip, 0);
             let (remote, local) = (self.chooser.remote, self.chooser.local);
@@ -219,6 +223,7 @@ impl Session {
         };
         let config =
             config.ok_or_else(|| alert(HANDSHAKE_FAILURE, "TLS 1.3 is not allowed here"))?;
+        let config = caddis_tls::for_suites(config, &self.suites);
         let parameters = std::mem::take(&mut self.parameters);
         let connection = ServerConnection::new(config, Version::V1, parameters)
             .map_err(|error| alert(INTERNAL_ERROR, &error.to_string()))?;
