@@ -413,12 +413,17 @@ async fn answer_hello<S: Io>(
                         _ => Err("no certificate available for ClientHello"),
                     }
                 }
-                None => Ok(policy.config_for(&facts)),
+                None if policy.may_answer(&facts) => Ok(policy.config_for(&facts)),
+                None => Err("no certificate available for ClientHello"),
             },
         }
     };
     let config = match config {
-        Ok(config) => caddis_tls::for_protocols(config, start.client_hello().alpn()),
+        Ok(config) => {
+            let hello = start.client_hello();
+            let config = caddis_tls::for_suites(config, hello.cipher_suites());
+            caddis_tls::for_protocols(config, hello.alpn())
+        }
         Err(reason) => {
             Box::pin(refuse(start, limit)).await;
             return Err(io::Error::other(reason));

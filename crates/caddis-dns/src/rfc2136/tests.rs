@@ -14,7 +14,7 @@ use tokio::{
     net::{TcpListener, UdpSocket},
 };
 
-use super::{Line, Rfc2136, Signer, Verdict, message, now, signature};
+use super::{Line, Rfc2136, Signer, Verdict, message, now, tsig::signature};
 use crate::{
     DnsProvider, NameRecords, ServiceBinding, ServiceRecord,
     query::{HTTPS, Reader, TXT, ask},

@@ -30,6 +30,7 @@ use quinn::{
 };
 use quinn_proto::{TransportError, transport_parameters::TransportParameters};
 use rustls::{
+    CipherSuite,
     quic::{KeyChange, Secrets, ServerConnection, Version},
     server::{Accepted, Acceptor, ClientHello},
     sign::CertifiedKey,
@@ -82,6 +83,7 @@ impl crypto::ServerConfig for Chooser {
             hidden: Hidden::Unknown,
             rejection: None,
             server_name: None,
+            suites: Vec::new(),
             state: State::Hello(Box::default()),
             next: None,
             aborted: Arc::default(),
@@ -101,6 +103,7 @@ struct Session {
     /// What a client is told that hides its hello with a key that is no more.
     rejection: Option<Rejection>,
     server_name: Option<String>,
+    suites: Vec<CipherSuite>,
     state: State,
     next: Option<Secrets>,
     /// A handler of events does not want the handshake.
@@ -160,6 +163,7 @@ impl Session {
         }
         let hello = accepted.client_hello();
         self.server_name = hello.server_name().map(str::to_owned);
+        self.suites = hello.cipher_suites().to_vec();
         let told = self.chooser.binding.server.certificates().wants_hello().then(|| {
             let address = |ip| SocketAddr::new(ip, 0);
             let (remote, local) = (self.chooser.remote, self.chooser.local);
@@ -244,6 +248,7 @@ impl Session {
         };
         let config =
             config.ok_or_else(|| alert(HANDSHAKE_FAILURE, "TLS 1.3 is not allowed here"))?;
+        let config = caddis_tls::for_suites(config, &self.suites);
         let mut acceptance = None;
         if let Hidden::In(outer) = &mut self.hidden {
             match Acceptance::rehearse_quic(&config, &self.read, &self.parameters) {

@@ -14,8 +14,9 @@ use caddis_config::{
 };
 use caddis_core::template::{Template, Unknown};
 use caddis_tls::{
-    AcmeConfig, Issuer, KeyType, Loaders, ManagedSubject, OnDemandPolicy, Permission, Ports, Taken,
-    compile_acme, compile_getters, compile_loaders, compile_zerossl, on_demand_permission,
+    AcmeConfig, Issuer, KeyType, Loaders, ManagedSubject, OnDemandPolicy, Permission, Ports,
+    StapleRule, StapleRules, Taken, compile_acme, compile_getters, compile_loaders,
+    compile_zerossl, on_demand_permission,
     storage::{self, OtherStorage, Storage},
 };
 use serde_json::{Value as Json, json};
@@ -41,8 +42,8 @@ pub struct TlsPlan {
     pub unless_loaded: HashSet<String>,
     /// Policies with `on_demand`.
     pub on_demand: Vec<OnDemandPolicy>,
-    /// OCSP responders by those they replace; absent where nothing is stapled.
-    pub ocsp: Option<HashMap<String, String>>,
+    /// What policies say of OCSP staples; absent where nothing is stapled.
+    pub ocsp: Option<StapleRules>,
     /// How often the storage is tidied; never if absent.
     pub clean: Option<Duration>,
     /// Session ticket settings.
@@ -155,17 +156,19 @@ impl TlsPlan {
             .cloned()
             .collect();
         let storage = storage::from_config(&config.storage)?;
-        let policies = &automation.policies;
-        let off = app.disable_ocsp_stapling
-            || !policies.is_empty() && policies.iter().all(|policy| policy.disable_ocsp_stapling);
-        let overrides = policies.iter().flat_map(|policy| policy.ocsp_overrides.clone());
+        let rules = automation.policies.iter().map(|policy| StapleRule {
+            subjects: policy.subjects.clone(),
+            off: policy.disable_ocsp_stapling,
+            overrides: policy.ocsp_overrides.clone().into_iter().collect(),
+        });
+        let ocsp = (!app.disable_ocsp_stapling).then(|| StapleRules::new(rules.collect()));
         let authorities = config.apps.pki.clone().unwrap_or_default().certificate_authorities;
         Ok(Self {
             loaders,
             subjects,
             unless_loaded,
             on_demand,
-            ocsp: (!off).then(|| overrides.collect()),
+            ocsp,
             clean: (!app.disable_storage_clean)
                 .then(|| automation.storage_clean_interval.positive().unwrap_or(CLEAN_EVERY)),
             tickets: app.session_tickets,
@@ -314,7 +317,10 @@ fn on_demand_policy(
         getters = compile_getters(&[serde_json::json!({ "via": "tailscale" })])?;
     }
     if issuers.is_empty() {
-        issuers.push(cx.default_acme());
+        // Names that no authority outside can know, all of them (spec T056).
+        let own = !policy.subjects.is_empty()
+            && policy.subjects.iter().all(|subject| internal_name(subject));
+        issuers.push(if own { self::internal() } else { cx.default_acme() });
     }
     Ok(OnDemandPolicy {
         storage: cx.storage(policy)?,

@@ -64,6 +64,13 @@ fn on_demand_is_no_open_door() {
     // Names that are written down are bounded.
     let bounded = json!([{ "subjects": ["a.test"], "on_demand": true, "issuers": acme }]);
     assert_eq!(with(bounded).unwrap().on_demand.len(), 1);
+    // Where they are all internal, the own authority gives their certificates (T056).
+    let own = |names: &[&str]| {
+        let policy = json!([{ "subjects": names, "on_demand": true }]);
+        matches!(with(policy).unwrap().on_demand[0].issuers[..], [Issuer::Internal { .. }])
+    };
+    assert!(own(&["a.localhost", "10.0.0.1"]));
+    assert!(!own(&["a.localhost", "a.test"]));
     // After a policy for all names no other one counts.
     let internal = json!([{ "module": "internal" }]);
     let late = json!([

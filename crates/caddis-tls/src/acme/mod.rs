@@ -16,6 +16,7 @@ mod eab;
 mod failure;
 mod issue;
 mod limits;
+mod look;
 mod not_after;
 mod order;
 mod transport;
@@ -30,13 +31,14 @@ use caddis_dns::http::{HttpClient, HttpOptions, Route};
 
 use crate::error::{Context, Error, Result};
 
-pub(crate) use ari::RenewalInfo;
+pub(crate) use ari::{RenewalInfo, certificate_id};
 pub use challenges::{Challenges, is_challenge_hello};
 pub(crate) use challenges::{DnsRecord, Presented, reverse_name};
 pub use config::{AcmeConfig, Ports, compile_acme};
 pub(crate) use config::{DnsChallenge, dns_challenge};
 pub(crate) use failure::{AMISS, Failure};
 pub(crate) use issue::{Certified, Order};
+pub use look::{Directory, Unread};
 pub(crate) use transport::retry_after;
 
 /// Let's Encrypt.

@@ -41,7 +41,7 @@ use crate::{
     certificate::Certificate,
     index::{CertIndex, CertStore, normalized},
     loaders::{Loaders, Stamp},
-    ocsp::Staples,
+    ocsp::{StapleRules, Staples},
     pki::Pki,
     storage::{OtherStorage, Storage},
     tickets::Tickets,
@@ -81,8 +81,8 @@ pub struct Reconcile {
     pub on_demand: Vec<OnDemandPolicy>,
     /// Given certificates.
     pub loaded: Vec<Arc<Certificate>>,
-    /// OCSP responders by those they replace; absent where nothing is stapled.
-    pub ocsp: Option<HashMap<String, String>>,
+    /// What policies say of OCSP staples; absent where nothing is stapled.
+    pub ocsp: Option<StapleRules>,
     /// How often the storage is tidied; never if absent.
     pub clean: Option<Duration>,
     /// Where they are from; files are read again when they change.
@@ -148,7 +148,7 @@ struct Inner {
     loaded: Vec<Arc<Certificate>>,
     loaders: Loaders,
     stamp: Option<Stamp>,
-    ocsp: Option<HashMap<String, String>>,
+    ocsp: Option<StapleRules>,
     clean: Option<Duration>,
     driven: bool,
 }
@@ -375,7 +375,9 @@ impl CertManager {
         inner.loaded = wanted.loaded;
         inner.loaders = wanted.loaders;
         inner.stamp = None;
-        inner.ocsp = wanted.ocsp;
+        if std::mem::replace(&mut inner.ocsp, wanted.ocsp) != inner.ocsp {
+            self.staples.forget();
+        }
         inner.clean = wanted.clean;
         inner.on_demand = wanted.on_demand.into();
         let names: HashSet<String> =
@@ -537,6 +539,7 @@ impl CertManager {
             failures: entry.state.failures(),
             renew: cause == Cause::Due && entry.served.is_some(),
             revoked: entry.revoked,
+            urgent: cause == Cause::Due && entry.is_urgent((self.clock)()),
         };
         Some((entry.subject.clone(), cx, attempt))
     }
