@@ -258,7 +258,7 @@ impl Attempt<'_> {
         ready.map_err(|error| match error {
             // The authority has looked at once and refuses.
             Error::Api(problem) if !failure::is(&problem, "rateLimited") => {
-                Failure::refused_for(&problem)
+                Failure::refused_for(&problem, self.kind)
             }
             error => self.failed(&error).while_doing("initiating challenge"),
         })
@@ -357,9 +357,10 @@ fn verdict(state: &instant_acme::AuthorizationState, kind: Kind) -> Verdict {
                 state.challenges.iter().find(|challenge| challenge.r#type == kind.acme());
             let reason = challenge.and_then(|challenge| challenge.error.as_ref());
             let unknown = || format!("authorization is {status:?}").to_lowercase();
-            Verdict::Invalid(
-                reason.map_or_else(|| Failure::refused(unknown()), Failure::refused_for),
-            )
+            Verdict::Invalid(reason.map_or_else(
+                || Failure::refused(unknown()),
+                |problem| Failure::refused_for(problem, kind),
+            ))
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Tidying the storage (T093): staples that are over, certificates that expired two weeks ago.
+//! Tidying the storage (T093): staples that are over, certificates that expired two weeks ago, and what
+//! killed processes left.
 
 use std::{fs, io, path::Path, time::Duration};
 
@@ -50,6 +51,7 @@ pub(crate) fn clean(
         return Ok(false);
     }
     tracing::info!(target: "tls", storage = storage.describe(), "cleaning storage unit");
+    storage.sweep()?;
     for key in storage.list("ocsp")? {
         let over =
             storage.load(&key).is_ok_and(|der| ocsp::ends(&der).is_none_or(|end| end <= now));

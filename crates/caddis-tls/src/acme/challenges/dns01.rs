@@ -12,6 +12,10 @@ const POLL: Duration = Duration::from_secs(2);
 /// Longest time for the provider's own work.
 const PROVIDER_LIMIT: Duration = Duration::from_secs(150);
 
+/// What may be done where a record is not seen in time.
+const NOT_SEEN: &str = "give it more time by `propagation_timeout`, name `resolvers` that see it, or \
+    see whether the provider's account has this zone";
+
 /// A record that is in place; to be taken away by [`DnsRecord::remove`].
 pub(crate) struct DnsRecord {
     provider: Arc<dyn DnsProvider>,
@@ -119,7 +123,7 @@ impl DnsRecord {
             }
             if Instant::now() + POLL > deadline {
                 let text = format!("timed out waiting for record to fully propagate{last}");
-                return Err(Failure::new(text));
+                return Err(Failure::new(text).remedied(NOT_SEEN));
             }
             tokio::time::sleep(POLL).await;
         }

@@ -537,6 +537,7 @@ impl CertManager {
             failures: entry.state.failures(),
             renew: cause == Cause::Due && entry.served.is_some(),
             revoked: entry.revoked,
+            urgent: cause == Cause::Due && entry.is_urgent((self.clock)()),
         };
         Some((entry.subject.clone(), cx, attempt))
     }

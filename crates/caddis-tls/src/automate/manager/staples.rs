@@ -16,6 +16,10 @@ use crate::{
 /// How long a certificate waits for a staple that it demands.
 pub(super) const STAPLE_WAIT: Duration = Duration::from_secs(10);
 
+/// Seconds until a certificate is replaced that was revoked as soon as it had replaced another one: an
+/// authority that revokes all it gives (or whose responder says so) is not to be stormed.
+const REVOKED_AGAIN: i64 = 60 * 60;
+
 /// Responders asked at the same time.
 const AT_A_TIME: usize = 8;
 
@@ -50,6 +54,10 @@ impl CertManager {
         let now = self.now();
         let index = self.store.load();
         self.staples.retain(index.all());
+        if index.all().iter().any(|one| self.staples.has_lapsed(one, now)) {
+            // Clients take one that is over for an error, where none is no matter to most.
+            self.publish();
+        }
         let due = index.all().iter().filter(|one| self.staples.is_due(one, now));
         let due: Vec<Arc<Certificate>> = due.cloned().collect();
         if due.is_empty() {
@@ -94,8 +102,9 @@ impl CertManager {
             .collect()
     }
 
-    /// A managed certificate that was revoked is replaced at once.
-    fn replace_revoked(&self, certificate: &Certificate) {
+    /// A managed certificate that was revoked is replaced at once, or after a while where it had just
+    /// replaced another one.
+    pub(super) fn replace_revoked(&self, certificate: &Certificate) {
         tracing::error!(
             target: "tls",
             identifiers = certificate.names.join(","),
@@ -116,7 +125,10 @@ impl CertManager {
             let print = entry.certificate().map(|one| one.fingerprint);
             if print == Some(certificate.fingerprint) && entry.revoked != print {
                 entry.revoked = print;
-                entry.state = step(entry.state, Event::RenewAt(now), now).0;
+                let again = entry.replaced_at.map_or(now, |at| at.saturating_add(REVOKED_AGAIN));
+                let at = again.clamp(now, now.saturating_add(REVOKED_AGAIN));
+                entry.replaced_at = Some(at);
+                entry.state = step(entry.state, Event::RenewAt(at), now).0;
             }
         }
         self.wake.notify_one();
