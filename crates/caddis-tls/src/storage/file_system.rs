@@ -41,9 +41,11 @@ const CORRUPT_PAUSE: Duration = Duration::from_millis(250);
 #[derive(Debug, Clone)]
 pub struct FileSystem {
     root: PathBuf,
-    /// Locks from the future, with what was in them and since when.
-    ahead: Arc<Mutex<HashMap<PathBuf, (Vec<u8>, Instant)>>>,
+    ahead: Arc<Mutex<Ahead>>,
 }
+
+/// Locks from the future by their files, with what was in them and since when.
+type Ahead = HashMap<PathBuf, (Vec<u8>, Instant)>;
 
 #[derive(Serialize, Deserialize, Default)]
 struct LockFile {

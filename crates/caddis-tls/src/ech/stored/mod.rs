@@ -226,7 +226,7 @@ impl Content {
     }
 
     fn sorted(mut self) -> Vec<Stored> {
-        self.keys.sort_by(|a, b| b.meta.created.cmp(&a.meta.created));
+        self.keys.sort_by_key(|key| std::cmp::Reverse(key.meta.created));
         self.keys
     }
 }
