@@ -13,6 +13,7 @@ use caddis_core::{
     client_certificates::{ClientCertificate, ClientCertificates},
     event::Events,
     exchange::Io,
+    finish::Finishers,
     metrics::Metrics,
     trust::TrustPools,
 };
@@ -27,8 +28,8 @@ use caddis_tls::{
     policy::CaPool,
 };
 use http::{HeaderMap, HeaderValue, Method};
-use rustls::{ServerConfig, sign::CertifiedKey};
-use tokio::io::AsyncWriteExt;
+use rustls::{InvalidMessage, PeerMisbehaved, ServerConfig, sign::CertifiedKey};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake, server::TlsStream};
 
 use crate::{
@@ -105,6 +106,7 @@ impl Shared {
         let logging = caddis_logging::open(&plan.logging, state, metrics)
             .map_err(|error| LoadError::Activate(format!("setting up logging: {error}")))?;
         let certificates = self.certificates(plan);
+        state.single::<Finishers>().add(&certificates);
         let storage = plan.tls.storage.clone();
         let loaded = plan
             .tls
@@ -377,8 +379,14 @@ async fn answer_hello<S: Io>(
     limit: Duration,
 ) -> io::Result<(TlsStream<Rewind<S>>, TlsInfo)> {
     let server = &binding.server;
-    let hello = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), io);
-    let start = within(limit, hello).await?;
+    let mut hello = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), io);
+    let start = match within(limit, &mut hello).await {
+        Ok(start) => start,
+        Err(error) => {
+            Box::pin(no_hello(hello, &error)).await;
+            return Err(error);
+        }
+    };
     let asked = {
         let (remote, local) = (connection.remote, connection.local);
         server.certificates.wants_hello().then(|| hello_data(&start.client_hello(), remote, local))
@@ -457,6 +465,40 @@ async fn answer_hello<S: Io>(
     Ok((stream, info))
 }
 
+/// What came is no hello: the client is told, if not by the library, which has no word for some of
+/// it, and has a moment to read that. A hello that is too long may not have come to its end, and a
+/// connection that is closed before is reset, with the alert.
+async fn no_hello<S: Io>(mut hello: LazyConfigAcceptor<S>, error: &io::Error) {
+    let cause = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let (Some(cause), Some(mut io)) = (cause, hello.take_io()) else { return };
+    let told = async {
+        match untold(cause) {
+            Some(code) => alert(&mut io, code).await?,
+            None => io.shutdown().await?,
+        }
+        tokio::io::copy(&mut io.take(crate::h1::DRAIN_LIMIT), &mut tokio::io::sink()).await
+    };
+    let _ = within(crate::h1::LINGER, told).await;
+}
+
+/// The alert for what the library ends the beginning of a handshake without a word for.
+fn untold(cause: &rustls::Error) -> Option<u8> {
+    const UNEXPECTED_MESSAGE: u8 = 10;
+    const DECODE_ERROR: u8 = 50;
+    match cause {
+        rustls::Error::InappropriateMessage { .. }
+        | rustls::Error::InappropriateHandshakeMessage { .. }
+        | rustls::Error::PeerMisbehaved(
+            PeerMisbehaved::MessageInterleavedWithHandshakeMessage
+            | PeerMisbehaved::TooManyEmptyFragments,
+        ) => Some(UNEXPECTED_MESSAGE),
+        rustls::Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge) => {
+            Some(DECODE_ERROR)
+        }
+        _ => None,
+    }
+}
+
 /// Tells a client in the words of TLS that there will be no handshake: the alert internal_error,
 /// which is what Go's server sends and what people search for.
 async fn refuse<S: Io>(mut start: StartHandshake<S>, limit: Duration) {
@@ -468,7 +510,7 @@ async fn refuse<S: Io>(mut start: StartHandshake<S>, limit: Duration) {
 pub(crate) const ILLEGAL_PARAMETER: u8 = 47;
 pub(crate) const INTERNAL_ERROR: u8 = 80;
 
-/// Sends a fatal alert, and that is all.
+/// Sends a fatal alert before there are keys, and that is all.
 pub(crate) async fn alert<S: Io>(io: &mut S, code: u8) -> io::Result<()> {
     // Content type, version, length, level fatal, code (RFC 8446 §5.1 and §6).
     io.write_all(&[21, 3, 3, 0, 2, 2, code]).await?;

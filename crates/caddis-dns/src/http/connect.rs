@@ -164,7 +164,7 @@ async fn dial(host: &str, port: u16, shown: &str) -> Result<Box<dyn Io>, HttpErr
 /// Why no connection was made.
 fn reason(error: &io::Error) -> Reason {
     match error.kind() {
-        io::ErrorKind::TimedOut => Reason::Timeout,
+        io::ErrorKind::TimedOut => Reason::ConnectTimeout,
         _ => Reason::Connect,
     }
 }
@@ -172,7 +172,7 @@ fn reason(error: &io::Error) -> Reason {
 /// Why TLS failed, by what the library says of the server's certificate.
 fn tls_reason(error: &io::Error) -> Reason {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    let Some(rustls::Error::InvalidCertificate(fault)) = inner else { return Reason::Other };
+    let Some(rustls::Error::InvalidCertificate(fault)) = inner else { return Reason::Tls };
     match fault {
         CertificateError::UnknownIssuer | CertificateError::BadSignature => Reason::UnknownIssuer,
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
@@ -182,7 +182,7 @@ fn tls_reason(error: &io::Error) -> Reason {
         | CertificateError::ExpiredContext { .. }
         | CertificateError::NotValidYet
         | CertificateError::NotValidYetContext { .. } => Reason::Time,
-        _ => Reason::Other,
+        _ => Reason::Tls,
     }
 }
 

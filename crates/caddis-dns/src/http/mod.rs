@@ -74,7 +74,11 @@ pub enum Reason {
     OtherName,
     /// The server's certificate has expired, or is not valid yet.
     Time,
-    /// Nothing came in time.
+    /// TLS failed for another reason.
+    Tls,
+    /// No connection was made in time.
+    ConnectTimeout,
+    /// No answer came in time.
     Timeout,
     /// Anything else.
     Other,
@@ -92,6 +96,11 @@ impl HttpError {
     /// The same error, told to be of another kind.
     fn because(self, reason: Reason) -> Self {
         Self { reason, ..self }
+    }
+
+    /// Whether not a byte of the request can have been read by the server.
+    pub fn is_unsent(&self) -> bool {
+        !matches!(self.reason, Reason::Timeout | Reason::Other)
     }
 
     /// Where it failed.

@@ -87,7 +87,7 @@ impl AcmeConfig {
                 "see whether the authority is up, whether its host and port (`acme_ca`) are right, and \
                  whether a firewall is in the way"
             }
-            Reason::Timeout => {
+            Reason::ConnectTimeout | Reason::Timeout => {
                 "see whether a firewall keeps this machine from the authority, and whether it needs a \
                  proxy (`network_proxy` of the issuer, or HTTPS_PROXY)"
             }
@@ -110,7 +110,7 @@ impl AcmeConfig {
                 "see whether this machine's clock is right; else the authority has to renew its own \
                  certificate"
             }
-            Reason::Other => super::failure::UNREACHABLE,
+            Reason::Tls | Reason::Other => super::failure::UNREACHABLE,
         };
         unread(error, remedy)
     }

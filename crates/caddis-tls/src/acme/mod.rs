@@ -17,8 +17,8 @@ mod failure;
 mod issue;
 mod limits;
 mod look;
-mod not_after;
 mod order;
+mod orders;
 mod transport;
 
 use std::{
@@ -58,6 +58,7 @@ pub(crate) struct Acme {
     limits: limits::Limits,
     learned: challenges::Learned,
     directories: ari::Directories,
+    lost_orders: orders::LostOrders,
 }
 
 impl fmt::Debug for Acme {

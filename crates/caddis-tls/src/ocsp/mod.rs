@@ -197,13 +197,6 @@ impl Staples {
                 Looked::New
             }
             Err(error) => {
-                tracing::warn!(
-                    target: "tls",
-                    identifiers = certificate.names.join(","),
-                    error = %error,
-                    "stapling OCSP"
-                );
-                let has = staple.der.is_some() && staple.is_for(now);
                 let lifetime = certificate.not_after.saturating_sub(certificate.not_before);
                 if lifetime >= SHORT_LIVED || certificate.must_staple {
                     tracing::warn!(
@@ -213,7 +206,7 @@ impl Staples {
                         "stapling OCSP"
                     );
                 }
-                let has = staple.der.is_some() && now < staple.expires;
+                let has = staple.der.is_some() && staple.is_for(now);
                 let urgent = certificate.must_staple && !has;
                 let after = if urgent { WHERE_DEMANDED } else { AFTER_FAILURE };
                 staple.ask_at = Some(now.saturating_add(after));
@@ -317,6 +310,10 @@ impl Staples {
             .body(Bytes::from(message::request(leaf, issuer)?))
             .map_err(Error::new)?;
         let answer = self.client.send(request).await.context("making OCSP request")?;
+        if !answer.status().is_success() {
+            let status = answer.status();
+            return Err(Error::new(format!("OCSP: the responder {url} answers HTTP {status}")));
+        }
         let der = answer.into_body().to_vec();
         let response = message::parse(&der, leaf, issuer)?;
         if response.status == Status::Unknown {

@@ -1,11 +1,8 @@
 //! Staples that end, and certificates that are revoked.
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering},
 };
 
 use rcgen::{BasicConstraints, CertificateParams, CustomExtension, IsCa, Issuer, KeyPair};
@@ -15,7 +12,7 @@ use crate::{
     automate::manager::{Cause, CertManager, Reconcile},
     certificate::Certificate,
     key::{KeyType, encode, to_pem},
-    ocsp,
+    ocsp::{self, Revocation, StapleRules},
     storage::{FileSystem, Storage},
     testing::TempDir,
 };
@@ -54,7 +51,8 @@ async fn a_staple_is_not_served_past_its_end() {
         crate::timestamp::now() + AHEAD.load(Ordering::Relaxed)
     });
     let loaded = vec![Arc::new(certificate)];
-    let given = Reconcile { loaded, ocsp: Some(HashMap::new()), ..wanted(&dir, Vec::new()) };
+    let given =
+        Reconcile { loaded, ocsp: Some(StapleRules::default()), ..wanted(&dir, Vec::new()) };
     manager.reconcile(given).await;
     let served = || one(&manager, "a.staple.test").unwrap().key.ocsp.clone();
     manager.look_at_staples().await;
@@ -76,8 +74,9 @@ async fn an_authority_that_revokes_all_is_not_stormed() {
     manager.reconcile(wanted(&dir, vec![subject("a.revoked.test", internal())])).await;
     let mut before = one(&manager, "a.revoked.test").unwrap();
     for wait in [0..=2, 3_590..=3_600] {
-        manager.replace_revoked(&before);
-        manager.replace_revoked(&before);
+        for _ in 0..2 {
+            manager.replace_revoked(&before, Revocation { reason: 0, at: 0 }).await;
+        }
         let waits = wait_of(&manager, "a.revoked.test");
         assert!(wait.contains(&waits), "{waits}");
         manager.clone().work("a.revoked.test".to_owned(), Cause::Due).await;
