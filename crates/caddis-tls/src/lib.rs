@@ -32,7 +32,9 @@ pub mod storage;
 #[cfg(test)]
 mod testing;
 
-pub use acme::{AcmeConfig, Challenges, Ports, compile_acme, is_challenge_hello};
+pub use acme::{
+    AcmeConfig, Challenges, Directory, Ports, Unread, compile_acme, is_challenge_hello,
+};
 pub use automate::{
     CertManager, CertReport, Issuer, ManagedSubject, OnDemandError, OnDemandPolicy, Permission,
     Reconcile, Taken,

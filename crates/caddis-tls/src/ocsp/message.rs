@@ -260,7 +260,7 @@ fn time_of(text: &[u8]) -> Option<Timestamp> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use rcgen::{KeyPair, SigningKey};
 
     use super::{Revocation, Status, certificate_id, parse, request, sequence};
@@ -277,13 +277,8 @@ pub(super) mod tests {
         (leaf.der().to_vec(), root_der)
     }
 
-    /// A response signed by a P-256 key.
-    pub(in crate::ocsp) fn response(
-        leaf: &[u8],
-        root: &[u8],
-        key: &KeyPair,
-        status: &[u8],
-    ) -> Vec<u8> {
+    /// A response signed by a P-256 key, from 2020 to 2040.
+    pub(crate) fn response(leaf: &[u8], root: &[u8], key: &KeyPair, status: &[u8]) -> Vec<u8> {
         const ECDSA: &[u8] = &[0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2];
         let id = certificate_id(leaf, root).unwrap();
         let time = |tag, text: &[u8]| wrap(tag, text).unwrap();

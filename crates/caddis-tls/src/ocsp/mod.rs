@@ -25,10 +25,15 @@ use crate::{
 pub(crate) use message::Revocation;
 use message::{Response, Status};
 
+#[cfg(test)]
+pub(crate) use message::tests::response;
+
 /// Seconds until a responder that failed is asked again.
 const AFTER_FAILURE: i64 = 10 * 60;
 /// The same where clients refuse the certificate without a staple (RFC 7633).
 const WHERE_DEMANDED: i64 = 60;
+/// Staples are not served in their last seconds: until they are looked at again they would be over.
+const MARGIN: i64 = 30;
 /// Validity of a response that names no end.
 const DEFAULT_VALIDITY: i64 = 24 * 60 * 60;
 
@@ -88,6 +93,13 @@ struct Staple {
     ask_at: Option<Timestamp>,
 }
 
+impl Staple {
+    /// Whether it is to be served at this time.
+    fn is_for(&self, now: Timestamp) -> bool {
+        now < self.expires.saturating_sub(MARGIN)
+    }
+}
+
 /// What came of looking after a certificate's staple.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Looked {
@@ -104,7 +116,7 @@ impl Staples {
     pub(crate) fn staple(&self, certificate: Arc<Certificate>, now: Timestamp) -> Arc<Certificate> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let staple = known.get(&certificate.fingerprint);
-        let der = staple.filter(|staple| now < staple.expires).and_then(|one| one.der.clone());
+        let der = staple.filter(|staple| staple.is_for(now)).and_then(|one| one.der.clone());
         if der == certificate.key.ocsp {
             return certificate;
         }
@@ -147,7 +159,12 @@ impl Staples {
     pub(crate) fn has(&self, certificate: &Certificate, now: Timestamp) -> bool {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let staple = known.get(&certificate.fingerprint);
-        staple.is_some_and(|staple| staple.der.is_some() && now < staple.expires)
+        staple.is_some_and(|staple| staple.der.is_some() && staple.is_for(now))
+    }
+
+    /// Whether a certificate is served with a staple that is over.
+    pub(crate) fn has_lapsed(&self, certificate: &Certificate, now: Timestamp) -> bool {
+        certificate.key.ocsp.is_some() && !self.has(certificate, now)
     }
 
     /// Gets a staple from the storage or the responder.
@@ -189,7 +206,7 @@ impl Staples {
                         "stapling OCSP"
                     );
                 }
-                let has = staple.der.is_some() && now < staple.expires;
+                let has = staple.der.is_some() && staple.is_for(now);
                 let urgent = certificate.must_staple && !has;
                 let after = if urgent { WHERE_DEMANDED } else { AFTER_FAILURE };
                 staple.ask_at = Some(now.saturating_add(after));
@@ -293,6 +310,10 @@ impl Staples {
             .body(Bytes::from(message::request(leaf, issuer)?))
             .map_err(Error::new)?;
         let answer = self.client.send(request).await.context("making OCSP request")?;
+        if !answer.status().is_success() {
+            let status = answer.status();
+            return Err(Error::new(format!("OCSP: the responder {url} answers HTTP {status}")));
+        }
         let der = answer.into_body().to_vec();
         let response = message::parse(&der, leaf, issuer)?;
         if response.status == Status::Unknown {
@@ -338,7 +359,7 @@ pub(crate) fn ends(der: &[u8]) -> Option<Timestamp> {
 }
 
 /// `ocsp/<first name>-<hash of the PEM>`.
-fn storage_key(certificate: &Certificate) -> String {
+pub(crate) fn storage_key(certificate: &Certificate) -> String {
     let mut hash: u32 = 0x811c_9dc5;
     for der in &certificate.key.cert {
         for byte in key::encode("CERTIFICATE", der).bytes() {

@@ -1,6 +1,11 @@
-//! Tidying the storage (T093): staples that are over, certificates that expired two weeks ago.
+//! Tidying the storage (T093): staples that are over, certificates that expired two weeks ago, and what
+//! killed processes left.
 
-use std::{fs, io, path::Path, time::Duration};
+use std::{
+    fs, io,
+    path::Path,
+    time::{Duration, SystemTime},
+};
 
 use serde::{Deserialize, Serialize};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -14,6 +19,8 @@ use crate::{
 
 /// Seconds for which expired certificates are kept.
 const GRACE: i64 = 14 * 24 * 60 * 60;
+/// Challenges are kept for so long at least.
+const UNANSWERED: Duration = Duration::from_secs(24 * 60 * 60);
 const STAMP: &str = "last_clean.json";
 
 #[derive(Default, Serialize, Deserialize)]
@@ -50,11 +57,21 @@ pub(crate) fn clean(
         return Ok(false);
     }
     tracing::info!(target: "tls", storage = storage.describe(), "cleaning storage unit");
+    storage.sweep()?;
     for key in storage.list("ocsp")? {
         let over =
             storage.load(&key).is_ok_and(|der| ocsp::ends(&der).is_none_or(|end| end <= now));
         if over {
             storage.delete(&key)?;
+        }
+    }
+    for authority in storage.list("acme")? {
+        for token in storage.list(&format!("{authority}/challenge_tokens"))? {
+            // Nobody waits for an answer for so long: its server was stopped meanwhile.
+            let age = storage.modified(&token).map(|at| SystemTime::now().duration_since(at));
+            if age.is_ok_and(|age| age.is_ok_and(|age| age > UNANSWERED)) {
+                storage.delete(&token)?;
+            }
         }
     }
     for issuer in storage.list(CERTIFICATES)? {
@@ -156,7 +173,15 @@ mod tests {
         storage.store(other, b"key").unwrap();
         storage.store("certificates/ca/odd.test/odd.test.crt", b"garbage").unwrap();
         storage.store("ocsp/a.test-1", b"garbage").unwrap();
+        let tokens =
+            ["old", "new"].map(|name| format!("acme/ca/challenge_tokens/{name}.test.json"));
+        for (token, days) in tokens.iter().zip([2, 0]) {
+            storage.store(token, b"{}").unwrap();
+            let file = std::fs::File::options().write(true).open(dir.path().join(token)).unwrap();
+            file.set_modified(std::time::SystemTime::now() - days * INTERVAL).unwrap();
+        }
         assert!(clean(&storage, now, INTERVAL, id()).unwrap());
+        assert_eq!(storage.list("acme/ca/challenge_tokens").unwrap(), tokens[1..]);
         let left = storage.list("certificates/ca").unwrap();
         let names = ["good.test", "kept.test", "late.test", "odd.test"];
         assert_eq!(left, names.map(|name| format!("certificates/ca/{name}")));

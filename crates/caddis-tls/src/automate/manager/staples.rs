@@ -11,11 +11,15 @@ use crate::{
     certificate::Certificate,
     ocsp::{Looked, Revocation},
     storage::{self, Storage, keys::SiteKeys},
-    timestamp,
+    timestamp::{self, Timestamp},
 };
 
 /// How long a certificate waits for a staple that it demands.
 pub(super) const STAPLE_WAIT: Duration = Duration::from_secs(10);
+
+/// Seconds until a certificate is replaced that was revoked as soon as it had replaced another one: an
+/// authority that revokes all it gives (or whose responder says so) is not to be stormed.
+const REVOKED_AGAIN: i64 = 60 * 60;
 
 /// Responders asked at the same time.
 const AT_A_TIME: usize = 8;
@@ -50,6 +54,10 @@ impl CertManager {
         let now = self.now();
         let index = self.store.load();
         self.staples.retain(index.all());
+        if index.all().iter().any(|one| self.staples.has_lapsed(one, now)) {
+            // Clients take one that is over for an error, where none is no matter to most.
+            self.publish();
+        }
         let due = index.all().iter().filter(|one| self.staples.is_due(one, now));
         let due: Vec<Arc<Certificate>> = due.cloned().collect();
         if due.is_empty() {
@@ -94,8 +102,9 @@ impl CertManager {
             .collect()
     }
 
-    /// A managed certificate that was revoked is replaced at once.
-    async fn replace_revoked(&self, certificate: &Certificate, revocation: Revocation) {
+    /// A managed certificate that was revoked is replaced at once, or after a while where it had just
+    /// replaced another one.
+    pub(super) async fn replace_revoked(&self, certificate: &Certificate, revocation: Revocation) {
         let revoked_at = timestamp::text(revocation.at);
         tracing::error!(
             target: "tls",
@@ -105,22 +114,10 @@ impl CertManager {
             revoked_at,
             "certificate was revoked by its authority"
         );
-        let replaced = {
-            let mut inner = self.lock();
-            let mut replaced = Vec::new();
-            let storage = inner.storage.clone();
-            for entry in inner.entries.values_mut() {
-                let Some(served) = &entry.served else { continue };
-                let print = Some(served.certificate.fingerprint);
-                if print == Some(certificate.fingerprint) && entry.revoked != print {
-                    replaced.push((entry.subject.storage(&storage), served.keys.clone()));
-                    entry.revoked = print;
-                }
-            }
-            replaced
-        };
+        let now = self.now();
+        let revoked = self.mark_revoked(certificate, now);
         // A given certificate is replaced by who gave it.
-        if replaced.is_empty() {
+        if revoked.is_empty() {
             return;
         }
         self.events.tell(
@@ -135,20 +132,44 @@ impl CertManager {
         );
         if revocation.is_of_key() {
             let moved = tokio::task::spawn_blocking(move || {
-                for (storage, keys) in replaced {
+                for (storage, keys) in revoked {
                     put_away(&*storage, &keys);
                 }
             });
             // A panic there is told by the runtime.
             let _ = moved.await;
         }
-        let now = self.now();
         for entry in self.lock().entries.values_mut() {
-            if entry.revoked == Some(certificate.fingerprint) {
-                entry.state = step(entry.state, Event::RenewAt(now), now).0;
+            if let (Some(print), Some(at)) = (entry.revoked, entry.replaced_at)
+                && print == certificate.fingerprint
+            {
+                entry.state = step(entry.state, Event::RenewAt(at), now).0;
             }
         }
         self.wake.notify_one();
+    }
+
+    /// Notes when the names of a revoked certificate get another one; where the files of those are of
+    /// which this is news.
+    fn mark_revoked(
+        &self,
+        certificate: &Certificate,
+        now: Timestamp,
+    ) -> Vec<(Arc<dyn Storage>, SiteKeys)> {
+        let mut inner = self.lock();
+        let mut revoked = Vec::new();
+        let storage = inner.storage.clone();
+        for entry in inner.entries.values_mut() {
+            let Some(served) = &entry.served else { continue };
+            let print = Some(served.certificate.fingerprint);
+            if print == Some(certificate.fingerprint) && entry.revoked != print {
+                revoked.push((entry.subject.storage(&storage), served.keys.clone()));
+                entry.revoked = print;
+                let again = entry.replaced_at.map_or(now, |at| at.saturating_add(REVOKED_AGAIN));
+                entry.replaced_at = Some(again.clamp(now, now.saturating_add(REVOKED_AGAIN)));
+            }
+        }
+        revoked
     }
 }
 

@@ -1,5 +1,6 @@
 //! The manager with local authorities and with ones that cannot be reached.
 
+mod staples;
 mod storage;
 mod trouble;
 mod wishes;
