@@ -100,6 +100,36 @@ fn open(tls: u16, config: &ClientConfig) -> Result<(Tls, String), String> {
     Ok((stream, body))
 }
 
+type Http2 = h2::client::SendRequest<bytes::Bytes>;
+
+/// An HTTP/2 connection that stays open.
+async fn http2(tls: u16, config: &ClientConfig) -> Result<Http2, String> {
+    let text = |error: &dyn std::fmt::Display| error.to_string();
+    let mut config = config.clone();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let socket = tokio::net::TcpStream::connect(("127.0.0.1", tls)).await;
+    let socket = socket.map_err(|error| text(&error))?;
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let stream = connector.connect(ServerName::try_from(NAME).unwrap(), socket).await;
+    let stream = stream.map_err(|error| text(&error))?;
+    let (sender, connection) = h2::client::handshake(stream).await.map_err(|error| text(&error))?;
+    tokio::spawn(connection);
+    Ok(sender)
+}
+
+async fn get_over(http2: &Http2) -> Result<String, h2::Error> {
+    let mut ready = http2.clone().ready().await?;
+    let request = http::Request::get(format!("https://{NAME}/")).body(()).unwrap();
+    let mut body = ready.send_request(request, true)?.0.await?.into_body();
+    let mut all = Vec::new();
+    while let Some(data) = body.data().await {
+        let data = data?;
+        let _ = body.flow_control().release_capacity(data.len());
+        all.extend_from_slice(&data);
+    }
+    Ok(String::from_utf8_lossy(&all).into_owned())
+}
+
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
@@ -128,7 +158,7 @@ fn a_pool_that_changes_ends_connections() {
     eventually("it answers", || open(tls, &config(&server, BOTH, Some(&good))).is_ok());
     let runtime = runtime();
     let quic = |identity: &Identity| {
-        let options = Options { identity: Some(identity.clone()) };
+        let options = Options { identity: Some(identity.clone()), ..Options::default() };
         runtime.block_on(Quic::connect_with(tls, NAME, &root, &options))
     };
     let url = format!("https://{NAME}/");
@@ -138,6 +168,15 @@ fn a_pool_that_changes_ends_connections() {
         .collect();
     let mut h3 = quic(&good).unwrap();
     assert_eq!(runtime.block_on(h3.get(&url)).unwrap().text(), "v1");
+    let h2: Vec<Http2> = BOTH
+        .iter()
+        .map(|version| {
+            runtime.block_on(http2(tls, &config(&server, &[version], Some(&good)))).unwrap()
+        })
+        .collect();
+    for http2 in &h2 {
+        assert_eq!(runtime.block_on(get_over(http2)).unwrap(), "v1");
+    }
     // As long as nothing changes for clients, connections go on.
     let (reloaded, said) = server.reload(&text(tls, VERIFIED, "v2"));
     assert!(reloaded, "{said}");
@@ -145,6 +184,9 @@ fn a_pool_that_changes_ends_connections() {
         assert_eq!(ask(stream).unwrap(), "v2");
     }
     assert_eq!(runtime.block_on(h3.get(&url)).unwrap().text(), "v2");
+    for http2 in &h2 {
+        assert_eq!(runtime.block_on(get_over(http2)).unwrap(), "v2");
+    }
     // The file has another authority; the settings are the same.
     fs::write(&pool, &b.1).unwrap();
     let (reloaded, said) = server.reload(&text(tls, VERIFIED, "v3"));
@@ -159,6 +201,12 @@ fn a_pool_that_changes_ends_connections() {
     let end = Instant::now() + Duration::from_secs(20);
     while let Ok(got) = runtime.block_on(h3.get(&url)) {
         assert!(Instant::now() < end, "the connection goes on: {}", got.text());
+    }
+    for http2 in &h2 {
+        let end = Instant::now() + Duration::from_secs(20);
+        while let Ok(body) = runtime.block_on(get_over(http2)) {
+            assert!(Instant::now() < end, "the connection goes on: {body}");
+        }
     }
     for version in BOTH {
         assert!(open(tls, &config(&server, &[version], Some(&good))).is_err());

@@ -2,7 +2,8 @@
 
 use std::{
     fs,
-    net::TcpStream,
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
@@ -11,7 +12,7 @@ use std::{
 
 use caddis_dns::server_check::{ServerCheck, ServerVerifier, Shown};
 use rustls::{ClientConfig, ClientConnection, crypto::aws_lc_rs};
-use rustls_pki_types::ServerName;
+use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
 
 use crate::{
     acme::{adapted, load, shown, wait_for},
@@ -58,6 +59,11 @@ struct Responder {
 
 impl Responder {
     fn new() -> Self {
+        Self::naming(None)
+    }
+
+    /// The certificate may name where its issuer's is found.
+    fn naming(issuer_at: Option<&str>) -> Self {
         let (folder, port) = (scratch(), free_port());
         let key = rcgen::KeyPair::generate().unwrap();
         let mut root = rcgen::CertificateParams::default();
@@ -68,12 +74,19 @@ impl Responder {
         fs::write(folder.join("ca.key"), key.serialize_pem()).unwrap();
         let issuer = rcgen::Issuer::new(root, key);
         let mut leaf = rcgen::CertificateParams::new(vec!["a.test".to_owned()]).unwrap();
+        leaf.distinguished_name.push(rcgen::DnType::CommonName, "a.test");
         leaf.serial_number = Some(rcgen::SerialNumber::from_slice(&[0x10, 0x01]));
+        // AuthorityInfoAccess: id-ad-ocsp and id-ad-caIssuers with URIs (RFC 5280 §4.2.2.1).
         let url = format!("http://127.0.0.1:{port}");
-        // AuthorityInfoAccess: id-ad-ocsp and a URI (RFC 5280 §4.2.2.1).
-        let location = [&[0x86, url.len() as u8], url.as_bytes()].concat();
-        let method = [&b"\x06\x08\x2b\x06\x01\x05\x05\x07\x30\x01"[..], &location].concat();
-        let access = [&[0x30, method.len() as u8], &method[..]].concat();
+        let mut access = Vec::new();
+        for (method, url) in [(1, Some(url.as_str())), (2, issuer_at)] {
+            let Some(url) = url else { continue };
+            let location = [&[0x86, url.len() as u8], url.as_bytes()].concat();
+            let oid = [&b"\x06\x08\x2b\x06\x01\x05\x05\x07\x30"[..], &[method]].concat();
+            let one = [&oid[..], &location].concat();
+            access.extend([0x30, one.len() as u8]);
+            access.extend(one);
+        }
         let access = [&[0x30, access.len() as u8], &access[..]].concat();
         for (oid, content) in [
             (&[1, 3, 6, 1, 5, 5, 7, 1, 1], access),
@@ -209,14 +222,17 @@ fn a_managed_certificate_that_demands_a_staple() {
     let server = Server::start("{\n\tadmin 127.0.0.1:{admin}\n}\n:{port} {\n\trespond up\n}\n");
     let heard = server.folder.join("heard");
     let event = format!(
-        "\tevents {{\n\t\ton cert_ocsp_revoked exec sh -c \"echo {{event.data.subjects}} >>{}\"\n\t}}\n",
+        "\tevents {{\n\t\ton cert_ocsp_revoked exec sh -c \"echo {{event.data.subjects}} {{event.data.reason}} >>{}\"\n\t}}\n",
         heard.display()
     );
     let options = pebble.options(&storage, pebble.http, pebble.tls, &event);
     let options = options.replace(&pebble.directory(), &front.directory());
     let json = adapted(&server, &format!("{options}a.test {{\n\trespond hello\n}}\n"));
     // The field is one of JSON alone.
-    let wanted = json.replace(r#""policies":[{"#, r#""policies":[{"must_staple":true,"#);
+    let wanted = json.replace(
+        r#""policies":[{"#,
+        r#""policies":[{"must_staple":true,"reuse_private_keys":true,"#,
+    );
     assert_ne!(wanted, json);
     load(&server, &wanted);
     let old = wait_for(pebble.tls, "a.test", 30);
@@ -233,9 +249,9 @@ fn a_managed_certificate_that_demands_a_staple() {
     }
     assert!(responder.is_good(&staple(pebble.tls)));
     assert_eq!(pebble.orders(), 0, "a responder that is away is no reason for another one");
-    // The authority revokes it.
+    // The authority revokes it, since others have the key.
     responder.down();
-    let revoked = "R\t400101000000Z\t260101000000Z\t1001\tunknown\t/CN=a.test\n";
+    let revoked = "R\t400101000000Z\t260101000000Z,keyCompromise\t1001\tunknown\t/CN=a.test\n";
     fs::write(responder.folder.join("index"), revoked).unwrap();
     responder.up();
     let end = Instant::now() + Duration::from_secs(150);
@@ -249,6 +265,65 @@ fn a_managed_certificate_that_demands_a_staple() {
     assert!(requests[0].windows(MUST_STAPLE.len()).any(|part| part == MUST_STAPLE));
     assert!(server.log().contains("certificate was revoked by its authority"));
     eventually("the event is told", || {
-        fs::read_to_string(&heard).is_ok_and(|text| text.contains("a.test"))
+        fs::read_to_string(&heard).is_ok_and(|text| text.contains("a.test") && text.contains('1'))
     });
+    // That key is in no other certificate, and is kept for who wants to look at it (T054).
+    let key = |name: &str| fs::read(files.join(name)).unwrap();
+    assert_eq!(key("a.test.key.compromised"), fs::read(responder.folder.join("leaf.key")).unwrap());
+    assert_ne!(key("a.test.key"), key("a.test.key.compromised"));
+}
+
+/// Answers all requests with the certificate, DER.
+fn show(certificate: Vec<u8>, listener: TcpListener) {
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let length = certificate.len();
+            let head =
+                format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+            let _ = stream.read(&mut [0; 4_096]);
+            let _ = stream.write_all(&[head.as_bytes(), &certificate].concat());
+        }
+    });
+}
+
+/// Each policy is about its own names (T059), and a certificate that comes without its issuer says
+/// where that is (T054).
+#[test]
+#[ignore = "needs openssl"]
+fn what_policies_say_of_staples() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let issuer = format!("http://{}/ca", listener.local_addr().unwrap());
+    let mut responder = Responder::naming(Some(&issuer));
+    let root = CertificateDer::from_pem_file(responder.folder.join("ca.pem")).unwrap();
+    show(root.to_vec(), listener);
+    responder.up();
+    let (tls, folder) = (free_port(), responder.folder.display());
+    let server = Server::start("{\n\tadmin 127.0.0.1:{admin}\n}\n:{port} {\n\trespond up\n}\n");
+    let options = format!(
+        "{{\n\tadmin 127.0.0.1:{}\n\thttp_port {}\n\thttps_port {tls}\n\tskip_install_trust\n}}\n\
+         a.test {{\n\ttls {folder}/leaf.pem {folder}/leaf.key\n}}\n",
+        server.admin, server.port
+    );
+    let json = adapted(&server, &options);
+    let with = |policies: serde_json::Value| {
+        let mut json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        json["apps"]["tls"]["automation"]["policies"] = policies;
+        load(&server, &json.to_string());
+        json
+    };
+    let named = format!("http://127.0.0.1:{}", responder.port);
+    let elsewhere = format!("{named}/elsewhere");
+    for (policies, stapled) in [
+        (serde_json::json!([]), true),
+        (serde_json::json!([{ "subjects": ["*.test"], "disable_ocsp_stapling": true }, {}]), false),
+        (serde_json::json!([{ "subjects": ["b.test"], "disable_ocsp_stapling": true }, {}]), true),
+        (serde_json::json!([{ "ocsp_overrides": { &named: "" } }]), false),
+        (serde_json::json!([{ "ocsp_overrides": { &named: elsewhere } }]), true),
+    ] {
+        let json = with(policies);
+        eventually("the policy counts", || staple(tls).is_empty() != stapled);
+        if stapled {
+            assert!(responder.is_good(&staple(tls)), "{json}");
+        }
+    }
 }

@@ -93,10 +93,17 @@ fn explain(error: ConfigError, path: &str, doing: &str) -> ConfigError {
 }
 
 /// Takes the inline key off a module's JSON; gives the module's name and the rest.
-pub(crate) fn take_name(mut json: Json, key: &str) -> (String, Json) {
+///
+/// # Errors
+/// No name: a module that is `null` or empty is not one that is absent, as in Caddy.
+pub(crate) fn take_name(mut json: Json, key: &str) -> Result<(String, Json), ConfigError> {
     let name = json.as_object_mut().and_then(|object| object.remove(key));
     let name = name.and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default();
-    (name, json)
+    if name.is_empty() {
+        let message = format!("module name not specified with key '{key}'");
+        return Err(ConfigError::new(if json.is_object() { key } else { "" }, message));
+    }
+    Ok((name, json))
 }
 
 impl Rules {
@@ -202,6 +209,23 @@ mod tests {
              unknown module: caddy.logging.writers.nowhere"
         );
         assert!(refused(json!({"encoder": {"format": "nof"}})).contains("encoders.nof"));
+        // A module without a name is no default.
+        for (log, place) in [
+            (json!({"writer": null}), "writer: "),
+            (json!({"writer": {}}), "writer.output: "),
+            (json!({"encoder": null}), "encoder: "),
+            (json!({"encoder": {"format": "filter", "wrap": null}}), "encoder: "),
+            (json!({"encoder": {"format": "append", "wrap": {}}}), "encoder.format: "),
+            (json!({"encoder": {"format": "journald", "wrap": null}}), "encoder: "),
+            (json!({"encoder": {"format": "filter", "fields": {"a": null}}}), "encoder.fields.a: "),
+        ] {
+            let error = refused(log);
+            assert!(error.starts_with(&format!("logging.logs.a.{place}")), "{error}");
+            assert!(error.contains("module name not specified with key '"), "{error}");
+        }
+        let sink = json!({"sink": {"writer": null}});
+        let error = compile(&serde_json::from_value(sink).unwrap()).unwrap_err();
+        assert!(error.to_string().starts_with("logging.sink.writer: "), "{error}");
         assert!(refused(json!({"include": ["x"], "exclude": ["x"]})).contains("intersect"));
         assert!(refused(json!({"include": ["x"], "exclude": ["y"]})).contains("check 'x'"));
         assert!(refused(json!({"encoder": {"format": "json", "nope": 1}})).contains("nope"));

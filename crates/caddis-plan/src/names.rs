@@ -28,11 +28,14 @@ pub fn internal_name(name: &str) -> bool {
 fn internal_ip(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(ip) => {
-            ip.is_private() || ip.is_loopback() || ip.is_link_local() || ip.octets()[0] == 0
+            ip.is_private()
+                || ip.is_loopback()
+                || ip.is_link_local()
+                || ip.octets().starts_with(&[0, 0])
         }
         IpAddr::V6(ip) => {
             let first = ip.segments()[0];
-            ip.is_loopback() || first & 0xffc0 == 0xfe80 || first & 0xfe00 == 0xfc00
+            first & 0xfe00 == 0 || first & 0xffc0 == 0xfe80 || first & 0xfe00 == 0xfc00
         }
     }
 }
@@ -71,6 +74,18 @@ mod tests {
         assert!(qualifies("*.example.com") && qualifies("localhost"));
         assert!(!qualifies("a.*.com") && !qualifies("{env.X}") && !qualifies(".a"));
         assert!(internal_name("127.0.0.1") && internal_name("a.localhost"));
+        // The networks of certmagic (spec T108).
+        for (name, internal) in [
+            ("0.0.1.2", true),
+            ("0.1.0.0", false),
+            ("::1", true),
+            ("64:ff9b::1", true),
+            ("::ffff:8.8.8.8", false),
+            ("fd00::1", true),
+            ("2001:db8::1", false),
+        ] {
+            assert_eq!(internal_name(name), internal, "{name}");
+        }
         assert!(!internal_name("8.8.8.8") && !internal_name("example.com"));
         assert!(public_name("example.com") && !public_name("*.com") && !public_name("1.1.1.1"));
         assert!(qualifies("*.*.example.com") && !public_name("*.*.example.com"));

@@ -47,10 +47,11 @@ pub use index::{CertIndex, CertStore};
 pub use info::{CLIENT_PREFIX, ClientCertificate, ClientPlaceholders, quic_tls_info, tls_info};
 pub use key::KeyType;
 pub use loaders::{Loaders, compile_loaders};
+pub use ocsp::{StapleRule, StapleRules};
 pub use permission::on_demand_permission;
 pub use policy::{
     BindCx, HelloFacts, Missing, Policies, Policy, PolicyPlan, ServerFacts, compile_policies,
-    for_protocols,
+    for_protocols, for_suites,
 };
 pub use remote::{RemoteAccess, Verdict as RemoteVerdict};
 pub use tickets::Tickets;

@@ -404,7 +404,6 @@ mod tests {
     use std::sync::Arc;
 
     use caddis_config::tls::SessionTicketService;
-    use rustls::server::ProducesTickets;
     use serde_json::json;
 
     use super::{FILE, Keyring, MAX_KEYS, ROTATION, Tickets};

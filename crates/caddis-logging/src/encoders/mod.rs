@@ -79,6 +79,7 @@ enum Appended {
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct FilterConfig {
+    #[serde(deserialize_with = "caddis_config::nullable")]
     wrap: Option<Json>,
     fields: BTreeMap<String, Json>,
 }
@@ -86,6 +87,7 @@ struct FilterConfig {
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct AppendConfig {
+    #[serde(deserialize_with = "caddis_config::nullable")]
     wrap: Option<Json>,
     fields: BTreeMap<String, Json>,
 }
@@ -93,6 +95,7 @@ struct AppendConfig {
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct JournaldConfig {
+    #[serde(deserialize_with = "caddis_config::nullable")]
     wrap: Option<Json>,
 }
 
@@ -106,7 +109,7 @@ impl Encoder {
             Self { base: Base::Auto, layers: Vec::new(), journald: false, caller: false };
         let mut next = json.cloned();
         let mut depth = 0;
-        while let Some(json) = next.take().filter(|json| !json.is_null()) {
+        while let Some(json) = next.take() {
             next = encoder.wrap(json)?;
             depth += 1;
             if depth > MAX_LAYERS {
@@ -129,7 +132,7 @@ impl Encoder {
 
     /// Takes one encoder in; gives what it wraps.
     fn wrap(&mut self, json: Json) -> Result<Option<Json>, ConfigError> {
-        let (format, json) = crate::plan::take_name(json, "format");
+        let (format, json) = crate::plan::take_name(json, "format")?;
         match format.as_str() {
             "json" => {
                 self.base = Base::Json(caddis_config::decode::<options::Config>(json)?.compile());

@@ -29,9 +29,13 @@ pub(crate) struct Config {
     #[serde(rename = "stacktrace_key")]
     _stacktrace_key: Option<String>,
     line_ending: Option<String>,
+    #[serde(deserialize_with = "caddis_config::nullable")]
     time_format: String,
+    #[serde(deserialize_with = "caddis_config::nullable")]
     time_local: bool,
+    #[serde(deserialize_with = "caddis_config::nullable")]
     duration_format: String,
+    #[serde(deserialize_with = "caddis_config::nullable")]
     level_format: String,
 }
 

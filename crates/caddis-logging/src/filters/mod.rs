@@ -94,7 +94,7 @@ impl Node {
 
 impl Filter {
     fn compile(json: &Json) -> Result<Self, ConfigError> {
-        let (name, json) = crate::plan::take_name(json.clone(), "filter");
+        let (name, json) = crate::plan::take_name(json.clone(), "filter")?;
         Ok(match name.as_str() {
             "delete" => {
                 caddis_config::decode::<NoConfig>(json)?;

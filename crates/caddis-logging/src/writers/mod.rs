@@ -72,8 +72,8 @@ struct NoConfig {}
 impl WriterPlan {
     /// Compiles a writer's JSON; none means stderr.
     pub(crate) fn compile(json: Option<&Json>) -> Result<Self, ConfigError> {
-        let Some(json) = json.filter(|json| !json.is_null()) else { return Ok(Self::Stderr) };
-        let (name, json) = crate::plan::take_name(json.clone(), "output");
+        let Some(json) = json else { return Ok(Self::Stderr) };
+        let (name, json) = crate::plan::take_name(json.clone(), "output")?;
         let plain = |plan: Self, json: Json| {
             caddis_config::decode::<NoConfig>(json)?;
             Ok(plan)

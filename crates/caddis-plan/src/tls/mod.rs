@@ -1,5 +1,7 @@
 //! The TLS app: loaders, automation policies resolved per name, tickets, authorities.
 
+mod ech;
+
 use std::{
     cell::{OnceCell, RefCell},
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, hash_map::Entry},
@@ -12,11 +14,15 @@ use caddis_config::{
 };
 use caddis_core::template::{Template, Unknown};
 use caddis_tls::{
-    AcmeConfig, Issuer, KeyType, Loaders, ManagedSubject, OnDemandPolicy, Permission, Ports, Taken,
-    compile_acme, compile_getters, compile_loaders, compile_zerossl, on_demand_permission,
+    AcmeConfig, Issuer, KeyType, Loaders, ManagedSubject, OnDemandPolicy, Permission, Ports,
+    StapleRule, StapleRules, Taken, compile_acme, compile_getters, compile_loaders,
+    compile_zerossl, on_demand_permission,
     storage::{self, OtherStorage, Storage},
 };
 use serde_json::{Value as Json, json};
+
+pub use ech::EchNeeds;
+pub(crate) use ech::ServedNames;
 
 use crate::{
     IdentityPlan, ManagedName,
@@ -36,8 +42,8 @@ pub struct TlsPlan {
     pub unless_loaded: HashSet<String>,
     /// Policies with `on_demand`.
     pub on_demand: Vec<OnDemandPolicy>,
-    /// OCSP responders by those they replace; absent where nothing is stapled.
-    pub ocsp: Option<HashMap<String, String>>,
+    /// What policies say of OCSP staples; absent where nothing is stapled.
+    pub ocsp: Option<StapleRules>,
     /// How often the storage is tidied; never if absent.
     pub clean: Option<Duration>,
     /// Session ticket settings.
@@ -46,32 +52,30 @@ pub struct TlsPlan {
     pub resolvers: Vec<String>,
     /// Certificate authorities by id.
     pub authorities: BTreeMap<String, Ca>,
+    /// Encrypted Client Hello, where it is wanted.
+    pub ech: Option<EchNeeds>,
     /// The storage.
     pub storage: Arc<dyn Storage>,
 }
 
 impl TlsPlan {
-    /// Resolves the TLS and PKI apps, given the names that automatic HTTPS found and those of which
-    /// handlers want certificates for connections of their own.
+    /// Resolves the TLS and PKI apps, given the names that automatic HTTPS found, those of which
+    /// handlers want certificates for connections of their own, and all names that servers have.
     ///
     /// # Errors
     /// Unknown modules, settings that cannot be.
-    pub fn compile(
+    pub(crate) fn compile(
         config: &Config,
         managed: &[ManagedName],
         own: &BTreeSet<String>,
+        served: &ServedNames,
     ) -> Result<Self, ConfigError> {
         let app = config.apps.tls.clone().unwrap_or_default();
-        if app.encrypted_client_hello.as_ref().is_some_and(|ech| !ech.configs.is_empty()) {
-            // Without it, names that are to be hidden would be sent in clear text.
-            let message = "Encrypted Client Hello is not supported yet: rustls, which speaks TLS \
-                here, has it for clients alone; leave out `ech`";
-            return Err(ConfigError::new("apps.tls.encrypted_client_hello", message));
-        }
         if app.dns.as_ref().is_some_and(Json::is_null) {
             let message = "module name not specified with key 'name'";
             return Err(ConfigError::new("apps.tls.dns", message));
         }
+        let ech = ech::compile(config, served)?;
         let loaders = compile_loaders(&app.certificates)
             .map_err(|error| error.under("certificates").under("apps.tls"))?;
         let automation = app.automation.clone().unwrap_or_default();
@@ -109,7 +113,9 @@ impl TlsPlan {
         };
         let names = managed.iter().map(|managed| managed.name.as_str());
         let names = names.filter(|name| !covered(name)).map(|name| (name, true));
-        let named = loaders.automate.iter().chain(own);
+        // Also where a wildcard would do: whoever cannot hide a name asks for the one sent in clear.
+        let outer = ech.iter().flat_map(EchNeeds::certificates);
+        let named = loaders.automate.iter().chain(own).chain(outer);
         let names = names.chain(named.map(|name| (name.as_str(), false)));
         let by_name = PolicyIndex::new(&automation.policies);
         let mut resolved: HashMap<usize, Vec<Issuer>> = HashMap::new();
@@ -137,29 +143,38 @@ impl TlsPlan {
             subjects.push(subject(name, policy.map(|(_, policy)| policy), issuers, &cx)?);
         }
         let automated: HashSet<&String> = loaders.automate.iter().collect();
+        let needed = |name: &&String| !automated.contains(name) && !own.contains(*name);
+        let in_any_case: HashSet<&String> =
+            managed.iter().filter(|one| !one.unless_loaded).map(|one| &one.name).collect();
+        let outer = ech.iter().flat_map(EchNeeds::certificates);
         let unless_loaded = managed
             .iter()
-            .filter(|one| one.unless_loaded)
-            .filter(|one| !automated.contains(&one.name) && !own.contains(&one.name))
-            .map(|one| one.name.clone());
-        let unless_loaded = unless_loaded.collect();
+            .map(|one| &one.name)
+            .chain(outer)
+            .filter(|name| !in_any_case.contains(name))
+            .filter(needed)
+            .cloned()
+            .collect();
         let storage = storage::from_config(&config.storage)?;
-        let policies = &automation.policies;
-        let off = app.disable_ocsp_stapling
-            || !policies.is_empty() && policies.iter().all(|policy| policy.disable_ocsp_stapling);
-        let overrides = policies.iter().flat_map(|policy| policy.ocsp_overrides.clone());
+        let rules = automation.policies.iter().map(|policy| StapleRule {
+            subjects: policy.subjects.clone(),
+            off: policy.disable_ocsp_stapling,
+            overrides: policy.ocsp_overrides.clone().into_iter().collect(),
+        });
+        let ocsp = (!app.disable_ocsp_stapling).then(|| StapleRules::new(rules.collect()));
         let authorities = config.apps.pki.clone().unwrap_or_default().certificate_authorities;
         Ok(Self {
             loaders,
             subjects,
             unless_loaded,
             on_demand,
-            ocsp: (!off).then(|| overrides.collect()),
+            ocsp,
             clean: (!app.disable_storage_clean)
                 .then(|| automation.storage_clean_interval.positive().unwrap_or(CLEAN_EVERY)),
             tickets: app.session_tickets,
             resolvers: app.resolvers,
             authorities: authorities.into_iter().collect(),
+            ech,
             storage,
         })
     }
@@ -302,7 +317,10 @@ fn on_demand_policy(
         getters = compile_getters(&[serde_json::json!({ "via": "tailscale" })])?;
     }
     if issuers.is_empty() {
-        issuers.push(cx.default_acme());
+        // Names that no authority outside can know, all of them (spec T056).
+        let own = !policy.subjects.is_empty()
+            && policy.subjects.iter().all(|subject| internal_name(subject));
+        issuers.push(if own { self::internal() } else { cx.default_acme() });
     }
     Ok(OnDemandPolicy {
         storage: cx.storage(policy)?,

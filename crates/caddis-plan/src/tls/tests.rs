@@ -4,7 +4,7 @@ use caddis_config::{AutomationPolicy, Config};
 use caddis_tls::Issuer;
 use serde_json::{Value as Json, json};
 
-use super::{PolicyIndex, TlsPlan};
+use super::{PolicyIndex, ServedNames, TlsPlan};
 use crate::ManagedName;
 
 fn compile(app: Json, names: &[&str]) -> Result<TlsPlan, String> {
@@ -13,8 +13,13 @@ fn compile(app: Json, names: &[&str]) -> Result<TlsPlan, String> {
         .iter()
         .map(|name| ManagedName { name: (*name).to_owned(), unless_loaded: true })
         .collect();
-    TlsPlan::compile(&config, &managed, &std::collections::BTreeSet::new())
-        .map_err(|error| error.to_string())
+    TlsPlan::compile(
+        &config,
+        &managed,
+        &std::collections::BTreeSet::new(),
+        &ServedNames::of(&config),
+    )
+    .map_err(|error| error.to_string())
 }
 
 #[test]
@@ -59,6 +64,13 @@ fn on_demand_is_no_open_door() {
     // Names that are written down are bounded.
     let bounded = json!([{ "subjects": ["a.test"], "on_demand": true, "issuers": acme }]);
     assert_eq!(with(bounded).unwrap().on_demand.len(), 1);
+    // Where they are all internal, the own authority gives their certificates (T056).
+    let own = |names: &[&str]| {
+        let policy = json!([{ "subjects": names, "on_demand": true }]);
+        matches!(with(policy).unwrap().on_demand[0].issuers[..], [Issuer::Internal { .. }])
+    };
+    assert!(own(&["a.localhost", "10.0.0.1"]));
+    assert!(!own(&["a.localhost", "a.test"]));
     // After a policy for all names no other one counts.
     let internal = json!([{ "module": "internal" }]);
     let late = json!([
@@ -86,11 +98,39 @@ fn on_demand_is_no_open_door() {
 }
 
 #[test]
-fn hidden_names_are_refused() {
-    let ech = |configs: Json| json!({ "encrypted_client_hello": { "configs": configs } });
-    let error = compile(ech(json!([{ "public_name": "a.test" }])), &[]).err().unwrap();
-    assert!(error.starts_with("apps.tls.encrypted_client_hello: Encrypted Client"), "{error}");
-    assert!(compile(ech(json!([])), &[]).is_ok());
+fn public_names_get_certificates() {
+    let names = |plan: &TlsPlan| -> Vec<String> {
+        plan.subjects.iter().map(|subject| subject.name.clone()).collect()
+    };
+    let ech =
+        json!({ "configs": [{ "public_name": " Public.a.test" }, { "public_name": "b.test" }] });
+    let app = json!({ "encrypted_client_hello": ech });
+    let plan = compile(app.clone(), &["*.a.test", "b.test"]).unwrap();
+    // Also where a wildcard that is managed has the name.
+    assert_eq!(names(&plan), ["*.a.test", "b.test", "public.a.test"]);
+    let mut unless_loaded: Vec<_> = plan.unless_loaded.iter().map(String::as_str).collect();
+    unless_loaded.sort_unstable();
+    assert_eq!(unless_loaded, ["*.a.test", "b.test", "public.a.test"]);
+    let ech = plan.ech.unwrap();
+    assert_eq!(ech.plan.public_names, ["public.a.test", "b.test"]);
+    assert!(ech.plan.publications.is_empty());
+    // The same for what only the storage knows, by the policy that the name has.
+    let internal = json!([{ "module": "internal" }]);
+    let mut with = app;
+    with["automation"] = json!({ "policies": [
+        { "subjects": ["old.test"], "issuers": internal },
+        { "subjects": ["demand.test"], "on_demand": true, "issuers": internal },
+    ]});
+    let ech = compile(with, &[]).unwrap().ech.unwrap();
+    let found = ech.certificate_of("OLD.test").unwrap().unwrap();
+    assert_eq!(found.name, "old.test");
+    assert!(matches!(found.issuers[..], [Issuer::Internal { .. }]));
+    let other = ech.certificate_of("other.test").unwrap().unwrap();
+    assert!(matches!(other.issuers[..], [Issuer::Acme(_)]));
+    for name in ["demand.test", "b.test", "no name", ""] {
+        assert!(ech.certificate_of(name).unwrap().is_none(), "{name}");
+    }
+    assert!(compile(json!({}), &[]).unwrap().ech.is_none());
 }
 
 #[test]
@@ -127,7 +167,13 @@ fn internal_names_need_a_policy_of_their_own_for_other_issuers() {
         .iter()
         .map(|name| ManagedName { name: (*name).to_owned(), unless_loaded: false })
         .collect();
-    let plan = TlsPlan::compile(&config, &managed, &std::collections::BTreeSet::new()).unwrap();
+    let plan = TlsPlan::compile(
+        &config,
+        &managed,
+        &std::collections::BTreeSet::new(),
+        &ServedNames::of(&config),
+    )
+    .unwrap();
     let outside: Vec<&str> = plan
         .subjects
         .iter()

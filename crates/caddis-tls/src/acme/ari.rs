@@ -200,7 +200,7 @@ impl Acme {
 }
 
 /// The name under which an authority knows a certificate (RFC 9773, 4.1).
-fn certificate_id(leaf: &CertificateDer<'_>) -> Result<String> {
+pub(crate) fn certificate_id(leaf: &CertificateDer<'_>) -> Result<String> {
     let id = instant_acme::CertificateIdentifier::try_from(leaf).map_err(Error::new)?;
     let text = id.to_string();
     debug_assert!(text.split('.').all(|part| BASE64_URL_SAFE_NO_PAD.decode(part).is_ok()));

@@ -5,6 +5,7 @@ use std::{borrow::Cow, fmt, io, time::Duration};
 use caddis_core::error::plain_text;
 use instant_acme::Problem;
 
+use super::challenges::Kind;
 use crate::storage;
 
 /// A failed attempt.
@@ -52,9 +53,14 @@ impl Failure {
         Self { refused: true, ..Self::new(message) }
     }
 
-    /// The name was not shown to be ours, for a reason that the authority told.
-    pub(super) fn refused_for(problem: &Problem) -> Self {
-        Self { refused: true, ..Self::for_problem(problem, None) }
+    /// The name was not shown to be ours by a challenge, for a reason that the authority told.
+    pub(super) fn refused_for(problem: &Problem, kind: Kind) -> Self {
+        let this = Self { refused: true, ..Self::for_problem(problem, None) };
+        let unseen = ["dns", "unauthorized", "incorrectResponse"];
+        if kind == Kind::Dns01 && unseen.iter().any(|one| is(problem, one)) {
+            return this.remedied(UNSEEN);
+        }
+        this
     }
 
     pub(crate) fn while_doing(mut self, what: &str) -> Self {
@@ -66,6 +72,7 @@ impl Failure {
     pub(super) fn of(error: &instant_acme::Error, retry_after: Option<Duration>) -> Self {
         let instant_acme::Error::Api(problem) = error else {
             let remedy = match error {
+                _ if is_about_time(&error.to_string()) => WRONG_TIME,
                 instant_acme::Error::Other(_) | instant_acme::Error::Http(_) => UNREACHABLE,
                 instant_acme::Error::Json(_) | instant_acme::Error::Str(_) => AMISS,
                 _ => "",
@@ -102,6 +109,18 @@ pub(crate) const AMISS: &str = "this is no answer of a sound authority: see whet
 /// What may be done where an authority does not answer.
 pub(super) const UNREACHABLE: &str = "see whether this machine reaches the authority (its DNS, \
     firewall and proxy) and whether the authority is up; it is asked again by itself";
+
+/// What may be done where the authority's own certificate seems to be of another time.
+const WRONG_TIME: &str = "see whether the clock of this machine is right (`date`), and let it be set \
+    by NTP; else the authority's own certificate is over; it is asked again by itself";
+/// What may be done where an authority does not see the record of a DNS challenge.
+const UNSEEN: &str = "let the whole world see the record `_acme-challenge` of the name: look at the \
+    provider's account and zone, and give the record time by `propagation_delay`";
+
+/// Whether TLS failed by a certificate that is not valid yet, or not any more.
+fn is_about_time(text: &str) -> bool {
+    ["certificate not valid yet", "certificate expired"].iter().any(|what| text.contains(what))
+}
 
 /// What may be done about a problem, by its type (RFC 8555 §6.7).
 fn remedy(problem: &Problem) -> &'static str {
@@ -177,7 +196,7 @@ impl From<crate::error::Error> for Failure {
 mod tests {
     use std::time::Duration;
 
-    use super::Failure;
+    use super::{super::challenges::Kind, Failure};
 
     fn failure(json: &str, retry_after: Option<u64>) -> Failure {
         let problem = serde_json::from_str::<instant_acme::Problem>(json).unwrap();
@@ -199,5 +218,27 @@ mod tests {
         assert!(failure(gone, None).no_account);
         let caa = failure(r#"{"type":"urn:ietf:params:acme:error:caa","status":403}"#, None);
         assert!(caa.remedy.contains("CAA record"), "{}", caa.remedy);
+    }
+
+    #[test]
+    fn remedies_are_of_the_challenge() {
+        let json = r#"{"type":"urn:ietf:params:acme:error:unauthorized","status":403}"#;
+        let problem = serde_json::from_str::<instant_acme::Problem>(json).unwrap();
+        let dns = Failure::refused_for(&problem, Kind::Dns01);
+        assert!(dns.remedy.contains("_acme-challenge"), "{}", dns.remedy);
+        let http = Failure::refused_for(&problem, Kind::Http01);
+        assert!(http.remedy.contains("ports 80 and 443"), "{}", http.remedy);
+    }
+
+    #[test]
+    fn a_clock_that_is_wrong_is_told() {
+        for (text, remedy) in [
+            ("invalid peer certificate: certificate not valid yet: verification time 1", "`date`"),
+            ("invalid peer certificate: certificate expired: verification time 1", "`date`"),
+            ("invalid peer certificate: UnknownIssuer", "reaches the authority"),
+        ] {
+            let failure = Failure::of(&instant_acme::Error::Other(text.into()), None);
+            assert!(failure.remedy.contains(remedy), "{text}: {}", failure.remedy);
+        }
     }
 }

@@ -31,7 +31,7 @@ use caddis_dns::http::{HttpClient, HttpOptions, Route};
 
 use crate::error::{Context, Error, Result};
 
-pub(crate) use ari::RenewalInfo;
+pub(crate) use ari::{RenewalInfo, certificate_id};
 pub use challenges::{Challenges, is_challenge_hello};
 pub(crate) use challenges::{DnsRecord, Presented, reverse_name};
 pub use config::{AcmeConfig, Ports, compile_acme};

@@ -193,7 +193,8 @@ impl Attempt<'_> {
         );
         let solution = match (&self.config.dns, self.kind) {
             (Some(dns), Kind::Dns01) => {
-                let record = DnsRecord::present(dns, name, value).await;
+                let record =
+                    DnsRecord::present(&self.acme.challenges.records, dns, name, value).await;
                 Solution::Dns(
                     record.map_err(|failure| failure.while_doing("presenting for challenge"))?,
                 )
@@ -237,7 +238,7 @@ impl Attempt<'_> {
             Err(Error::Api(_)) if self.has_begun(order).await => Ok(()),
             // The authority has looked at once and refuses.
             Err(Error::Api(problem)) if !failure::is(&problem, "rateLimited") => {
-                Err(Failure::refused_for(&problem))
+                Err(Failure::refused_for(&problem, self.kind))
             }
             Err(error) => Err(self.failed(&error).while_doing("initiating challenge")),
         }
@@ -375,9 +376,10 @@ fn verdict(state: &instant_acme::AuthorizationState, kind: Kind) -> Verdict {
                 state.challenges.iter().find(|challenge| challenge.r#type == kind.acme());
             let reason = challenge.and_then(|challenge| challenge.error.as_ref());
             let unknown = || format!("authorization is {status:?}").to_lowercase();
-            Verdict::Invalid(
-                reason.map_or_else(|| Failure::refused(unknown()), Failure::refused_for),
-            )
+            Verdict::Invalid(reason.map_or_else(
+                || Failure::refused(unknown()),
+                |problem| Failure::refused_for(problem, kind),
+            ))
         }
     }
 }

@@ -10,13 +10,16 @@ use tokio::{sync::Notify, time::Instant};
 use super::manager::{Cause, CertManager};
 use crate::timestamp::Timestamp;
 
-/// The longest sleep, so that a clock that was set is noticed.
+/// The longest sleep.
 const MAX_SLEEP: i64 = 10 * 60;
+/// How often it is seen whether the clock was set, or the machine slept: what has expired meanwhile is
+/// not to be served for minutes.
+const LOOK_AT_CLOCK: Duration = Duration::from_secs(15);
 /// Seconds of difference that are nothing.
 const CLOCK_SLACK: i64 = 60;
 /// How often certificate files are looked at.
 const LOOK_AT_FILES: Duration = Duration::from_secs(5);
-/// How often it is asked whether the storage is to be tidied.
+/// How often it is asked whether the storage is to be tidied, unless that is to be done more often.
 const LOOK_TO_TIDY: Duration = Duration::from_secs(60 * 60);
 /// How often the keys of session tickets are looked at.
 const LOOK_AT_TICKETS: Duration = Duration::from_secs(60);
@@ -50,10 +53,35 @@ pub(super) async fn run(manager: Weak<CertManager>, wake: Arc<Notify>) {
         let sleep = this.next_wake().map_or(MAX_SLEEP, |at| at.saturating_sub(now));
         let sleep = Duration::from_secs(sleep.clamp(1, MAX_SLEEP).unsigned_abs());
         drop(this);
-        let woken = tokio::time::timeout(sleep, wake.notified()).await;
+        if !rest(&manager, &wake, seen, (sleep, LOOK_AT_CLOCK)).await {
+            return;
+        }
+    }
+}
+
+/// Sleeps until there is something to do: the time is over, somebody wakes, or the clock was set since
+/// `seen`, which is looked at now and then. False where the manager is gone.
+async fn rest(
+    manager: &Weak<CertManager>,
+    wake: &Notify,
+    seen: (Timestamp, Instant),
+    (sleep, look): (Duration, Duration),
+) -> bool {
+    let end = Instant::now() + sleep;
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return true;
+        }
+        let woken = tokio::time::timeout(left.min(look), wake.notified()).await;
         if woken.is_ok() {
             // Several at once come in one go.
             tokio::time::sleep(Duration::from_millis(20)).await;
+            return true;
+        }
+        let Some(this) = manager.upgrade() else { return false };
+        if was_set(seen, (this.now(), Instant::now())).is_some() {
+            return true;
         }
     }
 }
@@ -82,8 +110,9 @@ pub(super) async fn tidy(manager: Weak<CertManager>) {
     loop {
         let Some(this) = manager.upgrade() else { return };
         this.tidy().await;
+        let every = this.tidies_every().map_or(LOOK_TO_TIDY, |every| every.min(LOOK_TO_TIDY));
         drop(this);
-        tokio::time::sleep(LOOK_TO_TIDY).await;
+        tokio::time::sleep(every.max(Duration::from_secs(1))).await;
     }
 }
 
@@ -144,11 +173,20 @@ async fn renew_intermediates(manager: &Arc<CertManager>) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{
+        sync::{
+            Arc,
+            atomic::{AtomicI64, Ordering},
+        },
+        time::Duration,
+    };
 
-    use tokio::time::Instant;
+    use tokio::{sync::Notify, time::Instant};
 
-    use super::was_set;
+    use super::{rest, was_set};
+    use crate::{
+        automate::CertManager, storage::FileSystem, testing::TempDir, timestamp::Timestamp,
+    };
 
     #[test]
     fn a_clock_that_was_set_is_noticed() {
@@ -163,5 +201,33 @@ mod tests {
         ] {
             assert_eq!(was_set((1_000, start), (now, later)), by, "{now}");
         }
+    }
+    #[tokio::test]
+    async fn nobody_sleeps_on_when_the_clock_was_set() {
+        static CLOCK: AtomicI64 = AtomicI64::new(1_000);
+        const LONG: Duration = Duration::from_secs(600);
+        const SHORT: Duration = Duration::from_millis(5);
+        let dir = TempDir::new();
+        let storage = Arc::new(FileSystem::new(dir.path()));
+        let manager = CertManager::with_clock(storage, || CLOCK.load(Ordering::Relaxed));
+        let (weak, wake) = (Arc::downgrade(&manager), Notify::new());
+        let seen = || -> (Timestamp, Instant) { (manager.now(), Instant::now()) };
+        assert!(rest(&weak, &wake, seen(), (SHORT, LONG)).await, "the time is over");
+        wake.notify_one();
+        assert!(rest(&weak, &wake, seen(), (LONG, LONG)).await, "somebody wakes");
+        for by in [86_400, -86_400] {
+            let seen = seen();
+            let resting = rest(&weak, &wake, seen, (LONG, SHORT));
+            let setting = async {
+                tokio::time::sleep(4 * SHORT).await;
+                CLOCK.fetch_add(by, Ordering::Relaxed);
+            };
+            let both = async { tokio::join!(resting, setting) };
+            let done = tokio::time::timeout(Duration::from_secs(30), both).await;
+            assert_eq!(done.unwrap(), (true, ()), "{by}");
+        }
+        let seen = seen();
+        drop(manager);
+        assert!(!rest(&weak, &wake, seen, (LONG, SHORT)).await, "nobody is left");
     }
 }

@@ -8,6 +8,10 @@ pub(super) const DEFAULT_RATIO: f64 = 1.0 / 3.0;
 const AHEAD: i64 = 10 * 60;
 /// With less than this share of the lifetime left the authority's time counts no more.
 const EMERGENCY: i64 = 20;
+/// With less than this share left a certificate is renewed whatever the configured share.
+const IMMINENT: i64 = 50;
+/// So many seconds before its end it is, too, where its lifetime has room for that.
+const TOO_LATE: i64 = 5 * AHEAD;
 /// Renewals of names that were issued together are spread over this share of the window.
 const SPREAD: f64 = 0.02;
 /// Shorter lifetimes are not spread.
@@ -26,18 +30,20 @@ pub(super) struct Facts {
     pub(super) spread: f64,
 }
 
-/// The moment from which a certificate is to be renewed.
+/// The moment from which a certificate is to be renewed. The authority may want it sooner than the
+/// configured share of the lifetime says, and not later: Caddy looks at both, and either is enough.
 pub(super) fn due_at(facts: &Facts) -> Timestamp {
     let Facts { not_before, not_after, ratio, selected, spread } = *facts;
     let lifetime = not_after.saturating_sub(not_before).max(0);
+    let before_end = |left: i64| not_after.saturating_sub(left);
+    let mut latest = before_end((lifetime / IMMINENT).max(TOO_LATE.min(lifetime / 3)));
     if let Some(selected) = selected {
-        let emergency = not_after.saturating_sub(lifetime / EMERGENCY);
-        return selected.saturating_sub(AHEAD).min(emergency);
+        latest = latest.min(selected.saturating_sub(AHEAD)).min(before_end(lifetime / EMERGENCY));
     }
     let ratio = if ratio > 0.0 && ratio < 1.0 { ratio } else { DEFAULT_RATIO };
     let window = lifetime as f64 * ratio;
     let later = if lifetime >= MIN_SPREAD { window * SPREAD * spread.clamp(0.0, 1.0) } else { 0.0 };
-    not_after.saturating_sub((window - later) as i64)
+    before_end((window - later) as i64).min(latest)
 }
 
 /// A number from 0 to 1 for a name.
@@ -66,11 +72,21 @@ mod tests {
     }
 
     #[test]
-    fn the_authority_decides_unless_it_is_late() {
+    fn the_authority_may_want_it_sooner() {
         assert_eq!(due(0, 90 * DAY, 0.0, Some(50 * DAY)), 50 * DAY - 600);
-        assert_eq!(due(0, 90 * DAY, 0.0, Some(80 * DAY)), 80 * DAY - 600, "later than a third");
-        assert_eq!(due(0, 100 * DAY, 0.0, Some(400 * DAY)), 95 * DAY, "never too late");
+        assert_eq!(due(0, 90 * DAY, 0.0, Some(80 * DAY)), 60 * DAY, "later than a third");
+        assert_eq!(due(0, 90 * DAY, 0.5, Some(50 * DAY)), 45 * DAY, "as was configured");
+        assert_eq!(due(0, 100 * DAY, 0.001, Some(400 * DAY)), 95 * DAY, "never too late");
         assert_eq!(due(0, 90 * DAY, 0.0, Some(-DAY)), -DAY - 600, "at once");
+    }
+
+    /// Whatever the configured share (spec T089).
+    #[test]
+    fn never_when_it_is_too_late() {
+        assert_eq!(due(0, 100 * DAY, 0.001, None), 98 * DAY);
+        assert_eq!(due(0, 12 * 3_600, 0.001, None), 12 * 3_600 - 3_000, "as five scans of Caddy");
+        assert_eq!(due(0, 3_600, 0.001, None), 2_400, "short ones are not renewed all the time");
+        assert_eq!(due(0, 3_600, 0.9, None), 360);
     }
 
     #[test]

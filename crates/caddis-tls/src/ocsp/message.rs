@@ -20,8 +20,23 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Status {
     Good,
-    Revoked,
+    Revoked(Revocation),
     Unknown,
+}
+
+/// When and why a certificate was revoked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Revocation {
+    /// The reason (RFC 5280 §5.3.1); 0 where none is given.
+    pub(crate) reason: u8,
+    pub(crate) at: Timestamp,
+}
+
+impl Revocation {
+    /// Whether others may have the key.
+    pub(crate) fn is_of_key(self) -> bool {
+        self.reason == 1
+    }
 }
 
 /// A response that was looked at.
@@ -30,18 +45,29 @@ pub(super) struct Response {
     pub(super) status: Status,
     pub(super) this_update: Timestamp,
     pub(super) next_update: Option<Timestamp>,
+    /// The end of the certificate of who signed in the issuer's name.
+    pub(super) signer_ends: Option<Timestamp>,
 }
 
 /// Where a certificate's status is told.
 pub(super) fn responder(leaf: &[u8]) -> Option<String> {
-    const OCSP: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 0x30, 1];
+    access(leaf, &[0x2b, 6, 1, 5, 5, 7, 0x30, 1])
+}
+
+/// Where the issuer's certificate lies.
+pub(super) fn issuer_url(leaf: &[u8]) -> Option<String> {
+    access(leaf, &[0x2b, 6, 1, 5, 5, 7, 0x30, 2])
+}
+
+/// The first URL of a method of access (RFC 5280 §4.2.2.1).
+fn access(leaf: &[u8], method: &[u8]) -> Option<String> {
     let (_, leaf) = X509Certificate::from_der(leaf).ok()?;
     leaf.iter_extensions().find_map(|extension| {
         let ParsedExtension::AuthorityInfoAccess(access) = extension.parsed_extension() else {
             return None;
         };
         access.iter().find_map(|one| match &one.access_location {
-            GeneralName::URI(url) if one.access_method == Oid::new(OCSP.into()) => {
+            GeneralName::URI(url) if one.access_method == Oid::new(method.into()) => {
                 Some((*url).to_owned())
             }
             _ => None,
@@ -86,12 +112,12 @@ pub(super) fn parse(response: &[u8], leaf: &[u8], issuer: &[u8]) -> Result<Respo
     let malformed = || bad("malformed response");
     let basic = basic(response)?;
     let (tbs, signed, certificates) = parts(basic).ok_or_else(malformed)?;
-    verify(signed, certificates, issuer)?;
+    let signer_ends = verify(signed, certificates, issuer)?;
     let id = certificate_id(leaf, issuer)?;
     let (_, wanted, _) = tlv(&id).ok_or_else(malformed)?;
-    single(tbs, Some(wanted))
-        .ok_or_else(malformed)?
-        .ok_or_else(|| bad("no answer for the certificate"))
+    let answer = single(tbs, Some(wanted)).ok_or_else(malformed)?;
+    let answer = answer.ok_or_else(|| bad("no answer for the certificate"))?;
+    Ok(Response { signer_ends, ..answer })
 }
 
 /// Reads the first answer of a response without looking at its signature.
@@ -139,8 +165,12 @@ fn parts(basic: &[u8]) -> Option<Parts<'_>> {
     Some((tbs, (raw, algorithm, signature), certificates))
 }
 
-/// The issuer signs itself, or has given a certificate to the one who does.
-fn verify(signed: Signed<'_>, certificates: Option<&[u8]>, issuer: &[u8]) -> Result<()> {
+/// The issuer signs itself, or has given a certificate to the one who does; the end of that one.
+fn verify(
+    signed: Signed<'_>,
+    certificates: Option<&[u8]>,
+    issuer: &[u8],
+) -> Result<Option<Timestamp>> {
     let (_, issuer) = X509Certificate::from_der(issuer).map_err(Error::new)?;
     let (raw, algorithm, signature) = signed;
     let (_, algorithm) = AlgorithmIdentifier::from_der(algorithm).map_err(Error::new)?;
@@ -149,7 +179,7 @@ fn verify(signed: Signed<'_>, certificates: Option<&[u8]>, issuer: &[u8]) -> Res
         x509_parser::verify::verify_signature(key, &algorithm, &signature, raw)
     };
     if check(issuer.public_key()).is_ok() {
-        return Ok(());
+        return Ok(None);
     }
     let delegate = certificates
         .and_then(|inside| tlv(inside))
@@ -161,7 +191,8 @@ fn verify(signed: Signed<'_>, certificates: Option<&[u8]>, issuer: &[u8]) -> Res
     if !may_sign || delegate.verify_signature(Some(issuer.public_key())).is_err() {
         return Err(bad("signed by somebody who may not"));
     }
-    check(delegate.public_key()).map_err(|_| bad("bad signature"))
+    check(delegate.public_key()).map_err(|_| bad("bad signature"))?;
+    Ok(Some(delegate.validity().not_after.timestamp()))
 }
 
 /// The answer for a certificate, or the first one; the inner none where there is no such answer.
@@ -182,10 +213,10 @@ fn single(tbs: &[u8], wanted: Option<&[u8]>) -> Option<Option<Response>> {
         if wanted.is_some_and(|wanted| !same_id(id, wanted)) {
             continue;
         }
-        let (status, _, one) = tlv(one)?;
+        let (status, said, one) = tlv(one)?;
         let status = match status {
             0x80 => Status::Good,
-            0xa1 | 0x81 => Status::Revoked,
+            0xa1 => Status::Revoked(revocation(said)?),
             _ => Status::Unknown,
         };
         let (0x18, this_update, one) = tlv(one)? else { return None };
@@ -193,9 +224,23 @@ fn single(tbs: &[u8], wanted: Option<&[u8]>) -> Option<Option<Response>> {
             Some((0xa0, inside, _)) => Some(time_of(tlv(inside)?.1)?),
             _ => None,
         };
-        return Some(Some(Response { status, this_update: time_of(this_update)?, next_update }));
+        let this_update = time_of(this_update)?;
+        return Some(Some(Response { status, this_update, next_update, signer_ends: None }));
     }
     Some(None)
+}
+
+/// When, and perhaps why (RFC 6960 §4.2.1, `RevokedInfo`).
+fn revocation(said: &[u8]) -> Option<Revocation> {
+    let (0x18, at, rest) = tlv(said)? else { return None };
+    let reason = match tlv(rest) {
+        Some((0xa0, inside, _)) => match tlv(inside)? {
+            (0x0a, [reason], _) => *reason,
+            _ => return None,
+        },
+        _ => 0,
+    };
+    Some(Revocation { reason, at: time_of(at)? })
 }
 
 /// The same hashes and serial number; the algorithm's parameters may be left out.
@@ -215,10 +260,10 @@ fn time_of(text: &[u8]) -> Option<Timestamp> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use rcgen::{KeyPair, SigningKey};
 
-    use super::{Status, certificate_id, parse, request, sequence};
+    use super::{Revocation, Status, certificate_id, parse, request, sequence};
     use crate::key::wrap;
 
     /// A root with a leaf, DER.
@@ -232,13 +277,8 @@ pub(super) mod tests {
         (leaf.der().to_vec(), root_der)
     }
 
-    /// A response signed by a P-256 key.
-    pub(in crate::ocsp) fn response(
-        leaf: &[u8],
-        root: &[u8],
-        key: &KeyPair,
-        status: &[u8],
-    ) -> Vec<u8> {
+    /// A response signed by a P-256 key, from 2020 to 2040.
+    pub(crate) fn response(leaf: &[u8], root: &[u8], key: &KeyPair, status: &[u8]) -> Vec<u8> {
         const ECDSA: &[u8] = &[0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2];
         let id = certificate_id(leaf, root).unwrap();
         let time = |tag, text: &[u8]| wrap(tag, text).unwrap();
@@ -266,7 +306,12 @@ pub(super) mod tests {
         assert_eq!((parsed.this_update, parsed.next_update), (1_577_836_800, Some(2_208_988_800)));
         let when = wrap(0x18, b"20200101000000Z").unwrap();
         let revoked = response(&leaf, &root, &key, &wrap(0xa1, &when).unwrap());
-        assert_eq!(parse(&revoked, &leaf, &root).unwrap().status, Status::Revoked);
+        let of = |status: Vec<u8>| parse(&status, &leaf, &root).unwrap().status;
+        let at = 1_577_836_800;
+        assert_eq!(of(revoked), Status::Revoked(Revocation { reason: 0, at }));
+        let why = [&when[..], &[0xa0, 3, 0x0a, 1, 1]].concat();
+        let revoked = response(&leaf, &root, &key, &wrap(0xa1, &why).unwrap());
+        assert_eq!(of(revoked), Status::Revoked(Revocation { reason: 1, at }));
         let stranger = response(&leaf, &root, &KeyPair::generate().unwrap(), &[0x80, 0]);
         assert!(parse(&stranger, &leaf, &root).is_err());
         let (other, _) = pair(&key);

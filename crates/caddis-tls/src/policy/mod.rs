@@ -23,7 +23,7 @@ use std::{
 
 use caddis_config::{ConfigError, ConnectionPolicy, tls::ClientAuthentication};
 use rustls::{
-    ServerConfig,
+    CipherSuite, ServerConfig,
     crypto::CryptoProvider,
     server::{NoClientAuth, NoServerSessionStorage},
     sign::{CertifiedKey, SingleCertAndKey},
@@ -35,6 +35,7 @@ pub(crate) use client_auth::pem_files;
 pub(crate) use client_auth::{in_time, trusted_itself};
 pub(crate) use client_check::{ClientCheck, ClientVerifier};
 pub use handshake_match::HelloFacts;
+pub(crate) use p521::P521;
 pub(crate) use parameters::suite_name;
 
 use crate::{
@@ -397,6 +398,12 @@ impl Policy {
         Some(Missing { asked, name })
     }
 
+    /// Whether there is one to answer with where there are certificates of the name: the policy's own
+    /// choice (spec T050) may leave none of them.
+    pub fn may_answer(&self, facts: &HelloFacts<'_>) -> bool {
+        self.resolver.selection.is_none() || self.has_certificate(facts)
+    }
+
     /// Whether there is any certificate to answer with, be it one that has expired.
     pub fn has_certificate(&self, facts: &HelloFacts<'_>) -> bool {
         let resolver = Resolver { local: facts.local, ..self.resolver.clone() };
@@ -428,6 +435,36 @@ pub fn for_protocols<'a>(
     let mut config = ServerConfig::clone(&config);
     config.alpn_protocols.clear();
     Arc::new(config)
+}
+
+/// The configuration for a client with these cipher suites: one that names ChaCha20 before AES-GCM
+/// has no instructions for AES, and gets what it prefers (spec T007), as by Go's server; else the
+/// server's order counts.
+pub fn for_suites(config: Arc<ServerConfig>, offered: &[CipherSuite]) -> Arc<ServerConfig> {
+    if !config.ignore_client_order || !prefers_chacha(offered) {
+        return config;
+    }
+    let mut config = ServerConfig::clone(&config);
+    config.ignore_client_order = false;
+    Arc::new(config)
+}
+
+/// Whether the first of the suites that counts is one with ChaCha20.
+fn prefers_chacha(offered: &[CipherSuite]) -> bool {
+    use CipherSuite as Suite;
+    let first = offered.iter().find_map(|suite| match suite {
+        Suite::TLS13_CHACHA20_POLY1305_SHA256
+        | Suite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256
+        | Suite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256 => Some(true),
+        Suite::TLS13_AES_128_GCM_SHA256
+        | Suite::TLS13_AES_256_GCM_SHA384
+        | Suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
+        | Suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384
+        | Suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
+        | Suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384 => Some(false),
+        _ => None,
+    });
+    first.unwrap_or_default()
 }
 
 /// A handshake's certificate that is not there.

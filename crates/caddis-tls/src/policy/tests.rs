@@ -381,3 +381,56 @@ async fn clients_of_http_1_come_to_policies_of_http_2() {
         assert_eq!(left(offered), want, "{offered:?}");
     }
 }
+
+/// A client that names ChaCha20 first gets it (spec T007), any other one what the server prefers.
+#[tokio::test]
+async fn clients_without_instructions_for_aes() {
+    use rustls::CipherSuite as Suite;
+    let world = World::new(&["a.test"]).await;
+    let mut roots = RootCertStore::empty();
+    roots.add(world.client().root.clone()).unwrap();
+    for (low, strong, plain, chacha) in [
+        (
+            "tls1.3",
+            Suite::TLS13_AES_256_GCM_SHA384,
+            Suite::TLS13_AES_128_GCM_SHA256,
+            Suite::TLS13_CHACHA20_POLY1305_SHA256,
+        ),
+        (
+            "tls1.2",
+            Suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+            Suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+            Suite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+        ),
+    ] {
+        let policies = world.bind(json!([{ "protocol_min": low, "protocol_max": low }]));
+        let config = policies.iter().next().unwrap().config_for(&sni("a.test"));
+        for (offered, want) in [([strong, chacha, plain], plain), ([chacha, plain, strong], chacha)]
+        {
+            let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+            let known = provider.cipher_suites.clone();
+            let suite = |one| *known.iter().find(|suite| suite.suite() == one).unwrap();
+            provider.cipher_suites = offered.map(suite).to_vec();
+            let client = ClientConfig::builder_with_provider(Arc::new(provider))
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_root_certificates(roots.clone())
+                .with_no_client_auth();
+            let config = super::for_suites(config.clone(), &offered);
+            let (_, server) = handshake(&Arc::new(client), "a.test", &config).unwrap();
+            assert_eq!(server.negotiated_cipher_suite().unwrap().suite(), want, "{offered:?}");
+        }
+    }
+}
+
+/// Where the policy's own choice leaves none of a name's certificates, there is none (spec T050).
+#[tokio::test]
+async fn a_choice_that_leaves_none() {
+    let world = World::new(&["a.test"]).await;
+    for (selection, want) in [(json!(null), true), (json!({ "any_tag": ["none"] }), false)] {
+        let policies = world.bind(json!([{ "certificate_selection": selection }]));
+        let policy = policies.iter().next().unwrap();
+        assert!(policy.missing_certificate(&sni("a.test")).is_none());
+        assert_eq!(policy.may_answer(&sni("a.test")), want);
+    }
+}

@@ -1,6 +1,11 @@
-//! Tidying the storage (T093): staples that are over, certificates that expired two weeks ago.
+//! Tidying the storage (T093): staples that are over, certificates that expired two weeks ago, and what
+//! killed processes left.
 
-use std::{fs, io, path::Path, time::Duration};
+use std::{
+    fs, io,
+    path::Path,
+    time::{Duration, SystemTime},
+};
 
 use serde::{Deserialize, Serialize};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -14,6 +19,8 @@ use crate::{
 
 /// Seconds for which expired certificates are kept.
 const GRACE: i64 = 14 * 24 * 60 * 60;
+/// Challenges are kept for so long at least.
+const UNANSWERED: Duration = Duration::from_secs(24 * 60 * 60);
 const STAMP: &str = "last_clean.json";
 
 #[derive(Default, Serialize, Deserialize)]
@@ -50,6 +57,7 @@ pub(crate) fn clean(
         return Ok(false);
     }
     tracing::info!(target: "tls", storage = storage.describe(), "cleaning storage unit");
+    storage.sweep()?;
     for key in storage.list("ocsp")? {
         let over =
             storage.load(&key).is_ok_and(|der| ocsp::ends(&der).is_none_or(|end| end <= now));
@@ -57,12 +65,18 @@ pub(crate) fn clean(
             storage.delete(&key)?;
         }
     }
+    for authority in storage.list("acme")? {
+        for token in storage.list(&format!("{authority}/challenge_tokens"))? {
+            // Nobody waits for an answer for so long: its server was stopped meanwhile.
+            let age = storage.modified(&token).map(|at| SystemTime::now().duration_since(at));
+            if age.is_ok_and(|age| age.is_ok_and(|age| age > UNANSWERED)) {
+                storage.delete(&token)?;
+            }
+        }
+    }
     for issuer in storage.list(CERTIFICATES)? {
         for site in storage.list(&issuer)? {
-            if is_over(storage, &site, now) {
-                tracing::info!(target: "tls", key = site, "deleting expired certificate");
-                storage.delete(&site)?;
-            }
+            clean_site(storage, &site, now)?;
         }
     }
     let timestamp = OffsetDateTime::from_unix_timestamp(now)
@@ -95,10 +109,29 @@ pub(crate) fn instance_id(folder: &Path) -> String {
     id
 }
 
-/// Whether a site's certificate expired long ago. What cannot be read is left alone.
-fn is_over(storage: &dyn Storage, site: &str, now: Timestamp) -> bool {
-    let Some(name) = site.rsplit('/').next() else { return false };
-    let Ok(text) = storage.load(&format!("{site}/{name}.crt")) else { return false };
+/// Deletes what belongs to a certificate that expired long ago, and the folder where nothing else is
+/// in it. What cannot be read is left alone.
+fn clean_site(storage: &dyn Storage, site: &str, now: Timestamp) -> io::Result<()> {
+    let delete = |key: &str| match storage.delete(key) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    };
+    let mut deleted = false;
+    for key in storage.list(site)? {
+        let Some(base) = key.strip_suffix(".crt") else { continue };
+        if is_over(storage, &key, now) {
+            tracing::info!(target: "tls", key, "deleting expired certificate");
+            for extension in ["crt", "key", "json"] {
+                delete(&format!("{base}.{extension}"))?;
+            }
+            deleted = true;
+        }
+    }
+    if deleted && storage.list(site)?.is_empty() { delete(site) } else { Ok(()) }
+}
+
+fn is_over(storage: &dyn Storage, certificate: &str, now: Timestamp) -> bool {
+    let Ok(text) = storage.load(certificate) else { return false };
     let Ok(chain) = parse_chain(&text) else { return false };
     let facts = chain.first().and_then(|leaf| Facts::parse(leaf).ok());
     facts.is_some_and(|facts| now.saturating_sub(facts.not_after) > GRACE)
@@ -123,7 +156,9 @@ mod tests {
         let id = || instance_id(dir.path());
         let storage = FileSystem::new(dir.path());
         let now = timestamp::now();
-        for (name, days) in [("old.test", -20), ("late.test", -10), ("good.test", 10)] {
+        for (name, days) in
+            [("kept.test", -20), ("late.test", -10), ("good.test", 10), ("old.test", -20)]
+        {
             let key = rcgen::KeyPair::generate().unwrap();
             let mut params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
             params.not_before = time::OffsetDateTime::now_utc() - time::Duration::days(90);
@@ -133,12 +168,24 @@ mod tests {
             storage.store(&format!("{base}.crt"), pem.as_bytes()).unwrap();
             storage.store(&format!("{base}.key"), b"key").unwrap();
         }
+        // What is not of the certificate stays, and so does its folder (T093).
+        let other = "certificates/ca/kept.test/kept.test.key.compromised";
+        storage.store(other, b"key").unwrap();
         storage.store("certificates/ca/odd.test/odd.test.crt", b"garbage").unwrap();
         storage.store("ocsp/a.test-1", b"garbage").unwrap();
+        let tokens =
+            ["old", "new"].map(|name| format!("acme/ca/challenge_tokens/{name}.test.json"));
+        for (token, days) in tokens.iter().zip([2, 0]) {
+            storage.store(token, b"{}").unwrap();
+            let file = std::fs::File::options().write(true).open(dir.path().join(token)).unwrap();
+            file.set_modified(std::time::SystemTime::now() - days * INTERVAL).unwrap();
+        }
         assert!(clean(&storage, now, INTERVAL, id()).unwrap());
+        assert_eq!(storage.list("acme/ca/challenge_tokens").unwrap(), tokens[1..]);
         let left = storage.list("certificates/ca").unwrap();
-        let names = ["good.test", "late.test", "odd.test"];
+        let names = ["good.test", "kept.test", "late.test", "odd.test"];
         assert_eq!(left, names.map(|name| format!("certificates/ca/{name}")));
+        assert_eq!(storage.list("certificates/ca/kept.test").unwrap(), [other]);
         assert!(storage.list("ocsp").unwrap().is_empty());
         assert!(!clean(&storage, now + 60, INTERVAL, id()).unwrap(), "once a day is enough");
         assert!(clean(&storage, now + 90_000, INTERVAL, id()).unwrap());

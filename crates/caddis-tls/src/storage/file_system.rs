@@ -3,11 +3,12 @@
 //! format, so both programs can share a folder.
 
 use std::{
+    collections::HashMap,
     fs,
     io::{self, Write},
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         mpsc::{self, RecvTimeoutError},
     },
     time::{Duration, Instant, SystemTime},
@@ -28,6 +29,11 @@ use super::{LockGuard, Storage, keys};
 const REFRESH: Duration = Duration::from_secs(5);
 /// A lock that was not written for so long has no living owner.
 const STALE: Duration = Duration::from_secs(10);
+/// Lock files are of this size, filled up with spaces: written anew in their place they need no room,
+/// and on a full disk no empty file takes the place of a good one.
+const LOCK_SIZE: usize = 128;
+/// Nobody writes a file for so long.
+const LEFT: Duration = Duration::from_secs(60 * 60);
 /// How often a waiting process looks.
 const POLL: Duration = Duration::from_secs(1);
 /// How often an unreadable lock file is looked at again before it counts as stale.
@@ -38,7 +44,11 @@ const CORRUPT_PAUSE: Duration = Duration::from_millis(250);
 #[derive(Debug, Clone)]
 pub struct FileSystem {
     root: PathBuf,
+    ahead: Arc<Mutex<Ahead>>,
 }
+
+/// Locks from the future by their files, with what was in them and since when.
+type Ahead = HashMap<PathBuf, (Vec<u8>, Instant)>;
 
 #[derive(Serialize, Deserialize, Default)]
 struct LockFile {
@@ -51,7 +61,7 @@ struct LockFile {
 impl FileSystem {
     /// A storage below this folder; it need not exist yet.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self { root: root.into(), ahead: Arc::default() }
     }
 
     /// The folder.
@@ -96,9 +106,7 @@ impl Storage for FileSystem {
         let path = self.path(key)?;
         let parent = path.parent().unwrap_or(&self.root);
         make_dirs(parent)?;
-        let mut temp = path.clone().into_os_string();
-        temp.push(format!(".{:016x}.tmp", fastrand::u64(..)));
-        let temp = PathBuf::from(temp);
+        let temp = temporary(&path);
         let written = write_new(&temp, content).and_then(|()| fs::rename(&temp, &path));
         if written.is_err() {
             let _ = fs::remove_file(&temp);
@@ -164,6 +172,29 @@ impl Storage for FileSystem {
         Ok(keys)
     }
 
+    fn sweep(&self) -> io::Result<()> {
+        let mut folders = vec![self.root.clone()];
+        while let Some(folder) = folders.pop() {
+            let entries = fs::read_dir(&folder).map_err(|error| named(&error, &folder))?;
+            for entry in entries {
+                let entry = entry.map_err(|error| named(&error, &folder))?;
+                // Links lead elsewhere.
+                let kind = entry.file_type()?;
+                if kind.is_dir() {
+                    folders.push(entry.path());
+                } else if kind.is_file() && entry.file_name().to_str().is_some_and(is_temporary) {
+                    let written = entry.metadata().and_then(|metadata| metadata.modified());
+                    let age = written.map(|at| SystemTime::now().duration_since(at));
+                    if age.is_ok_and(|age| age.is_ok_and(|age| age > LEFT)) {
+                        fs::remove_file(entry.path())
+                            .map_err(|error| named(&error, &entry.path()))?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn modified(&self, key: &str) -> io::Result<SystemTime> {
         let path = self.path(key)?;
         fs::metadata(&path)
@@ -181,12 +212,9 @@ impl Storage for FileSystem {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(named(&error, &path)),
             }
-            if is_stale(&path) {
+            if let Some(stale) = self.stale(&path) {
                 tracing::warn!(target: "tls", lock = %path.display(), "removing stale lock");
-                match fs::remove_file(&path) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                    _ => {}
-                }
+                remove_stale(&path, &stale).map_err(|error| named(&error, &path))?;
                 if start.elapsed() < wait {
                     continue;
                 }
@@ -206,33 +234,42 @@ impl Storage for FileSystem {
 
 struct FileLock {
     path: PathBuf,
+    created: Arc<str>,
     stop: Option<mpsc::Sender<()>>,
     keeper: Option<std::thread::JoinHandle<()>>,
 }
 
-impl LockGuard for FileLock {}
+impl LockGuard for FileLock {
+    fn is_ours(&self) -> io::Result<bool> {
+        is_ours(&self.path, &self.created)
+    }
+}
 
 impl FileLock {
     /// Starts the thread that keeps the lock fresh.
     fn hold(path: PathBuf, created: Arc<str>) -> io::Result<Self> {
         let (stop, stopped) = mpsc::channel();
-        let kept = path.clone();
+        let (kept, since) = (path.clone(), created.clone());
         let keeper = std::thread::Builder::new().name("storage-lock".into()).spawn(move || {
             while stopped.recv_timeout(REFRESH) == Err(RecvTimeoutError::Timeout) {
-                let file = LockFile { created: created.to_string(), updated: now_text() };
-                let Ok(text) = serde_json::to_vec(&file) else { return };
-                // Someone removed it: it is not ours any more, so it is not made again.
-                if kept.try_exists().is_ok_and(|exists| !exists) {
-                    return;
-                }
-                if let Err(error) = fs::write(&kept, text) {
+                let error = match is_ours(&kept, &since) {
+                    Ok(true) => renew(&kept, &since).err(),
+                    // Somebody took it for stale, and it may be theirs now.
+                    Ok(false) => {
+                        let path = kept.display();
+                        tracing::warn!(target: "storage", lock = %path, "the lock was lost");
+                        return;
+                    }
+                    Err(error) => Some(error),
+                };
+                if let Some(error) = error {
                     let path = kept.display();
                     tracing::warn!(target: "storage", lock = %path, %error, "lock not renewed");
                 }
             }
         });
         match keeper {
-            Ok(keeper) => Ok(Self { path, stop: Some(stop), keeper: Some(keeper) }),
+            Ok(keeper) => Ok(Self { path, created, stop: Some(stop), keeper: Some(keeper) }),
             Err(error) => {
                 let _ = fs::remove_file(&path);
                 Err(error)
@@ -247,8 +284,56 @@ impl Drop for FileLock {
         if let Some(keeper) = self.keeper.take() {
             let _ = keeper.join();
         }
-        let _ = fs::remove_file(&self.path);
+        // Another one's stays.
+        if self.is_ours().unwrap_or(false) {
+            let _ = fs::remove_file(&self.path);
+        }
     }
+}
+
+/// Whether a lock file is the one that was made then.
+fn is_ours(path: &Path, created: &str) -> io::Result<bool> {
+    match fs::read(path) {
+        Ok(content) => Ok(serde_json::from_slice::<LockFile>(&content)?.created == created),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes a lock file anew, in its place.
+fn renew(path: &Path, created: &str) -> io::Result<()> {
+    let file = LockFile { created: created.to_owned(), updated: now_text() };
+    fs::OpenOptions::new().write(true).open(path)?.write_all(&file.text()?)
+}
+
+impl LockFile {
+    fn text(&self) -> io::Result<Vec<u8>> {
+        let mut text = serde_json::to_vec(self)?;
+        text.resize(text.len().max(LOCK_SIZE), b' ');
+        Ok(text)
+    }
+}
+
+/// Takes away a lock file that has no living owner. Where somebody else was faster and it is theirs
+/// now, it goes back.
+fn remove_stale(path: &Path, stale: &[u8]) -> io::Result<()> {
+    let aside = temporary(path);
+    match fs::rename(path, &aside) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    }
+    if fs::read(&aside).is_ok_and(|content| content != stale) {
+        // Never over a third one's.
+        let _ = fs::hard_link(&aside, path);
+    }
+    fs::remove_file(&aside)
+}
+
+/// A name for a file beside another one.
+fn temporary(path: &Path) -> PathBuf {
+    let mut name = path.to_owned().into_os_string();
+    name.push(format!(".{:016x}.tmp", fastrand::u64(..)));
+    PathBuf::from(name)
 }
 
 /// Whether [`FileSystem::store`] made this name.
@@ -262,7 +347,7 @@ fn is_temporary(name: &str) -> bool {
 fn create_lock(path: &Path) -> io::Result<Arc<str>> {
     let now = now_text();
     let file = LockFile { created: now.clone(), updated: now.clone() };
-    match write_new(path, &serde_json::to_vec(&file)?) {
+    match write_new(path, &file.text()?) {
         Ok(()) => Ok(now.into()),
         Err(error) => {
             // On a full disk an empty file would be left, and keep everybody out for a while.
@@ -274,26 +359,57 @@ fn create_lock(path: &Path) -> io::Result<Arc<str>> {
     }
 }
 
-fn is_stale(path: &Path) -> bool {
-    for _ in 0..CORRUPT_TRIES {
-        match fs::read(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return false,
-            Ok(content) => {
-                let updated = serde_json::from_slice::<LockFile>(&content).ok().and_then(|file| {
-                    let text = if file.updated.is_empty() { file.created } else { file.updated };
-                    OffsetDateTime::parse(&text, &Rfc3339).ok()
-                });
-                if let Some(updated) = updated {
-                    return SystemTime::now()
-                        .duration_since(updated.into())
-                        .is_ok_and(|age| age > STALE);
+impl FileSystem {
+    /// What is in a lock file that has no living owner; none where it has one.
+    fn stale(&self, path: &Path) -> Option<Vec<u8>> {
+        let mut content = Vec::new();
+        for _ in 0..CORRUPT_TRIES {
+            match fs::read(path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+                Ok(read) => {
+                    content = read;
+                    if let Some(updated) = updated(&content) {
+                        return self.is_old(path, &content, updated).then_some(content);
+                    }
                 }
+                Err(_) => {}
             }
-            Err(_) => {}
+            std::thread::sleep(CORRUPT_PAUSE);
         }
-        std::thread::sleep(CORRUPT_PAUSE);
+        Some(content)
     }
-    true
+
+    /// Whether a lock was not written for so long that nobody can hold it. Its time may be ahead:
+    /// then this machine's clock was set back since, or the holder's is wrong, and it counts whether
+    /// somebody still writes it.
+    fn is_old(&self, path: &Path, content: &[u8], updated: SystemTime) -> bool {
+        let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = SystemTime::now();
+        if updated <= now + STALE {
+            ahead.remove(path);
+            return now.duration_since(updated).is_ok_and(|age| age > STALE);
+        }
+        match ahead.get(path) {
+            Some((seen, since)) if seen == content => {
+                let old = since.elapsed() > STALE;
+                if old {
+                    ahead.remove(path);
+                }
+                old
+            }
+            _ => {
+                ahead.insert(path.to_owned(), (content.to_owned(), Instant::now()));
+                false
+            }
+        }
+    }
+}
+
+/// When a lock was written last; none where its file is garbage.
+fn updated(content: &[u8]) -> Option<SystemTime> {
+    let file = serde_json::from_slice::<LockFile>(content).ok()?;
+    let text = if file.updated.is_empty() { file.created } else { file.updated };
+    Some(OffsetDateTime::parse(&text, &Rfc3339).ok()?.into())
 }
 
 fn now_text() -> String {
@@ -359,6 +475,25 @@ mod tests {
     }
 
     #[test]
+    fn what_killed_processes_left_is_swept_away() {
+        let dir = TempDir::new();
+        let storage = FileSystem::new(dir.path());
+        storage.store("a/b.key", b"good").unwrap();
+        let ends = ["a/b.key.0123456789abcdef.tmp", "a/c.0123456789abcdef.tmp", "a/mine.tmp"];
+        let left = ends.map(|name| dir.path().join(name));
+        for (path, hours) in left.iter().zip([2, 0, 2]) {
+            fs::write(path, b"").unwrap();
+            let file = fs::File::options().write(true).open(path).unwrap();
+            let age = Duration::from_secs(hours * 3_700);
+            file.set_modified(std::time::SystemTime::now() - age).unwrap();
+        }
+        storage.sweep().unwrap();
+        // Somebody may be writing the second one; the third is not ours.
+        assert_eq!(left.map(|path| path.exists()), [false, true, true]);
+        assert_eq!(storage.load("a/b.key").unwrap(), b"good");
+    }
+
+    #[test]
     fn a_lock_has_one_holder() {
         let dir = TempDir::new();
         let storage = FileSystem::new(dir.path());
@@ -378,5 +513,70 @@ mod tests {
         let old = br#"{"created":"2020-01-01T00:00:00Z","updated":"2020-01-01T00:00:01.5+01:00"}"#;
         storage.store("locks/x.lock", old).unwrap();
         storage.lock("x", Duration::from_secs(5)).unwrap();
+    }
+
+    #[test]
+    fn a_lock_that_was_lost_is_left_to_its_new_holder() {
+        let dir = TempDir::new();
+        let storage = FileSystem::new(dir.path());
+        let ours = storage.lock("x", Duration::ZERO).unwrap();
+        assert!(ours.is_ours().unwrap());
+        // As it is when the process was stopped for a while: another one took the lock over.
+        storage.delete("locks/x.lock").unwrap();
+        let theirs = storage.lock("x", Duration::ZERO).unwrap();
+        assert!(!ours.is_ours().unwrap());
+        drop(ours);
+        assert!(theirs.is_ours().unwrap(), "it is not freed by who lost it");
+        assert!(storage.lock("x", Duration::ZERO).is_err());
+        drop(theirs);
+        assert!(!storage.exists("locks/x.lock").unwrap());
+    }
+
+    #[test]
+    fn a_stale_lock_that_is_taken_over_goes_back() {
+        let dir = TempDir::new();
+        let storage = FileSystem::new(dir.path());
+        let held = storage.lock("x", Duration::ZERO).unwrap();
+        let path = dir.path().join("locks/x.lock");
+        super::remove_stale(&path, b"what was there before").unwrap();
+        assert!(held.is_ours().unwrap());
+        super::remove_stale(&path, &fs::read(&path).unwrap()).unwrap();
+        assert!(!held.is_ours().unwrap());
+        assert_eq!(fs::read_dir(dir.path().join("locks")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_lock_from_the_future_ends_where_nobody_writes_it() {
+        let dir = TempDir::new();
+        let storage = FileSystem::new(dir.path());
+        let ahead = br#"{"created":"2090-01-01T00:00:00Z","updated":"2090-01-01T00:00:01Z"}"#;
+        storage.store("locks/x.lock", ahead).unwrap();
+        assert!(storage.lock("x", Duration::ZERO).is_err());
+        let path = dir.path().join("locks/x.lock");
+        let long_ago = std::time::Instant::now().checked_sub(2 * super::STALE).unwrap();
+        let age = |storage: &FileSystem| {
+            storage.ahead.lock().unwrap().get_mut(&path).unwrap().1 = long_ago;
+        };
+        // Written since it was looked at: somebody holds it.
+        age(&storage);
+        let later = br#"{"created":"2090-01-01T00:00:00Z","updated":"2090-01-01T00:00:06Z"}"#;
+        storage.store("locks/x.lock", later).unwrap();
+        assert!(storage.lock("x", Duration::ZERO).is_err());
+        age(&storage);
+        storage.lock("x", Duration::from_secs(5)).unwrap();
+        assert!(storage.ahead.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_lock_is_written_anew_in_its_place() {
+        let dir = TempDir::new();
+        let path = dir.path().join("x.lock");
+        let created = super::create_lock(&path).unwrap();
+        let before = fs::read(&path).unwrap();
+        super::renew(&path, &created).unwrap();
+        let after = fs::read(&path).unwrap();
+        assert_eq!((before.len(), after.len()), (super::LOCK_SIZE, super::LOCK_SIZE));
+        assert!(super::is_ours(&path, &created).unwrap());
+        assert!(super::updated(&after).unwrap() >= super::updated(&before).unwrap());
     }
 }

@@ -29,7 +29,15 @@ use serde_json::Value;
 pub use file_system::FileSystem;
 
 /// A held lock; letting go of it frees the name.
-pub trait LockGuard: Send {}
+pub trait LockGuard: Send + Sync {
+    /// Whether it is still held: it ends where its holder did nothing for some seconds (was stopped,
+    /// slept with its machine, did not reach the storage), and another process may have it since.
+    /// Blocks.
+    ///
+    /// # Errors
+    /// The storage does not tell.
+    fn is_ours(&self) -> io::Result<bool>;
+}
 
 /// A place for small files by key; keys are relative, parts divided by `/`.
 ///
@@ -57,6 +65,11 @@ pub trait Storage: Send + Sync + fmt::Debug {
         }
         keys.sort();
         Ok(keys)
+    }
+    /// Removes what processes left behind that were killed while they wrote: no key, and in the way
+    /// of nobody, but private keys may be in it.
+    fn sweep(&self) -> io::Result<()> {
+        Ok(())
     }
     /// When the content was written last.
     fn modified(&self, key: &str) -> io::Result<SystemTime>;
@@ -147,6 +160,37 @@ pub fn remedy(kind: io::ErrorKind) -> &'static str {
     }
 }
 
+/// Writes two values that are of use only together. Where the second one has no place the first is put
+/// back as it was, so that what was there stays of use.
+///
+/// # Errors
+/// They could not be written.
+pub(crate) fn store_pair(
+    storage: &dyn Storage,
+    first: (&str, &[u8]),
+    second: (&str, &[u8]),
+) -> io::Result<()> {
+    let old = match storage.load(first.0) {
+        Ok(old) => Some(old),
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) =>
+        {
+            None
+        }
+        Err(error) => return Err(error),
+    };
+    storage.store(first.0, first.1)?;
+    let Err(error) = storage.store(second.0, second.1) else { return Ok(()) };
+    let undone = match old {
+        Some(old) => storage.store(first.0, &old),
+        None => storage.delete(first.0),
+    };
+    if let Err(undoing) = undone {
+        tracing::debug!(target: "storage", key = first.0, %undoing, "not put back");
+    }
+    Err(error)
+}
+
 /// Sees that a storage works: writes, reads and removes a key (T085).
 ///
 /// # Errors
@@ -190,7 +234,8 @@ fn app_dir(variable: &str, below_home: &str) -> PathBuf {
 mod tests {
     use serde_json::json;
 
-    use super::from_config;
+    use super::{FileSystem, Storage, from_config, store_pair};
+    use crate::testing::TempDir;
 
     #[test]
     fn modules_are_known_by_name() {
@@ -202,5 +247,20 @@ mod tests {
         assert_eq!(error.to_string(), "storage: unknown module: caddy.storage.consul");
         assert!(from_config(&Some(json!({"module": "file_system", "path": "/x"}))).is_err());
         assert!(from_config(&Some(json!("redis"))).is_err());
+    }
+
+    #[test]
+    fn of_two_values_none_is_written_alone() {
+        let dir = TempDir::new();
+        let storage = FileSystem::new(dir.path());
+        storage.store("a", b"old").unwrap();
+        storage.store("folder/x", b"").unwrap();
+        for key in ["a", "new"] {
+            store_pair(&storage, (key, b"1"), ("folder", b"2")).unwrap_err();
+        }
+        assert_eq!(storage.load("a").unwrap(), b"old");
+        assert!(!storage.exists("new").unwrap());
+        store_pair(&storage, ("a", b"1"), ("b", b"2")).unwrap();
+        assert_eq!(["a", "b"].map(|key| storage.load(key).unwrap()), [b"1", b"2"]);
     }
 }

@@ -185,11 +185,22 @@ pub(super) fn acquire<T>(
 
 /// A lock that is renewed as long as this lives.
 pub(super) struct Lease {
-    stop: Option<mpsc::Sender<()>>,
-    keeper: Option<thread::JoinHandle<()>>,
+    /// Asks the keeper whether the lock is still ours; it ends when this is gone.
+    keeper: Option<(mpsc::Sender<Question>, thread::JoinHandle<()>)>,
 }
 
-impl LockGuard for Lease {}
+/// Where the keeper says whether the lock is still ours.
+type Question = mpsc::SyncSender<io::Result<bool>>;
+
+impl LockGuard for Lease {
+    fn is_ours(&self) -> io::Result<bool> {
+        let Some((keeper, _)) = &self.keeper else { return Ok(false) };
+        let (question, answer) = mpsc::sync_channel(1);
+        // It ended when the lock was lost.
+        let asked = keeper.send(question).is_ok();
+        if asked { answer.recv().unwrap_or(Ok(false)) } else { Ok(false) }
+    }
+}
 
 /// What a lease does with its lock.
 pub(super) trait Held: Send + 'static {
@@ -204,10 +215,23 @@ pub(super) trait Held: Send + 'static {
 impl Lease {
     /// Starts the thread that renews a lock.
     pub(super) fn hold(mut held: impl Held, every: Duration) -> io::Result<Self> {
-        let (stop, stopped) = mpsc::channel();
+        let (sender, questions) = mpsc::channel::<Question>();
         let keeper = thread::Builder::new().name("storage-lock".into()).spawn(move || {
-            while stopped.recv_timeout(every) == Err(mpsc::RecvTimeoutError::Timeout) {
-                match held.renew() {
+            loop {
+                let question = match questions.recv_timeout(every) {
+                    Ok(question) => Some(question),
+                    Err(mpsc::RecvTimeoutError::Timeout) => None,
+                    Err(mpsc::RecvTimeoutError::Disconnected) => break,
+                };
+                let renewed = held.renew();
+                if let Some(question) = question {
+                    // Whoever asked waits for it.
+                    let _ = question.send(match &renewed {
+                        Ok(ours) => Ok(*ours),
+                        Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
+                    });
+                }
+                match renewed {
                     Ok(true) => {}
                     Ok(false) => {
                         tracing::warn!(
@@ -234,14 +258,14 @@ impl Lease {
                 );
             }
         })?;
-        Ok(Self { stop: Some(stop), keeper: Some(keeper) })
+        Ok(Self { keeper: Some((sender, keeper)) })
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(keeper) = self.keeper.take() {
+        if let Some((sender, keeper)) = self.keeper.take() {
+            drop(sender);
             // A panic there was told by the thread itself.
             let _ = keeper.join();
         }
@@ -294,7 +318,7 @@ mod tests {
         time::{Duration, Instant},
     };
 
-    use super::{Fault, Held, Lease, PAUSE, Peer, acquire, children, join};
+    use super::{Fault, Held, Lease, LockGuard, PAUSE, Peer, acquire, children, join};
 
     #[test]
     fn a_peer_that_does_not_answer_is_not_asked_again_at_once() {
@@ -346,6 +370,17 @@ mod tests {
         drop(lease);
         let counts = [&counts[0], &counts[1]].map(|count| count.load(Ordering::Relaxed));
         assert_eq!(counts, [4, 1], "a lost lock is not freed");
+    }
+
+    #[test]
+    fn a_lease_tells_whether_it_is_lost() {
+        let counts = Arc::new([AtomicU32::new(0), AtomicU32::new(0)]);
+        let lease = Lease::hold(Counted(counts.clone()), Duration::from_secs(60)).unwrap();
+        assert!(lease.is_ours().is_err(), "the storage did not answer");
+        assert_eq!([lease.is_ours().unwrap(), lease.is_ours().unwrap()], [true, true]);
+        assert_eq!([lease.is_ours().unwrap(), lease.is_ours().unwrap()], [false, false]);
+        drop(lease);
+        assert_eq!(counts[1].load(Ordering::Relaxed), 0, "a lost lock is not freed");
     }
 
     #[test]

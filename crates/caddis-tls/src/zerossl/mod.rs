@@ -182,7 +182,7 @@ async fn validated(
         }
         Some(dns) => {
             let (from, to) = (&wanted.cname_name, &wanted.cname_target);
-            let record = DnsRecord::present_cname(dns, from, to).await;
+            let record = DnsRecord::present_cname(&challenges.records, dns, from, to).await;
             let record = record.map_err(|failure| failure.while_doing("creating CNAME record"))?;
             (Shown::Record(record), "CNAME_CSR_HASH")
         }

@@ -20,7 +20,7 @@ use instant_acme::ChallengeType;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
-pub(crate) use dns01::DnsRecord;
+pub(crate) use dns01::{DnsRecord, Records};
 pub use tls_alpn01::is_challenge_hello;
 pub(crate) use tls_alpn01::reverse_name;
 
@@ -121,6 +121,8 @@ pub struct Challenges {
     shared: Mutex<Vec<Shared>>,
     lookups: Semaphore,
     listeners: listener::Listeners,
+    /// Those that are DNS records.
+    pub(crate) records: Records,
 }
 
 #[derive(Clone)]
@@ -137,6 +139,7 @@ impl Default for Challenges {
             shared: Mutex::default(),
             lookups: Semaphore::new(MAX_LOOKUPS),
             listeners: listener::Listeners::default(),
+            records: Records::default(),
         }
     }
 }

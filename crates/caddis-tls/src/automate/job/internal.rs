@@ -58,8 +58,7 @@ pub(super) fn issue(
     let pem = key::to_pem(&pair);
     let certificate =
         Certificate::from_pem(issued.chain_pem.as_bytes(), pem.as_bytes(), Vec::new())?;
-    let unstored =
-        stored::save(&*cx.storage, &keys, &subject.name, (&pem, &issued.chain_pem), None);
+    let unstored = Some(stored::files(&subject.name, (&pem, &issued.chain_pem), None));
     let csr = if cx.wants_csr() { Some(pem_of(&csr_of(subject, &pair)?)) } else { None };
     Ok(Served {
         certificate: Arc::new(certificate),

@@ -1,4 +1,4 @@
-//! A certificate that an authority outside gave: seen to be what was asked for, and stored.
+//! A certificate that an authority outside gave: seen to be what was asked for.
 
 use std::sync::Arc;
 
@@ -16,8 +16,7 @@ use crate::{
     storage::keys::SiteKeys,
 };
 
-/// Looks whether the chain is what was asked for, and stores it; `data` is what the issuer wants
-/// kept beside it.
+/// Looks whether the chain is what was asked for; `data` is what the issuer wants kept beside it.
 pub(super) async fn take(
     cx: &JobCx,
     subject: &Arc<ManagedSubject>,
@@ -27,7 +26,7 @@ pub(super) async fn take(
     chain: String,
     data: Json,
 ) -> Result<Served, Failure> {
-    let (storage, name) = (cx.storage.clone(), subject.name.clone());
+    let name = subject.name.clone();
     let csr = cx.wants_csr().then(|| pem_of(&prepared.csr).into_boxed_str());
     let key = prepared.key;
     let served = blocking(move || {
@@ -36,7 +35,7 @@ pub(super) async fn take(
         if !certificate.covers(&name) {
             return Err(Error::new(format!("the authority's certificate is not for {name}")));
         }
-        let unstored = stored::save(&*storage, &keys, &name, (&key, &chain), Some(data));
+        let unstored = Some(stored::files(&name, (&key, &chain), Some(data)));
         Ok(Served {
             certificate: Arc::new(certificate),
             issuer,

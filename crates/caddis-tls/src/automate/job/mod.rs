@@ -24,7 +24,7 @@ use crate::{
     storage::{LockGuard, Storage, keys::SiteKeys},
     timestamp::{self, Timestamp},
 };
-pub(super) use stored::{Unstored, store_renewal_info};
+pub(super) use stored::{Unstored, load_renewal_info, store_renewal_info};
 
 use crate::acme::RenewalInfo;
 
@@ -58,6 +58,9 @@ pub(super) struct Attempt {
     pub(super) renew: bool,
     /// The certificate that is of no use any more, however long it is valid.
     pub(super) revoked: Option<[u8; 32]>,
+    /// The local authority is to make one even where the storage does not work: what is served has
+    /// expired, or will soon.
+    pub(super) urgent: bool,
 }
 
 impl Attempt {
@@ -125,6 +128,9 @@ pub(super) async fn run(
 ) -> Outcome {
     let found = match look(&cx, &subject, true).await {
         Ok(found) => found,
+        Err(failure) if attempt.urgent => {
+            return without_storage(&cx, &subject, attempt, now, failure).await;
+        }
         Err(failure) => return Outcome::Failed(failure, None),
     };
     if let Some(found) = found.clone().filter(|found| attempt.is_fresh(&subject, found, now)) {
@@ -153,16 +159,36 @@ pub(super) async fn run(
     let guard = match self::lock(&cx, lock).await {
         Ok(Some(guard)) => guard,
         Ok(None) => return Outcome::Busy,
+        Err(failure) if attempt.urgent => {
+            return without_storage(&cx, &subject, attempt, now, failure).await;
+        }
         Err(failure) => return Outcome::Failed(failure, found),
     };
     tracing::info!(target: "tls.obtain", identifier = subject.name, "lock acquired");
-    let outcome = locked(&cx, &subject, attempt, now).await;
+    let guard: Arc<dyn LockGuard> = guard.into();
+    let outcome = locked(&cx, &subject, attempt, &guard, now).await;
     tracing::info!(target: "tls.obtain", identifier = subject.name, "releasing lock");
     // It writes to the storage; whether it could is told there.
     let _ = blocking(move || drop(guard)).await;
     match outcome {
         Ok(outcome) => outcome,
         Err(failure) => Outcome::Failed(failure, found),
+    }
+}
+
+/// Has the local authority make a certificate that is kept in memory until the storage works: it is
+/// made without the name's lock, and nobody outside is asked. `failure` says what is wrong.
+async fn without_storage(
+    cx: &JobCx,
+    subject: &Arc<ManagedSubject>,
+    attempt: Attempt,
+    now: Timestamp,
+    failure: Failure,
+) -> Outcome {
+    match ask(cx, subject, attempt, None, now, None).await {
+        Ok(outcome) => outcome,
+        // What else is wrong follows from it.
+        Err(_) => Outcome::Failed(failure, None),
     }
 }
 
@@ -197,11 +223,12 @@ async fn look(
     found.map_err(|error| Failure::of_storage("looking for a stored certificate", &error))
 }
 
-/// Asks one issuer after the other.
+/// Works on a name under its lock.
 async fn locked(
     cx: &JobCx,
     subject: &Arc<ManagedSubject>,
     attempt: Attempt,
+    guard: &Arc<dyn LockGuard>,
     now: Timestamp,
 ) -> Result<Outcome, Failure> {
     // Another process may have been faster.
@@ -209,6 +236,18 @@ async fn locked(
     if let Some(found) = found.clone().filter(|found| attempt.is_fresh(subject, found, now)) {
         return Ok(Outcome::Found(found));
     }
+    ask(cx, subject, attempt, Some(guard), now, found).await
+}
+
+/// Asks one issuer after the other.
+async fn ask(
+    cx: &JobCx,
+    subject: &Arc<ManagedSubject>,
+    attempt: Attempt,
+    guard: Option<&Arc<dyn LockGuard>>,
+    now: Timestamp,
+    found: Option<Served>,
+) -> Result<Outcome, Failure> {
     let old = if attempt.renew { found } else { None };
     let target = if attempt.renew { "renewing certificate" } else { "obtaining certificate" };
     tracing::info!(target: "tls.obtain", identifier = subject.name, "{target}");
@@ -236,7 +275,15 @@ async fn locked(
             Issuer::ZeroSsl(config) => zerossl::issue(cx, subject, config).await,
         };
         match made {
-            Ok(served) => return Ok(Outcome::Issued(served)),
+            Ok(served) => {
+                let (storage, subject) = (cx.storage.clone(), subject.clone());
+                let guard = guard.cloned();
+                let put = move || {
+                    let fresh = |found: &Served| attempt.is_fresh(&subject, found, now);
+                    stored::put(&*storage, &subject, guard.as_deref(), served, fresh)
+                };
+                return blocking(put).await;
+            }
             Err(failure) => {
                 tracing::error!(
                     target: "tls.obtain",

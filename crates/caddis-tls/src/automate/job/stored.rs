@@ -1,18 +1,25 @@
 //! What the storage has for a name.
 
-use std::{fmt, io, sync::Arc};
+use std::{
+    fmt, io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{ManagedSubject, Served};
+use super::{ManagedSubject, Outcome, Served};
 use crate::{
     acme::RenewalInfo,
     certificate::Certificate,
     error::{Context, Error, Result},
-    storage::{self, Storage, keys::SiteKeys},
+    storage::{self, LockGuard, Storage, keys::SiteKeys},
     timestamp::Timestamp,
 };
+
+/// Writing that took longer may have been interrupted for so long that the lock was lost.
+const DOUBT: Duration = Duration::from_secs(5);
 
 /// What lies beside a certificate, as Caddy writes it (T124).
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -104,10 +111,7 @@ fn served(
     certificate: Certificate,
 ) -> Served {
     // Without them the certificate is as good; only the authority's wishes are not known.
-    let metadata = storage.load(&keys.metadata).unwrap_or_default();
-    let metadata: Metadata = serde_json::from_slice(&metadata).unwrap_or_default();
-    let data = metadata.issuer_data.and_then(|data| serde_json::from_value(data).ok());
-    let data: IssuerData = data.unwrap_or_default();
+    let data = issuer_data(storage, &keys).unwrap_or_default();
     Served {
         certificate: Arc::new(certificate),
         issuer,
@@ -117,6 +121,20 @@ fn served(
         unstored: None,
         csr: None,
     }
+}
+
+fn issuer_data(storage: &dyn Storage, keys: &SiteKeys) -> Option<IssuerData> {
+    let metadata = storage.load(&keys.metadata).ok()?;
+    let metadata: Metadata = serde_json::from_slice(&metadata).ok()?;
+    serde_json::from_value(metadata.issuer_data?).ok()
+}
+
+/// An authority's wishes as they lie beside the certificate now.
+pub(in crate::automate) fn load_renewal_info(
+    storage: &dyn Storage,
+    keys: &SiteKeys,
+) -> Option<RenewalInfo> {
+    issuer_data(storage, keys)?.renewal_info
 }
 
 /// The files of a certificate that could not be stored yet.
@@ -139,54 +157,118 @@ impl Unstored {
         self.error.as_ref()
     }
 
-    /// Writes the files. A certificate that others stored meanwhile and that is valid longer stays.
+    /// Writes the files; false where others stored a certificate meanwhile that is valid longer: it
+    /// stays.
     pub(in crate::automate) fn store(
         &self,
         storage: &dyn Storage,
         keys: &SiteKeys,
         not_after: Timestamp,
-    ) -> io::Result<()> {
+    ) -> io::Result<bool> {
         let there =
             match (content(storage, &keys.certificate)?, content(storage, &keys.private_key)?) {
                 (Some(chain), Some(key)) => Certificate::from_pem(&chain, &key, Vec::new()).ok(),
                 _ => None,
             };
         if there.is_some_and(|there| there.not_after > not_after) {
-            return Ok(());
+            return Ok(false);
         }
-        storage.store(&keys.private_key, self.key.as_bytes())?;
-        storage.store(&keys.certificate, self.chain.as_bytes())?;
+        self.write(storage, keys)?;
+        Ok(true)
+    }
+
+    /// Writes key, chain and metadata.
+    fn write(&self, storage: &dyn Storage, keys: &SiteKeys) -> io::Result<()> {
+        let key = (&*keys.private_key, self.key.as_bytes());
+        storage::store_pair(storage, key, (&keys.certificate, self.chain.as_bytes()))?;
         storage.store(&keys.metadata, self.metadata.as_bytes())
+    }
+
+    /// Whether key and chain are what lies in the storage; where it does not tell they are.
+    fn is_in(&self, storage: &dyn Storage, keys: &SiteKeys) -> bool {
+        let same = |key: &str, ours: &str| match storage.load(key) {
+            Ok(content) => content == ours.as_bytes(),
+            Err(_) => true,
+        };
+        same(&keys.private_key, &self.key) && same(&keys.certificate, &self.chain)
+    }
+
+    fn copied(&self) -> Self {
+        let (key, chain, metadata) = (&self.key, &self.chain, &self.metadata);
+        Self { key: key.clone(), chain: chain.clone(), metadata: metadata.clone(), error: None }
     }
 }
 
-/// Writes key, chain and metadata. A certificate that cannot be stored is served all the same; what
-/// comes back then is to be stored later.
-pub(super) fn save(
-    storage: &dyn Storage,
-    keys: &SiteKeys,
+/// The files of a certificate that was just made.
+pub(super) fn files(
     name: &str,
     (key, chain): (&str, &str),
     issuer_data: Option<Value>,
-) -> Option<Arc<Unstored>> {
+) -> Arc<Unstored> {
     let metadata = Metadata { sans: vec![name.to_owned()], issuer_data };
     let metadata = caddis_config::json::write::to_string_pretty(&metadata).unwrap_or_default();
-    let mut files =
-        Unstored { key: key.to_owned(), chain: chain.to_owned(), metadata, error: None };
-    let stored = storage
-        .store(&keys.private_key, key.as_bytes())
-        .and_then(|()| storage.store(&keys.certificate, chain.as_bytes()))
-        .and_then(|()| storage.store(&keys.metadata, files.metadata.as_bytes()));
-    let error = stored.err()?;
-    tracing::error!(
-        target: "tls",
-        identifier = name,
-        %error,
-        remedy = storage::remedy(error.kind()),
-        "certificate could not be stored: it is served from memory, and stored when that works"
+    let (key, chain) = (key.to_owned(), chain.to_owned());
+    Arc::new(Unstored { key, chain, metadata, error: None })
+}
+
+/// Stores a certificate that was just made, under the name's lock, and says what is to be served. One
+/// that cannot be stored is served all the same, and stored later.
+///
+/// A process that was stopped for a while, or slept with its machine, has lost the lock meanwhile:
+/// what others made since stays, and is taken; `fresh` says whether it will do. Blocks.
+pub(super) fn put(
+    storage: &dyn Storage,
+    subject: &ManagedSubject,
+    lock: Option<&dyn LockGuard>,
+    served: Served,
+    fresh: impl Fn(&Served) -> bool,
+) -> Outcome {
+    let Some(files) = served.unstored.clone() else { return Outcome::Issued(served) };
+    let theirs = || newest(storage, subject, false).ok().flatten().filter(&fresh);
+    if let Some(found) = theirs() {
+        return others(subject, found);
+    }
+    let start = Instant::now();
+    let written = match lock {
+        // Where the storage does not tell it says more when it is written to.
+        Some(lock) if !lock.is_ours().unwrap_or(true) => Err(lost()),
+        _ => files.write(storage, &served.keys),
+    };
+    // Stopped in the middle of it: another one's files may lie among ours.
+    let doubt = written.is_ok() && start.elapsed() > DOUBT;
+    let written = match written {
+        Ok(()) if doubt && !files.is_in(storage, &served.keys) => match theirs() {
+            Some(found) => return others(subject, found),
+            None => Err(lost()),
+        },
+        other => other,
+    };
+    let unstored = written.err().map(|error| {
+        tracing::error!(
+            target: "tls",
+            identifier = subject.name,
+            %error,
+            remedy = storage::remedy(error.kind()),
+            "certificate could not be stored: it is served from memory, and stored when that works"
+        );
+        Arc::new(Unstored { error: Some(error), ..files.copied() })
+    });
+    Outcome::Issued(Served { unstored, ..served })
+}
+
+fn others(subject: &ManagedSubject, found: Served) -> Outcome {
+    tracing::warn!(
+        target: "tls.obtain",
+        identifier = subject.name,
+        certificate = found.keys.certificate,
+        "another process was faster, and this one lost the lock meanwhile: its certificate is used"
     );
-    files.error = Some(error);
-    Some(Arc::new(files))
+    Outcome::Found(found)
+}
+
+/// Why a certificate is not stored at once that was made without the lock.
+fn lost() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "the lock was lost: this process stood still")
 }
 
 /// Writes an authority's wishes beside the certificate, for the next start and for others.

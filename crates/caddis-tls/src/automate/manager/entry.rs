@@ -18,10 +18,14 @@ use crate::{
 
 /// Seconds within which a certificate of our own making is not replaced at the authority's wish.
 const HOLD: i64 = 6 * 60 * 60;
+/// With less than this share of its lifetime left a local certificate is replaced even where the new
+/// one cannot be stored.
+const URGENT: i64 = 6;
 /// Seconds until an authority without an opinion is asked again.
 const ASK_AGAIN: i64 = 6 * 60 * 60;
-/// Seconds until a certificate is stored again that could not be.
-pub(super) const STORE_AGAIN: i64 = 30;
+/// Seconds until a certificate is stored again that could not be: sooner than another process that waits
+/// for the same storage asks an authority for one.
+pub(super) const STORE_AGAIN: i64 = 5;
 /// After a start, so many names are asked about per second.
 const ASK_RATE: usize = 10;
 
@@ -40,6 +44,8 @@ pub(super) struct Entry {
     issued_at: Option<Timestamp>,
     /// The certificate that its authority revoked.
     pub(super) revoked: Option<[u8; 32]>,
+    /// When one that was revoked was replaced, or will be.
+    pub(super) replaced_at: Option<Timestamp>,
     pub(super) last_error: Option<Trouble>,
     /// The event of a certificate whose files are not stored yet.
     pub(super) untold: Option<Json>,
@@ -73,6 +79,7 @@ impl Entry {
             store_at: None,
             issued_at: None,
             revoked: None,
+            replaced_at: None,
             last_error: None,
             untold: None,
         }
@@ -94,6 +101,17 @@ impl Entry {
         self.served.as_ref().map(|served| served.certificate.clone())
     }
 
+    /// Whether a certificate of the local authority has expired, or will soon: long after its renewal
+    /// was due.
+    pub(super) fn is_urgent(&self, now: Timestamp) -> bool {
+        self.subject.is_local()
+            && self.served.as_ref().is_some_and(|served| {
+                let Certificate { not_before, not_after, .. } = *served.certificate;
+                let lifetime = not_after.saturating_sub(not_before);
+                not_after.saturating_sub(now) < lifetime / URGENT
+            })
+    }
+
     /// Takes note of a job's outcome; true where there is something new to serve. `count` is the
     /// number of all names.
     pub(super) fn apply(
@@ -106,7 +124,10 @@ impl Entry {
         let (event, served) = match outcome {
             Outcome::Found(found) => {
                 let renew_at = job::due_at(&self.subject, &found);
-                self.ask_at = found.directory.as_ref().map(|_| soon(now, count));
+                // Whoever shares the storage may have asked a while ago.
+                let told = found.renewal_info.as_ref().and_then(|info| info.ask_again_at());
+                let at = told.filter(|at| *at > now).unwrap_or_else(|| soon(now, count));
+                self.ask_at = found.directory.as_ref().map(|_| at);
                 (Event::Found { renew_at }, Some(found))
             }
             Outcome::Issued(issued) => {

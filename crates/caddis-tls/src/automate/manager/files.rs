@@ -1,6 +1,6 @@
 //! Certificate files that change on disk are read again; the storage is tidied.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::CertManager;
 use crate::storage::{
@@ -28,6 +28,11 @@ impl CertManager {
                 Ok(Ok(false)) | Err(_) => {}
             }
         }
+    }
+
+    /// How often the storage is to be tidied; never if absent.
+    pub(in crate::automate) fn tidies_every(&self) -> Option<Duration> {
+        self.lock().clean
     }
 
     /// Looks at the files of given certificates, and reads them where they changed. What cannot be

@@ -22,7 +22,7 @@ use std::{
 };
 
 use caddis_config::Ca as CaConfig;
-use caddis_core::event::Events;
+use caddis_core::{event::Events, finish::Finish};
 use serde_json::json;
 use tokio::{
     runtime::Handle,
@@ -41,7 +41,7 @@ use crate::{
     certificate::Certificate,
     index::{CertIndex, CertStore, normalized},
     loaders::{Loaders, Stamp},
-    ocsp::Staples,
+    ocsp::{StapleRules, Staples},
     pki::Pki,
     storage::{OtherStorage, Storage},
     tickets::Tickets,
@@ -67,6 +67,8 @@ const START_WAIT: Duration = Duration::from_secs(15);
 const PUBLISH_EVERY: Duration = Duration::from_millis(250);
 /// So many names are looked for in the storage in one go.
 const BATCH: usize = 256;
+/// How long a server that stops takes away the records of DNS challenges.
+const END_WAIT: Duration = Duration::from_secs(5);
 /// With fewer names each news is published at once.
 const FEW: usize = 256;
 
@@ -81,8 +83,8 @@ pub struct Reconcile {
     pub on_demand: Vec<OnDemandPolicy>,
     /// Given certificates.
     pub loaded: Vec<Arc<Certificate>>,
-    /// OCSP responders by those they replace; absent where nothing is stapled.
-    pub ocsp: Option<HashMap<String, String>>,
+    /// What policies say of OCSP staples; absent where nothing is stapled.
+    pub ocsp: Option<StapleRules>,
     /// How often the storage is tidied; never if absent.
     pub clean: Option<Duration>,
     /// Where they are from; files are read again when they change.
@@ -148,7 +150,7 @@ struct Inner {
     loaded: Vec<Arc<Certificate>>,
     loaders: Loaders,
     stamp: Option<Stamp>,
-    ocsp: Option<HashMap<String, String>>,
+    ocsp: Option<StapleRules>,
     clean: Option<Duration>,
     driven: bool,
 }
@@ -375,7 +377,9 @@ impl CertManager {
         inner.loaded = wanted.loaded;
         inner.loaders = wanted.loaders;
         inner.stamp = None;
-        inner.ocsp = wanted.ocsp;
+        if std::mem::replace(&mut inner.ocsp, wanted.ocsp) != inner.ocsp {
+            self.staples.forget();
+        }
         inner.clean = wanted.clean;
         inner.on_demand = wanted.on_demand.into();
         let names: HashSet<String> =
@@ -537,6 +541,7 @@ impl CertManager {
             failures: entry.state.failures(),
             renew: cause == Cause::Due && entry.served.is_some(),
             revoked: entry.revoked,
+            urgent: cause == Cause::Due && entry.is_urgent((self.clock)()),
         };
         Some((entry.subject.clone(), cx, attempt))
     }
@@ -609,6 +614,22 @@ impl CertManager {
             [wake, entry.ask_at, entry.store_at]
         });
         times.flatten().min()
+    }
+}
+
+/// Takes away the records of DNS challenges that are under way.
+impl Finish for CertManager {
+    fn finish(&self) {
+        let records = &self.acme.challenges.records;
+        let Some(runtime) = self.runtime.get().filter(|_| records.stop()) else { return };
+        let removing = async { tokio::time::timeout(END_WAIT, records.remove()).await };
+        if runtime.block_on(removing).is_err() {
+            tracing::warn!(
+                target: "tls.issuance.acme",
+                remedy = "delete the records `_acme-challenge` at the DNS provider",
+                "records of DNS challenges could not be taken away in time"
+            );
+        }
     }
 }
 

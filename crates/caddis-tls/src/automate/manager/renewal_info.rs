@@ -1,19 +1,22 @@
-//! Asking authorities when they want certificates to be renewed (T088).
+//! Asking authorities when they want certificates to be renewed (T088). Who shares the storage shares
+//! the answer, and the time that was chosen by it: one asks under a lock, and the others read.
 
-use std::sync::Arc;
+use std::{io, sync::Arc, time::Duration};
 
 use super::{CertManager, Issuer, entry};
 use crate::{
-    acme::{AcmeConfig, RenewalInfo},
+    acme::{AcmeConfig, RenewalInfo, certificate_id},
     automate::{
-        job::{Served, store_renewal_info},
+        job::{Served, load_renewal_info, store_renewal_info},
         subject::{Event, step},
     },
-    storage::Storage,
+    storage::{LockGuard, Storage},
 };
 
 /// Seconds until the next question after one that failed.
 const AFTER_FAILURE: i64 = 60 * 60;
+/// The same where another process is asking.
+const AFTER_OTHERS: i64 = 60;
 
 impl CertManager {
     /// The names that are to be asked about.
@@ -37,8 +40,35 @@ impl CertManager {
         let Some((config, served, storage)) = self.question(&name) else { return };
         let Some(directory) = served.directory.clone() else { return };
         let Some(leaf) = served.certificate.key.cert.first().cloned() else { return };
-        let asked =
-            self.acme.renewal_info(&config, &directory, &leaf, served.renewal_info.as_ref()).await;
+        // One that has no such name is asked about in vain; the authority's side says so.
+        let lock = certificate_id(&leaf).unwrap_or_default();
+        let guard = match asking(&storage, format!("ari_{lock}")).await {
+            Ok(guard) => guard,
+            Err(again) => return self.ask_later(&name, again),
+        };
+        let (reading, keys) = (storage.clone(), served.keys.clone());
+        let stored = tokio::task::spawn_blocking(move || load_renewal_info(&*reading, &keys));
+        let stored = stored.await.ok().flatten().filter(|stored| stored.identifier == lock);
+        let asked_until = |info: &RenewalInfo| info.ask_again_at();
+        let known = served.renewal_info.as_ref().and_then(asked_until);
+        let now = self.now();
+        let is_newer = |stored: &RenewalInfo| {
+            stored.selected_at().is_some()
+                && asked_until(stored)
+                    .is_some_and(|at| at > now && known.is_none_or(|old| at > old))
+        };
+        if let Some(newer) = stored.clone().filter(is_newer) {
+            tracing::debug!(
+                target: "tls.renew",
+                identifier = name,
+                "another process has asked for renewal information"
+            );
+            self.take_note(&name, &served, Some(newer));
+            self.wake.notify_one();
+            return release(guard).await;
+        }
+        let old = served.renewal_info.as_ref().or(stored.as_ref());
+        let asked = self.acme.renewal_info(&config, &directory, &leaf, old).await;
         let info = match asked {
             Ok(info) => info,
             Err(error) => {
@@ -48,11 +78,8 @@ impl CertManager {
                     error = %error,
                     "failed getting renewal information"
                 );
-                let again = self.now().saturating_add(AFTER_FAILURE);
-                if let Some(entry) = self.lock().entries.get_mut(&name) {
-                    entry.ask_at = Some(again);
-                }
-                return;
+                self.ask_later(&name, AFTER_FAILURE);
+                return release(guard).await;
             }
         };
         if let Some(info) = &info {
@@ -60,6 +87,15 @@ impl CertManager {
         }
         self.take_note(&name, &served, info);
         self.wake.notify_one();
+        release(guard).await;
+    }
+
+    /// Seconds until the next question.
+    fn ask_later(&self, name: &str, seconds: i64) {
+        let again = self.now().saturating_add(seconds);
+        if let Some(entry) = self.lock().entries.get_mut(name) {
+            entry.ask_at = Some(again);
+        }
     }
 
     fn question(&self, name: &str) -> Option<(Arc<AcmeConfig>, Served, Arc<dyn Storage>)> {
@@ -117,4 +153,25 @@ impl CertManager {
         }
         entry.state = state;
     }
+}
+
+/// The lock of who asks; the seconds after which to try again where there is none to be had.
+async fn asking(storage: &Arc<dyn Storage>, name: String) -> Result<Box<dyn LockGuard>, i64> {
+    let storage = storage.clone();
+    let locked = tokio::task::spawn_blocking(move || storage.lock(&name, Duration::ZERO)).await;
+    match locked {
+        Ok(Ok(guard)) => Ok(guard),
+        Ok(Err(error)) if error.kind() == io::ErrorKind::TimedOut => Err(AFTER_OTHERS),
+        Ok(Err(error)) => {
+            tracing::debug!(target: "tls.renew", %error, "unable to obtain ARI lock");
+            Err(AFTER_FAILURE)
+        }
+        // A panic there is told by the runtime.
+        Err(_) => Err(AFTER_FAILURE),
+    }
+}
+
+/// Lets go of the lock, which writes to the storage; whether it could is told there.
+async fn release(guard: Box<dyn LockGuard>) {
+    let _ = tokio::task::spawn_blocking(move || drop(guard)).await;
 }

@@ -1,9 +1,9 @@
 //! Certificates that could not be stored when they were made: served from memory, and stored as soon
 //! as that works, so that neither a restart nor another server has to ask for them again.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use super::{CertManager, entry::STORE_AGAIN};
+use super::{CertManager, Event, entry::STORE_AGAIN, step};
 
 impl CertManager {
     /// The names whose certificates are to be stored.
@@ -32,15 +32,19 @@ impl CertManager {
             (served, unstored, entry.subject.storage(&inner.storage))
         };
         let (keys, not_after) = (served.keys.clone(), served.certificate.not_after);
-        let stored =
-            tokio::task::spawn_blocking(move || unstored.store(&*storage, &keys, not_after));
+        let lock = format!("issue_cert_{name}");
+        let stored = tokio::task::spawn_blocking(move || {
+            // Whoever has it may be writing.
+            let _guard = storage.lock(&lock, Duration::ZERO)?;
+            unstored.store(&*storage, &keys, not_after)
+        });
         let stored = match stored.await {
-            Ok(Ok(())) => true,
+            Ok(Ok(ours)) => Some(ours),
             Ok(Err(error)) => {
                 tracing::debug!(target: "tls", identifier = name, %error, "still not stored");
-                false
+                None
             }
-            Err(_) => false,
+            Err(_) => None,
         };
         let now = self.now();
         let mut inner = self.lock();
@@ -50,17 +54,29 @@ impl CertManager {
         else {
             return;
         };
-        if stored {
-            current.unstored = None;
-            entry.last_error = None;
+        let Some(ours) = stored else {
+            entry.store_at = Some(now.saturating_add(STORE_AGAIN));
+            drop(inner);
+            self.wake.notify_one();
+            return;
+        };
+        current.unstored = None;
+        entry.last_error = None;
+        let untold = entry.untold.take();
+        if ours {
             tracing::info!(target: "tls", identifier = name, "certificate is stored now");
-            let untold = entry.untold.take();
             drop(inner);
             if let Some(data) = untold {
                 self.tell_obtained(data);
             }
         } else {
-            entry.store_at = Some(now.saturating_add(STORE_AGAIN));
+            // All servers of a storage serve the same: the next look takes it.
+            tracing::info!(
+                target: "tls",
+                identifier = name,
+                "another process stored a certificate meanwhile: it is used"
+            );
+            entry.state = step(entry.state, Event::RenewAt(now), now).0;
             drop(inner);
             self.wake.notify_one();
         }

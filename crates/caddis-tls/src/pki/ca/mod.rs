@@ -17,7 +17,7 @@ use crate::{
     certificate::{Facts, parse_chain},
     error::{Context, Error, Result},
     key::{self, KeyType},
-    storage::{Storage, keys},
+    storage::{self, Storage, keys},
     timestamp::{self, Timestamp},
 };
 
@@ -405,8 +405,9 @@ impl Ca {
         let key = KeyType::P256.generate()?;
         let certificate = sign::intermediate(&self.intermediate_name, &key, &root, (now, end))?;
         let (chain_pem, key_pem) = (key::encode("CERTIFICATE", &certificate), key::to_pem(&key));
-        self.storage.store(&self.key_of("intermediate.crt"), chain_pem.as_bytes())?;
-        self.storage.store(&self.key_of("intermediate.key"), key_pem.as_bytes())?;
+        let places = ["intermediate.crt", "intermediate.key"].map(|file| self.key_of(file));
+        let chain = (&*places[0], chain_pem.as_bytes());
+        storage::store_pair(&*self.storage, chain, (&places[1], key_pem.as_bytes()))?;
         self.intermediate_from(chain_pem.as_bytes(), key_pem.as_bytes())
     }
 

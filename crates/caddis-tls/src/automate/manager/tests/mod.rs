@@ -1,7 +1,9 @@
 //! The manager with local authorities and with ones that cannot be reached.
 
+mod staples;
 mod storage;
 mod trouble;
+mod wishes;
 
 use std::{
     sync::{
