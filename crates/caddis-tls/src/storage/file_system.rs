@@ -41,9 +41,12 @@ const CORRUPT_PAUSE: Duration = Duration::from_millis(250);
 #[derive(Debug, Clone)]
 pub struct FileSystem {
     root: PathBuf,
-    /// Locks from the future, with what was in them and since when.
-    ahead: Arc<Mutex<HashMap<PathBuf, (Vec<u8>, Instant)>>>,
+    /// Locks from the future.
+    ahead: Arc<Mutex<HashMap<PathBuf, Seen>>>,
 }
+
+/// What was in a file, and since when.
+type Seen = (Vec<u8>, Instant);
 
 #[derive(Serialize, Deserialize, Default)]
 struct LockFile {
