@@ -114,6 +114,9 @@ impl Shared {
             .load(&*storage)
             .map_err(|error| LoadError::Activate(format!("loading tls app module: {error}")))?;
         let tickets = certificates.tickets().with_config(plan.tls.tickets.as_ref(), &storage)?;
+        if let Some(error) = caddis_tls::pki::faults(&plan.tls.authorities, &storage).first() {
+            return Err(LoadError::Activate(format!("loading pki app module: {error}")));
+        }
         certificates.configure_pki(storage.clone(), plan.tls.authorities.clone());
         let ech = BoundEch::bind(plan, state).await.map_err(|error| {
             LoadError::Activate(format!(
@@ -332,6 +335,8 @@ pub(crate) fn validate(plan: &Plan) -> Result<(), LoadError> {
     let loaders = plan.tls.loaders.faults(&*plan.tls.storage);
     let mut all: Vec<_> =
         loaders.iter().map(|error| format!("loading tls app module: {error}")).collect();
+    let authorities = caddis_tls::pki::faults(&plan.tls.authorities, &plan.tls.storage);
+    all.extend(authorities.iter().map(|error| format!("loading pki app module: {error}")));
     for server in &plan.servers {
         let faults = server.tls_policies.iter().flat_map(|policies| policies.faults());
         all.extend(faults.map(|error| format!("server {}: {error}", server.name)));

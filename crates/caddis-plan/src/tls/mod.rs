@@ -10,13 +10,14 @@ use std::{
 };
 
 use caddis_config::{
-    AutomationPolicy, Ca, Config, ConfigError, IdentityConfig, tls::SessionTicketService,
+    AutomationPolicy, Ca, Config, ConfigError, IdentityConfig, Pki, tls::SessionTicketService,
 };
 use caddis_core::template::{Template, Unknown};
 use caddis_tls::{
     AcmeConfig, Issuer, KeyType, Loaders, ManagedSubject, OnDemandPolicy, Permission, Ports,
     StapleRule, StapleRules, Taken, compile_acme, compile_getters, compile_loaders,
     compile_zerossl, on_demand_permission,
+    pki::DEFAULT_CA,
     storage::{self, OtherStorage, Storage},
 };
 use serde_json::{Value as Json, json};
@@ -282,9 +283,9 @@ fn one_policy_each(policies: &[AutomationPolicy]) -> Result<(), ConfigError> {
 }
 
 fn key_type(policy: &AutomationPolicy) -> Result<KeyType, ConfigError> {
-    KeyType::parse(&policy.key_type).ok_or_else(|| {
-        ConfigError::new("key_type", format!("unrecognized key type: {}", policy.key_type))
-    })
+    let name = Template::render_global(&policy.key_type, Unknown::Keep);
+    KeyType::parse(&name)
+        .ok_or_else(|| ConfigError::new("key_type", format!("unrecognized key type: {name}")))
 }
 
 fn on_demand_policy(
@@ -433,6 +434,8 @@ struct IssuerCx<'a> {
     dns: Option<&'a Json>,
     /// The configuration's own storage.
     storage: Option<&'a Json>,
+    /// The authorities of the PKI app.
+    pki: Option<&'a Pki>,
     /// Storages of policies, so that policies with the same share one.
     opened: RefCell<Vec<OtherStorage>>,
     /// Shared by all names that have no policy.
@@ -455,9 +458,16 @@ impl<'a> IssuerCx<'a> {
             ports,
             dns,
             storage: config.storage.as_ref(),
+            pki: config.apps.pki.as_ref(),
             opened: RefCell::default(),
             default_acme: OnceCell::new(),
         }
+    }
+
+    /// Whether there is an authority with this id; `local` is always there.
+    fn has_authority(&self, id: &str) -> bool {
+        let known = |pki: &Pki| pki.certificate_authorities.contains_key(id);
+        id.is_empty() || id == DEFAULT_CA || self.pki.is_some_and(known)
     }
 
     /// The storage of a policy, if it has one of its own.
@@ -490,6 +500,10 @@ fn issuer(json: &Json, cx: &IssuerCx<'_>) -> Result<Issuer, ConfigError> {
     match module {
         "internal" => {
             let config: caddis_config::tls::InternalIssuer = caddis_config::decode(bare)?;
+            if !cx.has_authority(&config.ca) {
+                let message = format!("no certificate authority configured with id: {}", config.ca);
+                return Err(ConfigError::new("ca", message));
+            }
             Ok(Issuer::Internal {
                 ca: config.ca,
                 lifetime: config.lifetime.positive(),

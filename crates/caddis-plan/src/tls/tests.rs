@@ -154,6 +154,25 @@ fn issuers_of_all_kinds() {
 }
 
 #[test]
+fn authorities_have_to_be_there() {
+    let app = |ca: &str| {
+        let issuers = json!([{ "module": "internal", "ca": ca }]);
+        json!({ "automation": { "policies": [{ "issuers": issuers }] } })
+    };
+    for ca in ["", "local"] {
+        assert!(compile(app(ca), &["a.test"]).is_ok(), "{ca}");
+    }
+    let error = compile(app("other"), &["a.test"]).err().unwrap();
+    let want = "apps.tls.automation.policies.0.issuers.0.ca: no certificate authority configured \
+                with id: other";
+    assert_eq!(error, want);
+    // Key types may be named by placeholders (T060).
+    let policy = json!([{ "key_type": "{env.CARGO_PKG_NAME}" }]);
+    let error = compile(json!({ "automation": { "policies": policy } }), &[]).err().unwrap();
+    assert!(error.ends_with("unrecognized key type: caddis-plan"), "{error}");
+}
+
+#[test]
 fn internal_names_need_a_policy_of_their_own_for_other_issuers() {
     let acme = json!([{ "module": "acme", "ca": "https://ca.test/dir" }]);
     let policies = json!([{ "subjects": ["own.internal"], "issuers": acme }, { "issuers": acme }]);
