@@ -31,7 +31,7 @@ pub enum ErrorKind {
 impl HttpError {
     /// An error with this status and text.
     pub fn new(status: StatusCode, message: impl fmt::Display) -> Self {
-        Self { status, message: message.to_string(), kind: ErrorKind::Handler }
+        Self { status, message: plain_text(message.to_string()), kind: ErrorKind::Handler }
     }
 
     /// An error with this status and no text.
@@ -100,9 +100,18 @@ pub fn plain(error: &io::Error) -> String {
 }
 
 /// The same for a text that has the error's at its end or in it: `open X: Permission denied (os
-/// error 13)` becomes `open X: permission denied`.
-pub fn plain_text(text: String) -> String {
+/// error 13)` becomes `open X: permission denied`, and a name that nobody knows is `no such host`.
+pub fn plain_text(mut text: String) -> String {
     const NUMBER: &str = " (os error ";
+    const LOOKUP: &str = "failed to lookup address information: ";
+    if let Some(at) = text.find(LOOKUP) {
+        let why = text.split_off(at).split_off(LOOKUP.len());
+        let unknown = ["Name or service not known", "No address associated with hostname"];
+        match unknown.iter().find_map(|unknown| why.strip_prefix(unknown)) {
+            Some(rest) => text.extend(["no such host", rest]),
+            None => text.push_str(&why),
+        }
+    }
     if !text.contains(NUMBER) {
         return text;
     }
@@ -139,6 +148,14 @@ mod tests {
         assert_eq!(plain(&io::Error::from_raw_os_error(13)), "permission denied");
         assert_eq!(plain(&io::Error::other("Bad Gateway")), "Bad Gateway");
         for (text, want) in [
+            (
+                "dial a.test: failed to lookup address information: Name or service not known; see",
+                "dial a.test: no such host; see",
+            ),
+            (
+                "failed to lookup address information: Temporary failure in name resolution",
+                "Temporary failure in name resolution",
+            ),
             (
                 "open /A/B: No such file or directory (os error 2)",
                 "open /A/B: no such file or directory",

@@ -84,6 +84,7 @@ pub static OTHER_IDS: &[&str] = &[
     "tls.certificates.load_pem",
     "tls.certificates.load_storage",
     "tls.client_auth.verifier.leaf",
+    "tls.ech.publishers.dns",
     "tls.get_certificate.http",
     "tls.get_certificate.tailscale",
     "tls.handshake_match.local_ip",

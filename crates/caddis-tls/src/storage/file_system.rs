@@ -15,7 +15,10 @@ use std::{
 };
 
 use caddis_config::ConfigError;
-use caddis_core::template::{Template, Unknown};
+use caddis_core::{
+    error::plain,
+    template::{Template, Unknown},
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -41,11 +44,12 @@ const CORRUPT_PAUSE: Duration = Duration::from_millis(250);
 #[derive(Debug, Clone)]
 pub struct FileSystem {
     root: PathBuf,
-    ahead: Arc<Mutex<Ahead>>,
+    /// Locks from the future.
+    ahead: Arc<Mutex<HashMap<PathBuf, Seen>>>,
 }
 
-/// Locks from the future by their files, with what was in them and since when.
-type Ahead = HashMap<PathBuf, (Vec<u8>, Instant)>;
+/// What was in a file, and since when.
+type Seen = (Vec<u8>, Instant);
 
 #[derive(Serialize, Deserialize, Default)]
 struct LockFile {
@@ -438,7 +442,7 @@ fn make_dirs(path: &Path) -> io::Result<()> {
 }
 
 fn named(error: &io::Error, path: &Path) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+    io::Error::new(error.kind(), format!("{}: {}", path.display(), plain(error)))
 }
 
 #[cfg(test)]

@@ -180,8 +180,15 @@ impl Content {
             Step::Retire(folder) => self.retire(storage, &folder, now)?,
             Step::Delete(folder) => {
                 remove(storage, &folder).with_context_of(&folder, "deleting expired ECH config")?;
-                self.keys.retain(|key| key.folder != folder);
-                tracing::debug!(target: "tls.ech", folder, "deleted expired ECH key");
+                let gone = self.keys.extract_if(.., |key| key.folder == folder);
+                for key in gone {
+                    tracing::debug!(
+                        target: "tls.ech",
+                        public_name = key.public_name(),
+                        id = key.key.config.id,
+                        "deleted expired ECH key"
+                    );
+                }
             }
         }
         Ok(())
@@ -294,7 +301,14 @@ fn read_one(storage: &dyn Storage, folder: &str) -> std::result::Result<Stored, 
     let meta = match read("meta.json")? {
         Some(json) => Meta::parse(&json).map_err(|error| garbage("meta.json", &error))?,
         // When it was made is not known then, so it is replaced.
-        None => Meta::default(),
+        None => {
+            tracing::warn!(
+                target: "tls.ech",
+                folder,
+                "ECH config metadata file missing; the config will be replaced"
+            );
+            Meta::default()
+        }
     };
     let key = EchKey { config, private: HpkePrivateKey::from(private) };
     Ok(Stored { folder: folder.to_owned(), key, meta })
