@@ -21,7 +21,7 @@ use caddis_logging::{AccessLogger, AccessRecord, Logging};
 use caddis_plan::{IdentityPlan, Plan, RemotePlan, ServerPlan};
 use caddis_tls::{
     Asked, BindCx, CertManager, Certificate, HelloFacts, ManagedSubject, Missing, OnDemandError,
-    Policies, Policy, Reconcile,
+    Policies, Policy, Reconcile, Tickets,
     acme_server::AcmeServers,
     ech::{self, Acceptance, EchKeyring, EchKeys, EchPlan, Refused},
     hello_data,
@@ -70,7 +70,7 @@ pub(crate) struct Shared {
 pub(crate) struct BoundShared {
     logging: Arc<Logging>,
     certificates: Arc<CertManager>,
-    tickets: caddis_tls::Tickets,
+    tickets: Tickets,
     storage: Arc<dyn caddis_tls::storage::Storage>,
     ech: Option<BoundEch>,
 }
@@ -114,8 +114,8 @@ impl Shared {
             .load(&*storage)
             .map_err(|error| LoadError::Activate(format!("loading tls app module: {error}")))?;
         let tickets = certificates.tickets().with_config(plan.tls.tickets.as_ref(), &storage)?;
-        if let Some(error) = caddis_tls::pki::faults(&plan.tls.authorities, &storage).first() {
-            return Err(LoadError::Activate(format!("loading pki app module: {error}")));
+        if let Some(fault) = plan.tls.faults().into_iter().next() {
+            return Err(LoadError::Activate(fault));
         }
         certificates.configure_pki(storage.clone(), plan.tls.authorities.clone());
         let ech = BoundEch::bind(plan, state).await.map_err(|error| {
@@ -335,8 +335,9 @@ pub(crate) fn validate(plan: &Plan) -> Result<(), LoadError> {
     let loaders = plan.tls.loaders.faults(&*plan.tls.storage);
     let mut all: Vec<_> =
         loaders.iter().map(|error| format!("loading tls app module: {error}")).collect();
-    let authorities = caddis_tls::pki::faults(&plan.tls.authorities, &plan.tls.storage);
-    all.extend(authorities.iter().map(|error| format!("loading pki app module: {error}")));
+    all.extend(plan.tls.faults());
+    let tickets = Tickets::default().with_config(plan.tls.tickets.as_ref(), &plan.tls.storage);
+    all.extend(tickets.err().map(|error| format!("loading tls app module: {error}")));
     for server in &plan.servers {
         let faults = server.tls_policies.iter().flat_map(|policies| policies.faults());
         all.extend(faults.map(|error| format!("server {}: {error}", server.name)));

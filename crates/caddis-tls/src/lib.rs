@@ -33,7 +33,8 @@ pub mod storage;
 mod testing;
 
 pub use acme::{
-    AcmeConfig, Challenges, Directory, Ports, Unread, compile_acme, is_challenge_hello,
+    AcmeConfig, Challenges, Directory, Ports, Unread, check_dns_provider, compile_acme,
+    is_challenge_hello,
 };
 pub use automate::{
     CertManager, CertReport, Issuer, ManagedSubject, OnDemandError, OnDemandPolicy, Permission,

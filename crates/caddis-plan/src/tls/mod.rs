@@ -15,8 +15,8 @@ use caddis_config::{
 use caddis_core::template::{Template, Unknown};
 use caddis_tls::{
     AcmeConfig, Issuer, KeyType, Loaders, ManagedSubject, OnDemandPolicy, Permission, Ports,
-    StapleRule, StapleRules, Taken, compile_acme, compile_getters, compile_loaders,
-    compile_zerossl, on_demand_permission,
+    StapleRule, StapleRules, Taken, check_dns_provider, compile_acme, compile_getters,
+    compile_loaders, compile_zerossl, on_demand_permission,
     pki::DEFAULT_CA,
     storage::{self, OtherStorage, Storage},
 };
@@ -77,6 +77,14 @@ impl TlsPlan {
             return Err(ConfigError::new("apps.tls.dns", message));
         }
         let ech = ech::compile(config, served)?;
+        if app.cache.as_ref().is_some_and(|cache| cache.capacity < 0) {
+            let message = "tls: invalid configuration: cache capacity must be >= 0";
+            return Err(ConfigError::new("apps.tls.cache.capacity", message));
+        }
+        if let Some(provider) = &app.dns {
+            // Also where no issuer takes it.
+            check_dns_provider(provider).map_err(|error| error.under("apps.tls.dns"))?;
+        }
         let loaders = compile_loaders(&app.certificates)
             .map_err(|error| error.under("certificates").under("apps.tls"))?;
         let automation = app.automation.clone().unwrap_or_default();
@@ -178,6 +186,32 @@ impl TlsPlan {
             ech,
             storage,
         })
+    }
+}
+
+impl TlsPlan {
+    /// The issuers of all names, those with the same settings once.
+    fn acme_issuers(&self) -> Vec<&AcmeConfig> {
+        let managed = self.subjects.iter().flat_map(|subject| &subject.issuers);
+        let demanded = self.on_demand.iter().flat_map(|policy| &policy.issuers);
+        let mut seen = HashSet::new();
+        let configs = managed.chain(demanded).filter_map(|issuer| match issuer {
+            Issuer::Acme(config) => Some(config),
+            _ => None,
+        });
+        let new = configs.filter(|config| seen.insert(Arc::as_ptr(config)));
+        new.map(|config| &**config).collect()
+    }
+
+    /// What keeps this from being what it is to be, and shows in files only: authorities of the PKI
+    /// app, roots of ACME authorities. Makes nothing. Blocks.
+    pub fn faults(&self) -> Vec<String> {
+        let authorities = caddis_tls::pki::faults(&self.authorities, &self.storage);
+        let mut all: Vec<String> =
+            authorities.iter().map(|error| format!("loading pki app module: {error}")).collect();
+        let roots = self.acme_issuers().into_iter().filter_map(AcmeConfig::roots_fault);
+        all.extend(roots.map(|error| format!("loading tls app module: {error}")));
+        all
     }
 }
 

@@ -91,6 +91,8 @@ fn on_demand_is_no_open_door() {
     }
     for none in [
         json!({ "dns": null }),
+        json!({ "dns": { "name": "nope" } }),
+        json!({ "cache": { "capacity": -1 } }),
         json!({ "automation": { "policies": [{ "subjects": ["a.test"], "storage": null }] } }),
     ] {
         assert!(compile(none.clone(), &[]).is_err(), "{none}");

@@ -10,7 +10,8 @@ use caddis_core::template::{Template, Unknown};
 use caddis_dns::{DnsProvider, http::Route};
 use serde_json::Value;
 
-use super::{LETS_ENCRYPT, LETS_ENCRYPT_STAGING};
+use super::{LETS_ENCRYPT, LETS_ENCRYPT_STAGING, read_roots};
+use crate::error::Error;
 
 /// The ports on which challenges are answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,6 +143,11 @@ pub fn compile_acme(
             return Err(ConfigError::new(field, format!("not a URL: {url}")));
         }
     }
+    // Without it a certificate would belong to another account than the config says.
+    let email = Template::render_global_all(&config.email).map_err(|error| {
+        let message = format!("expanding email address '{}': {error}", config.email);
+        ConfigError::new("email", message)
+    })?;
     let external_account = config.external_account.map(|account| {
         let (id, key) = (global(&account.key_id), global(&account.mac_key));
         decode_mac(&key).map(|key| (id, key)).ok_or_else(|| {
@@ -163,7 +169,7 @@ pub fn compile_acme(
     Ok(AcmeConfig {
         directory,
         test_directory,
-        email: global(&config.email).trim().to_lowercase(),
+        email: email.trim().to_lowercase(),
         profile: global(&config.profile),
         account_key: global(&config.account_key),
         external_account: external_account.transpose()?,
@@ -183,6 +189,21 @@ pub fn compile_acme(
         distributed: challenges.distributed != Some(false),
         route,
     })
+}
+
+impl AcmeConfig {
+    /// Why the authority's roots cannot be had, where they are in files that cannot be read. Blocks.
+    pub fn roots_fault(&self) -> Option<Error> {
+        read_roots(&self.trusted_roots).err()
+    }
+}
+
+/// Sees that a DNS provider is known and configured as it has to be.
+///
+/// # Errors
+/// It is not.
+pub fn check_dns_provider(config: &Value) -> Result<(), ConfigError> {
+    caddis_dns::compile(config).map(|_| ())
 }
 
 /// The settings of a challenge by DNS; `default` is the provider where they name none.
@@ -244,10 +265,22 @@ mod tests {
     }
 
     #[test]
+    fn roots_have_to_be_there() {
+        let with = |files: serde_json::Value| {
+            let json = json!({ "trusted_roots_pem_files": files });
+            compile_acme(json, Ports::default(), None).unwrap().roots_fault()
+        };
+        assert!(with(json!([])).is_none());
+        let error = with(json!(["/none.pem"])).unwrap().to_string();
+        assert!(error.contains("loading trusted root CA's PEM file: /none.pem"), "{error}");
+    }
+
+    #[test]
     fn settings_that_cannot_be() {
         let paths = [
             (json!({"external_account": {"key_id": "k", "mac_key": "?"}}), "external_account"),
             (json!({"ca": "nothing"}), "ca"),
+            (json!({"email": "{env.CADDIS_UNSET}"}), "email"),
             (json!({"challenges": {"dns": {}}}), "challenges.dns"),
             (json!({"challenges": {"dns": {"provider": {"name": "x"}}}}), "challenges.dns"),
             (json!({"challenges": {"http": {"alternate_port": 70000}}}), "challenges.http"),

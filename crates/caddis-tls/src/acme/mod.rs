@@ -34,7 +34,7 @@ use crate::error::{Context, Error, Result};
 pub(crate) use ari::{RenewalInfo, certificate_id};
 pub use challenges::{Challenges, is_challenge_hello};
 pub(crate) use challenges::{DnsRecord, Presented, reverse_name};
-pub use config::{AcmeConfig, Ports, compile_acme};
+pub use config::{AcmeConfig, Ports, check_dns_provider, compile_acme};
 pub(crate) use config::{DnsChallenge, dns_challenge};
 pub(crate) use failure::{AMISS, Failure};
 pub(crate) use issue::{Certified, Order};
