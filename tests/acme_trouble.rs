@@ -7,7 +7,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -358,4 +358,55 @@ fn killed_at_any_point() {
         path.to_string_lossy().contains("/users/") && path.extension().is_some_and(|e| e == "key")
     });
     assert_eq!(accounts.count(), 1);
+}
+
+/// Serves one name by an authority that loses an answer, once, for each of these paths.
+fn with_lost_answers(pebble: &Pebble, storage: &Path, lost: &[&str], list: bool) -> Server {
+    let left = Mutex::new(lost.iter().map(|path| (*path).to_owned()).collect::<Vec<_>>());
+    let faulty = Faulty::start(
+        pebble,
+        Arc::new(move |path| {
+            let mut left = left.lock().unwrap();
+            if let Some(at) = left.iter().position(|lost| path.starts_with(lost.as_str())) {
+                left.remove(at);
+                return Fault::Lost;
+            }
+            if !list && path.starts_with("/list-orderz/") {
+                let head = "404 Not Found\r\nReplay-Nonce: bm9uY2U";
+                return Fault::Answer(head.to_owned(), problem("malformed"));
+            }
+            Fault::None
+        }),
+    );
+    serve(pebble, &faulty, storage, &site("a.example.test"))
+}
+
+/// Orders count at authorities: where the answer to one is lost, it is looked for and gone on with.
+#[test]
+#[ignore = "needs pebble"]
+fn an_order_whose_answer_is_lost_is_gone_on_with() {
+    let pebble = Pebble::start(&PebbleOptions::default());
+    let storage = scratch();
+    let lost = ["/sign-me-up", "/order-plz", "/chalZ/", "/finalize-order/", "/certZ/"];
+    let server = with_lost_answers(&pebble, &storage, &lost, true);
+    wait_for(pebble.tls, "a.example.test", 30);
+    assert!(server.log().contains("going on with the order whose answer was lost"));
+    assert_eq!((pebble.orders(), pebble.issued()), (1, 1), "{}", server.log());
+}
+
+/// An authority that tells nobody of its orders gets no second one at once.
+#[test]
+#[ignore = "needs pebble"]
+fn an_order_that_nobody_can_look_for_waits_for_the_back_off() {
+    let pebble = Pebble::start(&PebbleOptions::default());
+    let storage = scratch();
+    let server = with_lost_answers(&pebble, &storage, &["/order-plz"], false);
+    eventually("it is told", || server.log().contains("will retry"));
+    let log = server.log();
+    let line = log.lines().find(|line| line.contains("will retry")).unwrap();
+    let line: serde_json::Value = serde_json::from_str(line).unwrap();
+    assert!(line["retrying_in"].as_u64().unwrap() >= 60, "{line}");
+    assert!(line["error"].as_str().unwrap().starts_with("creating new order: "), "{line}");
+    assert!(!line["remedy"].as_str().unwrap().is_empty(), "{line}");
+    assert_eq!(pebble.orders(), 1, "{log}");
 }

@@ -7,7 +7,7 @@ use std::{
     process::{Command, Output},
 };
 
-use crate::support::{Server, caddis, eventually, free_port, scratch};
+use crate::support::{Scripted, Server, caddis, eventually, free_port, scratch};
 
 fn serve(folder: std::path::PathBuf, tls: u16, lines: &str) -> Server {
     Server::start_in(
@@ -32,22 +32,27 @@ fn browse(folder: &Path, url: &str) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// A browser accepts a site of the local authority after `caddis trust`, and does not after
-/// `caddis untrust`; curl needs no `-k`.
-#[test]
-#[ignore = "needs chromium and certutil"]
-fn a_browser_accepts_the_local_authority() {
-    let (folder, tls) = (scratch(), free_port());
-    let database = folder.join(".pki/nssdb");
+/// Makes the database of a browser's authorities in its home.
+fn make_database(home: &Path) {
+    let database = home.join(".pki/nssdb");
     fs::create_dir_all(&database).unwrap();
-    let certificates = folder.join("trust/usr/local/share/ca-certificates");
-    fs::create_dir_all(&certificates).unwrap();
     let made = Command::new("certutil")
         .args(["-N", "--empty-password", "-d"])
         .arg(format!("sql:{}", database.display()))
         .status()
         .expect("certutil is installed (apt-get install libnss3-tools)");
     assert!(made.success());
+}
+
+/// A browser accepts a site of the local authority after `caddis trust`, and does not after
+/// `caddis untrust`; curl needs no `-k`.
+#[test]
+#[ignore = "needs chromium and certutil"]
+fn a_browser_accepts_the_local_authority() {
+    let (folder, tls) = (scratch(), free_port());
+    make_database(&folder);
+    let certificates = folder.join("trust/usr/local/share/ca-certificates");
+    fs::create_dir_all(&certificates).unwrap();
     let server = serve(folder, tls, "\tskip_install_trust\n");
     let url = format!("https://localhost:{tls}/");
     let curl = |arguments: &[&str]| {
@@ -77,6 +82,103 @@ fn a_browser_accepts_the_local_authority() {
     assert!(fs::read_dir(&certificates).unwrap().next().is_none());
     let page = browse(&server.folder, &url);
     assert!(!page.contains("hello to browsers"), "{page}");
+}
+
+/// Answers questions of DNS over HTTP (RFC 8484): every name is here, and hides its hello by `ech`.
+fn name_server(ech: Vec<u8>) -> Scripted {
+    Scripted::start(move |wire| {
+        while let Some((_, question)) = wire.request() {
+            let Some(answer) = answer(&question, &ech) else { return };
+            let head = format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: application/dns-message\r\n\
+                 Content-Length: {}\r\n\r\n",
+                answer.len()
+            );
+            if !wire.send([head.as_bytes(), &answer].concat()) {
+                return;
+            }
+        }
+    })
+}
+
+/// The answer to one question (RFC 1035 §4.1, RFC 9460 §2.2).
+fn answer(question: &[u8], ech: &[u8]) -> Option<Vec<u8>> {
+    const A: u16 = 1;
+    const HTTPS: u16 = 65;
+    let (header, rest) = question.split_at_checked(12)?;
+    let name = rest.iter().position(|byte| *byte == 0)? + 1;
+    let asked = rest.get(..name + 4)?;
+    let kind = u16::from_be_bytes([asked[name], asked[name + 1]]);
+    let data = match kind {
+        A => vec![127, 0, 0, 1],
+        HTTPS => {
+            // Priority, the host, and the parameter `ech`. For ports of their own, the host is asked
+            // for as `_8443._https.host`.
+            let mut host = &asked[..name];
+            while let [length, b'_', ..] = host {
+                host = &host[1 + usize::from(*length)..];
+            }
+            let length = u16::try_from(ech.len()).ok()?.to_be_bytes();
+            [&[0, 1], host, &[0, 5], &length, ech].concat()
+        }
+        _ => Vec::new(),
+    };
+    let answers = u8::from(!data.is_empty());
+    let mut message = [&header[..2], &[0x81, 0x80, 0, 1, 0, answers, 0, 0, 0, 0], asked].concat();
+    if answers == 1 {
+        message.extend([0xc0, 12]);
+        message.extend(kind.to_be_bytes());
+        message.extend([0, 1, 0, 0, 0, 60]);
+        message.extend(u16::try_from(data.len()).ok()?.to_be_bytes());
+        message.extend(data);
+    }
+    Some(message)
+}
+
+/// A browser that reads HTTPS records hides the name that it asks for.
+#[test]
+#[ignore = "needs chromium and certutil"]
+fn a_browser_hides_the_name() {
+    let (folder, tls) = (scratch(), free_port());
+    make_database(&folder);
+    let text = |resolver: &str| {
+        format!(
+            "{{\n\tadmin 127.0.0.1:{{admin}}\n\thttp_port {{port}}\n\thttps_port {tls}\n\
+             \tskip_install_trust\n\tlocal_certs\n\tech public.example.test\n}}\n\
+             secret.example.test {{\n\trespond \"hidden: {{http.request.tls.ech}} \
+             {{http.request.tls.server_name}}\"\n}}\nlocalhost {{\n{resolver}}}\n"
+        )
+    };
+    let server = Server::start_in(folder, &text(""));
+    let data = server.folder.join("data/caddy");
+    eventually("certificates are there", || {
+        ["secret", "public"].iter().all(|name| {
+            data.join(format!("certificates/local/{name}.example.test/{name}.example.test.crt"))
+                .exists()
+        })
+    });
+    let config = fs::read_dir(data.join("ech/configs")).unwrap().flatten().next().unwrap();
+    let config = fs::read(config.path().join("config.bin")).unwrap();
+    let list = [&u16::try_from(config.len()).unwrap().to_be_bytes()[..], &config].concat();
+    let resolver = name_server(list);
+    let (ok, said) = server.reload(&text(&format!("\treverse_proxy {}\n", resolver.address())));
+    assert!(ok, "{said}");
+    let trusted = Command::new("certutil")
+        .args(["-A", "-n", "local", "-t", "C,,", "-i"])
+        .arg(data.join("pki/authorities/local/root.crt"))
+        .arg("-d")
+        .arg(format!("sql:{}", server.folder.join(".pki/nssdb").display()))
+        .status()
+        .unwrap();
+    assert!(trusted.success());
+    let profile = server.folder.join("profile");
+    fs::create_dir_all(&profile).unwrap();
+    let state = serde_json::json!({ "dns_over_https": {
+        "mode": "secure", "templates": format!("https://localhost:{tls}/dns-query"),
+    }});
+    fs::write(profile.join("Local State"), state.to_string()).unwrap();
+    let page = browse(&server.folder, &format!("https://secret.example.test:{tls}/"));
+    assert!(page.contains("hidden: true secret.example.test"), "{page}");
 }
 
 /// Protocols, ciphers, forward secrecy, defaults and known weaknesses.

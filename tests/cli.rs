@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, Write};
 
-use crate::support::{Server, caddis, eventually, free_port, get, scratch};
+use crate::support::{Server, caddis, eventually, free_port, get, request, scratch};
 
 fn run(folder: &std::path::Path, arguments: &[&str]) -> (i32, String, String) {
     let output = caddis(folder).args(arguments).output().unwrap();
@@ -456,4 +456,57 @@ fn commands_speak_to_an_endpoint_with_enforced_origins() {
     let (code, _, said) = run(&server.folder, &["stop", "--address", &address]);
     assert_eq!(code, 0, "{said}");
     eventually("it ends", || matches!(server.child.try_wait(), Ok(Some(_))));
+}
+
+/// The system's errors are told in Go's words, in the log, by the admin API, to clients and by
+/// commands.
+#[test]
+fn numbers_of_errors_are_for_nobody() {
+    let folder = scratch();
+    let file = folder.join("file");
+    std::fs::write(&file, "").unwrap();
+    let file = file.display();
+    let (tls, nobody) = (free_port(), free_port());
+    let server = Server::start(&format!(
+        "{{\n\tadmin 127.0.0.1:{{admin}}\n\tskip_install_trust\n\tstorage file_system {file}\n}}\n\
+         http://:{{port}} {{\n\treverse_proxy unix/{file}/x.sock\n\
+         \thandle_errors {{\n\t\trespond \"{{err.message}}\"\n\t}}\n}}\n\
+         localhost:{tls} {{\n\ttls internal\n}}\n"
+    ));
+    let told = get(server.port, "/").body;
+    assert_eq!(told, format!("dial unix {file}/x.sock: connect: not a directory"));
+    eventually("the storage's trouble is told", || server.log().contains("storage is not ready"));
+    let log = server.log();
+    assert!(log.contains(": not a directory\""), "{log}");
+    let report = get(server.admin, "/tls/certificates").body;
+    assert!(report.contains("not a directory"), "{report}");
+    let load =
+        r#"{"logging": {"logs": {"x": {"writer": {"output": "file", "filename": "FILE/x"}}}}}"#;
+    let load = load.replace("FILE", &file.to_string());
+    let fields = [("Content-Type", "application/json")];
+    let refused = request(server.admin, "POST", "/load", &fields, &load).unwrap().body;
+    assert!(refused.contains(&format!("open {file}/x: file exists")), "{refused}");
+    for text in [&log, &report, &refused] {
+        assert!(!text.contains("os error"), "{text}");
+    }
+
+    let (nowhere, net) = (format!("{file}/x"), folder.join("net"));
+    let text = format!(
+        "{{\n\tadmin off\n\tlog {{\n\t\toutput net 127.0.0.1:{nobody}\n\t}}\n}}\nhttp://:{tls} {{\n}}\n"
+    );
+    std::fs::write(&net, text).unwrap();
+    let net = net.display().to_string();
+    for (arguments, sentence) in [
+        (&["adapt", "--config", &nowhere][..], format!("open {nowhere}: not a directory")),
+        (&["stop", "--address", "nobody.invalid:80"], "lookup nobody.invalid: no such host".into()),
+        (
+            &["run", "--adapter", "caddyfile", "--config", &net],
+            format!("dial tcp 127.0.0.1:{nobody}: connect: connection refused"),
+        ),
+    ] {
+        let (code, _, told) = run(&folder, arguments);
+        assert_eq!(code, 1, "{told}");
+        assert!(told.contains(&sentence) && !told.contains("os error"), "{sentence}: {told}");
+    }
+    std::fs::remove_dir_all(folder).unwrap();
 }

@@ -158,7 +158,7 @@ fn a_pool_that_changes_ends_connections() {
     eventually("it answers", || open(tls, &config(&server, BOTH, Some(&good))).is_ok());
     let runtime = runtime();
     let quic = |identity: &Identity| {
-        let options = Options { identity: Some(identity.clone()) };
+        let options = Options { identity: Some(identity.clone()), ..Options::default() };
         runtime.block_on(Quic::connect_with(tls, NAME, &root, &options))
     };
     let url = format!("https://{NAME}/");

@@ -432,6 +432,34 @@ fn bytes_that_are_no_handshake_do_no_harm() {
     assert!(!site.server.log().contains("panic"), "{}", site.server.log());
 }
 
+/// Whoever begins with something else than a hello is told by an alert (RFC 8446 §6.2), also where
+/// there is more to come: a connection that is closed with unread bytes is reset.
+#[test]
+fn what_is_no_hello_is_told() {
+    const ALERT: [u8; 6] = [21, 3, 3, 0, 2, 2];
+    let site = Site::start();
+    let too_long = [&[22, 3, 1, 0x40, 0, 1, 1, 0x20, 0][..], &[0; 16_380]].concat();
+    for (what, bytes, code) in [
+        ("another message", vec![22, 3, 1, 0, 4, 20, 0, 0, 0], 10),
+        ("a message of no known type", vec![22, 3, 1, 0, 4, 99, 0, 0, 0], 10),
+        ("data", [&[23, 3, 3, 0, 5][..], b"hello"].concat(), 10),
+        (
+            "data within a hello",
+            [&[22, 3, 1, 0, 5, 1, 0, 1, 0, 3], &[23, 3, 3, 0, 1, 0][..]].concat(),
+            10,
+        ),
+        ("empty records", [22, 3, 1, 0, 0].repeat(2000), 50),
+        ("a hello that is too long", [too_long, vec![0; 150_000]].concat(), 50),
+    ] {
+        let mut wire = Wire::connect(site.tls);
+        wire.write_limit(Duration::from_secs(5));
+        assert!(wire.send(bytes), "{what}");
+        let told = wire.take(7);
+        assert_eq!(told, [&ALERT[..], &[code]].concat(), "{what}");
+        assert_eq!(wire.rest(), b"", "{what}");
+    }
+}
+
 /// TLS 1.2 lets a client ask for another handshake on a connection; it gets none (CVE-2009-3555,
 /// CVE-2011-1473).
 #[test]

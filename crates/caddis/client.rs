@@ -86,7 +86,11 @@ fn send(
     };
     let failed = |error: std::io::Error| {
         let error = source::plain(&error);
-        format!("performing request: {verb} \"http://{host}{path}\": {dialed}: connect: {error}")
+        let request = format!("performing request: {verb} \"http://{host}{path}\"");
+        match error.as_str() {
+            "no such host" => format!("{request}: dial tcp: lookup {}: {error}", parsed.host),
+            _ => format!("{request}: {dialed}: connect: {error}"),
+        }
     };
     let limit = (path != "/stop").then_some(TIMEOUT);
     let answer = if parsed.is_unix() {

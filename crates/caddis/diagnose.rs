@@ -5,7 +5,7 @@ use std::sync::Arc;
 use caddis_adapter::{Adapted, Repaired, lints::JsonFinding, locate};
 use caddis_caddyfile::{Diagnostic, File, FsLoader, Source, SourceMap, Span};
 use caddis_config::{Config, ConfigError};
-use caddis_core::Registry;
+use caddis_core::{Registry, error::plain_text};
 use caddis_engine::{Engine, LoadError};
 use serde_json::{Value as Json, json};
 
@@ -196,13 +196,7 @@ fn code(error: &ConfigError) -> &'static str {
 /// The reason, in which a module of Caddy that has no run time yet is called so, and the system's errors
 /// are as Go has them.
 fn sentence(error: &ConfigError) -> String {
-    let mut message = error.message.clone();
-    if let Some((before, after)) = message.split_once(" (os error ")
-        && let Some((_, after)) = after.split_once(')')
-        && let Some((what, reason)) = before.rsplit_once(": ")
-    {
-        message = format!("{what}: {}{after}", reason.to_lowercase());
-    }
+    let message = plain_text(error.message.clone());
     let Some((before, id)) = message.split_once("unknown module: ") else { return message };
     if message.contains(NOT_SUPPORTED) || !STANDARD.contains(&id) {
         return message;

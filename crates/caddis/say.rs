@@ -21,7 +21,8 @@ pub(crate) fn out(text: impl fmt::Display) {
     let _ = std::io::stdout().lock().write_fmt(format_args!("{text}"));
 }
 
-/// Text on standard error.
+/// Text on standard error, where numbers of the system's errors say nothing to people.
 pub(crate) fn err(text: impl fmt::Display) {
-    let _ = std::io::stderr().lock().write_fmt(format_args!("{text}"));
+    let text = caddis_core::error::plain_text(text.to_string());
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
 }

@@ -403,7 +403,7 @@ old.localhost {{
         };
         assert!(refused.await.is_err(), "no certificate");
         let identity = Some((certificate.der().clone(), key.serialize_der()));
-        let options = Options { identity };
+        let options = Options { identity, ..Options::default() };
         let client = Quic::connect_with(tls, "closed.localhost", &root, &options).await;
         let got = client.unwrap().get(&uri("closed.localhost")).await.unwrap();
         assert_eq!((got.status, got.text().as_str()), (200, "CN=Client"));

@@ -26,6 +26,8 @@ pub enum Fault {
     Answer(String, String),
     /// It passes, but late.
     Late(Duration),
+    /// It passes, and the connection ends without an answer.
+    Lost,
     /// It passes when no other such one is under way. Pebble's orders need that where there are many
     /// at a time: two of them may wait for each other for ever, and all else with them (lock order in
     /// `FindValidAuthorization` of 2.4).
@@ -134,6 +136,9 @@ fn serve(
             // The end may come without a goodbye.
             let _ = up.read_to_end(&mut answer);
             drop(turn);
+            if matches!(fault, Fault::Lost) {
+                return None;
+            }
             answer
         }
     };

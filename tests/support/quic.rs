@@ -5,7 +5,11 @@ use std::{net::UdpSocket, path::Path, sync::Arc};
 use bytes::{Buf, Bytes};
 use http::{HeaderMap, Request};
 use quinn::crypto::rustls::QuicClientConfig;
-use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
+use rustls::{
+    ClientConfig, RootCertStore,
+    client::{EchConfig, EchMode},
+    crypto::aws_lc_rs,
+};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
 
 type Sender = h3::client::SendRequest<h3_quinn::OpenStreams, Bytes>;
@@ -16,6 +20,8 @@ pub type Stream = h3::client::RequestStream<h3_quinn::BidiStream<Bytes>, Bytes>;
 pub struct Options {
     /// A client certificate and its key.
     pub identity: Option<(CertificateDer<'static>, Vec<u8>)>,
+    /// The `ECHConfigList` by which the hello is hidden.
+    pub ech: Option<Vec<u8>>,
 }
 
 /// A connection.
@@ -53,10 +59,16 @@ pub async fn dial(
     roots
         .add(CertificateDer::from_pem_file(root).map_err(|error| text(&error))?)
         .map_err(|error| text(&error))?;
-    let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(|error| text(&error))?
-        .with_root_certificates(roots);
+    let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
+    let builder = match &options.ech {
+        None => builder.with_protocol_versions(&[&rustls::version::TLS13]),
+        Some(list) => {
+            let suites = aws_lc_rs::hpke::ALL_SUPPORTED_SUITES;
+            let config = EchConfig::new(list.clone().into(), suites).unwrap();
+            builder.with_ech(EchMode::Enable(config))
+        }
+    };
+    let builder = builder.map_err(|error| text(&error))?.with_root_certificates(roots);
     let mut tls = match &options.identity {
         None => builder.with_no_client_auth(),
         Some((certificate, key)) => {

@@ -31,7 +31,7 @@ pub enum ErrorKind {
 impl HttpError {
     /// An error with this status and text.
     pub fn new(status: StatusCode, message: impl fmt::Display) -> Self {
-        Self { status, message: message.to_string(), kind: ErrorKind::Handler }
+        Self { status, message: plain_text(message.to_string()), kind: ErrorKind::Handler }
     }
 
     /// An error with this status and no text.
@@ -93,8 +93,85 @@ pub fn status_text(status: StatusCode) -> &'static str {
     }
 }
 
-/// What the system says of an I/O error, as Go says it: in lower case, without the error's number.
+/// What an I/O error says, as Go says it: the system's sentence in lower case and without the
+/// error's number. Words of others (a path, a peer, a TLS library) stay as they are.
 pub fn plain(error: &io::Error) -> String {
-    let text = error.to_string();
-    text.split(" (os error").next().unwrap_or_default().to_lowercase()
+    plain_text(error.to_string())
+}
+
+/// The same for a text that has the error's at its end or in it: `open X: Permission denied (os
+/// error 13)` becomes `open X: permission denied`, and a name that nobody knows is `no such host`.
+pub fn plain_text(mut text: String) -> String {
+    const NUMBER: &str = " (os error ";
+    const LOOKUP: &str = "failed to lookup address information: ";
+    if let Some(at) = text.find(LOOKUP) {
+        let why = text.split_off(at).split_off(LOOKUP.len());
+        let unknown = ["Name or service not known", "No address associated with hostname"];
+        match unknown.iter().find_map(|unknown| why.strip_prefix(unknown)) {
+            Some(rest) => text.extend(["no such host", rest]),
+            None => text.push_str(&why),
+        }
+    }
+    if !text.contains(NUMBER) {
+        return text;
+    }
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text.as_str();
+    while let Some((before, after)) = rest.split_once(NUMBER) {
+        let digits = after.bytes().take_while(|byte| byte.is_ascii_digit() || *byte == b'-');
+        let digits = digits.count();
+        let Some(after) = after.get(digits..).and_then(|after| after.strip_prefix(')')) else {
+            // It is no error's number.
+            out.push_str(before);
+            out.push_str(NUMBER);
+            rest = after;
+            continue;
+        };
+        // The system's sentences have no colon.
+        let sentence = before.rfind(": ").map_or(0, |at| at + 2);
+        out.push_str(&before[..sentence]);
+        out.push_str(&before[sentence..].to_lowercase());
+        rest = after;
+    }
+    out.push_str(rest);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::{plain, plain_text};
+
+    #[test]
+    fn numbers_of_errors_are_not_for_people() {
+        assert_eq!(plain(&io::Error::from_raw_os_error(13)), "permission denied");
+        assert_eq!(plain(&io::Error::other("Bad Gateway")), "Bad Gateway");
+        for (text, want) in [
+            (
+                "dial a.test: failed to lookup address information: Name or service not known; see",
+                "dial a.test: no such host; see",
+            ),
+            (
+                "failed to lookup address information: Temporary failure in name resolution",
+                "Temporary failure in name resolution",
+            ),
+            (
+                "open /A/B: No such file or directory (os error 2)",
+                "open /A/B: no such file or directory",
+            ),
+            (
+                "No space left on device (os error 28); free some",
+                "no space left on device; free some",
+            ),
+            ("A: Is full (os error 1), B: Is a file (os error 2)", "A: is full, B: is a file"),
+            (
+                "what is (os error X)? Nobody: Knows (os error 5)",
+                "what is (os error X)? Nobody: knows",
+            ),
+            ("Nothing Else (os error ", "Nothing Else (os error "),
+        ] {
+            assert_eq!(plain_text(text.to_owned()), want);
+        }
+    }
 }

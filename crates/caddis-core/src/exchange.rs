@@ -101,6 +101,8 @@ pub struct TlsInfo {
     pub cipher_name: &'static str,
     /// Whether the session was resumed.
     pub resumed: bool,
+    /// Whether the client's hello was hidden from the network (RFC 9849).
+    pub ech: bool,
     /// The protocol agreed by ALPN, or empty.
     pub alpn: SmolStr,
     /// The server name the client asked for, or empty.

@@ -428,7 +428,7 @@ fn tls_field(field: &str, ex: &Exchange) -> Option<Value<'static>> {
         "proto" => Value::string(tls.alpn.as_str()),
         "proto_mutual" => Value::Bool(true),
         "server_name" => Value::string(tls.server_name.as_str()),
-        "ech" => Value::Bool(false),
+        "ech" => Value::Bool(tls.ech),
         _ => return dynamic(&format!("http.request.tls.{field}"), ex),
     })
 }

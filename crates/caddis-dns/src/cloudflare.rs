@@ -19,10 +19,11 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use crate::{
-    DnsError, DnsFuture, DnsProvider, Field, Provider, Syntax,
+    DnsError, DnsFuture, DnsProvider, Field, NameRecords, Provider, Syntax,
     api::{Api, Call, Secret},
     aws::encode,
-    records::{Change, Entry, Records, zones},
+    full_name,
+    records::{Change, Data, Entry, Records, Steps, zones},
     syntax::demand,
 };
 
@@ -90,6 +91,8 @@ struct Zone {
 #[derive(Debug, Deserialize)]
 struct Record {
     id: String,
+    #[serde(default, rename = "type")]
+    kind: String,
     #[serde(default)]
     content: String,
 }
@@ -146,49 +149,62 @@ impl Cloudflare {
         )))
     }
 
-    /// The records with exactly this name and value.
-    async fn find(
+    /// The records with exactly this name; `filter` is a further part of the query, with a `&`.
+    async fn find(&self, zone: &Zone, full: &str, filter: &str) -> Result<Vec<Record>, DnsError> {
+        let id = encode(&zone.id);
+        let path = format!("/zones/{id}/dns_records?{filter}name={}", encode(full));
+        self.list(&path, &self.token).await
+    }
+
+    /// Makes a change; a record that is there is not added again: the API refuses that.
+    async fn change_one(
         &self,
         zone: &Zone,
         full: &str,
-        entry: &Entry<'_>,
-    ) -> Result<Vec<Record>, DnsError> {
-        let (id, kind) = (encode(&zone.id), entry.kind);
-        let path = format!("/zones/{id}/dns_records?type={kind}&name={}", encode(full));
-        let mut found: Vec<Record> = self.list(&path, &self.token).await?;
-        found.retain(|record| entry.is(&record.content));
-        Ok(found)
-    }
-
-    /// Adds a record, unless it is there: the API refuses that.
-    async fn add(&self, zone: &Zone, full: &str, entry: Entry<'_>) -> Result<(), DnsError> {
-        if !self.find(zone, full, &entry).await?.is_empty() {
-            return Ok(());
-        }
-        let mut body = json!({
-            "type": entry.kind,
-            "name": full,
-            // Names are absolute without a dot.
-            "content": if entry.is_alias() { entry.value.to_owned() } else { entry.written() },
-            "ttl": if entry.ttl.is_zero() { TTL } else { entry.ttl(TTL, LEAST_TTL) },
-        });
-        if entry.is_alias() {
-            // An alias behind Cloudflare's proxy would not be seen.
-            body["proxied"] = false.into();
-        }
+        entry: Entry<'_>,
+        change: Change,
+    ) -> Result<(), DnsError> {
+        let found = self.find(zone, full, &format!("type={}&", entry.kind())).await?;
+        let found = found.into_iter().map(|record| (record.id, record.content));
+        let steps = Steps::of(change, &entry, found);
         let path = format!("/zones/{}/dns_records", encode(&zone.id));
-        self.api.expect(&self.call(Method::POST, path)?.json(&body)).await?;
-        Ok(())
-    }
-
-    async fn remove(&self, zone: &Zone, full: &str, entry: Entry<'_>) -> Result<(), DnsError> {
-        for old in self.find(zone, full, &entry).await? {
-            let path = format!("/zones/{}/dns_records/{}", encode(&zone.id), encode(&old.id));
-            let call = self.call(Method::DELETE, path)?;
+        if steps.add {
+            let body = body(full, &entry);
+            self.api.expect(&self.call(Method::POST, path.clone())?.json(&body)).await?;
+        }
+        for old in steps.remove {
+            let call = self.call(Method::DELETE, format!("{path}/{}", encode(&old)))?;
             self.api.take_away(&call).await?;
         }
         Ok(())
     }
+}
+
+/// A record as the API takes it.
+fn body(full: &str, entry: &Entry<'_>) -> Value {
+    let mut body = json!({
+        "type": entry.kind(),
+        "name": full,
+        "ttl": if entry.ttl.is_zero() { TTL } else { entry.ttl(TTL, LEAST_TTL) },
+    });
+    match entry.data {
+        Data::Text(_) => body["content"] = entry.written().into(),
+        Data::Alias(target) => {
+            // Names are absolute without a dot.
+            body["content"] = target.into();
+            // An alias behind Cloudflare's proxy would not be seen.
+            body["proxied"] = false.into();
+        }
+        // In parts alone.
+        Data::Service(binding) => {
+            body["data"] = json!({
+                "priority": binding.priority,
+                "target": format!("{}.", binding.target),
+                "value": binding.params.to_string(),
+            });
+        }
+    }
+    body
 }
 
 /// Cloudflare's tokens: 35 to 50 characters, or a longer text after `cfut_` and `cfat_`.
@@ -212,13 +228,20 @@ impl Records for Cloudflare {
         Box::pin(async move {
             let found = self.zone(zone).await?;
             for entry in entries {
-                let full = entry.full_name(zone);
-                match change {
-                    Change::Add => self.add(&found, &full, entry).await?,
-                    Change::Remove => self.remove(&found, &full, entry).await?,
-                }
+                self.change_one(&found, &entry.full_name(zone), entry, change).await?;
             }
             Ok(())
+        })
+    }
+
+    fn look<'a>(&'a self, zone: &'a str, name: &'a str) -> DnsFuture<'a, NameRecords> {
+        Box::pin(async move {
+            let found = self.zone(zone).await?;
+            let mut records = NameRecords::default();
+            for record in self.find(&found, &full_name(name, zone), "").await? {
+                records.add(&record.kind, &record.content)?;
+            }
+            Ok(records)
         })
     }
 }
@@ -232,7 +255,10 @@ mod tests {
     use super::{Cloudflare, valid};
     use crate::{
         DnsProvider,
-        testing::{Answer, Seen, Server, api, txt},
+        testing::{
+            Answer, Kept, OUR_SERVICE, Seen, Server, THEIR_SERVICE, api, kept, set_service_beside,
+            txt, values,
+        },
     };
 
     /// Ids and contents.
@@ -337,6 +363,66 @@ mod tests {
         let error = provider(&server).append("a.test", &[txt("x", "y")]).await.unwrap_err();
         assert_eq!(error.to_string(), "cloudflare: HTTP 403: Invalid *** (9109)");
         assert_eq!(server.seen().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn services_take_the_place_of_ours() {
+        let all = kept();
+        let records = all.clone();
+        let server = api(move |seen, _| {
+            let mut records = records.lock().unwrap();
+            let (path, query) = seen.path.split_once('?').unwrap_or((&seen.path, ""));
+            match (&*seen.method, path) {
+                ("GET", "/zones") => {
+                    Answer::new(200, json!({"result": [{"id": "z1", "name": "a.test"}]}))
+                }
+                ("GET", _) => {
+                    let is_asked = |record: &Kept| {
+                        query.contains(&format!("name={}.a.test&", record.name))
+                            && (!query.contains("type=")
+                                || query.contains(&format!("type={}&", record.kind)))
+                    };
+                    let shown = records.iter().filter(|record| is_asked(record));
+                    let shown: Vec<Value> = shown
+                        .map(|record| {
+                            let Kept { id, kind, value, .. } = record;
+                            json!({"id": id.to_string(), "type": kind, "content": value})
+                        })
+                        .collect();
+                    Answer::new(200, json!({"result": shown}))
+                }
+                ("POST", "/zones/z1/dns_records") => {
+                    let want = json!({
+                        "type": "HTTPS",
+                        "name": "www.a.test",
+                        "ttl": 300,
+                        "data": {
+                            "priority": 2,
+                            "target": ".",
+                            "value": "alpn=\"h3,h2\" ech=\"AAA=\"",
+                        },
+                    });
+                    assert_eq!(seen.json(), want);
+                    records.push(Kept {
+                        id: 9,
+                        name: "www".into(),
+                        kind: "HTTPS".into(),
+                        value: OUR_SERVICE.into(),
+                    });
+                    Answer::new(200, json!({"success": true}))
+                }
+                ("DELETE", "/zones/z1/dns_records/3") => {
+                    records.retain(|record| record.id != 3);
+                    Answer::new(200, json!({"success": true}))
+                }
+                _ => Answer::new(400, "{}"),
+            }
+        });
+        set_service_beside(&provider(&server), "a.test").await;
+        let records = all.lock().unwrap();
+        assert_eq!(values(&records, "www", "HTTPS"), [THEIR_SERVICE, OUR_SERVICE]);
+        let writes = server.lines().iter().filter(|line| !line.starts_with("GET")).count();
+        assert_eq!((records.len(), writes), (4, 2));
     }
 
     #[test]

@@ -16,9 +16,10 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use crate::{
-    DnsError, DnsFuture, DnsProvider, Field, Provider, Syntax,
+    DnsError, DnsFuture, DnsProvider, Field, NameRecords, Provider, Syntax,
     api::{Api, Call, Secret},
     aws::encode,
+    full_name,
     records::{Change, Entry, Records, each, relative, zones},
     syntax::demand,
 };
@@ -66,6 +67,8 @@ struct Domain {
 
 #[derive(Debug, Deserialize)]
 struct RecordSet {
+    #[serde(default, rename = "type")]
+    kind: String,
     #[serde(default)]
     records: Vec<String>,
     ttl: Option<u64>,
@@ -105,8 +108,8 @@ impl Desec {
         let sets = format!("/domains/{}/rrsets/", encode(home));
         // In paths the zone itself is `@`, in bodies nothing.
         let one = match &*name {
-            "@" => format!("{sets}@/{}/", record.kind),
-            name => format!("{sets}{}/{}/", encode(name), record.kind),
+            "@" => format!("{sets}@/{}/", record.kind()),
+            name => format!("{sets}{}/{}/", encode(name), record.kind()),
         };
         let _turn = WRITING.lock().await;
         let old: Option<RecordSet> = self.api.json_if_there(&self.call(Method::GET, one)?).await?;
@@ -117,8 +120,8 @@ impl Desec {
         // A set without values is taken away.
         let body = json!([{
             "subname": if name == "@" { "" } else { &name },
-            "type": record.kind,
-            "ttl": kept_ttl.unwrap_or_else(|| record.ttl(least, least)),
+            "type": record.kind(),
+            "ttl": record.ttl_among(&values, kept_ttl, least, least),
             "records": values,
         }]);
         self.api.expect(&self.call(Method::PUT, sets)?.json(&body)).await?;
@@ -135,6 +138,23 @@ impl Records for Desec {
     ) -> DnsFuture<'a> {
         each(entries, move |entry| self.change_one(zone, entry, change))
     }
+
+    fn look<'a>(&'a self, zone: &'a str, name: &'a str) -> DnsFuture<'a, NameRecords> {
+        Box::pin(async move {
+            let full = full_name(name, zone);
+            let (home, _) = self.zone(zone).await?;
+            let name = relative(&full, home).ok_or_else(|| self.api.no_zone(&full))?;
+            let name = if name == "@" { String::new() } else { encode(&name) };
+            let path = format!("/domains/{}/rrsets/?subname={name}", encode(home));
+            let mut records = NameRecords::default();
+            for set in self.api.json::<Vec<RecordSet>>(&self.call(Method::GET, path)?).await? {
+                for value in set.records {
+                    records.add(&set.kind, &value)?;
+                }
+            }
+            Ok(records)
+        })
+    }
 }
 
 #[cfg(test)]
@@ -144,7 +164,10 @@ mod tests {
     use super::Desec;
     use crate::{
         DnsProvider,
-        testing::{Answer, Server, alias, api, api_of_values, change_beside, txt},
+        testing::{
+            Answer, OUR_SERVICE, Server, THEIR_SERVICE, alias, api, api_of_values, change_beside,
+            kept, set_service_beside, set_values, txt, values,
+        },
     };
 
     fn fake(values: &[&str]) -> Server {
@@ -240,5 +263,44 @@ mod tests {
         let set =
             |records| json!({"subname": "_x", "type": "CNAME", "ttl": 7200, "records": records});
         assert_eq!(written(&server), [set(json!(["y.new.test."])), set(json!([]))]);
+    }
+
+    #[tokio::test]
+    async fn services_take_the_place_of_ours() {
+        let all = kept();
+        let server = api(move |seen, _| {
+            let mut all = all.lock().unwrap();
+            let sets = seen.path.strip_prefix("/domains/a.test/rrsets/");
+            match (&*seen.method, sets) {
+                ("GET", None) => Answer::new(200, json!({"minimum_ttl": 60})),
+                ("GET", Some("www/HTTPS/")) => {
+                    let values = values(&all, "www", "HTTPS");
+                    Answer::new(200, json!({"type": "HTTPS", "records": values, "ttl": 7200}))
+                }
+                ("GET", Some(query)) => {
+                    let name = query.strip_prefix("?subname=").unwrap();
+                    let found = all.iter().filter(|record| record.name == name);
+                    let sets: Vec<_> = found
+                        .map(|record| json!({"type": record.kind, "records": [record.value]}))
+                        .collect();
+                    Answer::new(200, json!(sets))
+                }
+                ("PUT", Some("")) => {
+                    let values: Vec<String> =
+                        serde_json::from_value(seen.json()[0]["records"].clone()).unwrap();
+                    set_values(&mut all, "www", "HTTPS", &values);
+                    Answer::new(200, "[]")
+                }
+                _ => Answer::new(404, "{}"),
+            }
+        });
+        set_service_beside(&provider(&server), "a.test").await;
+        let want = json!({
+            "subname": "www",
+            "type": "HTTPS",
+            "ttl": 7200,
+            "records": [THEIR_SERVICE, OUR_SERVICE],
+        });
+        assert_eq!(written(&server), [want]);
     }
 }

@@ -119,7 +119,7 @@ impl DigitalOcean {
                 format!(
                     "/domains/{}/records?type={}&name={}&per_page={PER_PAGE}&page={page}",
                     encode(zone),
-                    entry.kind,
+                    entry.kind(),
                     encode(full),
                 ),
             )?;
@@ -140,7 +140,7 @@ impl DigitalOcean {
             return Ok(());
         }
         let body = json!({
-            "type": entry.kind,
+            "type": entry.kind(),
             "name": relative(&full, home).ok_or_else(|| self.api.no_zone(&full))?,
             "data": entry.absolute(),
             "ttl": entry.ttl(TTL, TTL),
@@ -161,6 +161,8 @@ impl DigitalOcean {
 }
 
 impl Records for DigitalOcean {
+    const SERVICES: bool = false;
+
     fn change<'a>(
         &'a self,
         zone: &'a str,

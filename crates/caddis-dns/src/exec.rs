@@ -8,6 +8,13 @@
 //! dot, and the value; exit code 0 is success. Its last line of standard error is the reason of a
 //! failure. Two minutes. For CNAME records, which ZeroSSL's API wants, it is `present-cname` and
 //! `cleanup-cname`, with the name that the record stands for.
+//!
+//! For HTTPS records, which tell of ECH, the program is first run with two more arguments, `show` and
+//! the whole name: it writes the records of exactly this name to its standard output, one a line,
+//! type before value, for example `A 192.0.2.1` or `HTTPS 1 . alpn="h2"`; a wildcard's are not the
+//! name's own. Of those with no meaning here, one will do. Then it is run with `present-https`, the
+//! name and a value such as `2 . alpn="h3,h2" ech="…"`: that takes the place of the HTTPS record with
+//! the same priority and target (the first two words), if there is one; others stay.
 
 use std::{process::Stdio, sync::Arc, time::Duration};
 
@@ -18,8 +25,8 @@ use serde_json::Value;
 use tokio::process::Command;
 
 use crate::{
-    Alias, DnsError, DnsFuture, DnsProvider, Field, FieldKind, Provider, Syntax, TxtRecord,
-    full_name,
+    Alias, DnsError, DnsFuture, DnsProvider, Field, FieldKind, NameRecords, Provider,
+    ServiceRecord, Syntax, TxtRecord, full_name,
 };
 
 /// The module.
@@ -34,6 +41,8 @@ pub(crate) static PROVIDER: Provider = Provider {
 };
 
 const TIMEOUT: Duration = Duration::from_secs(120);
+/// The verb that asks for records.
+const SHOW: &str = "show";
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -84,27 +93,50 @@ impl DnsProvider for Exec {
     fn delete_alias<'a>(&'a self, zone: &'a str, alias: &'a Alias) -> DnsFuture<'a> {
         Box::pin(self.alias("cleanup-cname", zone, alias))
     }
+
+    fn look_up<'a>(&'a self, zone: &'a str, name: &'a str) -> DnsFuture<'a, NameRecords> {
+        Box::pin(async move {
+            let shown = self.run(SHOW, &full_name(name, zone), &[]).await?;
+            let mut records = NameRecords::default();
+            for line in shown.lines().map(str::trim).filter(|line| !line.is_empty()) {
+                let (kind, value) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+                records.add(&kind.to_ascii_uppercase(), value.trim())?;
+            }
+            Ok(records)
+        })
+    }
+
+    fn set_service<'a>(&'a self, zone: &'a str, record: &'a ServiceRecord) -> DnsFuture<'a> {
+        Box::pin(async move {
+            let value = record.binding.to_string();
+            self.run("present-https", &full_name(&record.name, zone), &[&value]).await.map(drop)
+        })
+    }
 }
 
 impl Exec {
     async fn all(&self, verb: &str, zone: &str, records: &[TxtRecord]) -> Result<(), DnsError> {
         for record in records {
-            self.run(verb, &record.full_name(zone), &record.value).await?;
+            self.run(verb, &record.full_name(zone), &[&record.value]).await?;
         }
         Ok(())
     }
 
     async fn alias(&self, verb: &str, zone: &str, alias: &Alias) -> Result<(), DnsError> {
         let target = format!("{}.", alias.target);
-        self.run(verb, &full_name(&alias.name, zone), &target).await
+        self.run(verb, &full_name(&alias.name, zone), &[&target]).await.map(drop)
     }
 
-    async fn run(&self, verb: &str, name: &str, value: &str) -> Result<(), DnsError> {
+    /// What the program writes to its standard output.
+    async fn run(&self, verb: &str, name: &str, values: &[&str]) -> Result<String, DnsError> {
+        // Nobody reads what is written for the other verbs.
+        let stdout = if verb == SHOW { Stdio::piped() } else { Stdio::null() };
         let child = Command::new(&self.program)
             .args(&self.arguments)
-            .args([verb, &format!("{name}."), value])
+            .args([verb, &format!("{name}.")])
+            .args(values)
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(stdout)
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
@@ -119,7 +151,7 @@ impl Exec {
             let status = output.status;
             return Err(DnsError(format!("{} {verb}: {status}: {reason}", self.program)));
         }
-        Ok(())
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 }
 
@@ -130,7 +162,10 @@ mod tests {
     use serde_json::json;
 
     use super::compile;
-    use crate::{Alias, TxtRecord};
+    use crate::{
+        Alias, TxtRecord,
+        testing::{THEIR_SERVICE, set_service_beside},
+    };
 
     #[tokio::test]
     async fn the_program_gets_verb_name_and_value() {
@@ -152,5 +187,27 @@ mod tests {
             format!("{filled:?}").contains(r#""caddis-dns", arguments: ["{x} {"]"#),
             "{filled:?}"
         );
+    }
+
+    /// The program is one that keeps the HTTPS record with priority 2 in a file.
+    #[tokio::test]
+    async fn services_are_shown_and_set() {
+        let file = std::env::temp_dir().join(format!("caddis-exec-{}", std::process::id()));
+        std::fs::write(&file, "2 . alpn=h2").unwrap();
+        let script = format!(
+            r#"case "$2 $3" in
+            "show www.a.test.") printf 'A 192.0.2.1\n\n\thttps {THEIR_SERVICE}\nHTTPS '; cat "$1";;
+            "show alias.a.test.") echo "CNAME b.test.";;
+            "show none.a.test.") ;;
+            "present-https www.a.test.") printf %s "$4" >"$1"; echo "not read";;
+            *) echo "what?" >&2; exit 1;;
+            esac"#
+        );
+        let words = json!(["sh", "-c", script, "sh", file]);
+        let provider = compile(&json!({"command": words})).unwrap();
+        set_service_beside(&*provider, "a.test").await;
+        let error = provider.look_up("a.test", "other").await.unwrap_err().to_string();
+        assert!(error.ends_with("what?"), "{error}");
+        std::fs::remove_file(&file).unwrap();
     }
 }

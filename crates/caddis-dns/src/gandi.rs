@@ -17,9 +17,10 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use crate::{
-    DnsError, DnsFuture, DnsProvider, Field, Provider, Syntax,
+    DnsError, DnsFuture, DnsProvider, Field, NameRecords, Provider, Syntax,
     api::{Api, Call, Secret},
     aws::encode,
+    full_name,
     records::{Change, Entry, Records, each, relative},
     syntax::demand,
 };
@@ -62,6 +63,8 @@ struct Gandi {
 #[derive(Debug, Deserialize)]
 struct RecordSet {
     #[serde(default)]
+    rrset_type: String,
+    #[serde(default)]
     rrset_values: Vec<String>,
     rrset_ttl: Option<u64>,
 }
@@ -92,7 +95,7 @@ impl Gandi {
         let full = record.full_name(zone);
         let home = self.zone(zone).await?;
         let name = relative(&full, home).ok_or_else(|| self.api.no_zone(&full))?;
-        let path = format!("/domains/{}/records/{}/{}", encode(home), encode(&name), record.kind);
+        let path = format!("/domains/{}/records/{}/{}", encode(home), encode(&name), record.kind());
         let _turn = WRITING.lock().await;
         let old: Option<RecordSet> =
             self.api.json_if_there(&self.call(Method::GET, &path)?).await?;
@@ -104,7 +107,7 @@ impl Gandi {
         if values.is_empty() {
             return self.api.take_away(&self.call(Method::DELETE, &path)?).await;
         }
-        let ttl = kept_ttl.unwrap_or_else(|| record.ttl(TTL, TTL));
+        let ttl = record.ttl_among(&values, kept_ttl, TTL, TTL);
         let body = json!({"rrset_values": values, "rrset_ttl": ttl});
         self.api.expect(&self.call(Method::PUT, &path)?.json(&body)).await?;
         Ok(())
@@ -120,6 +123,23 @@ impl Records for Gandi {
     ) -> DnsFuture<'a> {
         each(entries, move |entry| self.change_one(zone, entry, change))
     }
+
+    fn look<'a>(&'a self, zone: &'a str, name: &'a str) -> DnsFuture<'a, NameRecords> {
+        Box::pin(async move {
+            let full = full_name(name, zone);
+            let home = self.zone(zone).await?;
+            let name = relative(&full, home).ok_or_else(|| self.api.no_zone(&full))?;
+            let path = format!("/domains/{}/records/{}", encode(home), encode(&name));
+            let call = self.call(Method::GET, path)?;
+            let mut records = NameRecords::default();
+            for set in self.api.json_if_there::<Vec<RecordSet>>(&call).await?.unwrap_or_default() {
+                for value in set.rrset_values {
+                    records.add(&set.rrset_type, &value)?;
+                }
+            }
+            Ok(records)
+        })
+    }
 }
 
 #[cfg(test)]
@@ -129,7 +149,10 @@ mod tests {
     use super::Gandi;
     use crate::{
         DnsProvider,
-        testing::{Answer, Server, alias, api, api_of_values, change_beside, txt},
+        testing::{
+            Answer, OUR_SERVICE, Server, THEIR_SERVICE, alias, api, api_of_values, change_beside,
+            kept, set_service_beside, set_values, txt, values,
+        },
     };
 
     fn fake(values: &[&str]) -> Server {
@@ -232,5 +255,64 @@ mod tests {
         assert_eq!(writes.len(), 2);
         assert_eq!(writes[0].json()["rrset_values"], json!(["y.other.test."]));
         assert_eq!(writes[1].method, "DELETE");
+    }
+
+    #[tokio::test]
+    async fn services_take_the_place_of_ours() {
+        let all = kept();
+        let server = api(move |seen, _| {
+            let mut all = all.lock().unwrap();
+            let path = seen.path.strip_prefix("/domains/a.test").unwrap();
+            match (&*seen.method, path) {
+                ("GET", "") => Answer::new(200, "{}"),
+                ("GET", "/records/www/HTTPS") => {
+                    let values = values(&all, "www", "HTTPS");
+                    Answer::new(200, json!({"rrset_values": values, "rrset_ttl": 900}))
+                }
+                ("PUT", "/records/www/HTTPS") => {
+                    let values: Vec<String> =
+                        serde_json::from_value(seen.json()["rrset_values"].clone()).unwrap();
+                    set_values(&mut all, "www", "HTTPS", &values);
+                    Answer::new(201, "{}")
+                }
+                ("GET", path) => {
+                    let name = path.strip_prefix("/records/").unwrap();
+                    let found = all.iter().filter(|record| record.name == name);
+                    let sets: Vec<_> = found
+                        .map(|one| json!({"rrset_type": one.kind, "rrset_values": [one.value]}))
+                        .collect();
+                    if sets.is_empty() {
+                        Answer::new(404, "{}")
+                    } else {
+                        Answer::new(200, json!(sets))
+                    }
+                }
+                _ => Answer::new(400, "{}"),
+            }
+        });
+        set_service_beside(&provider(&server), "a.test").await;
+        let writes: Vec<_> =
+            server.seen().into_iter().filter(|seen| seen.method != "GET").collect();
+        assert_eq!(writes.len(), 1);
+        let want = json!({"rrset_values": [THEIR_SERVICE, OUR_SERVICE], "rrset_ttl": 900});
+        assert_eq!(writes[0].json(), want);
+    }
+
+    #[tokio::test]
+    async fn a_service_of_our_own_lives_five_minutes() {
+        let server = api(|seen, _| match (&*seen.method, &*seen.path) {
+            ("GET", "/domains/a.test/records/www/HTTPS") => {
+                Answer::new(200, json!({"rrset_values": ["2 . alpn=h2"], "rrset_ttl": 10800}))
+            }
+            _ => Answer::new(200, "{}"),
+        });
+        let record = crate::ServiceRecord {
+            name: "www".into(),
+            binding: OUR_SERVICE.parse().unwrap(),
+            ttl: std::time::Duration::from_secs(300),
+        };
+        provider(&server).set_service("a.test", &record).await.unwrap();
+        let want = json!({"rrset_values": [OUR_SERVICE], "rrset_ttl": 300});
+        assert_eq!(server.seen().last().unwrap().json(), want);
     }
 }

@@ -12,15 +12,16 @@ use std::{sync::Arc, time::Duration};
 
 use caddis_config::ConfigError;
 use http::{Method, StatusCode};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::{sync::Mutex, time::Instant};
 
 use crate::{
-    DnsError, DnsFuture, DnsProvider, Field, Provider, Syntax,
+    DnsError, DnsFuture, DnsProvider, Field, NameRecords, Provider, Syntax,
     api::{Api, Call, Secret},
     aws::encode,
-    records::{Change, Entry, Records, each, relative},
+    full_name,
+    records::{Change, Data, Entry, Records, each, relative},
     syntax::demand,
 };
 
@@ -83,14 +84,26 @@ struct Found {
 }
 
 #[derive(Debug, Deserialize)]
+struct AllFound {
+    #[serde(default)]
+    rrsets: Vec<RecordSet>,
+}
+
+#[derive(Debug, Deserialize)]
 struct RecordSet {
+    #[serde(default)]
+    name: String,
+    #[serde(default, rename = "type")]
+    kind: String,
     #[serde(default)]
     records: Vec<Record>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Record {
     value: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    comment: Option<String>,
 }
 
 impl Hetzner {
@@ -127,14 +140,22 @@ impl Hetzner {
         let home = self.zone(zone).await?;
         let name = relative(&full, home).ok_or_else(|| self.api.no_zone(&full))?.to_lowercase();
         let name = if name == "@" { name } else { encode(&name) };
-        let set = format!("/zones/{}/rrsets/{name}/{}", encode(home), record.kind);
+        let set = format!("/zones/{}/rrsets/{name}/{}", encode(home), record.kind());
         let _turn = WRITING.lock().await;
         let found: Option<Found> = self.api.json_if_there(&self.call(Method::GET, &set)?).await?;
-        let mut old = found.map(|found| found.rrset.records).unwrap_or_default().into_iter();
-        let old = old.find(|old| record.is(&old.value));
-        let (verb, body) = match (change, old) {
-            (Change::Add, Some(_)) | (Change::Remove, None) => return Ok(()),
-            (Change::Add, None) => {
+        let old = found.map(|found| found.rrset.records).unwrap_or_default();
+        let replaced = old.iter().filter(|old| record.replaces(&old.value)).count();
+        let same = old.iter().find(|old| record.is(&old.value));
+        let (verb, body) = match (change, same) {
+            (Change::Add, Some(_)) if replaced < 2 => return Ok(()),
+            (Change::Remove, None) => return Ok(()),
+            (Change::Add, _) if !old.is_empty() && !matches!(record.data, Data::Text(_)) => {
+                let mut all = old;
+                all.retain(|old| !record.replaces(&old.value));
+                all.push(Record { value: record.written(), comment: None });
+                ("set_records", json!({"records": all}))
+            }
+            (Change::Add, _) => {
                 // Without a time to live of its own, it has the zone's.
                 let ttl = Some(record.ttl.as_secs()).filter(|ttl| *ttl > 0).map(|ttl| ttl.max(60));
                 let mut body = json!({"records": [{"value": record.written()}]});
@@ -187,6 +208,24 @@ impl Records for Hetzner {
     ) -> DnsFuture<'a> {
         each(entries, move |entry| self.change_one(zone, entry, change))
     }
+
+    fn look<'a>(&'a self, zone: &'a str, name: &'a str) -> DnsFuture<'a, NameRecords> {
+        Box::pin(async move {
+            let full = full_name(name, zone).to_lowercase();
+            let home = self.zone(zone).await?;
+            let name = relative(&full, home).ok_or_else(|| self.api.no_zone(&full))?;
+            // A name has fewer sets than a page holds.
+            let query = format!("name={}&per_page=50", encode(&name));
+            let call = self.call(Method::GET, format!("/zones/{}/rrsets?{query}", encode(home)))?;
+            let mut records = NameRecords::default();
+            for set in self.api.json::<AllFound>(&call).await?.rrsets {
+                for record in set.records.iter().filter(|_| set.name == name) {
+                    records.add(&set.kind, &record.value)?;
+                }
+            }
+            Ok(records)
+        })
+    }
 }
 
 #[cfg(test)]
@@ -198,7 +237,10 @@ mod tests {
     use super::Hetzner;
     use crate::{
         DnsProvider,
-        testing::{Answer, Server, alias, api, api_of_values, change_beside, txt},
+        testing::{
+            Answer, OUR_SERVICE, Server, THEIR_SERVICE, alias, api, api_of_values, change_beside,
+            kept, set_service_beside, set_values, txt, values,
+        },
     };
 
     /// The zone `a.test`; an action runs until it is asked about once.
@@ -310,5 +352,53 @@ mod tests {
         for write in &writes {
             assert_eq!(write.json(), json!({"records": [{"value": "y.other.test."}]}));
         }
+    }
+
+    #[tokio::test]
+    async fn services_take_the_place_of_ours() {
+        let all = kept();
+        let server = api(move |seen, _| {
+            let mut all = all.lock().unwrap();
+            let path = seen.path.strip_prefix("/zones/a.test").unwrap();
+            match (&*seen.method, path) {
+                ("GET", "") => Answer::new(200, json!({"zone": {}})),
+                ("GET", "/rrsets/www/HTTPS") => {
+                    let mut records: Vec<Value> = values(&all, "www", "HTTPS")
+                        .iter()
+                        .map(|value| json!({"value": value, "comment": null}))
+                        .collect();
+                    records[0]["comment"] = "mine".into();
+                    Answer::new(200, json!({"rrset": {"records": records}}))
+                }
+                ("GET", path) => {
+                    let name = path.strip_prefix("/rrsets?name=").unwrap().split_once('&').unwrap();
+                    let found = all.iter().filter(|record| record.name == name.0);
+                    let sets: Vec<Value> = found
+                        .map(|record| {
+                            let records = json!([{"value": record.value}]);
+                            json!({"name": record.name, "type": record.kind, "records": records})
+                        })
+                        .collect();
+                    Answer::new(200, json!({"rrsets": sets}))
+                }
+                ("POST", "/rrsets/www/HTTPS/actions/set_records") => {
+                    let body = seen.json();
+                    let records = body["records"].as_array().unwrap();
+                    let values: Vec<String> = records
+                        .iter()
+                        .map(|record| record["value"].as_str().unwrap().to_owned())
+                        .collect();
+                    set_values(&mut all, "www", "HTTPS", &values);
+                    Answer::new(201, json!({"action": {"id": 7, "status": "success"}}))
+                }
+                _ => Answer::new(400, "{}"),
+            }
+        });
+        set_service_beside(&provider(&server), "a.test").await;
+        let writes: Vec<_> =
+            server.seen().into_iter().filter(|seen| seen.method == "POST").collect();
+        assert_eq!(writes.len(), 1);
+        let theirs = json!({"value": THEIR_SERVICE, "comment": "mine"});
+        assert_eq!(writes[0].json(), json!({"records": [theirs, {"value": OUR_SERVICE}]}));
     }
 }

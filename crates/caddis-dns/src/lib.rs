@@ -1,4 +1,5 @@
-//! DNS providers (`dns.providers.*`): who can set the TXT records of ACME's DNS-01 challenge.
+//! DNS providers (`dns.providers.*`): who can set the TXT records of ACME's DNS-01 challenge, and the
+//! HTTPS records that tell clients of Encrypted Client Hello.
 //!
 //! One provider is one file with a [`Provider`] static and a line in [`PROVIDERS`]. Beside them lie
 //! what providers and the challenge need: an HTTPS client ([`http`]), whom TLS clients believe
@@ -24,6 +25,7 @@ mod records;
 mod rfc2136;
 mod route53;
 pub mod server_check;
+mod service_binding;
 pub mod syntax;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -33,7 +35,11 @@ use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 use caddis_config::ConfigError;
 use serde_json::Value;
 
-pub use self::syntax::{Field, FieldKind, Syntax};
+pub use self::{
+    records::relative,
+    service_binding::{ServiceBinding, ServiceParams},
+    syntax::{Field, FieldKind, Syntax},
+};
 
 /// A TXT record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +75,48 @@ pub struct Alias {
     pub ttl: Duration,
 }
 
+/// An HTTPS record (RFC 9460).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceRecord {
+    /// The name relative to the zone; `@` is the zone itself.
+    pub name: String,
+    /// What it says.
+    pub binding: ServiceBinding,
+    /// Time to live; zero leaves it to the provider.
+    pub ttl: Duration,
+}
+
+/// What a zone has at a name: its own records, not those of a wildcard.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NameRecords {
+    /// Whether there is any record.
+    pub is_used: bool,
+    /// What the name is an alias of (CNAME), without the final dot.
+    pub alias: Option<String>,
+    /// The HTTPS records.
+    pub services: Vec<ServiceBinding>,
+}
+
+impl NameRecords {
+    /// Takes a record in: its type, and its data as a zone file has it.
+    ///
+    /// # Errors
+    /// An HTTPS record that cannot be read.
+    pub fn add(&mut self, kind: &str, data: &str) -> Result<(), DnsError> {
+        self.is_used = true;
+        match kind {
+            "CNAME" => self.alias = Some(data.trim_end_matches('.').to_owned()),
+            "HTTPS" => self.services.push(data.parse().map_err(|error| {
+                DnsError(format!(
+                    "HTTPS record '{data}' cannot be read: {error}; change it or remove it"
+                ))
+            })?),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
 /// Why a provider could not do it: one sentence, without secrets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DnsError(pub String);
@@ -89,7 +137,7 @@ impl fmt::Display for DnsError {
 impl std::error::Error for DnsError {}
 
 /// What a provider's methods return.
-pub type DnsFuture<'a> = Pin<Box<dyn Future<Output = Result<(), DnsError>> + Send + 'a>>;
+pub type DnsFuture<'a, T = ()> = Pin<Box<dyn Future<Output = Result<T, DnsError>> + Send + 'a>>;
 
 /// Somebody who keeps DNS zones. Zones are given without the final dot.
 pub trait DnsProvider: Send + Sync + fmt::Debug {
@@ -105,6 +153,23 @@ pub trait DnsProvider: Send + Sync + fmt::Debug {
     fn delete_alias<'a>(&'a self, _zone: &'a str, _alias: &'a Alias) -> DnsFuture<'a> {
         Box::pin(std::future::ready(Err(no_aliases())))
     }
+    /// Tells what there is at a name, relative to the zone (`@` is the zone itself). Not every
+    /// provider's service knows HTTPS records; those that do not say so.
+    fn look_up<'a>(&'a self, _zone: &'a str, _name: &'a str) -> DnsFuture<'a, NameRecords> {
+        Box::pin(std::future::ready(Err(no_services())))
+    }
+    /// Sets an HTTPS record: it takes the place of those of its name, priority and target, if there
+    /// are any; all others stay as they are.
+    fn set_service<'a>(&'a self, _zone: &'a str, _record: &'a ServiceRecord) -> DnsFuture<'a> {
+        Box::pin(std::future::ready(Err(no_services())))
+    }
+}
+
+fn no_services() -> DnsError {
+    DnsError::new(
+        "this DNS provider's service knows no HTTPS records: keep the zone at another provider \
+         (neither acmedns, digitalocean nor duckdns), or give `ech` a `dns` provider of its own",
+    )
 }
 
 fn no_aliases() -> DnsError {
@@ -182,7 +247,7 @@ mod tests {
 
     use serde_json::json;
 
-    use super::{OTHER_IDS, PROVIDERS, TxtRecord, compile};
+    use super::{OTHER_IDS, PROVIDERS, ServiceRecord, TxtRecord, compile};
 
     #[test]
     fn ids_are_those_of_the_providers() {
@@ -209,6 +274,29 @@ mod tests {
         let error = compile(&json!({"name": "none"})).unwrap_err();
         assert_eq!(error.message, "unknown module: dns.providers.none");
         assert!(compile(&json!({"name": "exec", "command": ["true"]})).is_ok());
+    }
+
+    #[tokio::test]
+    async fn services_without_https_records_say_so() {
+        let record = ServiceRecord {
+            name: "@".into(),
+            binding: "2 . alpn=h2".parse().unwrap(),
+            ttl: Duration::ZERO,
+        };
+        let account = json!({"username": "u", "password": "p", "subdomain": "s", "server_url": "http://127.0.0.1:1"});
+        for (name, mut json) in [
+            ("acmedns", account),
+            ("digitalocean", json!({"auth_token": "t"})),
+            ("duckdns", json!({"api_token": "t"})),
+        ] {
+            json["name"] = name.into();
+            let provider = compile(&json).unwrap();
+            let looked = provider.look_up("a.test", "@").await.unwrap_err().to_string();
+            let set = provider.set_service("a.test", &record).await.unwrap_err().to_string();
+            assert_eq!(looked, set);
+            assert!(set.starts_with("this DNS provider's service knows no HTTPS records: "));
+            assert!(set.contains(name));
+        }
     }
 
     #[test]

@@ -11,6 +11,9 @@
 //! JSON: the same fields. An empty one is taken from `OVH_ENDPOINT`, `OVH_APPLICATION_KEY`,
 //! `OVH_APPLICATION_SECRET` or `OVH_CONSUMER_KEY`. The keys need the rights GET, POST and DELETE on
 //! `/domain/zone/*`.
+//!
+//! In July 2026 the API took HTTPS records, but refused their parameter `ech` ("Invalid SvcParam
+//! key"), which is then told; nothing is changed.
 
 use std::{
     sync::Arc,
@@ -26,10 +29,11 @@ use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 use crate::{
-    DnsError, DnsFuture, DnsProvider, Field, Provider, Syntax,
+    DnsError, DnsFuture, DnsProvider, Field, NameRecords, Provider, Syntax,
     api::{Api, Call, Reply, Secret, expand, is_absent},
     aws::{encode, hex},
-    records::{Change, Entry, Records, relative, zones},
+    full_name,
+    records::{Change, Entry, Records, Steps, relative, zones},
 };
 
 /// The module.
@@ -90,6 +94,8 @@ struct Ovh {
 
 #[derive(Debug, Deserialize)]
 struct Record {
+    #[serde(rename = "subDomain")]
+    name: Option<String>,
     #[serde(default)]
     target: String,
 }
@@ -184,29 +190,35 @@ impl Ovh {
         Err(self.api.no_zone(zone))
     }
 
-    /// The ids of records with exactly this name, type and value.
-    async fn find(&self, home: &str, name: &str, entry: &Entry<'_>) -> Result<Vec<u64>, DnsError> {
-        let path = format!(
-            "/domain/zone/{}/record?fieldType={}&subDomain={}",
-            encode(home),
-            entry.kind,
-            encode(name)
-        );
+    /// The ids of records with this name; `filter` is a further part of the query, with a `&`.
+    async fn ids(&self, home: &str, name: &str, filter: &str) -> Result<Vec<u64>, DnsError> {
+        let (home, name) = (encode(home), encode(name));
+        let path = format!("/domain/zone/{home}/record?{filter}subDomain={name}");
+        Ok(self.get(path).await?.unwrap_or_default())
+    }
+
+    /// The records of this type with exactly this name.
+    async fn find(
+        &self,
+        home: &str,
+        name: &str,
+        kind: &str,
+    ) -> Result<Vec<(u64, String)>, DnsError> {
         let mut found = Vec::new();
-        for id in self.get::<Vec<u64>>(path).await?.unwrap_or_default() {
+        for id in self.ids(home, name, &format!("fieldType={kind}&")).await? {
             let path = format!("/domain/zone/{}/record/{id}", encode(home));
             if let Some(record) = self.get::<Record>(path).await?
-                && entry.is(&record.target)
+                && record.name.is_none_or(|found| found.eq_ignore_ascii_case(name))
             {
-                found.push(id);
+                found.push((id, record.target));
             }
         }
         Ok(found)
     }
 
-    fn name(&self, zone: &str, home: &str, record: &Entry<'_>) -> Result<String, DnsError> {
-        let full = record.full_name(zone);
-        let name = relative(&full, home).ok_or_else(|| self.api.no_zone(&full))?;
+    /// A name as the API has it below a zone of the account.
+    fn name(&self, full: &str, home: &str) -> Result<String, DnsError> {
+        let name = relative(full, home).ok_or_else(|| self.api.no_zone(full))?;
         Ok(if name == "@" { String::new() } else { name })
     }
 
@@ -244,26 +256,28 @@ fn signature(
 }
 
 impl Ovh {
-    async fn add(&self, zone: &str, home: &str, entry: Entry<'_>) -> Result<(), DnsError> {
-        let name = self.name(zone, home, &entry)?;
-        if !self.find(home, &name, &entry).await?.is_empty() {
-            return Ok(());
-        }
-        let body = json!({
-            "fieldType": entry.kind,
-            "subDomain": name,
-            "target": entry.absolute(),
-            "ttl": entry.ttl(TTL, TTL),
-        });
+    async fn change_one(
+        &self,
+        zone: &str,
+        home: &str,
+        entry: Entry<'_>,
+        change: Change,
+    ) -> Result<(), DnsError> {
+        let name = self.name(&entry.full_name(zone), home)?;
+        let found = self.find(home, &name, entry.kind()).await?;
+        let steps = Steps::of(change, &entry, found);
         let path = format!("/domain/zone/{}/record", encode(home));
-        self.done(self.call(Method::POST, path)?.json(&body)).await
-    }
-
-    async fn remove(&self, zone: &str, home: &str, entry: Entry<'_>) -> Result<(), DnsError> {
-        let name = self.name(zone, home, &entry)?;
-        for id in self.find(home, &name, &entry).await? {
-            let path = format!("/domain/zone/{}/record/{id}", encode(home));
-            self.done(self.call(Method::DELETE, path)?).await?;
+        if steps.add {
+            let body = json!({
+                "fieldType": entry.kind(),
+                "subDomain": name,
+                "target": entry.absolute(),
+                "ttl": entry.ttl(TTL, TTL),
+            });
+            self.done(self.call(Method::POST, &path)?.json(&body)).await?;
+        }
+        for id in steps.remove {
+            self.done(self.call(Method::DELETE, format!("{path}/{id}"))?).await?;
         }
         Ok(())
     }
@@ -279,12 +293,25 @@ impl Records for Ovh {
         Box::pin(async move {
             let home = self.zone(zone).await?;
             for entry in entries {
-                match change {
-                    Change::Add => self.add(zone, home, entry).await?,
-                    Change::Remove => self.remove(zone, home, entry).await?,
-                }
+                self.change_one(zone, home, entry, change).await?;
             }
             self.refresh(home).await
+        })
+    }
+
+    fn look<'a>(&'a self, zone: &'a str, name: &'a str) -> DnsFuture<'a, NameRecords> {
+        Box::pin(async move {
+            let home = self.zone(zone).await?;
+            let name = self.name(&full_name(name, zone), home)?;
+            let is_used = !self.ids(home, &name, "").await?.is_empty();
+            let mut records = NameRecords { is_used, ..NameRecords::default() };
+            // Each record is a call, so only what matters is read.
+            for kind in ["CNAME", "HTTPS"] {
+                for (_, target) in self.find(home, &name, kind).await? {
+                    records.add(kind, &target)?;
+                }
+            }
+            Ok(records)
         })
     }
 }
@@ -298,7 +325,10 @@ mod tests {
     use super::{Config, Ovh, now, signature};
     use crate::{
         DnsProvider,
-        testing::{Answer, Server, alias, api, change_beside, txt},
+        testing::{
+            Answer, Kept, OUR_SERVICE, Server, THEIR_SERVICE, alias, api, change_beside, kept,
+            set_service_beside, txt, values,
+        },
     };
 
     /// The zone `a.test`; every signature is checked, by a clock an hour ahead.
@@ -439,5 +469,54 @@ mod tests {
             (&json!("CNAME"), &json!("y.other.test."))
         );
         assert_eq!(writes[1].method, "DELETE");
+    }
+
+    #[tokio::test]
+    async fn services_take_the_place_of_ours() {
+        let all = kept();
+        let records = all.clone();
+        let server = api(move |seen, _| {
+            let mut records = records.lock().unwrap();
+            let path = seen.path.strip_prefix("/domain/zone/a.test").unwrap_or(&seen.path);
+            let (path, query) = path.split_once('?').unwrap_or((path, ""));
+            match (&*seen.method, path) {
+                ("GET", "/auth/time") => Answer::new(200, now()),
+                ("GET", "") => Answer::new(200, "{}"),
+                ("GET", "/record") => {
+                    let (kind, name) = query.split_once("subDomain=").unwrap();
+                    let is_asked = |record: &&Kept| {
+                        let kinds = ["", &format!("fieldType={}&", record.kind)];
+                        record.name == name && kinds.contains(&kind)
+                    };
+                    let ids: Vec<u64> =
+                        records.iter().filter(is_asked).map(|record| record.id).collect();
+                    Answer::new(200, json!(ids))
+                }
+                ("GET", path) => {
+                    let id: u64 = path.strip_prefix("/record/").unwrap().parse().unwrap();
+                    let found = records.iter().find(|record| record.id == id).unwrap();
+                    let name = &found.name;
+                    Answer::new(200, json!({"subDomain": name, "target": found.value}))
+                }
+                ("POST", "/record") => {
+                    let body = seen.json();
+                    assert_eq!((&body["subDomain"], &body["ttl"]), (&json!("www"), &json!(300)));
+                    let value = body["target"].as_str().unwrap().into();
+                    let (name, kind) = ("www".into(), body["fieldType"].as_str().unwrap().into());
+                    records.push(Kept { id: 9, name, kind, value });
+                    Answer::new(200, "{}")
+                }
+                ("DELETE", "/record/3") => {
+                    records.retain(|record| record.id != 3);
+                    Answer::new(200, Value::Null)
+                }
+                ("POST", "/refresh") => Answer::new(200, Value::Null),
+                _ => Answer::new(400, "{}"),
+            }
+        });
+        set_service_beside(&provider(&server), "a.test").await;
+        let records = all.lock().unwrap();
+        assert_eq!(values(&records, "www", "HTTPS"), [THEIR_SERVICE, OUR_SERVICE]);
+        assert_eq!(records.len(), 4);
     }
 }

@@ -17,10 +17,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
-    DnsError, DnsFuture, DnsProvider, Field, Provider, Syntax,
+    DnsError, DnsFuture, DnsProvider, Field, NameRecords, Provider, Syntax,
     api::{Api, Call, Reply, Secret},
     aws::encode,
-    records::{Change, Entry, Records, each, relative, zones},
+    full_name,
+    records::{Change, Entry, Records, Steps, each, relative, zones},
     syntax::demand,
 };
 
@@ -78,6 +79,10 @@ struct Answer {
 struct Record {
     id: Value,
     #[serde(default)]
+    name: String,
+    #[serde(default, rename = "type")]
+    kind: String,
+    #[serde(default)]
     content: String,
 }
 
@@ -110,19 +115,18 @@ impl Porkbun {
         }
     }
 
-    /// The domain that a zone lies in, and the records of this name, type and value.
+    /// The domain that a zone lies in, the name relative to that, and the records which the path
+    /// tells that is made of both.
     async fn find<'a>(
         &self,
         zone: &'a str,
-        entry: &Entry<'_>,
+        full: &str,
+        path: impl Fn(&str, &str) -> String + Send + Sync,
     ) -> Result<(&'a str, String, Vec<Record>), DnsError> {
-        let full = entry.full_name(zone);
         for home in zones(zone) {
-            let Some(name) = relative(&full, home) else { continue };
+            let Some(name) = relative(full, home) else { continue };
             let name = if name == "@" { String::new() } else { name };
-            let tail = if name.is_empty() { String::new() } else { format!("/{}", encode(&name)) };
-            let path = format!("/dns/retrieveByNameType/{}/{}{tail}", encode(home), entry.kind);
-            let call = self.call(path, json!({}))?;
+            let call = self.call(path(&encode(home), &encode(&name)), json!({}))?;
             let reply = self.api.send(&call).await?;
             let said: Answer = serde_json::from_slice(&reply.body).unwrap_or_default();
             let unknown = matches!(reply.status, StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND)
@@ -130,34 +134,37 @@ impl Porkbun {
             if unknown && said.status == "ERROR" && said.message.contains("nvalid domain") {
                 continue;
             }
-            let mut found = self.judge(&call, &reply)?.records;
-            found.retain(|old| entry.is(&old.content));
-            return Ok((home, name, found));
+            return Ok((home, name, self.judge(&call, &reply)?.records));
         }
         Err(self.api.no_zone(zone))
     }
 
-    async fn add(&self, zone: &str, entry: Entry<'_>) -> Result<(), DnsError> {
-        let (home, name, found) = self.find(zone, &entry).await?;
-        if !found.is_empty() {
-            return Ok(());
+    async fn change_one(
+        &self,
+        zone: &str,
+        entry: Entry<'_>,
+        change: Change,
+    ) -> Result<(), DnsError> {
+        let path = |home: &str, name: &str| {
+            let tail = if name.is_empty() { String::new() } else { format!("/{name}") };
+            format!("/dns/retrieveByNameType/{home}/{}{tail}", entry.kind())
+        };
+        let (home, name, found) = self.find(zone, &entry.full_name(zone), path).await?;
+        let found = found.into_iter().map(|record| (record.id, record.content));
+        let steps = Steps::of(change, &entry, found);
+        if steps.add {
+            // Names are absolute without a dot.
+            let body = json!({
+                "type": entry.kind(),
+                "name": name,
+                "content": entry.bare(),
+                "ttl": entry.ttl(TTL, TTL).to_string(),
+            });
+            let call = self.call(format!("/dns/create/{}", encode(home)), body)?;
+            self.judge(&call, &self.api.send(&call).await?)?;
         }
-        // Names are absolute without a dot.
-        let body = json!({
-            "type": entry.kind,
-            "name": name,
-            "content": entry.value,
-            "ttl": entry.ttl(TTL, TTL).to_string(),
-        });
-        let call = self.call(format!("/dns/create/{}", encode(home)), body)?;
-        self.judge(&call, &self.api.send(&call).await?)?;
-        Ok(())
-    }
-
-    async fn remove(&self, zone: &str, entry: Entry<'_>) -> Result<(), DnsError> {
-        let (home, _, found) = self.find(zone, &entry).await?;
-        for old in found {
-            let id = match old.id {
+        for id in steps.remove {
+            let id = match id {
                 Value::String(id) => id,
                 id => id.to_string(),
             };
@@ -176,11 +183,20 @@ impl Records for Porkbun {
         entries: Vec<Entry<'a>>,
         change: Change,
     ) -> DnsFuture<'a> {
-        each(entries, move |entry| async move {
-            match change {
-                Change::Add => self.add(zone, entry).await,
-                Change::Remove => self.remove(zone, entry).await,
+        each(entries, move |entry| self.change_one(zone, entry, change))
+    }
+
+    fn look<'a>(&'a self, zone: &'a str, name: &'a str) -> DnsFuture<'a, NameRecords> {
+        Box::pin(async move {
+            let full = full_name(name, zone);
+            // There is no call for all types of one name.
+            let path = |home: &str, _: &str| format!("/dns/retrieve/{home}");
+            let (_, _, found) = self.find(zone, &full, path).await?;
+            let mut records = NameRecords::default();
+            for record in found.iter().filter(|record| record.name.eq_ignore_ascii_case(&full)) {
+                records.add(&record.kind, &record.content)?;
             }
+            Ok(records)
         })
     }
 }
@@ -194,7 +210,10 @@ mod tests {
     use super::Porkbun;
     use crate::{
         DnsProvider,
-        testing::{Answer, Server, alias, api, change_beside, txt},
+        testing::{
+            Answer, Kept, OUR_SERVICE, Server, THEIR_SERVICE, alias, api, change_beside, kept,
+            set_service_beside, txt, values,
+        },
     };
 
     fn fake(values: &[(&str, &str)]) -> Server {
@@ -291,5 +310,50 @@ mod tests {
         let body = writes[0].json();
         assert_eq!((&body["type"], &body["content"]), (&json!("CNAME"), &json!("y.other.test")));
         assert!(writes[1].path.ends_with("/delete/a.test/7"));
+    }
+
+    #[tokio::test]
+    async fn services_take_the_place_of_ours() {
+        let all = kept();
+        let records = all.clone();
+        let server = api(move |seen, _| {
+            let mut records = records.lock().unwrap();
+            let shown = |is_asked: &dyn Fn(&Kept) -> bool| {
+                let shown = records.iter().filter(|record| is_asked(record));
+                let shown: Vec<Value> = shown
+                    .map(|record| {
+                        let Kept { id, name, kind, value } = record;
+                        let name = format!("{name}.a.test");
+                        json!({"id": id.to_string(), "name": name, "type": kind, "content": value})
+                    })
+                    .collect();
+                Answer::new(200, json!({"status": "SUCCESS", "records": shown}))
+            };
+            let success = Answer::new(200, json!({"status": "SUCCESS"}));
+            match &*seen.path {
+                "/dns/retrieve/a.test" => shown(&|_| true),
+                "/dns/retrieveByNameType/a.test/HTTPS/www" => {
+                    shown(&|record| record.name == "www" && record.kind == "HTTPS")
+                }
+                "/dns/create/a.test" => {
+                    let body = seen.json();
+                    assert_eq!((&body["name"], &body["type"]), (&json!("www"), &json!("HTTPS")));
+                    let value = body["content"].as_str().unwrap().into();
+                    let (name, kind) = ("www".into(), "HTTPS".into());
+                    records.push(Kept { id: 9, name, kind, value });
+                    success
+                }
+                "/dns/delete/a.test/3" => {
+                    records.retain(|record| record.id != 3);
+                    success
+                }
+                _ => Answer::new(400, json!({"status": "ERROR", "message": "Invalid domain."})),
+            }
+        });
+        set_service_beside(&provider(&server), "a.test").await;
+        let records = all.lock().unwrap();
+        assert_eq!(values(&records, "www", "HTTPS"), [THEIR_SERVICE, OUR_SERVICE]);
+        let is_write = |line: &&String| !line.contains("/retrieve");
+        assert_eq!(server.lines().iter().filter(is_write).count(), 2);
     }
 }

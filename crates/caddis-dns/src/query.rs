@@ -22,6 +22,8 @@ pub const SOA: u16 = 6;
 pub const TXT: u16 = 16;
 /// Record type AAAA.
 pub const AAAA: u16 = 28;
+/// Record type HTTPS (RFC 9460).
+pub const HTTPS: u16 = 65;
 /// Record type CAA.
 pub const CAA: u16 = 257;
 
@@ -30,12 +32,14 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const PUBLIC: [&str; 2] = ["8.8.8.8:53", "1.1.1.1:53"];
 
 /// One record of an answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Record {
     /// The owner, lower case, without the final dot.
     pub name: String,
     /// The type.
     pub kind: u16,
+    /// Time to live in seconds.
+    pub ttl: u32,
     /// TXT: the joined strings. NS, CNAME: the name. Others: the data as it came.
     pub data: Vec<u8>,
 }
@@ -229,7 +233,7 @@ async fn first_address(server: &str) -> std::io::Result<SocketAddr> {
     found.next().ok_or_else(|| std::io::Error::other("no address"))
 }
 
-fn question(id: u16, name: &str, kind: u16) -> Result<Vec<u8>, DnsError> {
+pub(crate) fn question(id: u16, name: &str, kind: u16) -> Result<Vec<u8>, DnsError> {
     let mut out = Vec::with_capacity(64);
     out.extend(id.to_be_bytes());
     // Recursion desired; one question, one additional record (EDNS, 1232 bytes).
@@ -259,7 +263,7 @@ pub(crate) fn write_name(out: &mut Vec<u8>, name: &str) -> Result<(), DnsError> 
     Ok(())
 }
 
-fn parse(message: &[u8], id: u16) -> Option<Answer> {
+pub(crate) fn parse(message: &[u8], id: u16) -> Option<Answer> {
     let mut reader = Reader { message, at: 0 };
     if reader.u16()? != id {
         return None;
@@ -349,7 +353,8 @@ impl Reader<'_> {
     fn record(&mut self) -> Option<Record> {
         let name = self.name()?;
         let kind = self.u16()?;
-        self.at += 6;
+        self.at += 2;
+        let ttl = u32::from(self.u16()?) << 16 | u32::from(self.u16()?);
         let length = usize::from(self.u16()?);
         let end = self.at + length;
         let raw = self.message.get(self.at..end)?;
@@ -368,51 +373,23 @@ impl Reader<'_> {
             _ => raw.to_vec(),
         };
         self.at = end;
-        Some(Record { name, kind, data })
+        Some(Record { name, kind, ttl, data })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::net::UdpSocket;
-
     use super::{SOA, TXT, has_txt, parse, question, resolvers, zone_of};
-
-    /// A server that knows the zone `a.test` and one TXT record.
-    async fn server() -> String {
-        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let address = socket.local_addr().unwrap().to_string();
-        tokio::spawn(async move {
-            let mut buffer = [0; 512];
-            loop {
-                let (read, from) = socket.recv_from(&mut buffer).await.unwrap();
-                let asked = &buffer[..read];
-                let end = 12 + asked[12..].iter().position(|byte| *byte == 0).unwrap() + 5;
-                let kind = u16::from_be_bytes([asked[end - 4], asked[end - 3]]);
-                let zone = asked[12..].starts_with(b"\x01a\x04test\0");
-                let data: Option<Vec<u8>> = match kind {
-                    TXT => Some(b"\x02he\x03llo".to_vec()),
-                    SOA if zone => Some(vec![0; 22]),
-                    _ => None,
-                };
-                let mut out = asked[..2].to_vec();
-                out.extend([0x81, 0x80, 0, 1, 0, u8::from(data.is_some()), 0, 0, 0, 0]);
-                out.extend(&asked[12..end]);
-                if let Some(data) = data {
-                    out.extend([0xc0, 12]);
-                    out.extend(kind.to_be_bytes());
-                    out.extend([0, 1, 0, 0, 0, 9, 0, data.len() as u8]);
-                    out.extend(data);
-                }
-                socket.send_to(&out, from).await.unwrap();
-            }
-        });
-        address
-    }
+    use crate::testing::name_server;
 
     #[tokio::test]
     async fn zones_and_texts_are_found() {
-        let servers = [server().await];
+        let server = name_server(|name, kind| match kind {
+            TXT => Some(b"\x02he\x03llo".to_vec()),
+            SOA if name == "a.test" => Some(vec![0; 22]),
+            _ => None,
+        });
+        let servers = [server.await];
         assert_eq!(zone_of("_acme-challenge.x.a.test.", &servers).await.unwrap(), "a.test");
         assert!(zone_of("b.other.test", &servers).await.is_err());
         assert!(has_txt("x.a.test", "hello", &servers).await.unwrap());

@@ -1,15 +1,18 @@
-//! Records as the services of providers keep them: texts and aliases alike, their values as a zone
-//! file has them, names below a zone, and the zones that a name may lie in.
+//! Records as the services of providers keep them: texts, aliases and services alike, their values as
+//! a zone file has them, names below a zone, and the zones that a name may lie in.
 
 use std::{fmt, time::Duration};
 
-use crate::{Alias, DnsError, DnsFuture, DnsProvider, TxtRecord, full_name};
+use crate::{
+    Alias, DnsError, DnsFuture, DnsProvider, NameRecords, ServiceBinding, ServiceRecord, TxtRecord,
+    full_name, no_services,
+};
 
-const TXT: &str = "TXT";
-const CNAME: &str = "CNAME";
-
-/// A provider whose service keeps texts and aliases in the same way.
+/// A provider whose service keeps records of all types in the same way.
 pub(crate) trait Records: Send + Sync + fmt::Debug {
+    /// Whether the service knows HTTPS records.
+    const SERVICES: bool = true;
+
     /// Adds or takes away entries of one zone; what is so already is no error.
     fn change<'a>(
         &'a self,
@@ -17,6 +20,11 @@ pub(crate) trait Records: Send + Sync + fmt::Debug {
         entries: Vec<Entry<'a>>,
         change: Change,
     ) -> DnsFuture<'a>;
+
+    /// Tells what there is at a name, relative to the zone.
+    fn look<'a>(&'a self, _zone: &'a str, _name: &'a str) -> DnsFuture<'a, NameRecords> {
+        Box::pin(std::future::ready(Err(no_services())))
+    }
 }
 
 impl<T: Records> DnsProvider for T {
@@ -34,6 +42,17 @@ impl<T: Records> DnsProvider for T {
 
     fn delete_alias<'a>(&'a self, zone: &'a str, alias: &'a Alias) -> DnsFuture<'a> {
         self.change(zone, vec![alias.into()], Change::Remove)
+    }
+
+    fn look_up<'a>(&'a self, zone: &'a str, name: &'a str) -> DnsFuture<'a, NameRecords> {
+        self.look(zone, name)
+    }
+
+    fn set_service<'a>(&'a self, zone: &'a str, record: &'a ServiceRecord) -> DnsFuture<'a> {
+        if !T::SERVICES {
+            return Box::pin(std::future::ready(Err(no_services())));
+        }
+        self.change(zone, vec![record.into()], Change::Add)
     }
 }
 
@@ -56,31 +75,49 @@ where
 /// A record, for APIs that keep those of all types in the same way.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Entry<'a> {
-    /// `TXT` or `CNAME`.
-    pub(crate) kind: &'static str,
     name: &'a str,
-    /// The text without quotes; the other name without the final dot.
-    pub(crate) value: &'a str,
+    pub(crate) data: Data<'a>,
     pub(crate) ttl: Duration,
+}
+
+/// What a record holds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Data<'a> {
+    /// The text of a TXT record, without quotes.
+    Text(&'a str),
+    /// The other name of a CNAME record, without the final dot.
+    Alias(&'a str),
+    /// An HTTPS record.
+    Service(&'a ServiceBinding),
 }
 
 impl<'a> From<&'a TxtRecord> for Entry<'a> {
     fn from(record: &'a TxtRecord) -> Self {
-        Self { kind: TXT, name: &record.name, value: &record.value, ttl: record.ttl }
+        Self { name: &record.name, data: Data::Text(&record.value), ttl: record.ttl }
     }
 }
 
 impl<'a> From<&'a Alias> for Entry<'a> {
     fn from(alias: &'a Alias) -> Self {
-        let value = alias.target.trim_end_matches('.');
-        Self { kind: CNAME, name: &alias.name, value, ttl: alias.ttl }
+        let target = alias.target.trim_end_matches('.');
+        Self { name: &alias.name, data: Data::Alias(target), ttl: alias.ttl }
+    }
+}
+
+impl<'a> From<&'a ServiceRecord> for Entry<'a> {
+    fn from(record: &'a ServiceRecord) -> Self {
+        Self { name: &record.name, data: Data::Service(&record.binding), ttl: record.ttl }
     }
 }
 
 impl Entry<'_> {
-    /// Whether it is a name that stands for another one, and no text.
-    pub(crate) fn is_alias(&self) -> bool {
-        self.kind == CNAME
+    /// `TXT`, `CNAME` or `HTTPS`.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self.data {
+            Data::Text(_) => "TXT",
+            Data::Alias(_) => "CNAME",
+            Data::Service(_) => "HTTPS",
+        }
     }
 
     /// The whole name, without the final dot.
@@ -90,21 +127,45 @@ impl Entry<'_> {
 
     /// The value as a zone file has it.
     pub(crate) fn written(&self) -> String {
-        if self.is_alias() { self.absolute() } else { quote(self.value) }
+        match self.data {
+            Data::Text(text) => quote(text),
+            _ => self.absolute(),
+        }
     }
 
     /// The value with no quotes around texts; names end with a dot, lest they are taken to be below
     /// the zone.
     pub(crate) fn absolute(&self) -> String {
-        if self.is_alias() { format!("{}.", self.value) } else { self.value.to_owned() }
+        match self.data {
+            Data::Alias(target) => format!("{target}."),
+            _ => self.bare(),
+        }
+    }
+
+    /// The value with neither quotes around texts nor a dot after names.
+    pub(crate) fn bare(&self) -> String {
+        match self.data {
+            Data::Text(value) | Data::Alias(value) => value.to_owned(),
+            Data::Service(binding) => binding.to_string(),
+        }
     }
 
     /// Whether this is its value, in whatever way it is written.
     pub(crate) fn is(&self, written: &str) -> bool {
-        if self.is_alias() {
-            written.trim_end_matches('.').eq_ignore_ascii_case(self.value)
-        } else {
-            unquote(written) == self.value
+        match self.data {
+            Data::Text(text) => unquote(written) == text,
+            Data::Alias(target) => written.trim_end_matches('.').eq_ignore_ascii_case(target),
+            Data::Service(binding) => written.parse().is_ok_and(|other| *binding == other),
+        }
+    }
+
+    /// Whether a value of the same name gives way to this one. A name has one alias at most, so
+    /// another one is left over from an attempt that was cut off; texts stand beside each other.
+    pub(crate) fn replaces(&self, written: &str) -> bool {
+        match self.data {
+            Data::Text(_) => false,
+            Data::Alias(_) => true,
+            Data::Service(binding) => binding.replaces(written),
         }
     }
 
@@ -112,13 +173,25 @@ impl Entry<'_> {
     pub(crate) fn ttl(&self, default: u64, least: u64) -> u64 {
         seconds(self.ttl, default, least)
     }
+
+    /// Time to live of the set that the record is in, now with these values: that of the others,
+    /// if there are any; else its own as of [`Self::ttl`].
+    pub(crate) fn ttl_among(
+        &self,
+        values: &[String],
+        old: Option<u64>,
+        default: u64,
+        least: u64,
+    ) -> u64 {
+        let alone = matches!(self.data, Data::Service(_)) && values.len() == 1;
+        old.filter(|_| !alone).unwrap_or_else(|| self.ttl(default, least))
+    }
 }
 
 /// A change to the values of a name.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Change {
-    /// Adds the value. An alias takes the place of another one: a name has one at most, which is
-    /// left over from an attempt that was cut off.
+    /// Adds the value, and takes away those that it [replaces](Entry::replaces).
     Add,
     /// Takes the value away.
     Remove,
@@ -128,11 +201,10 @@ impl Change {
     /// Changes values; false where nothing was to be done.
     pub(crate) fn apply(self, values: &mut Vec<String>, entry: &Entry<'_>) -> bool {
         let is_there = values.iter().any(|old| entry.is(old));
+        let replaced = values.iter().filter(|old| entry.replaces(old)).count();
         match self {
-            Self::Add if !is_there => {
-                if entry.is_alias() {
-                    values.clear();
-                }
+            Self::Add if !is_there || replaced > 1 => {
+                values.retain(|old| !entry.replaces(old));
                 values.push(entry.written());
                 true
             }
@@ -142,6 +214,40 @@ impl Change {
             }
             Self::Add | Self::Remove => false,
         }
+    }
+}
+
+/// What a change to single records comes down to, for APIs that keep them by ids.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Steps<I> {
+    /// Whether to add the record.
+    pub(crate) add: bool,
+    /// The records to take away afterwards.
+    pub(crate) remove: Vec<I>,
+}
+
+impl<I> Steps<I> {
+    /// The steps of a change, given the records of the entry's name and type.
+    pub(crate) fn of(
+        change: Change,
+        entry: &Entry<'_>,
+        found: impl IntoIterator<Item = (I, String)>,
+    ) -> Self {
+        let mut there = false;
+        let mut remove = Vec::new();
+        for (id, value) in found {
+            let is = entry.is(&value);
+            let goes = match change {
+                // One of those that are the same stays.
+                Change::Add => entry.replaces(&value) && (!is || there),
+                Change::Remove => is,
+            };
+            there |= is;
+            if goes {
+                remove.push(id);
+            }
+        }
+        Self { add: matches!(change, Change::Add) && !there, remove }
     }
 }
 
@@ -192,9 +298,9 @@ pub(crate) fn seconds(ttl: Duration, default: u64, least: u64) -> u64 {
     .max(least)
 }
 
-/// The name of a record below another zone than the one it was made for; `@` for the zone itself,
-/// none if it lies outside.
-pub(crate) fn relative(full: &str, zone: &str) -> Option<String> {
+/// A name relative to a zone, both without the final dot; `@` for the zone itself, none if it lies
+/// outside.
+pub fn relative(full: &str, zone: &str) -> Option<String> {
     match full.strip_suffix(zone)? {
         "" => Some("@".to_owned()),
         rest => Some(rest.strip_suffix('.')?.to_owned()),

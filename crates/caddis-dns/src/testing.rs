@@ -9,10 +9,12 @@ use std::{
 
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpStream, UdpSocket},
 };
 
-use crate::{Alias, DnsProvider, TxtRecord};
+use crate::{
+    Alias, DnsProvider, NameRecords, ServiceBinding, ServiceRecord, TxtRecord, query::Reader,
+};
 
 /// A request as it came.
 #[derive(Debug, Clone)]
@@ -125,6 +127,84 @@ pub async fn change_beside(provider: &dyn DnsProvider, zone: &str, there: &str) 
     provider.delete(zone, &ours[..1]).await.unwrap();
 }
 
+/// A record that a scripted service keeps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// For services that count them.
+    pub id: u64,
+    /// Relative to the zone.
+    pub name: String,
+    /// `A`, …
+    pub kind: String,
+    /// As a zone file has it.
+    pub value: String,
+}
+
+/// The HTTPS record of somebody else in [`kept`].
+pub const THEIR_SERVICE: &str = r#"1 svc.test. port="8443""#;
+/// What [`set_service_beside`] sets.
+pub const OUR_SERVICE: &str = r#"2 . alpn="h3,h2" ech="AAA=""#;
+
+/// What a scripted service has: an address and two HTTPS records at `www`, one of them ours, and a
+/// name that is an alias.
+pub fn kept() -> Arc<Mutex<Vec<Kept>>> {
+    let all = [
+        ("www", "A", "192.0.2.1"),
+        ("www", "HTTPS", THEIR_SERVICE),
+        ("www", "HTTPS", "2 . alpn=h2"),
+        ("alias", "CNAME", "b.test."),
+    ];
+    let all = (1..).zip(all).map(|(id, (name, kind, value))| Kept {
+        id,
+        name: name.into(),
+        kind: kind.into(),
+        value: value.into(),
+    });
+    Arc::new(Mutex::new(all.collect()))
+}
+
+/// The values of a name and type.
+pub fn values(all: &[Kept], name: &str, kind: &str) -> Vec<String> {
+    let found = all.iter().filter(|record| record.name == name && record.kind == kind);
+    found.map(|record| record.value.clone()).collect()
+}
+
+/// Puts values in the place of those of a name and type.
+pub fn set_values(all: &mut Vec<Kept>, name: &str, kind: &str, values: &[String]) {
+    all.retain(|record| record.name != name || record.kind != kind);
+    for value in values {
+        let id = all.iter().map(|record| record.id).max().unwrap_or_default() + 1;
+        all.push(Kept { id, name: name.into(), kind: kind.into(), value: value.clone() });
+    }
+}
+
+/// Sets an HTTPS record of five minutes at `www`, twice, where there is what [`kept`] says, looking
+/// what is there before and afterwards.
+pub async fn set_service_beside(provider: &dyn DnsProvider, zone: &str) {
+    let services = |all: [&str; 2]| {
+        let services = all.map(|one| one.parse::<ServiceBinding>().unwrap()).to_vec();
+        NameRecords { is_used: true, alias: None, services }
+    };
+    let found = async || {
+        let mut found = provider.look_up(zone, "www").await.unwrap();
+        found.services.sort_by_key(|service| service.priority);
+        found
+    };
+    assert_eq!(found().await, services([THEIR_SERVICE, "2 . alpn=h2"]));
+    let record = ServiceRecord {
+        name: "www".into(),
+        binding: OUR_SERVICE.parse().unwrap(),
+        ttl: Duration::from_secs(300),
+    };
+    for _ in 0..2 {
+        provider.set_service(zone, &record).await.unwrap();
+    }
+    assert_eq!(found().await, services([THEIR_SERVICE, OUR_SERVICE]));
+    let alias = provider.look_up(zone, "alias").await.unwrap();
+    assert_eq!((alias.is_used, alias.alias.as_deref()), (true, Some("b.test")));
+    assert_eq!(provider.look_up(zone, "none").await.unwrap(), NameRecords::default());
+}
+
 async fn serve<F>(stream: TcpStream, all: &Mutex<Vec<Seen>>, answer: &F)
 where
     F: Fn(&Seen, usize) -> Answer,
@@ -175,6 +255,38 @@ where
         out += &answer.body;
         stream.write_all(out.as_bytes()).await.unwrap();
     }
+}
+
+/// Starts a name server on a UDP port of 127.0.0.1 and returns its address: `answer` gets name and
+/// type of a question, and gives the data of the one record to answer with.
+pub async fn name_server<F>(answer: F) -> String
+where
+    F: Fn(&str, u16) -> Option<Vec<u8>> + Send + 'static,
+{
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        let mut buffer = [0; 512];
+        loop {
+            let (read, from) = socket.recv_from(&mut buffer).await.unwrap();
+            let asked = &buffer[..read];
+            let mut reader = Reader { message: asked, at: 12 };
+            let (name, kind) = (reader.name().unwrap(), reader.u16().unwrap());
+            let data = answer(&name, kind);
+            let mut out = asked[..2].to_vec();
+            out.extend([0x81, 0x80, 0, 1, 0, u8::from(data.is_some()), 0, 0, 0, 0]);
+            out.extend(&asked[12..reader.at + 2]);
+            if let Some(data) = data {
+                out.extend([0xc0, 12]);
+                out.extend(kind.to_be_bytes());
+                out.extend([0, 1, 0, 0, 0, 9]);
+                out.extend(u16::try_from(data.len()).unwrap().to_be_bytes());
+                out.extend(data);
+            }
+            socket.send_to(&out, from).await.unwrap();
+        }
+    });
+    address
 }
 
 /// A record without a time to live of its own.

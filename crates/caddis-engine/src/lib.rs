@@ -24,6 +24,7 @@ mod service;
 mod signals;
 mod sniff;
 mod streams;
+mod unveil;
 mod worker;
 mod wrappers;
 

@@ -20,21 +20,33 @@ use caddis_core::{
 use caddis_logging::{AccessLogger, AccessRecord, Logging};
 use caddis_plan::{IdentityPlan, Plan, RemotePlan, ServerPlan};
 use caddis_tls::{
-    Asked, BindCx, CertManager, Certificate, HelloFacts, Missing, OnDemandError, Policies, Policy,
-    Reconcile, acme_server::AcmeServers, hello_data, policy::CaPool,
+    Asked, BindCx, CertManager, Certificate, HelloFacts, ManagedSubject, Missing, OnDemandError,
+    Policies, Policy, Reconcile,
+    acme_server::AcmeServers,
+    ech::{self, Acceptance, EchKeyring, EchKeys, EchPlan, Refused},
+    hello_data,
+    policy::CaPool,
 };
 use http::{HeaderMap, HeaderValue, Method};
-use rustls::{ServerConfig, sign::CertifiedKey};
-use tokio::io::AsyncWriteExt;
+use rustls::{InvalidMessage, PeerMisbehaved, ServerConfig, sign::CertifiedKey};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake, server::TlsStream};
 
-use crate::{generation::LoadError, listen::Binding, request_metrics::ServerMetrics};
+use crate::{
+    generation::LoadError,
+    h1::Rewind,
+    listen::Binding,
+    request_metrics::ServerMetrics,
+    unveil::{Hello, unveil},
+};
 
 /// A server as it runs.
 pub(crate) struct ServerRuntime {
     pub(crate) plan: Arc<ServerPlan>,
     tls: Option<Policies>,
     certificates: Arc<CertManager>,
+    /// The keys of hidden client hellos, where there are any.
+    pub(crate) ech: Option<Arc<EchKeyring>>,
     pub(crate) access_log: AccessLogger,
     pub(crate) metrics: Option<ServerMetrics>,
     /// Equal where open connections may go on under another generation's server.
@@ -60,6 +72,16 @@ pub(crate) struct BoundShared {
     certificates: Arc<CertManager>,
     tickets: caddis_tls::Tickets,
     storage: Arc<dyn caddis_tls::storage::Storage>,
+    ech: Option<BoundEch>,
+}
+
+/// Keys of hidden client hellos as they were found or made, and the ring they belong in.
+struct BoundEch {
+    plan: Arc<EchPlan>,
+    ring: Arc<EchKeyring>,
+    keys: EchKeys,
+    /// Certificates for public names that only the storage knows.
+    subjects: Vec<ManagedSubject>,
 }
 
 impl Shared {
@@ -92,9 +114,17 @@ impl Shared {
             .load(&*storage)
             .map_err(|error| LoadError::Activate(format!("loading tls app module: {error}")))?;
         let tickets = certificates.tickets().with_config(plan.tls.tickets.as_ref(), &storage)?;
+        if let Some(error) = caddis_tls::pki::faults(&plan.tls.authorities, &storage).first() {
+            return Err(LoadError::Activate(format!("loading pki app module: {error}")));
+        }
         certificates.configure_pki(storage.clone(), plan.tls.authorities.clone());
+        let ech = BoundEch::bind(plan, state).await.map_err(|error| {
+            LoadError::Activate(format!(
+                "loading tls app module: provisioning Encrypted ClientHello components: {error}"
+            ))
+        })?;
         let logging = Arc::new(logging);
-        let bound = BoundShared { logging, certificates, tickets, storage };
+        let bound = BoundShared { logging, certificates, tickets, storage, ech };
         bound.fill_trust_pools(state)?;
         let store = bound.certificates.store().clone();
         state.single::<ClientCertificates>().look_in(move |name| store.for_client(name));
@@ -206,9 +236,11 @@ impl BoundShared {
 
     /// Gets certificates ready; what cannot be had at once is tried again later.
     pub(crate) async fn reconcile(&self, plan: &Plan, loaded: Vec<Arc<Certificate>>) {
+        let outer = || self.ech.iter().flat_map(|ech| &ech.subjects);
+        let names = outer().map(|subject| subject.name.clone());
         let wanted = Reconcile {
-            subjects: plan.tls.subjects.clone(),
-            unless_loaded: plan.tls.unless_loaded.clone(),
+            subjects: plan.tls.subjects.iter().chain(outer()).cloned().collect(),
+            unless_loaded: plan.tls.unless_loaded.iter().cloned().chain(names).collect(),
             on_demand: plan.tls.on_demand.clone(),
             loaded,
             ocsp: plan.tls.ocsp.clone(),
@@ -221,10 +253,37 @@ impl BoundShared {
         self.certificates.install_roots();
     }
 
+    /// Puts the keys of hidden client hellos in place; gives what looks after them.
+    pub(crate) fn commit_ech(&mut self) -> Option<impl Future<Output = ()> + use<>> {
+        let BoundEch { plan, ring, keys, .. } = self.ech.take()?;
+        keys.put_in(&ring);
+        Some(ech::keep(ring, self.storage.clone(), plan))
+    }
+
     /// Sends logs where the new config says; gives whom to tell what happens.
     pub(crate) fn commit(self, handle: &caddis_logging::Handle) -> Arc<Events> {
         handle.set(self.logging);
         self.certificates.events().clone()
+    }
+}
+
+impl BoundEch {
+    /// Loads or makes keys. The ring is the one of the storage, over all generations.
+    async fn bind(plan: &Plan, state: &State) -> caddis_tls::Result<Option<Self>> {
+        let Some(needs) = &plan.tls.ech else { return Ok(None) };
+        let storage = &plan.tls.storage;
+        let keys = EchKeys::load(storage, &needs.plan).await?;
+        let mut subjects: Vec<ManagedSubject> = Vec::new();
+        for name in keys.public_names() {
+            let managed = plan.tls.subjects.iter().chain(&subjects);
+            if managed.into_iter().any(|subject| subject.name.eq_ignore_ascii_case(name)) {
+                continue;
+            }
+            subjects.extend(needs.certificate_of(name).map_err(caddis_tls::Error::new)?);
+        }
+        let table = state.table::<String, EchKeyring>();
+        let ring = table.lease(storage.describe(), EchKeyring::default);
+        Ok(Some(Self { plan: needs.plan.clone(), ring, keys, subjects }))
     }
 }
 
@@ -259,6 +318,7 @@ impl ServerRuntime {
         Ok(Arc::new(Self {
             tls,
             certificates,
+            ech: bound.ech.as_ref().map(|ech| ech.ring.clone()),
             access_log: AccessLogger::new(plan.logs.as_ref(), &bound.logging),
             metrics: plan.metrics.map(|how| ServerMetrics::new(&plan.name, how, metrics.clone())),
             connection_fingerprint,
@@ -275,6 +335,8 @@ pub(crate) fn validate(plan: &Plan) -> Result<(), LoadError> {
     let loaders = plan.tls.loaders.faults(&*plan.tls.storage);
     let mut all: Vec<_> =
         loaders.iter().map(|error| format!("loading tls app module: {error}")).collect();
+    let authorities = caddis_tls::pki::faults(&plan.tls.authorities, &plan.tls.storage);
+    all.extend(authorities.iter().map(|error| format!("loading pki app module: {error}")));
     for server in &plan.servers {
         let faults = server.tls_policies.iter().flat_map(|policies| policies.faults());
         all.extend(faults.map(|error| format!("server {}: {error}", server.name)));
@@ -303,13 +365,33 @@ impl ServerRuntime {
 /// the client has to send; the wait for an on-demand certificate has its own.
 pub(crate) async fn accept_tls<S: Io>(
     binding: &Binding,
-    io: S,
+    mut io: Rewind<S>,
     connection: &Connection,
     limit: Duration,
-) -> io::Result<(TlsStream<S>, TlsInfo)> {
+) -> io::Result<(TlsStream<Rewind<S>>, TlsInfo)> {
+    let mut kind = Hello::Visible;
+    if let Some(keys) = &binding.server.ech {
+        (io, kind) = Box::pin(within(limit, unveil(keys, io))).await?;
+    }
+    answer_hello(binding, io, kind, connection, limit).await
+}
+
+async fn answer_hello<S: Io>(
+    binding: &Binding,
+    io: Rewind<S>,
+    kind: Hello,
+    connection: &Connection,
+    limit: Duration,
+) -> io::Result<(TlsStream<Rewind<S>>, TlsInfo)> {
     let server = &binding.server;
-    let hello = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), io);
-    let start = within(limit, hello).await?;
+    let mut hello = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), io);
+    let start = match within(limit, &mut hello).await {
+        Ok(start) => start,
+        Err(error) => {
+            Box::pin(no_hello(hello, &error)).await;
+            return Err(error);
+        }
+    };
     let asked = {
         let (remote, local) = (connection.remote, connection.local);
         server.certificates.wants_hello().then(|| hello_data(&start.client_hello(), remote, local))
@@ -360,22 +442,84 @@ pub(crate) async fn accept_tls<S: Io>(
             return Err(io::Error::other(reason));
         }
     };
-    let stream = within(limit, start.into_stream(config)).await?;
-    let info = caddis_tls::tls_info(stream.get_ref().1);
+    let is_hidden = matches!(kind, Hello::Hidden { .. });
+    let handshake = match kind {
+        Hello::Visible => start.into_stream(config),
+        Hello::Sealed => match server.ech.as_ref().and_then(|keys| keys.rejection()) {
+            Some(rejection) => {
+                let config = rejection.config(&config);
+                rejection.perform(|| start.into_stream(config)).0
+            }
+            None => start.into_stream(config),
+        },
+        Hello::Hidden { inner, outer } => match Acceptance::rehearse(&config, &inner) {
+            Ok(acceptance) => acceptance.perform(|| start.into_stream(config)),
+            // It fails as it would without a word on hidden hellos.
+            Err(Refused::Handshake(_)) => start.into_stream(config),
+            Err(Refused::NoKeyShare) => {
+                // Without a word on how to hide it: the client would come back with the same.
+                let io = Rewind { before: outer, io: start.io.io };
+                let kind = Hello::Visible;
+                return Box::pin(answer_hello(binding, io, kind, connection, limit)).await;
+            }
+        },
+    };
+    let stream = within(limit, handshake).await?;
+    let mut info = caddis_tls::tls_info(stream.get_ref().1);
+    info.ech = is_hidden;
     Ok((stream, info))
+}
+
+/// What came is no hello: the client is told, if not by the library, which has no word for some of
+/// it, and has a moment to read that. A hello that is too long may not have come to its end, and a
+/// connection that is closed before is reset, with the alert.
+async fn no_hello<S: Io>(mut hello: LazyConfigAcceptor<S>, error: &io::Error) {
+    let cause = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let (Some(cause), Some(mut io)) = (cause, hello.take_io()) else { return };
+    let told = async {
+        match untold(cause) {
+            Some(code) => alert(&mut io, code).await?,
+            None => io.shutdown().await?,
+        }
+        tokio::io::copy(&mut io.take(crate::h1::DRAIN_LIMIT), &mut tokio::io::sink()).await
+    };
+    let _ = within(crate::h1::LINGER, told).await;
+}
+
+/// The alert for what the library ends the beginning of a handshake without a word for.
+fn untold(cause: &rustls::Error) -> Option<u8> {
+    const UNEXPECTED_MESSAGE: u8 = 10;
+    const DECODE_ERROR: u8 = 50;
+    match cause {
+        rustls::Error::InappropriateMessage { .. }
+        | rustls::Error::InappropriateHandshakeMessage { .. }
+        | rustls::Error::PeerMisbehaved(
+            PeerMisbehaved::MessageInterleavedWithHandshakeMessage
+            | PeerMisbehaved::TooManyEmptyFragments,
+        ) => Some(UNEXPECTED_MESSAGE),
+        rustls::Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge) => {
+            Some(DECODE_ERROR)
+        }
+        _ => None,
+    }
 }
 
 /// Tells a client in the words of TLS that there will be no handshake: the alert internal_error,
 /// which is what Go's server sends and what people search for.
 async fn refuse<S: Io>(mut start: StartHandshake<S>, limit: Duration) {
-    // Content type, version, length, level fatal, code (RFC 8446 §5.1 and §6).
-    const ALERT: [u8; 7] = [21, 3, 3, 0, 2, 2, 80];
-    let told = async {
-        start.io.write_all(&ALERT).await?;
-        start.io.shutdown().await
-    };
     // A client that has gone needs no word.
-    let _ = within(limit, told).await;
+    let _ = within(limit, alert(&mut start.io, INTERNAL_ERROR)).await;
+}
+
+/// Alerts (RFC 8446 §6).
+pub(crate) const ILLEGAL_PARAMETER: u8 = 47;
+pub(crate) const INTERNAL_ERROR: u8 = 80;
+
+/// Sends a fatal alert before there are keys, and that is all.
+pub(crate) async fn alert<S: Io>(io: &mut S, code: u8) -> io::Result<()> {
+    // Content type, version, length, level fatal, code (RFC 8446 §5.1 and §6).
+    io.write_all(&[21, 3, 3, 0, 2, 2, code]).await?;
+    io.shutdown().await
 }
 
 /// A certificate where there is none: from a source outside, for this handshake alone, or (then it

@@ -102,7 +102,7 @@ impl Object for LoggedTls<'_> {
         out("cipher_suite", Field::Uint(tls.cipher_suite.into()));
         out("proto", Field::str(&tls.alpn));
         out("server_name", Field::str(&tls.server_name));
-        out("ech", Field::Bool(false));
+        out("ech", Field::Bool(tls.ech));
         let Some(leaf) = tls.client_certificates.first() else { return };
         let Ok((_, leaf)) = X509Certificate::from_der(leaf) else { return };
         let name = leaf.subject().iter_common_name().next().and_then(|name| name.as_str().ok());

@@ -12,7 +12,7 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use caddis_core::{State, metrics::Metrics};
+use caddis_core::{State, error::plain_text, metrics::Metrics};
 use smallvec::SmallVec;
 use time::OffsetDateTime;
 use tracing::{
@@ -301,7 +301,8 @@ impl Object for JsonObject<'_> {
 
 impl Visit for Collected {
     fn record_debug(&mut self, key: &Key, value: &dyn fmt::Debug) {
-        let text = format!("{value:?}");
+        // Whoever made the error, numbers of the system's errors are not for people.
+        let text = plain_text(format!("{value:?}"));
         if key.name() == "message" {
             self.message = text;
         } else {
@@ -311,14 +312,14 @@ impl Visit for Collected {
 
     fn record_str(&mut self, key: &Key, value: &str) {
         if key.name() == "message" {
-            value.clone_into(&mut self.message);
+            self.message = plain_text(value.to_owned());
         } else {
-            self.add(key, Owned::Text(value.to_owned()));
+            self.add(key, Owned::Text(plain_text(value.to_owned())));
         }
     }
 
     fn record_error(&mut self, key: &Key, value: &(dyn std::error::Error + 'static)) {
-        self.add(key, Owned::Text(value.to_string()));
+        self.add(key, Owned::Text(plain_text(value.to_string())));
     }
 
     fn record_f64(&mut self, key: &Key, value: f64) {

@@ -37,7 +37,7 @@ pub fn auto_https(config: &mut Config) -> Result<Vec<ManagedName>, ConfigError> 
     Ok(managed.map(|(name, unless_loaded)| ManagedName { name, unless_loaded }).collect())
 }
 
-fn port(configured: i64, default: u16) -> u16 {
+pub(crate) fn port(configured: i64, default: u16) -> u16 {
     u16::try_from(configured).ok().filter(|port| *port != 0).unwrap_or(default)
 }
 
@@ -90,7 +90,7 @@ fn server_phase(
 }
 
 /// The listener addresses of a server, one per port.
-fn listeners(server: &Server) -> Result<Vec<NetworkAddress>, ConfigError> {
+pub(crate) fn listeners(server: &Server) -> Result<Vec<NetworkAddress>, ConfigError> {
     let mut all = Vec::new();
     for text in &server.listen {
         let text = Template::render_global(text, Unknown::Empty);
@@ -102,7 +102,7 @@ fn listeners(server: &Server) -> Result<Vec<NetworkAddress>, ConfigError> {
 }
 
 /// Names of the top-level host matchers, without those to skip.
-fn host_names(server: &Server, automatic: &AutoHttpsConfig) -> BTreeSet<String> {
+pub(crate) fn host_names(server: &Server, automatic: &AutoHttpsConfig) -> BTreeSet<String> {
     // A Caddyfile has each of its sites without TLS here.
     let skip: HashSet<&String> = automatic.skip.iter().collect();
     server

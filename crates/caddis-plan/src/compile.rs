@@ -11,7 +11,10 @@ use std::time::Duration;
 
 use caddis_logging::LoggingPlan;
 
-use crate::{AdminPlan, Protocols, ServerPlan, SubscriptionPlan, TlsPlan, auto_https, events};
+use crate::{
+    AdminPlan, Protocols, ServerPlan, SubscriptionPlan, TlsPlan, auto_https, events,
+    tls::ServedNames,
+};
 
 /// Everything the engine needs to run a config, resolved.
 pub struct Plan {
@@ -65,6 +68,8 @@ pub fn compile(
     default_admin: &str,
 ) -> Result<Plan, Vec<ConfigError>> {
     let mut errors = Vec::new();
+    // Before the servers are used up.
+    let served = ServedNames::of(&config);
     let managed = auto_https(&mut config).unwrap_or_else(|error| {
         errors.push(error);
         Vec::new()
@@ -97,7 +102,7 @@ pub fn compile(
         (app.grace_period.positive(), app.shutdown_delay.positive());
     // Only now is it known of which names handlers want certificates.
     config.apps.http = Some(app);
-    let tls = TlsPlan::compile(&config, &managed, &cx.take_certificates());
+    let tls = TlsPlan::compile(&config, &managed, &cx.take_certificates(), &served);
     errors.extend(clashes(&listeners, &servers));
     for name in config.apps.other.keys() {
         let message = format!("unknown module: {name}");

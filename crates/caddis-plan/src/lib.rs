@@ -26,5 +26,5 @@ pub use host_index::SiteRoutes;
 pub use listener_wrappers::{ListenerWrapper, ListenerWrappers, ProxyPolicy, ProxyProtocol};
 pub use names::{internal_name, public_name, qualifies, wildcard_covers};
 pub use server::{HeaderNameRule, MetricsPlan, Protocols, ServerPlan, Timeouts};
-pub use tls::TlsPlan;
+pub use tls::{EchNeeds, TlsPlan};
 pub use trust::Trust;

@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn reads_services() {
-        let record = |data: &[u8]| Record { name: String::new(), kind: SRV, data: data.to_vec() };
+        let record = |data: &[u8]| Record { kind: SRV, data: data.to_vec(), ..Record::default() };
         let found = service(&record(b"\0\x01\0\x02\x1f\x90\x01a\x04test\0")).expect("a service");
         let want = Service { priority: 1, weight: 2, port: 8080, target: "a.test".into() };
         assert_eq!(found, want);

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use caddis_core::error::plain_text;
+
 /// A failure with its reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error(String);
@@ -10,9 +12,9 @@ pub struct Error(String);
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// An error with this text.
+    /// An error with this text; numbers of the system's errors are left out.
     pub fn new(message: impl fmt::Display) -> Self {
-        Self(message.to_string())
+        Self(plain_text(message.to_string()))
     }
 
     /// The same error, with what was being done before it.
@@ -56,6 +58,6 @@ pub(crate) trait Context<T> {
 
 impl<T, E: fmt::Display> Context<T> for std::result::Result<T, E> {
     fn context(self, what: impl fmt::Display) -> Result<T> {
-        self.map_err(|error| Error(format!("{what}: {error}")))
+        self.map_err(|error| Error::new(format_args!("{what}: {error}")))
     }
 }

@@ -16,7 +16,8 @@ use crate::{certificate, key, names::distinguished_name, policy::suite_name};
 /// The prefix of the placeholders about the client's certificate.
 pub const CLIENT_PREFIX: &str = "http.request.tls.client.";
 
-/// The facts of a connection whose handshake is done.
+/// The facts of a connection whose handshake is done; whether its hello was hidden is for others
+/// to add.
 pub fn tls_info(connection: &ServerConnection) -> TlsInfo {
     info(connection, connection.server_name())
 }
@@ -33,6 +34,7 @@ fn info(connection: &CommonState, server_name: Option<&str>) -> TlsInfo {
         cipher_suite: suite.map_or(0, u16::from),
         cipher_name: suite.map_or("", suite_name),
         resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
+        ech: false,
         alpn: connection
             .alpn_protocol()
             .map(|name| String::from_utf8_lossy(name).as_ref().into())

@@ -32,7 +32,9 @@ pub mod storage;
 #[cfg(test)]
 mod testing;
 
-pub use acme::{AcmeConfig, Challenges, Ports, compile_acme, is_challenge_hello};
+pub use acme::{
+    AcmeConfig, Challenges, Directory, Ports, Unread, compile_acme, is_challenge_hello,
+};
 pub use automate::{
     CertManager, CertReport, Issuer, ManagedSubject, OnDemandError, OnDemandPolicy, Permission,
     Reconcile, Taken,
@@ -81,6 +83,7 @@ pub static OTHER_IDS: &[&str] = &[
     "tls.certificates.load_pem",
     "tls.certificates.load_storage",
     "tls.client_auth.verifier.leaf",
+    "tls.ech.publishers.dns",
     "tls.get_certificate.http",
     "tls.get_certificate.tailscale",
     "tls.handshake_match.local_ip",

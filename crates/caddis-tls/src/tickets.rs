@@ -237,9 +237,10 @@ impl Keyring {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(storage) = &self.storage else {
             let keys = self.keys.load_full();
-            if keys.is_empty() || self.is_due(self.next_rotation.load(Ordering::Relaxed), now) {
-                let keys = self.rotated(&keys)?;
-                self.put(keys, now.saturating_add(self.rotation.load(Ordering::Relaxed)));
+            let next = self.next_rotation.load(Ordering::Relaxed);
+            if keys.is_empty() || self.is_due(next, now) {
+                let (next, turns) = self.turns(if keys.is_empty() { now } else { next }, now);
+                self.put(self.rotated(&keys, turns)?, next);
             }
             return Ok(());
         };
@@ -251,17 +252,16 @@ impl Keyring {
         }
         let _guard = storage.lock(LOCK, LOCK_WAIT)?;
         // Another server may have been faster.
-        let keys = match load(&**storage)? {
+        let (keys, (next, turns)) = match load(&**storage)? {
             Some((keys, next)) if !self.is_due(next, now) => {
                 self.put(self.known(keys), next);
                 return Ok(());
             }
-            Some((keys, _)) => self.known(keys),
+            Some((keys, next)) => (self.known(keys), self.turns(next, now)),
             // Where they are gone, those in use still open what they sealed.
-            None => self.keys.load().to_vec(),
+            None => (self.keys.load().to_vec(), self.turns(now, now)),
         };
-        let keys = self.rotated(&keys)?;
-        let next = now.saturating_add(self.rotation.load(Ordering::Relaxed));
+        let keys = self.rotated(&keys, turns)?;
         let texts = keys.iter().map(|key| BASE64_STANDARD.encode(key.secret)).collect();
         let stored = serde_json::to_vec(&Stored { keys: texts, next_rotation: next });
         storage.store(FILE, &stored.map_err(Error::new)?)?;
@@ -282,12 +282,22 @@ impl Keyring {
         keys.into_iter().map(|key| same(&key).unwrap_or_else(|| Arc::new(key))).collect()
     }
 
-    fn rotated(&self, keys: &[Arc<TicketKey>]) -> Result<Vec<Arc<TicketKey>>> {
+    /// When the next key is to come, and how many should have come since the last: none were made
+    /// while nobody asked for any.
+    fn turns(&self, next: Timestamp, now: Timestamp) -> (Timestamp, usize) {
+        let rotation = self.rotation.load(Ordering::Relaxed).max(1);
+        let late = now.saturating_sub(next).max(0);
+        let turns = usize::try_from(late / rotation).unwrap_or(usize::MAX).saturating_add(1);
+        (now.saturating_sub(late % rotation).saturating_add(rotation), turns)
+    }
+
+    /// A new key, and of the old ones those that are not to go after so many turns.
+    fn rotated(&self, keys: &[Arc<TicketKey>], turns: usize) -> Result<Vec<Arc<TicketKey>>> {
         let mut secret = [0; 32];
         provider().secure_random.fill(&mut secret).map_err(|_| Error::new("no random numbers"))?;
         let mut all = vec![Arc::new(TicketKey::new(secret)?)];
-        all.extend(keys.iter().cloned());
-        all.truncate(self.max_keys.load(Ordering::Relaxed));
+        let kept = self.max_keys.load(Ordering::Relaxed).saturating_sub(turns);
+        all.extend(keys.iter().take(kept).cloned());
         Ok(all)
     }
 }
@@ -337,16 +347,20 @@ impl TicketKey {
     }
 }
 
-impl ProducesTickets for Keyring {
-    fn enabled(&self) -> bool {
-        true
+impl Keyring {
+    /// Makes a new key where it is time: a ticket is not to live until somebody looks. Keys of a
+    /// storage wait for that look, as no handshake waits for a storage.
+    fn freshen(&self, now: Timestamp) {
+        if self.storage.is_none()
+            && self.is_due(self.next_rotation.load(Ordering::Relaxed), now)
+            && let Err(error) = self.look(now)
+        {
+            tracing::debug!(target: "tls.stek", %error, "rotating session ticket keys");
+        }
     }
 
-    fn lifetime(&self) -> u32 {
-        self.lifetime.load(Ordering::Relaxed)
-    }
-
-    fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
+    fn seal(&self, plain: &[u8], now: Timestamp) -> Option<Vec<u8>> {
+        self.freshen(now);
         let keys = self.keys.load();
         let key = keys.first()?;
         let mut sealed = plain.to_vec();
@@ -354,7 +368,8 @@ impl ProducesTickets for Keyring {
         Some([&key.name[..], nonce.as_ref(), &sealed].concat())
     }
 
-    fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
+    fn open(&self, ticket: &[u8], now: Timestamp) -> Option<Vec<u8>> {
+        self.freshen(now);
         let (name, rest) = ticket.split_at_checked(NAME_LEN)?;
         let (nonce, sealed) = rest.split_at_checked(NONCE_LEN)?;
         let keys = self.keys.load();
@@ -366,12 +381,29 @@ impl ProducesTickets for Keyring {
     }
 }
 
+impl ProducesTickets for Keyring {
+    fn enabled(&self) -> bool {
+        true
+    }
+
+    fn lifetime(&self) -> u32 {
+        self.lifetime.load(Ordering::Relaxed)
+    }
+
+    fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
+        self.seal(plain, timestamp::now())
+    }
+
+    fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
+        self.open(ticket, timestamp::now())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
     use caddis_config::tls::SessionTicketService;
-    use rustls::server::ProducesTickets;
     use serde_json::json;
 
     use super::{FILE, Keyring, MAX_KEYS, ROTATION, Tickets};
@@ -407,19 +439,43 @@ mod tests {
     fn tickets_open_until_their_key_is_gone() {
         let ring = Keyring::new(None);
         ring.look(0).unwrap();
-        let mut ticket = ring.encrypt(b"session").unwrap();
-        assert_eq!(ring.decrypt(&ticket).as_deref(), Some(&b"session"[..]));
+        let mut ticket = ring.seal(b"session", 1).unwrap();
+        assert_eq!(ring.open(&ticket, 2).as_deref(), Some(&b"session"[..]));
         for turn in 1..=MAX_KEYS as i64 {
-            assert!(ring.decrypt(&ticket).is_some(), "{turn}");
-            ring.look(turn * ROTATION - 1).unwrap();
+            assert!(ring.open(&ticket, turn * ROTATION - 1).is_some(), "{turn}");
             ring.look(turn * ROTATION).unwrap();
         }
-        assert_eq!(ring.decrypt(&ticket), None);
+        let end = MAX_KEYS as i64 * ROTATION;
+        assert_eq!(ring.open(&ticket, end), None);
         assert_eq!(ring.keys.load().len(), MAX_KEYS);
-        ticket = ring.encrypt(b"session").unwrap();
+        ticket = ring.seal(b"session", end).unwrap();
         *ticket.last_mut().unwrap() ^= 1;
-        assert_eq!(ring.decrypt(&ticket), None);
-        assert_eq!(ring.decrypt(b"short"), None);
+        assert_eq!(ring.open(&ticket, end), None);
+        assert_eq!(ring.open(b"short", end), None);
+    }
+
+    /// Nobody has to look for keys to end in time, however long nothing happened.
+    #[test]
+    fn keys_end_in_time() {
+        for at in [2, 3, 10, 1000] {
+            let ring = Keyring::new(None);
+            ring.max_keys.store(2, std::sync::atomic::Ordering::Relaxed);
+            ring.look(0).unwrap();
+            let ticket = ring.seal(b"session", 1).unwrap();
+            assert!(ring.open(&ticket, ROTATION - 1).is_some());
+            let late = ring.seal(b"session", ROTATION - 1).unwrap();
+            assert_eq!(ring.open(&ticket, at * ROTATION), None, "{at}");
+            assert_eq!(ring.open(&late, at * ROTATION), None, "{at}");
+            // The times of changes stay those of the first key.
+            let fresh = ring.seal(b"session", at * ROTATION + 5).unwrap();
+            assert!(ring.open(&fresh, (at + 2) * ROTATION - 1).is_some());
+            assert_eq!(ring.open(&fresh, (at + 2) * ROTATION), None);
+        }
+        let ring = Keyring::new(None);
+        ring.look(0).unwrap();
+        let ticket = ring.seal(b"session", 1).unwrap();
+        assert!(ring.open(&ticket, ROTATION).is_some());
+        assert_eq!(ring.keys.load().len(), 2, "the second key is made when it is time");
     }
 
     #[test]
@@ -429,25 +485,25 @@ mod tests {
             (Keyring::new(Some(storage(&folder))), Keyring::new(Some(storage(&folder))));
         one.look(0).unwrap();
         two.look(10).unwrap();
-        let ticket = one.encrypt(b"session").unwrap();
-        assert_eq!(two.decrypt(&ticket).as_deref(), Some(&b"session"[..]));
+        let ticket = one.seal(b"session", 10).unwrap();
+        assert_eq!(two.open(&ticket, 10).as_deref(), Some(&b"session"[..]));
         // One of them rotates, the other follows; old tickets still open.
         two.look(ROTATION).unwrap();
-        let fresh = two.encrypt(b"fresh").unwrap();
-        assert_eq!(one.decrypt(&fresh), None);
+        let fresh = two.seal(b"fresh", ROTATION).unwrap();
+        assert_eq!(one.open(&fresh, ROTATION), None);
         one.look(ROTATION + 1).unwrap();
-        assert_eq!(one.decrypt(&fresh).as_deref(), Some(&b"fresh"[..]));
-        assert!(one.decrypt(&ticket).is_some() && two.decrypt(&ticket).is_some());
+        assert_eq!(one.open(&fresh, ROTATION).as_deref(), Some(&b"fresh"[..]));
+        assert!(one.open(&ticket, ROTATION).is_some() && two.open(&ticket, ROTATION).is_some());
         assert_eq!(one.keys.load().len(), 2);
         // What cannot be read is replaced, the keys in use stay, and the others follow.
         for nonsense in [&b"nonsense"[..], b"", b"{\"keys\": [\"AA==\"]}", b"{}"] {
-            let before = one.encrypt(b"session").unwrap();
+            let before = one.seal(b"session", ROTATION).unwrap();
             storage(&folder).store(FILE, nonsense).unwrap();
             one.look(ROTATION + 2).unwrap();
-            assert!(one.decrypt(&before).is_some());
-            let ticket = one.encrypt(b"session").unwrap();
+            assert!(one.open(&before, ROTATION).is_some());
+            let ticket = one.seal(b"session", ROTATION).unwrap();
             two.look(ROTATION + 3).unwrap();
-            assert!(two.decrypt(&ticket).is_some());
+            assert!(two.open(&ticket, ROTATION).is_some());
             Keyring::new(Some(storage(&folder))).look(ROTATION + 4).unwrap();
         }
     }

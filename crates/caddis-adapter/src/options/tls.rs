@@ -99,8 +99,8 @@ fn ech(cx: &mut OptionCx<'_>) -> ParseResult<()> {
             return Err(cx.d.arg_err());
         }
         let provider = dns_provider(&mut cx.d)?;
-        ech.publication.push(EchPublication {
-            configs: names.clone(),
+        ech.publication.get_or_insert_default().push(EchPublication {
+            configs: Some(names.clone()),
             publishers: [("dns".to_owned(), json!({ "provider": provider }))].into(),
             ..EchPublication::default()
         });

@@ -49,16 +49,16 @@ envelope! {
     pub struct Ech {
         /// The outer names.
         pub configs: Vec<EchConfiguration>,
-        /// Where they are published.
-        pub publication: Vec<EchPublication>,
+        /// Where they are published; by the provider of `dns` where it is absent.
+        pub publication: Option<Vec<EchPublication>>,
     }
 
     /// One publication.
     pub struct EchPublication {
-        /// Outer names.
-        pub configs: Vec<String>,
-        /// Inner names.
-        pub domains: Vec<String>,
+        /// Outer names; all where they are absent.
+        pub configs: Option<Vec<String>>,
+        /// Inner names; those of all servers where they are absent.
+        pub domains: Option<Vec<String>>,
         /// Publisher modules by name.
         pub publishers: ModuleMap,
     }

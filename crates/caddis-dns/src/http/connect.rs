@@ -1,20 +1,23 @@
 //! New connections of the client: directly, through a forward proxy or over a unix socket, with
 //! TLS where the URL wants it.
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use caddis_config::ConfigError;
-use caddis_core::template::{Template, Unknown};
-use rustls::ClientConfig;
+use caddis_core::{
+    error::plain,
+    template::{Template, Unknown},
+};
+use rustls::{CertificateError, ClientConfig};
 use rustls_pki_types::ServerName;
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpStream, UnixStream},
+    net::{TcpStream, UnixStream, lookup_host},
 };
 
-use super::{CONNECT_TIMEOUT, HttpError, Target, fail};
+use super::{CONNECT_TIMEOUT, HttpError, Reason, Target, fail};
 use crate::forward_proxy::{self, Environment, Proxy, Scheme};
 
 /// The way to servers.
@@ -95,14 +98,16 @@ pub(super) async fn open(
         return match route {
             Route::Socket(path) => {
                 let stream = within(UnixStream::connect(path)).await;
-                let stream = stream
-                    .map_err(|error| fail("dial unix", format!("{}: {error}", path.display())))?;
+                let stream = stream.map_err(|error| {
+                    let text = format!("{}: {}", path.display(), plain(&error));
+                    fail("dial unix", text).because(reason(&error))
+                })?;
                 Ok(Box::new(stream))
             }
             _ => dial(&at.host, at.port, &at.authority).await,
         };
     };
-    let through = |error: HttpError| fail("proxyconnect tcp", error);
+    let through = |error: HttpError| fail("proxyconnect tcp", error).because(Reason::Proxy);
     let mut stream = dial(&proxy.host, proxy.port, &proxy.host_port).await.map_err(through)?;
     if proxy.scheme == Scheme::Https
         && let Some(tls) = tls
@@ -113,9 +118,9 @@ pub(super) async fn open(
         return Ok(stream);
     }
     let target = (at.host.as_str(), at.port);
-    forward_proxy::open(proxy, &mut stream, target, io::Error::to_string)
+    forward_proxy::open(proxy, &mut stream, target, plain)
         .await
-        .map_err(|refused| HttpError(refused.message))?;
+        .map_err(|refused| HttpError::new(refused.message).because(Reason::Proxy))?;
     Ok(stream)
 }
 
@@ -133,16 +138,52 @@ pub(super) async fn secure(
 ) -> Result<Box<dyn Io>, HttpError> {
     let name = ServerName::try_from(host.to_owned()).map_err(|error| fail(host, error))?;
     let handshake = tokio_rustls::TlsConnector::from(config.clone()).connect(name, stream);
-    let stream = handshake.await.map_err(|error| fail("tls", format!("{shown}: {error}")))?;
+    let stream = handshake.await.map_err(|error| {
+        fail("tls", format!("{shown}: {}", plain(&error))).because(tls_reason(&error))
+    })?;
     Ok(Box::new(stream))
 }
 
 async fn dial(host: &str, port: u16, shown: &str) -> Result<Box<dyn Io>, HttpError> {
-    let tcp = within(TcpStream::connect((host, port))).await;
-    let tcp = tcp.map_err(|error| fail("dial tcp", format!("{shown}: {error}")))?;
+    let failed = |error: io::Error, reason: Reason| {
+        fail("dial tcp", format!("{shown}: {}", plain(&error))).because(reason)
+    };
+    let found = within(lookup_host((host, port))).await;
+    let found = found.map_err(|error| failed(error, Reason::Name))?;
+    let found: Vec<SocketAddr> = found.collect();
+    let tcp = within(TcpStream::connect(&found[..])).await;
+    let tcp = tcp.map_err(|error| {
+        let reason = reason(&error);
+        failed(error, reason)
+    })?;
     // It only saves a moment.
     let _ = tcp.set_nodelay(true);
     Ok(Box::new(tcp))
+}
+
+/// Why no connection was made.
+fn reason(error: &io::Error) -> Reason {
+    match error.kind() {
+        io::ErrorKind::TimedOut => Reason::ConnectTimeout,
+        _ => Reason::Connect,
+    }
+}
+
+/// Why TLS failed, by what the library says of the server's certificate.
+fn tls_reason(error: &io::Error) -> Reason {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let Some(rustls::Error::InvalidCertificate(fault)) = inner else { return Reason::Tls };
+    match fault {
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => Reason::UnknownIssuer,
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            Reason::OtherName
+        }
+        CertificateError::Expired
+        | CertificateError::ExpiredContext { .. }
+        | CertificateError::NotValidYet
+        | CertificateError::NotValidYetContext { .. } => Reason::Time,
+        _ => Reason::Tls,
+    }
 }
 
 async fn within<T>(connect: impl Future<Output = io::Result<T>>) -> io::Result<T> {

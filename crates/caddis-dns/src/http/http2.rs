@@ -42,7 +42,7 @@ impl Http2Client {
             Err(_) => {
                 // The connection may be dead without a word.
                 *self.kept.lock().await = None;
-                Err(HttpError("timeout awaiting response".into()))
+                Err(HttpError::timeout())
             }
         }
     }

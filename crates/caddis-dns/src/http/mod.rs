@@ -54,18 +54,71 @@ const SURELY_OPEN: Duration = Duration::from_secs(4);
 
 /// Why a request failed, in one sentence.
 #[derive(Debug, Clone)]
-pub struct HttpError(String);
+pub struct HttpError {
+    text: String,
+    reason: Reason,
+}
+
+/// Where a request failed, as far as somebody can do something about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// The host's name has no address.
+    Name,
+    /// The host takes no connection.
+    Connect,
+    /// The forward proxy takes no connection, or passes none on.
+    Proxy,
+    /// The server's certificate is of nobody who is trusted.
+    UnknownIssuer,
+    /// The server's certificate is for other names.
+    OtherName,
+    /// The server's certificate has expired, or is not valid yet.
+    Time,
+    /// TLS failed for another reason.
+    Tls,
+    /// No connection was made in time.
+    ConnectTimeout,
+    /// No answer came in time.
+    Timeout,
+    /// Anything else.
+    Other,
+}
+
+impl HttpError {
+    fn new(text: impl Into<String>) -> Self {
+        Self { text: text.into(), reason: Reason::Other }
+    }
+
+    fn timeout() -> Self {
+        Self { reason: Reason::Timeout, ..Self::new("timeout awaiting response") }
+    }
+
+    /// The same error, told to be of another kind.
+    fn because(self, reason: Reason) -> Self {
+        Self { reason, ..self }
+    }
+
+    /// Whether not a byte of the request can have been read by the server.
+    pub fn is_unsent(&self) -> bool {
+        !matches!(self.reason, Reason::Timeout | Reason::Other)
+    }
+
+    /// Where it failed.
+    pub fn reason(&self) -> Reason {
+        self.reason
+    }
+}
 
 impl fmt::Display for HttpError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 
 impl std::error::Error for HttpError {}
 
 fn fail(what: &str, error: impl fmt::Display) -> HttpError {
-    HttpError(format!("{what}: {error}"))
+    HttpError::new(format!("{what}: {error}"))
 }
 
 /// What a client may be told.
@@ -210,7 +263,7 @@ impl HttpClient {
     ) -> Result<T, HttpError> {
         match tokio::time::timeout(self.timeout, work).await {
             Ok(result) => result,
-            Err(_) => Err(HttpError("timeout awaiting response".into())),
+            Err(_) => Err(HttpError::timeout()),
         }
     }
 
@@ -386,7 +439,7 @@ struct Target {
 
 impl Target {
     fn of(uri: &Uri) -> Result<Self, HttpError> {
-        let bad = || HttpError(format!("unsupported URL: {uri}"));
+        let bad = || HttpError::new(format!("unsupported URL: {uri}"));
         let tls = match uri.scheme_str() {
             Some("https") => true,
             Some("http") => false,

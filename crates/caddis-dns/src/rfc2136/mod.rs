@@ -13,6 +13,8 @@
 //! gets updates over UDP, and over TCP where it does not answer there. Without a time to live of
 //! its own a record has one minute.
 
+mod tsig;
+
 use std::{
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -24,11 +26,15 @@ use caddis_config::ConfigError;
 use serde::Deserialize;
 use serde_json::Value;
 
+use self::tsig::{Signer, Verdict};
 use crate::{
-    DnsError, DnsFuture, DnsProvider, Field, Provider, Syntax,
+    DnsError, DnsFuture, DnsProvider, Field, NameRecords, Provider, ServiceBinding, Syntax,
     api::expand,
-    query::{CNAME, Reader, SOA, TXT, over_tcp, over_udp, resolvers, write_name},
-    records::{Change, Entry, Records, zones},
+    full_name,
+    query::{
+        CNAME, HTTPS, Record, SOA, TXT, over_tcp, over_udp, parse, question, resolvers, write_name,
+    },
+    records::{Change, Data, Entry, Records, zones},
     syntax::demand,
 };
 
@@ -62,14 +68,12 @@ const TTL: u64 = 60;
 /// How long the server may take over UDP; two tries.
 const UDP_TIMEOUT: Duration = Duration::from_secs(3);
 const TCP_TIMEOUT: Duration = Duration::from_secs(15);
-/// Seconds that the clocks may differ (RFC 8945 §10).
-const FUDGE: u16 = 300;
 /// Opcode UPDATE in the flags (RFC 2136 §2.2).
 const UPDATE: u16 = 5 << 11;
 const IN: u16 = 1;
 const NONE: u16 = 254;
 const ANY: u16 = 255;
-const TSIG: u16 = 250;
+const NXDOMAIN: u16 = 3;
 const NOTAUTH: u16 = 9;
 const NOTZONE: u16 = 10;
 
@@ -134,12 +138,7 @@ impl Rfc2136 {
         })
     }
 
-    async fn update(
-        &self,
-        zone: &str,
-        records: &[Entry<'_>],
-        change: Change,
-    ) -> Result<(), DnsError> {
+    fn signer(&self) -> Result<Signer<'_>, DnsError> {
         let empty = [("key_name", &self.key_name), ("server", &self.server)];
         let empty = empty.iter().find(|(_, value)| value.is_empty()).map(|(field, _)| *field);
         let (Some(key), None) = (&self.key, empty) else {
@@ -148,34 +147,117 @@ impl Rfc2136 {
                 "{field} is empty; if it is a placeholder, is its variable set?"
             )));
         };
-        let signer = Signer { name: &self.key_name, algorithm: self.algorithm, key };
+        Ok(Signer { name: &self.key_name, algorithm: self.algorithm, key })
+    }
+
+    /// Makes changes in a zone, or its parent, if what they demand is so; whether it is.
+    async fn update(
+        &self,
+        zone: &str,
+        demands: &[Line],
+        changes: &[Line],
+    ) -> Result<bool, DnsError> {
+        let signer = self.signer()?;
         let mut last = self.fail("no zone");
         // The server may keep the names in another zone than the one that resolvers told.
         for home in zones(zone) {
-            let message = message(home, zone, records, change)?;
-            match self.ask(&signer, &message).await? {
-                (0, _) => return Ok(()),
-                (code @ (NOTAUTH | NOTZONE), error) => {
-                    last = self.refused(code, error, home);
-                    if error != 0 {
+            let message = message(home, demands, changes)?;
+            let reply = self.ask(&signer, &message).await?;
+            match reply.code {
+                0 => return Ok(true),
+                NXDOMAIN if !demands.is_empty() => return Ok(false),
+                NOTAUTH | NOTZONE => {
+                    last = self.refused(&reply, home);
+                    if reply.error != 0 {
                         break;
                     }
                 }
-                (code, error) => return Err(self.refused(code, error, home)),
+                _ => return Err(self.refused(&reply, home)),
             }
         }
         Err(last)
     }
 
-    /// Sends a message; the answer's code, and that of its signature.
-    async fn ask(&self, signer: &Signer<'_>, message: &[u8]) -> Result<(u16, u16), DnsError> {
+    /// The records of a name and type, or the alias that the name is.
+    async fn query(&self, name: &str, kind: u16) -> Result<Vec<Record>, DnsError> {
+        let id = fastrand::u16(..);
+        let reply = self.ask(&self.signer()?, &question(id, name, kind)?).await?;
+        if !matches!(reply.code, 0 | NXDOMAIN) {
+            return Err(self.refused(&reply, name));
+        }
+        let answer = parse(&reply.message, id).ok_or_else(|| self.fail("malformed answer"))?;
+        let mut records = answer.answers;
+        let name = name.to_lowercase();
+        records.retain(|record| record.name == name && [kind, CNAME].contains(&record.kind));
+        Ok(records)
+    }
+
+    /// The lines of an update that make a change.
+    async fn lines(
+        &self,
+        zone: &str,
+        entry: Entry<'_>,
+        change: Change,
+    ) -> Result<Vec<Line>, DnsError> {
+        let name = entry.full_name(zone);
+        let (kind, data) = sent(entry.data)?;
+        let ttl = u32::try_from(entry.ttl(TTL, 0)).unwrap_or(u32::MAX >> 1);
+        let (Data::Service(binding), Change::Add) = (entry.data, change) else {
+            return Ok(vec![match change {
+                Change::Add => Line::add(name, kind, ttl, data),
+                Change::Remove => Line::remove(name, kind, data),
+            }]);
+        };
+        let mut found = self.query(&name, kind).await?;
+        found.retain(|record| record.kind == kind);
+        let (old, others): (Vec<_>, Vec<_>) = found.into_iter().partition(|record| {
+            let old = ServiceBinding::from_wire(&record.data);
+            old.is_ok_and(|old| old.priority == binding.priority && old.target == binding.target)
+        });
+        if let [old] = &*old
+            && old.data == data
+        {
+            return Ok(Vec::new());
+        }
+        // All of a set live equally long: the new one as long as those that stay.
+        let ttl = others.first().map_or(ttl, |other| other.ttl);
+        let old = old.into_iter().map(|old| Line::remove(name.clone(), kind, old.data));
+        let mut lines: Vec<Line> = old.collect();
+        lines.push(Line::add(name, kind, ttl, data));
+        Ok(lines)
+    }
+
+    async fn records_at(&self, zone: &str, name: &str) -> Result<NameRecords, DnsError> {
+        let full = full_name(name, zone);
+        // Asked as a condition of an update, since no wildcard answers to that.
+        if !self.update(zone, &[Line::is_used(full.clone())], &[]).await? {
+            return Ok(NameRecords::default());
+        }
+        let mut records = NameRecords { is_used: true, ..NameRecords::default() };
+        for record in self.query(&full, HTTPS).await? {
+            if record.kind == CNAME {
+                records.alias = Some(String::from_utf8_lossy(&record.data).into_owned());
+            } else {
+                let read = ServiceBinding::from_wire(&record.data);
+                records.services.push(read.map_err(|error| {
+                    self.fail(format_args!("HTTPS record of {full} cannot be read: {error}"))
+                })?);
+            }
+        }
+        Ok(records)
+    }
+
+    /// Sends a message.
+    async fn ask(&self, signer: &Signer<'_>, message: &[u8]) -> Result<Reply, DnsError> {
         let fail = |error: &dyn std::fmt::Display| self.fail(error);
         let (signed, mac) = signer.sign(message, now())?;
         for _ in 0..2 {
             match tokio::time::timeout(UDP_TIMEOUT, over_udp(&self.server, &signed)).await {
                 Ok(Ok(answer)) => match signer.verify(&answer, &signed, &mac, now()) {
                     Ok(Verdict::Truncated) => break,
-                    Ok(Verdict::Code(code, error)) => return Ok((code, error)),
+                    Ok(Verdict::Code(code, error)) => {
+                        return Ok(Reply { code, error, message: answer });
+                    }
                     Err(reason) => return Err(fail(&reason)),
                 },
                 // Nobody there, or only behind TCP.
@@ -186,15 +268,15 @@ impl Rfc2136 {
         let asked = tokio::time::timeout(TCP_TIMEOUT, over_tcp(&self.server, &signed)).await;
         let answer = asked.map_err(|_| fail(&"i/o timeout"))?.map_err(|error| fail(&error))?;
         match signer.verify(&answer, &signed, &mac, now()) {
-            Ok(Verdict::Code(code, error)) => Ok((code, error)),
+            Ok(Verdict::Code(code, error)) => Ok(Reply { code, error, message: answer }),
             Ok(Verdict::Truncated) => Err(fail(&"truncated answer over TCP")),
             Err(reason) => Err(fail(&reason)),
         }
     }
 
-    fn refused(&self, code: u16, error: u16, zone: &str) -> DnsError {
+    fn refused(&self, reply: &Reply, zone: &str) -> DnsError {
         let name = &self.key_name;
-        match error {
+        match reply.error {
             16 => self.fail(format_args!("BADSIG: the server has another key by the name {name}")),
             17 => self.fail(format_args!(
                 "BADKEY: the server knows no key {name} with {}",
@@ -202,13 +284,21 @@ impl Rfc2136 {
             )),
             18 => self.fail("BADTIME: the clocks of this machine and the server differ"),
             22 => self.fail("BADTRUNC: the server wants another length of signature"),
-            _ => self.fail(format_args!("{}, zone {zone}", code_name(code))),
+            _ => self.fail(format_args!("{}, zone {zone}", code_name(reply.code))),
         }
     }
 
     fn fail(&self, text: impl std::fmt::Display) -> DnsError {
         DnsError(format!("rfc2136: {}: {text}", self.server))
     }
+}
+
+/// An answer whose signature was checked.
+struct Reply {
+    code: u16,
+    /// The code of its signature.
+    error: u16,
+    message: Vec<u8>,
 }
 
 /// Response codes in words.
@@ -218,7 +308,7 @@ fn code_name(code: u16) -> String {
         2 => "SERVFAIL: the server failed".into(),
         3 => "NXDOMAIN: no such name".into(),
         4 => "NOTIMP: the server takes no updates".into(),
-        5 => "REFUSED: the key may not update this name".into(),
+        5 => "REFUSED: the key may not do that".into(),
         9 => "NOTAUTH: the server does not keep this zone, or refuses the key".into(),
         10 => "NOTZONE: the name lies outside the zone".into(),
         code => format!("response code {code}"),
@@ -229,245 +319,79 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
-/// An update without signature (RFC 2136 §2): records are given relative to `zone`, and changed in
-/// `home`.
-fn message(
-    home: &str,
-    zone: &str,
-    records: &[Entry<'_>],
-    change: Change,
-) -> Result<Vec<u8>, DnsError> {
-    let count = u16::try_from(records.len()).map_err(|_| DnsError::new("too many records"))?;
+/// A line of an update: a change to a record, or a demand.
+struct Line {
+    name: String,
+    kind: u16,
+    class: u16,
+    ttl: u32,
+    data: Vec<u8>,
+}
+
+impl Line {
+    /// Adds to a set (RFC 2136 §2.5.1).
+    fn add(name: String, kind: u16, ttl: u32, data: Vec<u8>) -> Self {
+        Self { name, kind, class: IN, ttl, data }
+    }
+
+    /// Takes exactly this record away from a set (§2.5.4).
+    fn remove(name: String, kind: u16, data: Vec<u8>) -> Self {
+        Self { name, kind, class: NONE, ttl: 0, data }
+    }
+
+    /// Demands that the name has a record of any type (§2.4.4).
+    fn is_used(name: String) -> Self {
+        Self { name, kind: ANY, class: ANY, ttl: 0, data: Vec::new() }
+    }
+}
+
+/// The type of a record and its data as it is sent.
+fn sent(data: Data<'_>) -> Result<(u16, Vec<u8>), DnsError> {
+    let mut out = Vec::with_capacity(64);
+    let kind = match data {
+        Data::Text(text) => {
+            if text.is_empty() {
+                out.push(0);
+            }
+            for part in text.as_bytes().chunks(255) {
+                out.push(u8::try_from(part.len()).unwrap_or(u8::MAX));
+                out.extend(part);
+            }
+            TXT
+        }
+        Data::Alias(target) => {
+            write_name(&mut out, target)?;
+            CNAME
+        }
+        Data::Service(binding) => {
+            out = binding.to_wire()?;
+            HTTPS
+        }
+    };
+    Ok((kind, out))
+}
+
+/// An update of a zone without signature (RFC 2136 §2).
+fn message(zone: &str, demands: &[Line], changes: &[Line]) -> Result<Vec<u8>, DnsError> {
+    let count =
+        |lines: &[Line]| u16::try_from(lines.len()).map_err(|_| DnsError::new("too many records"));
     let mut out = Vec::with_capacity(256);
     out.extend(fastrand::u16(..).to_be_bytes());
-    for word in [UPDATE, 1, 0, count, 0] {
+    for word in [UPDATE, 1, count(demands)?, count(changes)?, 0] {
         out.extend(word.to_be_bytes());
     }
-    write_name(&mut out, home)?;
+    write_name(&mut out, zone)?;
     out.extend([SOA.to_be_bytes(), IN.to_be_bytes()].concat());
-    for record in records {
-        write_name(&mut out, &record.full_name(zone))?;
-        let kind = if record.is_alias() { CNAME } else { TXT };
-        out.extend(kind.to_be_bytes());
-        // To add (§2.5.1), or to delete exactly this one of a set (§2.5.4).
-        let (class, ttl) = match change {
-            Change::Add => (IN, u32::try_from(record.ttl(TTL, 0)).unwrap_or(u32::MAX >> 1)),
-            Change::Remove => (NONE, 0),
-        };
-        out.extend(class.to_be_bytes());
-        out.extend(ttl.to_be_bytes());
-        let mut data = Vec::with_capacity(record.value.len() + 2);
-        if record.is_alias() {
-            write_name(&mut data, record.value)?;
-        } else {
-            if record.value.is_empty() {
-                data.push(0);
-            }
-            for part in record.value.as_bytes().chunks(255) {
-                data.push(u8::try_from(part.len()).unwrap_or(u8::MAX));
-                data.extend(part);
-            }
-        }
-        let length = u16::try_from(data.len()).map_err(|_| DnsError::new("text too long"))?;
+    for line in demands.iter().chain(changes) {
+        write_name(&mut out, &line.name)?;
+        out.extend(line.kind.to_be_bytes());
+        out.extend(line.class.to_be_bytes());
+        out.extend(line.ttl.to_be_bytes());
+        let length = u16::try_from(line.data.len()).map_err(|_| DnsError::new("text too long"))?;
         out.extend(length.to_be_bytes());
-        out.extend(data);
+        out.extend(&line.data);
     }
     Ok(out)
-}
-
-/// A key that signs messages and checks their answers (RFC 8945).
-struct Signer<'a> {
-    name: &'a str,
-    algorithm: &'a str,
-    key: &'a hmac::Key,
-}
-
-/// What an answer is.
-#[derive(Debug, PartialEq, Eq)]
-enum Verdict {
-    /// The answer's code, and that of its signature.
-    Code(u16, u16),
-    /// It did not fit.
-    Truncated,
-}
-
-/// The record that carries a signature (RFC 8945 §4.2).
-struct Signature {
-    /// Where it begins in the message.
-    start: usize,
-    key_name: String,
-    algorithm: String,
-    time: u64,
-    fudge: u16,
-    mac: Vec<u8>,
-    original_id: u16,
-    error: u16,
-    other: Vec<u8>,
-}
-
-impl Signer<'_> {
-    /// What is signed beside the message (§4.3.3).
-    fn variables(
-        &self,
-        time: u64,
-        fudge: u16,
-        error: u16,
-        other: &[u8],
-    ) -> Result<Vec<u8>, DnsError> {
-        let mut out = Vec::with_capacity(64 + other.len());
-        write_name(&mut out, self.name)?;
-        out.extend(ANY.to_be_bytes());
-        out.extend(0_u32.to_be_bytes());
-        write_name(&mut out, self.algorithm)?;
-        out.extend(time.to_be_bytes().into_iter().skip(2));
-        out.extend(fudge.to_be_bytes());
-        out.extend(error.to_be_bytes());
-        out.extend(u16::try_from(other.len()).unwrap_or(u16::MAX).to_be_bytes());
-        out.extend(other);
-        Ok(out)
-    }
-
-    /// A message with its signature, and the signature's code.
-    fn sign(&self, message: &[u8], time: u64) -> Result<(Vec<u8>, Vec<u8>), DnsError> {
-        let mut context = hmac::Context::with_key(self.key);
-        context.update(message);
-        context.update(&self.variables(time, FUDGE, 0, &[])?);
-        let mac = context.sign().as_ref().to_vec();
-        let id = message.get(..2).unwrap_or_default();
-        let mut out = message.to_vec();
-        // One additional record more.
-        let additional = Reader { message, at: 10 }.u16().unwrap_or(0) + 1;
-        out.splice(10..12, additional.to_be_bytes());
-        write_name(&mut out, self.name)?;
-        out.extend([TSIG.to_be_bytes(), ANY.to_be_bytes()].concat());
-        out.extend(0_u32.to_be_bytes());
-        let mut data = Vec::with_capacity(128);
-        write_name(&mut data, self.algorithm)?;
-        data.extend(time.to_be_bytes().into_iter().skip(2));
-        data.extend(FUDGE.to_be_bytes());
-        data.extend(u16::try_from(mac.len()).unwrap_or(0).to_be_bytes());
-        data.extend(&mac);
-        data.extend(id);
-        data.extend([0; 4]);
-        out.extend(u16::try_from(data.len()).unwrap_or(0).to_be_bytes());
-        out.extend(data);
-        Ok((out, mac))
-    }
-
-    /// Checks an answer to `asked`, whose signature had the code `mac`.
-    ///
-    /// Only a refusal may come without a signature: a server that does not know the key cannot make
-    /// one (§5.3.2).
-    fn verify(
-        &self,
-        answer: &[u8],
-        asked: &[u8],
-        mac: &[u8],
-        time: u64,
-    ) -> Result<Verdict, DnsError> {
-        let malformed = || DnsError::new("malformed answer");
-        let mut head = Reader { message: answer, at: 0 };
-        let id = head.u16().ok_or_else(malformed)?;
-        let flags = head.u16().ok_or_else(malformed)?;
-        let ours = Reader { message: asked, at: 0 }.u16();
-        if Some(id) != ours || flags & 0x8000 == 0 || flags & 0x7800 != UPDATE {
-            return Err(DnsError::new("an answer to something else"));
-        }
-        if flags & 0x0200 != 0 {
-            return Ok(Verdict::Truncated);
-        }
-        let code = flags & 15;
-        let signature = signature(answer).ok_or_else(malformed)?;
-        let unsigned = |signature: Option<Signature>| match code {
-            0 => Err(DnsError::new("the answer is not signed")),
-            code => Ok(Verdict::Code(code, signature.map_or(0, |signature| signature.error))),
-        };
-        let Some(found) = signature else { return unsigned(None) };
-        if found.mac.is_empty() {
-            return unsigned(Some(found));
-        }
-        if found.key_name != self.name || found.algorithm != self.algorithm {
-            return Err(DnsError::new("the answer is signed with another key"));
-        }
-        // As it was before it was signed: its own id, one record less (§5.3).
-        let mut bare = answer.get(..found.start).ok_or_else(malformed)?.to_vec();
-        let additional = Reader { message: answer, at: 10 }.u16().unwrap_or(0);
-        bare.splice(..2, found.original_id.to_be_bytes());
-        bare.splice(10..12, additional.saturating_sub(1).to_be_bytes());
-        let mut signed = Vec::with_capacity(bare.len() + 256);
-        signed.extend(u16::try_from(mac.len()).unwrap_or(0).to_be_bytes());
-        signed.extend(mac);
-        signed.extend(bare);
-        signed.extend(self.variables(found.time, found.fudge, found.error, &found.other)?);
-        hmac::verify(self.key, &signed, &found.mac)
-            .map_err(|_| DnsError::new("the answer's signature is wrong"))?;
-        // A server whose clock differs says so with its own time in the other data.
-        if found.error == 0 && found.time.abs_diff(time) > u64::from(found.fudge) {
-            return Err(DnsError::new("the answer's signature is too old or too new"));
-        }
-        Ok(Verdict::Code(code, found.error))
-    }
-}
-
-/// The signature of a message; it is the last record. The outer `None`: the message is broken.
-fn signature(message: &[u8]) -> Option<Option<Signature>> {
-    let mut reader = Reader { message, at: 4 };
-    let mut counts = [0; 4];
-    for count in &mut counts {
-        *count = reader.u16()?;
-    }
-    for _ in 0..counts[0] {
-        reader.name()?;
-        reader.at += 4;
-    }
-    let records = counts[1..].iter().map(|count| u32::from(*count)).sum::<u32>();
-    for left in (0..records).rev() {
-        let start = reader.at;
-        let key_name = reader.name()?;
-        let kind = reader.u16()?;
-        reader.at += 6;
-        let length = usize::from(reader.u16()?);
-        let end = reader.at + length;
-        message.get(reader.at..end)?;
-        if kind == TSIG {
-            // Anywhere but at the end it is an error (§5.1).
-            if left > 0 {
-                return None;
-            }
-            let algorithm = reader.name()?;
-            let time = [reader.u16()?, reader.u16()?, reader.u16()?];
-            let time = time.into_iter().fold(0, |time, word| time << 16 | u64::from(word));
-            let fudge = reader.u16()?;
-            let mac = take(&mut reader)?;
-            let original_id = reader.u16()?;
-            let error = reader.u16()?;
-            let other = take(&mut reader)?;
-            if reader.at != end {
-                return None;
-            }
-            return Some(Some(Signature {
-                start,
-                key_name,
-                algorithm,
-                time,
-                fudge,
-                mac,
-                original_id,
-                error,
-                other,
-            }));
-        }
-        reader.at = end;
-    }
-    Some(None)
-}
-
-/// Bytes behind their length.
-fn take(reader: &mut Reader<'_>) -> Option<Vec<u8>> {
-    let length = usize::from(reader.u16()?);
-    let bytes = reader.message.get(reader.at..reader.at + length)?.to_vec();
-    reader.at += length;
-    Some(bytes)
 }
 
 impl Records for Rfc2136 {
@@ -477,7 +401,21 @@ impl Records for Rfc2136 {
         entries: Vec<Entry<'a>>,
         change: Change,
     ) -> DnsFuture<'a> {
-        Box::pin(async move { self.update(zone, &entries, change).await })
+        Box::pin(async move {
+            let mut lines = Vec::with_capacity(entries.len());
+            for entry in &entries {
+                lines.extend(self.lines(zone, *entry, change).await?);
+            }
+            // Without any, what is wrong with the settings is told all the same.
+            if lines.is_empty() && !entries.is_empty() {
+                return Ok(());
+            }
+            self.update(zone, &[], &lines).await.map(drop)
+        })
+    }
+
+    fn look<'a>(&'a self, zone: &'a str, name: &'a str) -> DnsFuture<'a, NameRecords> {
+        Box::pin(self.records_at(zone, name))
     }
 }
 

@@ -14,11 +14,12 @@ use tokio::{
     net::{TcpListener, UdpSocket},
 };
 
-use super::{Change, Rfc2136, Signer, Verdict, message, now, signature};
+use super::{Line, Rfc2136, Signer, Verdict, message, now, tsig::signature};
 use crate::{
-    DnsProvider,
-    query::{Reader, TXT, ask},
-    testing::txt,
+    DnsProvider, NameRecords, ServiceBinding, ServiceRecord,
+    query::{HTTPS, Reader, TXT, ask},
+    records::Data,
+    testing::{OUR_SERVICE, THEIR_SERVICE, set_service_beside, txt},
 };
 
 /// base64 of `secret`.
@@ -51,6 +52,8 @@ enum Way {
     /// A signature record without signature, with this error.
     Error(u16),
     Truncate,
+    /// The HTTPS records of `www.a.test`.
+    Services(&'static [&'static str]),
 }
 
 /// The answer to a message, as the way says.
@@ -61,10 +64,21 @@ fn answer(asked: &[u8], way: Way) -> Vec<u8> {
         Way::Forge => (0, 0),
         Way::Error(_) => (9, 0),
         Way::Truncate => (0, 0x0200),
+        Way::Services(_) => (0, 0),
     };
     let mut head = asked[..2].to_vec();
-    head.extend((0x8000_u16 | 5 << 11 | truncated | code).to_be_bytes());
+    let opcode = u16::from(asked[2] & 0x78) << 8;
+    head.extend((0x8000_u16 | opcode | truncated | code).to_be_bytes());
     head.extend([0; 8]);
+    if let Way::Services(all) = way {
+        head[7] = all.len() as u8;
+        for one in all {
+            let data = one.parse::<ServiceBinding>().unwrap().to_wire().unwrap();
+            head.extend(b"\x03www\x01a\x04test\0\0\x41\0\x01\0\0\0\x4d");
+            head.extend((data.len() as u16).to_be_bytes());
+            head.extend(data);
+        }
+    }
     let key = key(if matches!(way, Way::Forge) { b"other" } else { b"secret" });
     let signer = signer(&key);
     match way {
@@ -84,7 +98,7 @@ fn answer(asked: &[u8], way: Way) -> Vec<u8> {
             head.extend(data);
             head
         }
-        Way::Sign(_) | Way::Forge => {
+        Way::Sign(_) | Way::Forge | Way::Services(_) => {
             // The code of the question goes before the answer.
             let mut signed = (theirs.mac.len() as u16).to_be_bytes().to_vec();
             signed.extend(&theirs.mac);
@@ -194,7 +208,7 @@ async fn answers_that_are_not_the_server_s_are_refused() {
     for (way, want) in [
         ((|_| Way::Forge) as fn(&[u8]) -> Way, "the answer's signature is wrong"),
         (|_| Way::Bare(0), "the answer is not signed"),
-        (|_| Way::Sign(5), "REFUSED: the key may not update this name, zone a.test"),
+        (|_| Way::Sign(5), "REFUSED: the key may not do that, zone a.test"),
         (|_| Way::Bare(4), "NOTIMP: the server takes no updates, zone a.test"),
         (|_| Way::Error(17), "BADKEY: the server knows no key key.test with hmac-sha256"),
         (|_| Way::Error(16), "BADSIG: the server has another key by the name key.test"),
@@ -215,6 +229,57 @@ async fn the_zone_may_be_a_parent() {
     assert_eq!(zones, ["sub.a.test", "a.test"]);
     let error = provider.append("sub.b.test", &[txt("x", "v")]).await.unwrap_err();
     assert!(error.to_string().contains("NOTAUTH"), "{error}");
+}
+
+/// Whether a message is an update, and the number of its demands and changes.
+fn update(message: &[u8]) -> Option<(u8, u8)> {
+    (message[2] & 0x78 == 5 << 3).then_some((message[7], message[9]))
+}
+
+const THERE: [&str; 2] = [THEIR_SERVICE, "2 . alpn=h2"];
+
+#[tokio::test]
+async fn services_take_the_place_of_ours() {
+    let way = |message: &[u8]| match update(message) {
+        Some(_) => Way::Sign(0),
+        None => Way::Services(&THERE),
+    };
+    let (at, asked) = server(Some(way), way).await;
+    let provider = provider(&at, KEY);
+    let found = provider.look_up("a.test", "www").await.unwrap();
+    let want = THERE.map(|one| one.parse::<ServiceBinding>().unwrap()).to_vec();
+    assert_eq!((found.is_used, found.services), (true, want));
+    let set = async |binding: &str| {
+        let binding = binding.parse().unwrap();
+        let ttl = Duration::from_secs(300);
+        let record = ServiceRecord { name: "www".into(), binding, ttl };
+        provider.set_service("a.test", &record).await.unwrap();
+    };
+    set(OUR_SERVICE).await;
+    // This one is there.
+    set(THERE[1]).await;
+    let asked = asked.lock().unwrap();
+    let updates: Vec<_> = asked.iter().filter_map(|(_, message)| update(message)).collect();
+    assert_eq!(updates, [(1, 0), (0, 2)]);
+    let (_, last) = asked.iter().rfind(|(_, message)| update(message).is_some()).unwrap();
+    // The old one goes, and the new one lives as long as that of somebody else.
+    for (binding, class, ttl) in [(THERE[1], 254, 0), (OUR_SERVICE, 1, 0x4d)] {
+        let data = binding.parse::<ServiceBinding>().unwrap().to_wire().unwrap();
+        let head = [0, 65, 0, class, 0, 0, 0, ttl, 0, data.len() as u8];
+        let want = [&head[..], &data].concat();
+        assert!(last.windows(want.len()).any(|part| part == want), "{last:?}");
+    }
+}
+
+#[tokio::test]
+async fn names_without_records_are_told_from_refusals() {
+    let (at, asked) = server(Some(|_| Way::Sign(3)), |_| Way::Sign(3)).await;
+    let found = provider(&at, KEY).look_up("a.test", "www").await;
+    assert_eq!(found, Ok(NameRecords::default()));
+    assert_eq!(asked.lock().unwrap().len(), 1);
+    let (at, _) = server(Some(|_| Way::Sign(5)), |_| Way::Sign(5)).await;
+    let error = provider(&at, KEY).look_up("a.test", "www").await.unwrap_err().to_string();
+    assert!(error.ends_with("REFUSED: the key may not do that, zone a.test"), "{error}");
 }
 
 #[test]
@@ -246,8 +311,10 @@ async fn empty_settings_are_told() {
 fn broken_answers_are_no_panic() {
     let key = key(b"secret");
     let signer = signer(&key);
-    let bare =
-        message("a.test", "a.test", &[(&txt("x", &"v".repeat(600))).into()], Change::Add).unwrap();
+    let line = |text: &str| {
+        Line::add("x.a.test".into(), TXT, 60, super::sent(Data::Text(text)).unwrap().1)
+    };
+    let bare = message("a.test", &[], &[line(&"v".repeat(600))]).unwrap();
     let (asked, mac) = signer.sign(&bare, now()).unwrap();
     let good = answer(&asked, Way::Sign(0));
     assert_eq!(signer.verify(&good, &asked, &mac, now()), Ok(Verdict::Code(0, 0)));
@@ -270,8 +337,8 @@ fn broken_answers_are_no_panic() {
             assert!(verdict != Ok(Verdict::Code(0, 0)) || same || fixed, "{at} {bit}");
         }
     }
-    assert!(message(&"a".repeat(64), "a", &[], Change::Add).is_err());
-    assert!(message(&["abcdefgh"; 40].join("."), "a", &[], Change::Add).is_err());
+    assert!(message(&"a".repeat(64), &[], &[]).is_err());
+    assert!(message(&["abcdefgh"; 40].join("."), &[], &[]).is_err());
 }
 
 /// BIND on free ports of 127.0.0.1, with the zone `a.test` and a key; ends with the test.
@@ -300,7 +367,9 @@ impl Named {
         let shown = folder.display();
         std::fs::write(
             folder.join("zone"),
-            "$TTL 60\n@ SOA ns h 1 60 60 60 60\n@ NS ns\nns A 127.0.0.1\nx TXT \"kept\"\n",
+            "$TTL 60\n@ SOA ns h 1 60 60 60 60\n@ NS ns\nns A 127.0.0.1\nx TXT \"kept\"\n\
+             www 900 A 127.0.0.1\nwww 900 HTTPS 1 svc.test. port=8443\n\
+             www 900 HTTPS 2 . alpn=h2\nalias CNAME b.test.\n* A 127.0.0.1\na.b A 127.0.0.1\n",
         )
         .unwrap();
         // A port that TCP can have may be taken for UDP; then another is tried.
@@ -383,6 +452,46 @@ async fn bind_takes_updates_with_every_algorithm() {
         provider.delete("a.test", &ours).await.unwrap();
         assert_eq!(named.texts("x").await, ["kept"], "{algorithm}");
     }
+}
+
+#[tokio::test]
+#[ignore = "needs named"]
+async fn bind_keeps_services() {
+    let named = Named::start("hmac-sha384").await;
+    let json = json!({
+        "key_name": "key.test",
+        "key_alg": "hmac-sha384",
+        "key": KEY,
+        "server": named.address,
+    });
+    let provider = Rfc2136::new(&json).unwrap();
+    set_service_beside(&provider, "a.test").await;
+    // BIND tells the same without us, and all of it still lives as long as before.
+    let answer = ask(&named.address, "www.a.test", HTTPS).await.unwrap();
+    let mut found: Vec<_> = answer.answers.iter().map(|one| (one.ttl, one.data.clone())).collect();
+    found.sort();
+    let want = [THEIR_SERVICE, OUR_SERVICE]
+        .map(|one| (900, one.parse::<ServiceBinding>().unwrap().to_wire().unwrap()));
+    assert_eq!(found, want);
+    // A wildcard would answer for it, and a name in between has nothing of its own.
+    for name in ["none", "b"] {
+        let found = provider.look_up("a.test", name).await.unwrap();
+        assert_eq!(found, NameRecords::default(), "{name}");
+    }
+    for (zone, name) in [("a.test", "*"), ("a.test", "@"), ("www.a.test", "@")] {
+        assert!(provider.look_up(zone, name).await.unwrap().is_used, "{name}");
+    }
+    // Every kind of parameter, at the zone itself.
+    let all = r#"2 . mandatory=port alpn="f\\\\oo\\,bar,h2" no-default-alpn port=1
+               ipv4hint=192.0.2.1 ech=AAA= ipv6hint=2001:db8::1 dohpath=/q{?dns} key4711=\000x"#;
+    let binding: ServiceBinding = all.parse().unwrap();
+    let ttl = Duration::from_secs(300);
+    let record = ServiceRecord { name: "@".into(), binding: binding.clone(), ttl };
+    provider.set_service("a.test", &record).await.unwrap();
+    let found = provider.look_up("a.test", "@").await.unwrap();
+    assert_eq!(found.services, [binding]);
+    let answer = ask(&named.address, "a.test", HTTPS).await.unwrap();
+    assert_eq!(answer.answers[0].ttl, 300);
 }
 
 #[tokio::test]

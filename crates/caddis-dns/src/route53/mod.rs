@@ -34,12 +34,13 @@ use serde_json::{Map, Value};
 use tokio::{sync::Mutex, time::Instant};
 
 use crate::{
-    DnsError, DnsFuture, DnsProvider, Field, FieldKind, Provider, Syntax,
+    DnsError, DnsFuture, DnsProvider, Field, FieldKind, NameRecords, Provider, Syntax,
     api::{Api, Call, Reply, expand},
     aws::{
         CredentialProvider, CredentialSources, Credentials, PathRule, Signer, encode, payload_hash,
     },
-    records::{Change, Entry, Records, each, zones},
+    full_name,
+    records::{Change, Data, Entry, Records, each, zones},
 };
 
 /// The module.
@@ -133,6 +134,8 @@ struct Route53 {
 struct RecordSet {
     ttl: u64,
     values: Vec<String>,
+    /// Whether it is an alias of a resource of AWS, or one of several by a routing policy.
+    is_special: bool,
 }
 
 impl Route53 {
@@ -258,31 +261,65 @@ impl Route53 {
         Err(self.api.no_zone(zone))
     }
 
+    /// The first record set of a name, of this type if one is given; with its type.
     async fn record_set(
         &self,
         credentials: &Credentials,
         id: &str,
         full: &str,
-        kind: &str,
-    ) -> Result<Option<RecordSet>, DnsError> {
+        kind: Option<&str>,
+    ) -> Result<Option<(String, RecordSet)>, DnsError> {
         // The listing begins at this name and type.
         let name = encode(&format!("{full}."));
         let id = encode(id);
-        let path = format!("{VERSION}/hostedzone/{id}/rrset?maxitems=1&name={name}&type={kind}");
+        let filter = kind.map(|kind| format!("&type={kind}")).unwrap_or_default();
+        let path = format!("{VERSION}/hostedzone/{id}/rrset?maxitems=1&name={name}{filter}");
         let text = self.send(credentials, Call::new(Method::GET, path)).await?;
         let document = self.parse(&text)?;
         let mut sets =
             document.descendants().filter(|node| node.has_tag_name_of("ResourceRecordSet"));
-        let set = sets
-            .find(|set| plain(set.child_text("Name")) == full && set.child_text("Type") == kind);
-        Ok(set.map(|set| RecordSet {
-            ttl: set.child_text("TTL").parse().unwrap_or(TTL),
-            values: set
-                .descendants()
-                .filter(|node| node.has_tag_name_of("Value"))
-                .filter_map(|node| node.text().map(str::to_owned))
-                .collect(),
+        let set = sets.find(|set| {
+            plain(set.child_text("Name")) == full
+                && kind.is_none_or(|kind| set.child_text("Type") == kind)
+        });
+        Ok(set.map(|set| {
+            let special = ["AliasTarget", "SetIdentifier"];
+            let found = RecordSet {
+                ttl: set.child_text("TTL").parse().unwrap_or(TTL),
+                values: set
+                    .descendants()
+                    .filter(|node| node.has_tag_name_of("Value"))
+                    .filter_map(|node| node.text().map(str::to_owned))
+                    .collect(),
+                is_special: special
+                    .iter()
+                    .any(|name| set.children().any(|node| node.has_tag_name_of(name))),
+            };
+            (set.child_text("Type").to_owned(), found)
         }))
+    }
+
+    async fn records_at(&self, zone: &str, name: &str) -> Result<NameRecords, DnsError> {
+        let full = full_name(name, zone).to_lowercase();
+        let credentials = self.credentials().await?;
+        let id = self.zone(&credentials, zone).await?;
+        let mut records = NameRecords::default();
+        let first = self.record_set(&credentials, &id, &full, None).await?;
+        let Some((kind, first)) = first else { return Ok(records) };
+        if kind == "CNAME" {
+            // It is alone; one at AWS has no value.
+            let target = first.values.first().map(String::as_str).unwrap_or_default();
+            records.add(&kind, target)?;
+            return Ok(records);
+        }
+        records.is_used = true;
+        let services = self.record_set(&credentials, &id, &full, Some("HTTPS")).await?;
+        if let Some((kind, services)) = services {
+            for value in services.values {
+                records.add(&kind, &value)?;
+            }
+        }
+        Ok(records)
     }
 
     async fn change_one(
@@ -295,16 +332,25 @@ impl Route53 {
         let credentials = self.credentials().await?;
         let id = self.zone(&credentials, zone).await?;
         let turn = WRITING.lock().await;
-        let old = self.record_set(&credentials, &id, &full, record.kind).await?;
-        let mut set =
-            old.unwrap_or_else(|| RecordSet { ttl: record.ttl(TTL, 0), values: Vec::new() });
-        let before = set.values.clone();
-        if !change.apply(&mut set.values, &record) {
+        let old = self.record_set(&credentials, &id, &full, Some(record.kind())).await?;
+        let old = old.map(|(_, old)| old);
+        if old.as_ref().is_some_and(|old| old.is_special) && matches!(record.data, Data::Service(_))
+        {
+            return Err(self.api.fail(format_args!(
+                "{full} has an HTTPS record that is an alias at AWS or has a routing policy, which \
+                 stays as it is: remove it to have one set here"
+            )));
+        }
+        let old_ttl = old.as_ref().map(|old| old.ttl);
+        let mut values = old.map(|old| old.values).unwrap_or_default();
+        let before = values.clone();
+        if !change.apply(&mut values, &record) {
             return Ok(());
         }
+        let ttl = record.ttl_among(&values, old_ttl, TTL, 0);
         // A set is deleted by telling it as it is.
         let (action, values) =
-            if set.values.is_empty() { ("DELETE", &before) } else { ("UPSERT", &set.values) };
+            if values.is_empty() { ("DELETE", &before) } else { ("UPSERT", &values) };
         let values: String = values
             .iter()
             .map(|value| {
@@ -320,8 +366,8 @@ impl Route53 {
              </ResourceRecordSet></Change></Changes></ChangeBatch>\
              </ChangeResourceRecordSetsRequest>",
             escape(&full),
-            record.kind,
-            set.ttl,
+            record.kind(),
+            ttl,
         );
         let path = format!("{VERSION}/hostedzone/{}/rrset/", encode(&id));
         let call = Call::new(Method::POST, path).body("application/xml", body);
@@ -413,6 +459,10 @@ impl Records for Route53 {
         change: Change,
     ) -> DnsFuture<'a> {
         each(entries, move |entry| self.change_one(zone, entry, change))
+    }
+
+    fn look<'a>(&'a self, zone: &'a str, name: &'a str) -> DnsFuture<'a, NameRecords> {
+        Box::pin(self.records_at(zone, name))
     }
 }
 

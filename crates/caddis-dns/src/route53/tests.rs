@@ -6,7 +6,10 @@ use serde_json::{Value, json};
 use super::{Element, Route53, escape, plain};
 use crate::{
     DnsProvider,
-    testing::{Answer, Server, alias, api, api_of_values, change_beside, txt},
+    testing::{
+        Answer, OUR_SERVICE, Server, THEIR_SERVICE, alias, api, api_of_values, change_beside, kept,
+        set_service_beside, set_values, txt, values,
+    },
 };
 
 const NAME: &str = "_acme-challenge.sub.a.test.";
@@ -220,4 +223,86 @@ async fn aliases_take_the_place_of_old_ones() {
     assert!(writes[0].body.contains("<Value>y.new.test.</Value>"));
     assert!(!writes[0].body.contains("old.test"));
     assert!(writes[1].body.contains("<Action>DELETE</Action>"));
+}
+
+#[tokio::test]
+async fn services_take_the_place_of_ours() {
+    let all = kept();
+    let records = all.clone();
+    let server = api(move |seen, _| {
+        let path = seen.path.strip_prefix("/2013-04-01/").unwrap();
+        let mut records = records.lock().unwrap();
+        match (&*seen.method, path) {
+            ("GET", path) if path.starts_with("hostedzonesbyname?") => {
+                let zone = "<HostedZones><HostedZone><Id>/hostedzone/Z1</Id><Name>a.test.</Name>\
+                            </HostedZone></HostedZones>";
+                Answer::new(200, xml("ListHostedZonesByNameResponse", zone))
+            }
+            ("GET", path) => {
+                let query = path.strip_prefix("hostedzone/Z1/rrset?maxitems=1&name=").unwrap();
+                let (name, kind) = query.split_once(".a.test.").unwrap();
+                let kind = kind.strip_prefix("&type=");
+                let found = records.iter().find(|record| {
+                    record.name == name && kind.is_none_or(|kind| record.kind == kind)
+                });
+                let (name, kind, values) = match found {
+                    Some(found) => {
+                        (&*found.name, &*found.kind, values(&records, &found.name, &found.kind))
+                    }
+                    None => ("zzz", "A", vec!["192.0.2.2".to_owned()]),
+                };
+                let values: String = values
+                    .iter()
+                    .map(|one| {
+                        format!("<ResourceRecord><Value>{}</Value></ResourceRecord>", escape(one))
+                    })
+                    .collect();
+                let set = format!(
+                    "<ResourceRecordSets><ResourceRecordSet><Name>{name}.a.test.</Name>\
+                     <Type>{kind}</Type><TTL>77</TTL><ResourceRecords>{values}</ResourceRecords>\
+                     </ResourceRecordSet></ResourceRecordSets>"
+                );
+                Answer::new(200, xml("ListResourceRecordSetsResponse", &set))
+            }
+            ("POST", "hostedzone/Z1/rrset/") => {
+                let head = "<Action>UPSERT</Action><ResourceRecordSet><Name>www.a.test.</Name>\
+                            <Type>HTTPS</Type><TTL>77</TTL>";
+                assert!(seen.body.contains(head), "{}", seen.body);
+                let document = Document::parse(&seen.body).unwrap();
+                let all = document.descendants().filter(|node| node.has_tag_name_of("Value"));
+                let all: Vec<String> = all.map(|node| node.text().unwrap().to_owned()).collect();
+                set_values(&mut records, "www", "HTTPS", &all);
+                change("INSYNC")
+            }
+            _ => Answer::new(404, "?"),
+        }
+    });
+    set_service_beside(&provider(&server, &json!({})), "a.test").await;
+    let records = all.lock().unwrap();
+    assert_eq!(values(&records, "www", "HTTPS"), [THEIR_SERVICE, OUR_SERVICE]);
+    let writes = server.lines().iter().filter(|line| line.starts_with("POST")).count();
+    assert_eq!(writes, 1);
+}
+
+#[tokio::test]
+async fn services_that_are_aliases_at_aws_stay() {
+    let server = api(|_, _| {
+        let set = "<ResourceRecordSets><ResourceRecordSet><Name>www.a.test.</Name><Type>HTTPS\
+                   </Type><AliasTarget><DNSName>x.cloudfront.net.</DNSName></AliasTarget>\
+                   </ResourceRecordSet></ResourceRecordSets>";
+        Answer::new(200, xml("ListResourceRecordSetsResponse", set))
+    });
+    let provider = provider(&server, &json!({"hosted_zone_id": "Z1"}));
+    assert!(provider.look_up("a.test", "www").await.unwrap().is_used);
+    let record = crate::ServiceRecord {
+        name: "www".into(),
+        binding: OUR_SERVICE.parse().unwrap(),
+        ttl: Duration::ZERO,
+    };
+    let error = provider.set_service("a.test", &record).await.unwrap_err().to_string();
+    assert!(
+        error.starts_with("route53: www.a.test has an HTTPS record that is an alias"),
+        "{error}"
+    );
+    assert!(server.lines().iter().all(|line| line.starts_with("GET")));
 }

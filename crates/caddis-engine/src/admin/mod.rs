@@ -19,6 +19,7 @@ use bytes::Bytes;
 use caddis_config::NetworkAddress;
 use caddis_core::{
     State,
+    error::plain_text,
     metrics::{Exposition, Metrics},
 };
 use caddis_tls::RemoteVerdict;
@@ -119,7 +120,7 @@ pub(crate) struct ApiError {
 
 impl ApiError {
     pub(crate) fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), findings: Vec::new() }
+        Self { status, message: plain_text(message.into()), findings: Vec::new() }
     }
 
     pub(crate) fn bad_request(message: impl Into<String>) -> Self {

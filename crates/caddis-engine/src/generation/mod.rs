@@ -327,10 +327,11 @@ impl Engine {
 
     /// Puts everything in place. Cannot fail.
     fn commit(self: &Rc<Self>, raw: Arc<str>, ids: BTreeMap<String, String>, bound: Bound) {
-        let Bound { mut plan, servers, mut sockets, quic, admin, remote_admin, bound } = bound;
+        let Bound { mut plan, servers, mut sockets, quic, admin, remote_admin, mut bound } = bound;
         for warning in &plan.warnings {
             tracing::warn!(target: "config", "{warning}");
         }
+        let ech = bound.commit_ech();
         let events = bound.commit(&self.options.logging);
         let mut old = self.current.take();
         let mut listeners = HashMap::new();
@@ -402,6 +403,9 @@ impl Engine {
                     () = cancelled.cancelled() => {}
                 }
             });
+        }
+        if let Some(keep) = ech {
+            tokio::task::spawn_local(cancel.clone().run_until_cancelled_owned(keep));
         }
         if let Some(loader) = plan.admin.load.clone()
             && let Some(delay) = loader.delay

@@ -49,11 +49,11 @@ use crate::{
 /// Go reads this much over the configured limit before it refuses a head.
 const HEAD_SLACK: usize = 4096;
 /// An unread request body up to this size is drained so that the connection can go on.
-const DRAIN_LIMIT: u64 = 256 * 1024;
+pub(crate) const DRAIN_LIMIT: u64 = 256 * 1024;
 /// How long the rest of an unread body may take.
 const DRAIN_TIME: Duration = Duration::from_secs(5);
 /// How long a refused client may take to read the refusal.
-const LINGER: Duration = Duration::from_millis(500);
+pub(crate) const LINGER: Duration = Duration::from_millis(500);
 
 /// How long a new connection may take to its first request when the server goes; closing it at once
 /// would lose a request that is on its way.

@@ -16,7 +16,11 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use caddis_tls::{Asked, HelloFacts, OnDemandError, hello_data};
+use caddis_tls::{
+    Asked, HelloFacts, OnDemandError,
+    ech::{Acceptance, Opened, Refused, Rejection, open, records},
+    hello_data,
+};
 use quinn::{
     ConnectionId, Side, TransportErrorCode,
     crypto::{
@@ -28,22 +32,22 @@ use quinn_proto::{TransportError, transport_parameters::TransportParameters};
 use rustls::{
     CipherSuite,
     quic::{KeyChange, Secrets, ServerConnection, Version},
-    server::{Acceptor, ClientHello},
+    server::{Accepted, Acceptor, ClientHello},
     sign::CertifiedKey,
 };
 use serde_json::Value as Json;
 use tokio::sync::Notify;
 
-use crate::listen::Binding;
+use crate::{
+    listen::Binding,
+    server::{ILLEGAL_PARAMETER, INTERNAL_ERROR},
+};
 
 /// No hello is longer.
 const MAX_HELLO: usize = 1 << 16;
-/// What fits into one record of TLS.
-const MAX_RECORD: usize = 1 << 14;
 /// Alerts (RFC 8446 §6).
 const HANDSHAKE_FAILURE: u8 = 40;
 const DECODE_ERROR: u8 = 50;
-const INTERNAL_ERROR: u8 = 80;
 
 /// Chooses the configuration for one client.
 pub(super) struct Chooser {
@@ -76,6 +80,8 @@ impl crypto::ServerConfig for Chooser {
             chooser: self,
             parameters: encoded,
             read: Vec::new(),
+            hidden: Hidden::Unknown,
+            rejection: None,
             server_name: None,
             suites: Vec::new(),
             state: State::Hello(Box::default()),
@@ -89,8 +95,13 @@ struct Session {
     version: u32,
     chooser: Arc<Chooser>,
     parameters: Vec<u8>,
-    /// What the client sent so far, until there is a connection to read it.
+    /// What the client sent so far, or the hello that it hid, until there is a connection to read
+    /// it.
     read: Vec<u8>,
+    /// Whether the hello was hidden, and which one hid it.
+    hidden: Hidden,
+    /// What a client is told that hides its hello with a key that is no more.
+    rejection: Option<Rejection>,
     server_name: Option<String>,
     suites: Vec<CipherSuite>,
     state: State,
@@ -102,6 +113,17 @@ struct Session {
 /// What the wait for a certificate ends with: one for this handshake alone, or a word that it may
 /// be with the others now.
 type Answer = Result<Option<Arc<CertifiedKey>>, OnDemandError>;
+
+/// What is known of a hidden hello (RFC 9849).
+#[derive(PartialEq, Eq)]
+enum Hidden {
+    /// Nothing yet.
+    Unknown,
+    /// There is none to be answered.
+    No,
+    /// There is one, which came inside of this one.
+    In(Vec<u8>),
+}
 
 enum State {
     /// The hello is not all here.
@@ -120,22 +142,25 @@ impl Session {
             return Err(alert(DECODE_ERROR, "client hello is too long"));
         }
         let State::Hello(acceptor) = &mut self.state else { return Ok(false) };
-        for piece in data.chunks(MAX_RECORD) {
-            // The acceptor wants records, which QUIC does without.
-            let [high, low] = u16::try_from(piece.len()).unwrap_or(u16::MAX).to_be_bytes();
-            let record = [&[22, 3, 1, high, low], piece].concat();
-            let mut record = &record[..];
-            while !record.is_empty() {
-                if acceptor.read_tls(&mut record).is_err() {
-                    return Err(alert(DECODE_ERROR, "client hello cannot be read"));
+        let Some(mut accepted) = accept(acceptor, data)? else { return Ok(false) };
+        if let (Hidden::Unknown, Some(keys)) = (&self.hidden, &self.chooser.binding.server.ech) {
+            match open(&keys.look(), &self.read) {
+                Opened::Visible => self.hidden = Hidden::No,
+                Opened::Sealed => {
+                    self.hidden = Hidden::No;
+                    self.rejection = keys.rejection();
+                }
+                Opened::Illegal => {
+                    return Err(alert(ILLEGAL_PARAMETER, "illegal hidden client hello"));
+                }
+                Opened::Hidden(inner) => {
+                    let whole = accept(&mut Acceptor::default(), &inner)?;
+                    let cut = || alert(DECODE_ERROR, "hidden client hello cannot be read");
+                    accepted = whole.ok_or_else(cut)?;
+                    self.hidden = Hidden::In(std::mem::replace(&mut self.read, inner));
                 }
             }
         }
-        let accepted = match acceptor.accept() {
-            Ok(None) => return Ok(false),
-            Ok(Some(accepted)) => accepted,
-            Err((error, _)) => return Err(alert(DECODE_ERROR, &error.to_string())),
-        };
         let hello = accepted.client_hello();
         self.server_name = hello.server_name().map(str::to_owned);
         self.suites = hello.cipher_suites().to_vec();
@@ -224,12 +249,34 @@ impl Session {
         let config =
             config.ok_or_else(|| alert(HANDSHAKE_FAILURE, "TLS 1.3 is not allowed here"))?;
         let config = caddis_tls::for_suites(config, &self.suites);
+        let mut acceptance = None;
+        if let Hidden::In(outer) = &mut self.hidden {
+            match Acceptance::rehearse_quic(&config, &self.read, &self.parameters) {
+                Ok(rehearsed) => acceptance = Some(rehearsed),
+                // It fails as it would without a word on hidden hellos.
+                Err(Refused::Handshake(_)) => {}
+                Err(Refused::NoKeyShare) => {
+                    let outer = std::mem::take(outer);
+                    (self.hidden, self.state) = (Hidden::No, State::Hello(Box::default()));
+                    self.read.clear();
+                    return self.read_hello(&outer).map(|_| ());
+                }
+            }
+        }
         let parameters = std::mem::take(&mut self.parameters);
         let connection = ServerConnection::new(config, Version::V1, parameters)
             .map_err(|error| alert(INTERNAL_ERROR, &error.to_string()))?;
         let mut connection = Box::new(connection);
         let hello = std::mem::take(&mut self.read);
-        read(&mut connection, &hello)?;
+        match (acceptance, self.rejection.take()) {
+            (Some(acceptance), _) => acceptance.perform(|| read(&mut connection, &hello))?,
+            (None, None) => read(&mut connection, &hello)?,
+            (None, Some(rejection)) => {
+                let (done, rejection) = rejection.perform(|| read(&mut connection, &hello));
+                done?;
+                self.rejection = Some(rejection);
+            }
+        }
         self.state = State::Running(connection);
         Ok(())
     }
@@ -240,6 +287,19 @@ impl Session {
             _ => None,
         }
     }
+}
+
+/// Takes in more of a hello, which is there when it is whole.
+fn accept(acceptor: &mut Acceptor, data: &[u8]) -> Result<Option<Accepted>, TransportError> {
+    // The acceptor wants records, which QUIC does without.
+    let records = records(data);
+    let mut records = &records[..];
+    while !records.is_empty() {
+        if acceptor.read_tls(&mut records).is_err() {
+            return Err(alert(DECODE_ERROR, "client hello cannot be read"));
+        }
+    }
+    acceptor.accept().map_err(|(error, _)| alert(DECODE_ERROR, &error.to_string()))
 }
 
 fn no_policy() -> TransportError {
@@ -271,7 +331,9 @@ impl crypto::Session for Session {
 
     /// A [`caddis_core::TlsInfo`].
     fn handshake_data(&self) -> Option<Box<dyn Any>> {
-        Some(Box::new(caddis_tls::quic_tls_info(self.running()?)))
+        let mut info = caddis_tls::quic_tls_info(self.running()?);
+        info.ech = matches!(self.hidden, Hidden::In(_));
+        Some(Box::new(info))
     }
 
     fn peer_identity(&self) -> Option<Box<dyn Any>> {
@@ -318,7 +380,13 @@ impl crypto::Session for Session {
             self.chooser.failed.notify_one();
         }
         let State::Running(connection) = &mut self.state else { return None };
-        let keys = match connection.write_hs(out)? {
+        let before = out.len();
+        let change = connection.write_hs(out);
+        if let Some(longer) = self.rejection.as_mut().and_then(|one| one.extend(&out[before..])) {
+            out.truncate(before);
+            out.extend(longer);
+        }
+        let keys = match change? {
             KeyChange::Handshake { keys } => keys,
             KeyChange::OneRtt { keys, next } => {
                 self.next = Some(next);

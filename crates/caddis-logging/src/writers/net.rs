@@ -17,7 +17,7 @@ use std::{
 };
 
 use caddis_config::{ConfigError, NetworkAddress};
-use caddis_core::Template;
+use caddis_core::{Template, error::plain};
 use serde::Deserialize;
 use serde_json::Value as Json;
 
@@ -60,7 +60,19 @@ impl NetPlan {
         Ok(Self { address, timeout, soft_start: config.soft_start })
     }
 
+    /// A connection, or why there is none, as Go says it.
     fn dial(&self) -> io::Result<Connection> {
+        self.connect().map_err(|error| {
+            let (network, why) = (&self.address.network, plain(&error));
+            let place = match self.address.is_unix() {
+                true => self.address.host.clone(),
+                false => self.address.join_host_port(0),
+            };
+            io::Error::new(error.kind(), format!("dial {network} {place}: connect: {why}"))
+        })
+    }
+
+    fn connect(&self) -> io::Result<Connection> {
         let address = &self.address;
         if address.is_unix() {
             let path = address.host.split('|').next().unwrap_or_default();

@@ -1,5 +1,7 @@
 //! The TLS app: loaders, automation policies resolved per name, tickets, authorities.
 
+mod ech;
+
 use std::{
     cell::{OnceCell, RefCell},
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, hash_map::Entry},
@@ -8,16 +10,20 @@ use std::{
 };
 
 use caddis_config::{
-    AutomationPolicy, Ca, Config, ConfigError, IdentityConfig, tls::SessionTicketService,
+    AutomationPolicy, Ca, Config, ConfigError, IdentityConfig, Pki, tls::SessionTicketService,
 };
 use caddis_core::template::{Template, Unknown};
 use caddis_tls::{
     AcmeConfig, Issuer, KeyType, Loaders, ManagedSubject, OnDemandPolicy, Permission, Ports,
     StapleRule, StapleRules, Taken, compile_acme, compile_getters, compile_loaders,
     compile_zerossl, on_demand_permission,
+    pki::DEFAULT_CA,
     storage::{self, OtherStorage, Storage},
 };
 use serde_json::{Value as Json, json};
+
+pub use ech::EchNeeds;
+pub(crate) use ech::ServedNames;
 
 use crate::{
     IdentityPlan, ManagedName,
@@ -47,32 +53,30 @@ pub struct TlsPlan {
     pub resolvers: Vec<String>,
     /// Certificate authorities by id.
     pub authorities: BTreeMap<String, Ca>,
+    /// Encrypted Client Hello, where it is wanted.
+    pub ech: Option<EchNeeds>,
     /// The storage.
     pub storage: Arc<dyn Storage>,
 }
 
 impl TlsPlan {
-    /// Resolves the TLS and PKI apps, given the names that automatic HTTPS found and those of which
-    /// handlers want certificates for connections of their own.
+    /// Resolves the TLS and PKI apps, given the names that automatic HTTPS found, those of which
+    /// handlers want certificates for connections of their own, and all names that servers have.
     ///
     /// # Errors
     /// Unknown modules, settings that cannot be.
-    pub fn compile(
+    pub(crate) fn compile(
         config: &Config,
         managed: &[ManagedName],
         own: &BTreeSet<String>,
+        served: &ServedNames,
     ) -> Result<Self, ConfigError> {
         let app = config.apps.tls.clone().unwrap_or_default();
-        if app.encrypted_client_hello.as_ref().is_some_and(|ech| !ech.configs.is_empty()) {
-            // Without it, names that are to be hidden would be sent in clear text.
-            let message = "Encrypted Client Hello is not supported yet: rustls, which speaks TLS \
-                here, has it for clients alone; leave out `ech`";
-            return Err(ConfigError::new("apps.tls.encrypted_client_hello", message));
-        }
         if app.dns.as_ref().is_some_and(Json::is_null) {
             let message = "module name not specified with key 'name'";
             return Err(ConfigError::new("apps.tls.dns", message));
         }
+        let ech = ech::compile(config, served)?;
         let loaders = compile_loaders(&app.certificates)
             .map_err(|error| error.under("certificates").under("apps.tls"))?;
         let automation = app.automation.clone().unwrap_or_default();
@@ -110,7 +114,9 @@ impl TlsPlan {
         };
         let names = managed.iter().map(|managed| managed.name.as_str());
         let names = names.filter(|name| !covered(name)).map(|name| (name, true));
-        let named = loaders.automate.iter().chain(own);
+        // Also where a wildcard would do: whoever cannot hide a name asks for the one sent in clear.
+        let outer = ech.iter().flat_map(EchNeeds::certificates);
+        let named = loaders.automate.iter().chain(own).chain(outer);
         let names = names.chain(named.map(|name| (name.as_str(), false)));
         let by_name = PolicyIndex::new(&automation.policies);
         let mut resolved: HashMap<usize, Vec<Issuer>> = HashMap::new();
@@ -138,12 +144,18 @@ impl TlsPlan {
             subjects.push(subject(name, policy.map(|(_, policy)| policy), issuers, &cx)?);
         }
         let automated: HashSet<&String> = loaders.automate.iter().collect();
+        let needed = |name: &&String| !automated.contains(name) && !own.contains(*name);
+        let in_any_case: HashSet<&String> =
+            managed.iter().filter(|one| !one.unless_loaded).map(|one| &one.name).collect();
+        let outer = ech.iter().flat_map(EchNeeds::certificates);
         let unless_loaded = managed
             .iter()
-            .filter(|one| one.unless_loaded)
-            .filter(|one| !automated.contains(&one.name) && !own.contains(&one.name))
-            .map(|one| one.name.clone());
-        let unless_loaded = unless_loaded.collect();
+            .map(|one| &one.name)
+            .chain(outer)
+            .filter(|name| !in_any_case.contains(name))
+            .filter(needed)
+            .cloned()
+            .collect();
         let storage = storage::from_config(&config.storage)?;
         let rules = automation.policies.iter().map(|policy| StapleRule {
             subjects: policy.subjects.clone(),
@@ -163,6 +175,7 @@ impl TlsPlan {
             tickets: app.session_tickets,
             resolvers: app.resolvers,
             authorities: authorities.into_iter().collect(),
+            ech,
             storage,
         })
     }
@@ -270,9 +283,9 @@ fn one_policy_each(policies: &[AutomationPolicy]) -> Result<(), ConfigError> {
 }
 
 fn key_type(policy: &AutomationPolicy) -> Result<KeyType, ConfigError> {
-    KeyType::parse(&policy.key_type).ok_or_else(|| {
-        ConfigError::new("key_type", format!("unrecognized key type: {}", policy.key_type))
-    })
+    let name = Template::render_global(&policy.key_type, Unknown::Keep);
+    KeyType::parse(&name)
+        .ok_or_else(|| ConfigError::new("key_type", format!("unrecognized key type: {name}")))
 }
 
 fn on_demand_policy(
@@ -421,6 +434,8 @@ struct IssuerCx<'a> {
     dns: Option<&'a Json>,
     /// The configuration's own storage.
     storage: Option<&'a Json>,
+    /// The authorities of the PKI app.
+    pki: Option<&'a Pki>,
     /// Storages of policies, so that policies with the same share one.
     opened: RefCell<Vec<OtherStorage>>,
     /// Shared by all names that have no policy.
@@ -443,9 +458,16 @@ impl<'a> IssuerCx<'a> {
             ports,
             dns,
             storage: config.storage.as_ref(),
+            pki: config.apps.pki.as_ref(),
             opened: RefCell::default(),
             default_acme: OnceCell::new(),
         }
+    }
+
+    /// Whether there is an authority with this id; `local` is always there.
+    fn has_authority(&self, id: &str) -> bool {
+        let known = |pki: &Pki| pki.certificate_authorities.contains_key(id);
+        id.is_empty() || id == DEFAULT_CA || self.pki.is_some_and(known)
     }
 
     /// The storage of a policy, if it has one of its own.
@@ -478,6 +500,10 @@ fn issuer(json: &Json, cx: &IssuerCx<'_>) -> Result<Issuer, ConfigError> {
     match module {
         "internal" => {
             let config: caddis_config::tls::InternalIssuer = caddis_config::decode(bare)?;
+            if !cx.has_authority(&config.ca) {
+                let message = format!("no certificate authority configured with id: {}", config.ca);
+                return Err(ConfigError::new("ca", message));
+            }
             Ok(Issuer::Internal {
                 ca: config.ca,
                 lifetime: config.lifetime.positive(),

@@ -4,7 +4,7 @@ use caddis_config::{AutomationPolicy, Config};
 use caddis_tls::Issuer;
 use serde_json::{Value as Json, json};
 
-use super::{PolicyIndex, TlsPlan};
+use super::{PolicyIndex, ServedNames, TlsPlan};
 use crate::ManagedName;
 
 fn compile(app: Json, names: &[&str]) -> Result<TlsPlan, String> {
@@ -13,8 +13,13 @@ fn compile(app: Json, names: &[&str]) -> Result<TlsPlan, String> {
         .iter()
         .map(|name| ManagedName { name: (*name).to_owned(), unless_loaded: true })
         .collect();
-    TlsPlan::compile(&config, &managed, &std::collections::BTreeSet::new())
-        .map_err(|error| error.to_string())
+    TlsPlan::compile(
+        &config,
+        &managed,
+        &std::collections::BTreeSet::new(),
+        &ServedNames::of(&config),
+    )
+    .map_err(|error| error.to_string())
 }
 
 #[test]
@@ -93,11 +98,39 @@ fn on_demand_is_no_open_door() {
 }
 
 #[test]
-fn hidden_names_are_refused() {
-    let ech = |configs: Json| json!({ "encrypted_client_hello": { "configs": configs } });
-    let error = compile(ech(json!([{ "public_name": "a.test" }])), &[]).err().unwrap();
-    assert!(error.starts_with("apps.tls.encrypted_client_hello: Encrypted Client"), "{error}");
-    assert!(compile(ech(json!([])), &[]).is_ok());
+fn public_names_get_certificates() {
+    let names = |plan: &TlsPlan| -> Vec<String> {
+        plan.subjects.iter().map(|subject| subject.name.clone()).collect()
+    };
+    let ech =
+        json!({ "configs": [{ "public_name": " Public.a.test" }, { "public_name": "b.test" }] });
+    let app = json!({ "encrypted_client_hello": ech });
+    let plan = compile(app.clone(), &["*.a.test", "b.test"]).unwrap();
+    // Also where a wildcard that is managed has the name.
+    assert_eq!(names(&plan), ["*.a.test", "b.test", "public.a.test"]);
+    let mut unless_loaded: Vec<_> = plan.unless_loaded.iter().map(String::as_str).collect();
+    unless_loaded.sort_unstable();
+    assert_eq!(unless_loaded, ["*.a.test", "b.test", "public.a.test"]);
+    let ech = plan.ech.unwrap();
+    assert_eq!(ech.plan.public_names, ["public.a.test", "b.test"]);
+    assert!(ech.plan.publications.is_empty());
+    // The same for what only the storage knows, by the policy that the name has.
+    let internal = json!([{ "module": "internal" }]);
+    let mut with = app;
+    with["automation"] = json!({ "policies": [
+        { "subjects": ["old.test"], "issuers": internal },
+        { "subjects": ["demand.test"], "on_demand": true, "issuers": internal },
+    ]});
+    let ech = compile(with, &[]).unwrap().ech.unwrap();
+    let found = ech.certificate_of("OLD.test").unwrap().unwrap();
+    assert_eq!(found.name, "old.test");
+    assert!(matches!(found.issuers[..], [Issuer::Internal { .. }]));
+    let other = ech.certificate_of("other.test").unwrap().unwrap();
+    assert!(matches!(other.issuers[..], [Issuer::Acme(_)]));
+    for name in ["demand.test", "b.test", "no name", ""] {
+        assert!(ech.certificate_of(name).unwrap().is_none(), "{name}");
+    }
+    assert!(compile(json!({}), &[]).unwrap().ech.is_none());
 }
 
 #[test]
@@ -121,6 +154,25 @@ fn issuers_of_all_kinds() {
 }
 
 #[test]
+fn authorities_have_to_be_there() {
+    let app = |ca: &str| {
+        let issuers = json!([{ "module": "internal", "ca": ca }]);
+        json!({ "automation": { "policies": [{ "issuers": issuers }] } })
+    };
+    for ca in ["", "local"] {
+        assert!(compile(app(ca), &["a.test"]).is_ok(), "{ca}");
+    }
+    let error = compile(app("other"), &["a.test"]).err().unwrap();
+    let want = "apps.tls.automation.policies.0.issuers.0.ca: no certificate authority configured \
+                with id: other";
+    assert_eq!(error, want);
+    // Key types may be named by placeholders (T060).
+    let policy = json!([{ "key_type": "{env.CARGO_PKG_NAME}" }]);
+    let error = compile(json!({ "automation": { "policies": policy } }), &[]).err().unwrap();
+    assert!(error.ends_with("unrecognized key type: caddis-plan"), "{error}");
+}
+
+#[test]
 fn internal_names_need_a_policy_of_their_own_for_other_issuers() {
     let acme = json!([{ "module": "acme", "ca": "https://ca.test/dir" }]);
     let policies = json!([{ "subjects": ["own.internal"], "issuers": acme }, { "issuers": acme }]);
@@ -134,7 +186,13 @@ fn internal_names_need_a_policy_of_their_own_for_other_issuers() {
         .iter()
         .map(|name| ManagedName { name: (*name).to_owned(), unless_loaded: false })
         .collect();
-    let plan = TlsPlan::compile(&config, &managed, &std::collections::BTreeSet::new()).unwrap();
+    let plan = TlsPlan::compile(
+        &config,
+        &managed,
+        &std::collections::BTreeSet::new(),
+        &ServedNames::of(&config),
+    )
+    .unwrap();
     let outside: Vec<&str> = plan
         .subjects
         .iter()

@@ -5,7 +5,7 @@ pub(crate) mod http;
 
 use std::{borrow::Cow, io, sync::Arc};
 
-use caddis_core::{BodyError, Exchange, HttpError};
+use caddis_core::{BodyError, Exchange, HttpError, error::plain};
 
 use fastcgi::FastCgi;
 use http::{HttpTransport, KeepAlive, ProxyHeader, VaryingProxy, Way};
@@ -147,6 +147,7 @@ pub(crate) fn io_text(error: &io::Error, operation: &str) -> String {
         io::ErrorKind::UnexpectedEof => "EOF".to_owned(),
         io::ErrorKind::HostUnreachable => format!("{operation}: no route to host"),
         io::ErrorKind::NetworkUnreachable => format!("{operation}: network is unreachable"),
-        _ => error.to_string(),
+        _ if error.raw_os_error().is_some() => format!("{operation}: {}", plain(error)),
+        _ => plain(error),
     }
 }

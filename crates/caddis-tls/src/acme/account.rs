@@ -50,6 +50,13 @@ struct Registration {
     location: String,
 }
 
+impl Registration {
+    /// Whether the account can be used as it is.
+    fn is_usable(&self) -> bool {
+        self.status == "valid" && !self.location.is_empty()
+    }
+}
+
 struct Stored {
     registration: Registration,
     pkcs8: Vec<u8>,
@@ -158,8 +165,7 @@ impl Acme {
         let stored = stored.await.map_err(Failure::new)?;
         let stored = stored.map_err(|error| Failure::of_storage("loading account", &error))?;
         if let Some(stored) = &stored
-            && stored.registration.status == "valid"
-            && !stored.registration.location.is_empty()
+            && stored.registration.is_usable()
         {
             let builder = Account::builder_with_http(Box::new(transport.clone()));
             let location = stored.registration.location.clone();
@@ -296,6 +302,14 @@ fn storage_keys(directory: &str, email: &str) -> (String, String) {
     let (folder, user) = (keys::safe(email), keys::safe(user));
     let base = format!("{}/users/{folder}/{user}", super::storage_prefix(directory));
     (format!("{base}.json"), format!("{base}.key"))
+}
+
+/// Whether an account is stored that can be used as it is.
+///
+/// # Errors
+/// The storage cannot be read.
+pub(super) fn is_stored(storage: &dyn Storage, directory: &str, email: &str) -> io::Result<bool> {
+    Ok(load(storage, directory, email)?.is_some_and(|stored| stored.registration.is_usable()))
 }
 
 /// The stored account; nothing where there is none, or none that can be used.

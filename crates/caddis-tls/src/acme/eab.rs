@@ -23,6 +23,11 @@ struct Credentials {
     eab_hmac_key: String,
 }
 
+/// Whether an authority gives credentials to whoever names a mail address.
+pub(super) fn is_given_by_mail(directory: &str) -> bool {
+    directory.starts_with("https://acme.zerossl.com/")
+}
+
 /// Key id and key for a new account; none where the authority needs none.
 pub(super) async fn external_account(
     config: &AcmeConfig,
@@ -33,7 +38,7 @@ pub(super) async fn external_account(
     if let Some(given) = &config.external_account {
         return Ok(Some(given.clone()));
     }
-    if !directory.starts_with("https://acme.zerossl.com/") {
+    if !is_given_by_mail(directory) {
         return Ok(None);
     }
     if config.email.is_empty() {

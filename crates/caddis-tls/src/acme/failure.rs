@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, fmt, io, time::Duration};
 
+use caddis_core::error::plain_text;
 use instant_acme::Problem;
 
 use super::challenges::Kind;
@@ -33,7 +34,7 @@ const MAX_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Failure {
     pub(crate) fn new(message: impl fmt::Display) -> Self {
-        Self { message: message.to_string(), ..Self::default() }
+        Self { message: plain_text(message.to_string()), ..Self::default() }
     }
 
     /// The storage answered with an error while this was done.
@@ -70,16 +71,14 @@ impl Failure {
     /// From the client's error; `retry_after` is what the last limiting answer said.
     pub(super) fn of(error: &instant_acme::Error, retry_after: Option<Duration>) -> Self {
         let instant_acme::Error::Api(problem) = error else {
-            let text = error.to_string();
-            let bad_replaces = text.starts_with("replaces field mismatch");
             let remedy = match error {
-                _ if is_about_time(&text) => WRONG_TIME,
+                _ if is_about_time(&error.to_string()) => WRONG_TIME,
                 instant_acme::Error::Other(_) | instant_acme::Error::Http(_) => UNREACHABLE,
                 instant_acme::Error::Json(_) | instant_acme::Error::Str(_) => AMISS,
                 _ => "",
             };
             let at_least = capped(retry_after);
-            return Self { bad_replaces, at_least, ..Self::new(text) }.remedied(remedy);
+            return Self { at_least, ..Self::new(error) }.remedied(remedy);
         };
         Self::for_problem(problem, retry_after)
     }

@@ -16,8 +16,9 @@ mod eab;
 mod failure;
 mod issue;
 mod limits;
-mod not_after;
+mod look;
 mod order;
+mod orders;
 mod transport;
 
 use std::{
@@ -37,6 +38,7 @@ pub use config::{AcmeConfig, Ports, compile_acme};
 pub(crate) use config::{DnsChallenge, dns_challenge};
 pub(crate) use failure::{AMISS, Failure};
 pub(crate) use issue::{Certified, Order};
+pub use look::{Directory, Unread};
 pub(crate) use transport::retry_after;
 
 /// Let's Encrypt.
@@ -56,6 +58,7 @@ pub(crate) struct Acme {
     limits: limits::Limits,
     learned: challenges::Learned,
     directories: ari::Directories,
+    lost_orders: orders::LostOrders,
 }
 
 impl fmt::Debug for Acme {

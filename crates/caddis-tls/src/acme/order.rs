@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use instant_acme::{AuthorizationStatus, Error, Identifier, NewOrder, OrderStatus};
+use instant_acme::{
+    AuthorizationStatus, CertificateIdentifier, ChallengeStatus, Error, OrderStatus,
+};
 use rustls_pki_types::CertificateDer;
 use tokio::time::Instant;
 
@@ -13,11 +15,12 @@ use super::{
     challenges::{self, DnsRecord, Kind, Pending, Presented},
     failure,
     issue::Order,
+    orders::Wanted,
 };
 use crate::storage::Storage;
 
 /// More attempts where the authority did not like a nonce.
-const NONCE_TRIES: u32 = 12;
+pub(super) const NONCE_TRIES: u32 = 12;
 const FIRST_POLL: Duration = Duration::from_millis(250);
 const LAST_POLL: Duration = Duration::from_secs(5);
 /// How long validation, and then signing, may take.
@@ -67,8 +70,7 @@ impl Attempt<'_> {
             order = order.url(),
             "validations succeeded; finalizing order"
         );
-        tries!(order.finalize_csr(&self.order.csr).await)
-            .map_err(|error| self.failed(&error).while_doing("finalizing order"))?;
+        self.finalize(&mut order).await?;
         let chain = self.download(&mut order).await?;
         let url = order.state().certificate.clone().unwrap_or_default();
         let chain = chains::preferred(self.config, self.session, &url, chain).await;
@@ -92,50 +94,24 @@ impl Attempt<'_> {
     }
 
     async fn new_order(&self) -> Result<instant_acme::Order, Failure> {
-        let name = &self.order.name;
-        let identifier = match name.parse() {
-            Ok(ip) => Identifier::Ip(ip),
-            Err(_) => Identifier::Dns(name.clone()),
-        };
-        let identifiers = [identifier];
-        let account = &self.session.account;
         self.check_profile()?;
         let leaf = self.replaces.map(CertificateDer::from);
-        let created = tries!({
-            if let Some(lifetime) = self.config.lifetime {
-                let (directory, profile) = (self.directory, self.config.profile.as_str());
-                super::not_after::new_order(
-                    self.session,
-                    directory,
-                    name,
-                    profile,
-                    lifetime.as_secs(),
-                )
-                .await
-            } else {
-                let mut new = NewOrder::new(&identifiers);
-                if !self.config.profile.is_empty() {
-                    new = new.profile(&self.config.profile);
-                }
-                if let Some(leaf) = &leaf
-                    && let Ok(id) = instant_acme::CertificateIdentifier::try_from(leaf)
-                {
-                    new = new.replaces(id.into_owned());
-                }
-                account.new_order(&new).await
-            }
-        });
-        match created {
-            // An authority without renewal information knows no replacing either.
-            Err(Error::Unsupported(what)) if self.replaces.is_some() => {
-                Err(Failure { bad_replaces: true, ..Failure::new(what) })
-            }
-            Err(error) => {
-                let failure = self.failed(&error).while_doing("creating new order");
-                let bad_replaces = failure.bad_replaces && self.replaces.is_some();
-                Err(Failure { bad_replaces, ..failure })
-            }
-            Ok(order) => Ok(order),
+        let id = leaf.as_ref().and_then(|leaf| CertificateIdentifier::try_from(leaf).ok());
+        let wanted = Wanted {
+            name: &self.order.name,
+            profile: &self.config.profile,
+            lifetime: self.config.lifetime,
+            replaces: id.map(|id| id.to_string()),
+        };
+        let created = self.acme.lost_orders.create(self.session, self.directory, &wanted).await;
+        let mut order = created.map_err(|error| {
+            let failure = self.failed(&error).while_doing("creating new order");
+            let bad_replaces = failure.bad_replaces && self.replaces.is_some();
+            Failure { bad_replaces, ..failure }
+        })?;
+        match order.state().status {
+            OrderStatus::Invalid => Err(invalid(&mut order)),
+            _ => Ok(order),
         }
     }
 
@@ -256,13 +232,31 @@ impl Attempt<'_> {
                 None => Ok(()),
             }
         });
-        ready.map_err(|error| match error {
+        match ready {
+            Ok(()) => Ok(()),
+            // Where the answer was lost, it has begun, and does not want to hear of it again.
+            Err(Error::Api(_)) if self.has_begun(order).await => Ok(()),
             // The authority has looked at once and refuses.
-            Error::Api(problem) if !failure::is(&problem, "rateLimited") => {
-                Failure::refused_for(&problem, self.kind)
+            Err(Error::Api(problem)) if !failure::is(&problem, "rateLimited") => {
+                Err(Failure::refused_for(&problem, self.kind))
             }
-            error => self.failed(&error).while_doing("initiating challenge"),
-        })
+            Err(error) => Err(self.failed(&error).while_doing("initiating challenge")),
+        }
+    }
+
+    /// Whether the authority works on the challenge, or is done with it and satisfied.
+    async fn has_begun(&self, order: &mut instant_acme::Order) -> bool {
+        let begun = tries!({
+            let mut all = order.authorizations();
+            match all.next().await {
+                Some(Ok(mut authorization)) => {
+                    authorization.refresh().await.map(|state| has_begun(state, self.kind))
+                }
+                Some(Err(error)) => Err(error),
+                None => Ok(false),
+            }
+        });
+        begun.unwrap_or(false)
     }
 
     /// Waits until the authority has made up its mind about the name.
@@ -298,18 +292,26 @@ impl Attempt<'_> {
             let state = order.state();
             match state.status {
                 OrderStatus::Ready | OrderStatus::Valid | OrderStatus::Processing => return Ok(()),
-                OrderStatus::Invalid => {
-                    let told = state.error.as_ref();
-                    return Err(told.map_or_else(
-                        || Failure::new("order is invalid"),
-                        |problem| Failure::for_problem(problem, None),
-                    ));
-                }
+                OrderStatus::Invalid => return Err(invalid(order)),
                 OrderStatus::Pending => {}
             }
             if !poll.wait().await {
                 return Err(Failure::new("the order did not become ready in time"));
             }
+        }
+    }
+
+    /// Asks for the certificate. Where the answer was lost and the request came again, the authority
+    /// says that the order is not ready (any more), and has the certificate or makes it.
+    async fn finalize(&self, order: &mut instant_acme::Order) -> Result<(), Failure> {
+        let Err(error) = tries!(order.finalize_csr(&self.order.csr).await) else { return Ok(()) };
+        let is_under_way =
+            tries!(order.refresh().await.map(|state| {
+                matches!(state.status, OrderStatus::Processing | OrderStatus::Valid)
+            }));
+        match is_under_way {
+            Ok(true) => Ok(()),
+            _ => Err(self.failed(&error).while_doing("finalizing order")),
         }
     }
 
@@ -335,12 +337,28 @@ impl Attempt<'_> {
     }
 }
 
+/// Why an order came to nothing.
+fn invalid(order: &mut instant_acme::Order) -> Failure {
+    order.state().error.as_ref().map_or_else(
+        || Failure::new("order is invalid"),
+        |problem| Failure::for_problem(problem, None),
+    )
+}
+
 fn challenges_identifier(name: &str) -> challenges::Identifier {
     let kind = if name.parse::<std::net::IpAddr>().is_ok() { "ip" } else { "dns" };
     challenges::Identifier {
         kind: kind.to_owned(),
         value: name.strip_prefix("*.").unwrap_or(name).to_owned(),
     }
+}
+
+fn has_begun(state: &instant_acme::AuthorizationState, kind: Kind) -> bool {
+    let challenge = state.challenges.iter().find(|challenge| challenge.r#type == kind.acme());
+    state.status == AuthorizationStatus::Valid
+        || challenge.is_some_and(|challenge| {
+            matches!(challenge.status, ChallengeStatus::Processing | ChallengeStatus::Valid)
+        })
 }
 
 enum Verdict {

@@ -1,8 +1,10 @@
 //! The HTTP client that `instant-acme` is given: our own, which tries again where a connection broke
-//! or the authority had a bad moment, and which remembers what the library does not tell.
+//! or the authority had a bad moment and asking again does no harm, and which remembers what the
+//! library does not tell.
 
 use std::{
     collections::VecDeque,
+    fmt,
     future::Future,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
@@ -11,9 +13,10 @@ use std::{
 
 use bytes::Bytes;
 use caddis_dns::http::HttpClient;
-use http::{HeaderMap, Request, Response, StatusCode, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use instant_acme::{BodyWrapper, BytesResponse, Error};
+use serde::Deserialize;
 
 /// More attempts after a broken connection or a server's error.
 const RETRIES: u32 = 2;
@@ -36,7 +39,31 @@ struct Notes {
     retry_after: Option<Duration>,
     /// The last answers with a chain: URL, alternates, text.
     chains: VecDeque<Chain>,
+    /// What the directory says.
+    urls: Option<Urls>,
 }
+
+/// Some of a directory's URLs (RFC 8555 §7.1.1).
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Urls {
+    pub(super) new_nonce: String,
+    pub(super) new_order: String,
+    /// There is renewal information (RFC 9773).
+    pub(super) renewal_info: Option<String>,
+}
+
+/// A request that must not be sent twice may have arrived, and its answer did not.
+#[derive(Debug)]
+pub(super) struct Lost(String);
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Lost {}
 
 /// A downloaded chain.
 #[derive(Debug, Clone)]
@@ -65,11 +92,30 @@ impl Transport {
         self.notes().chains.iter().rev().find(|chain| chain.url == url).cloned()
     }
 
+    /// What the directory said, which the library has read first.
+    pub(super) fn urls(&self) -> Option<Urls> {
+        self.notes().urls.clone()
+    }
+
+    /// Sends a request, several times where that does no harm. All that accounts and orders are asked
+    /// may be asked again (RFC 8555: what is done already is answered so); only each new order counts.
     pub(super) async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, Error> {
         let url = request.uri().to_string();
+        let is_order = request.method() == Method::POST
+            && self.notes().urls.as_ref().is_some_and(|urls| urls.new_order == url);
         let mut left = RETRIES;
         loop {
             let result = self.client.send(request.clone()).await;
+            if is_order {
+                match &result {
+                    Err(error) if !error.is_unsent() => {
+                        return Err(Error::Other(Box::new(Lost(error.to_string()))));
+                    }
+                    // Whoever is unavailable has done nothing.
+                    Ok(answer) if answer.status() != StatusCode::SERVICE_UNAVAILABLE => left = 0,
+                    _ => {}
+                }
+            }
             let pause = match &result {
                 Err(_) => PAUSE,
                 Ok(response) if response.status().is_server_error() => {
@@ -84,18 +130,26 @@ impl Transport {
                 continue;
             }
             let response = result.map_err(|error| Error::Other(Box::new(error)))?;
-            self.note(&url, &response);
+            self.note(request.method(), &url, &response);
             let status = response.status();
             // The library would tell that it misses some field in it.
             if !status.is_success() && !is_problem(response.body()) {
-                return Err(Error::Other(format!("{url}: HTTP {status}").into()));
+                let text = format!("{url}: HTTP {status}");
+                let is_lost = is_order && status.is_server_error();
+                return Err(Error::Other(if is_lost { Box::new(Lost(text)) } else { text.into() }));
             }
             return Ok(response);
         }
     }
 
-    fn note(&self, url: &str, response: &Response<Bytes>) {
+    fn note(&self, method: &Method, url: &str, response: &Response<Bytes>) {
         let mut notes = self.notes();
+        if method == Method::GET
+            && response.status().is_success()
+            && let Ok(urls) = serde_json::from_slice(response.body())
+        {
+            notes.urls = Some(urls);
+        }
         let limiting = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE];
         if limiting.contains(&response.status()) {
             notes.retry_after = retry_after(response.headers());
@@ -147,7 +201,7 @@ pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 }
 
 /// The targets of an answer's links with a relation.
-fn links(headers: &HeaderMap, relation: &str) -> Vec<String> {
+pub(super) fn links(headers: &HeaderMap, relation: &str) -> Vec<String> {
     let values = headers.get_all(header::LINK).iter().filter_map(|value| value.to_str().ok());
     let parts = values.flat_map(|value| value.split(','));
     parts

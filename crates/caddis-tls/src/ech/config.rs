@@ -15,7 +15,7 @@ pub(super) const VERSION: u16 = 0xfe0d;
 /// DHKEM(X25519, HKDF-SHA256) of RFC 9180 §7.1.
 const KEM: u16 = 0x0020;
 /// HKDF-SHA256 of RFC 9180 §7.2.
-const KDF: u16 = 0x0001;
+pub(super) const KDF: u16 = 0x0001;
 /// AES-128-GCM, AES-256-GCM and ChaCha20Poly1305 of RFC 9180 §7.3.
 const CIPHERS: [u16; 3] = [0x0001, 0x0002, 0x0003];
 /// How much longer than the public name a hidden name may be before its length shows: Caddy's
@@ -107,6 +107,12 @@ impl EchConfig {
     /// As it is stored, published and known to clients.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// The public half of its key.
+    pub(super) fn public_key(&self) -> &[u8] {
+        // After version, length, id, kind of key and length of the key.
+        self.bytes.get(9..41).unwrap_or_default()
     }
 
     /// An `ECHConfigList`, which is what the parameter `ech` of an HTTPS record holds (RFC 9848 §3).

@@ -22,11 +22,26 @@ pub use sign::{Issued, LeafRequest};
 use crate::{
     error::{Error, Result},
     storage::{self, Storage},
-    timestamp::Timestamp,
+    timestamp::{self, Timestamp},
 };
 
 /// The id of the authority that is always there.
 pub const DEFAULT_CA: &str = "local";
+
+/// What keeps configured authorities from being what they are to be: files that are missing or do not
+/// belong together, lifetimes that cannot be (T153, T154). Makes nothing. Blocks.
+pub fn faults(configs: &BTreeMap<String, CaConfig>, storage: &Arc<dyn Storage>) -> Vec<Error> {
+    let check = |(id, config): (&String, &CaConfig)| {
+        let own = config.storage.as_ref().map(|_| storage::from_config(&config.storage));
+        let storage = match own.transpose() {
+            Ok(own) => own.unwrap_or_else(|| storage.clone()),
+            Err(error) => return Err(Error::new(error)),
+        };
+        ca::check(id, config, &*storage, timestamp::now())
+            .map_err(|error| error.while_doing(format!("provisioning CA '{id}'")))
+    };
+    configs.iter().filter_map(|one| check(one).err()).collect()
+}
 
 /// All authorities.
 #[derive(Debug)]

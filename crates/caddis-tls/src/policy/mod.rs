@@ -35,6 +35,7 @@ pub(crate) use client_auth::pem_files;
 pub(crate) use client_auth::{in_time, trusted_itself};
 pub(crate) use client_check::{ClientCheck, ClientVerifier};
 pub use handshake_match::HelloFacts;
+pub(crate) use p521::P521;
 pub(crate) use parameters::suite_name;
 
 use crate::{

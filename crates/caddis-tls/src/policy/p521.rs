@@ -14,7 +14,7 @@ const POINT: usize = 1 + 2 * 66;
 
 /// The group.
 #[derive(Debug)]
-pub(super) struct P521;
+pub(crate) struct P521;
 
 struct Exchange {
     private: EphemeralPrivateKey,

@@ -5,15 +5,15 @@ use std::sync::Arc;
 use caddis_config::ConfigError;
 use rustls::{
     SupportedCipherSuite, SupportedProtocolVersion,
-    crypto::{
-        CryptoProvider, SupportedKxGroup,
-        aws_lc_rs::{cipher_suite as suites, kx_group},
-    },
+    crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs::cipher_suite as suites},
     version,
 };
 
-use super::{ServerFacts, p521::P521};
-use crate::certificate::provider as default_provider;
+use super::ServerFacts;
+use crate::{
+    certificate::provider as default_provider,
+    ech::{self, GROUPS, RANDOM},
+};
 
 /// Suites that Caddy takes and rustls does not have: weak ones.
 const OLD_SUITES: &[&str] = &[
@@ -22,9 +22,6 @@ const OLD_SUITES: &[&str] = &[
     "TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA",
     "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA",
 ];
-
-/// The names of curves.
-const CURVES: &str = "x25519mlkem768, x25519, secp256r1, secp384r1, secp521r1";
 
 /// The process' provider with a policy's suites and curves.
 pub(super) fn provider(
@@ -37,23 +34,24 @@ pub(super) fn provider(
         cipher_suites: cipher_suites(names, warnings)?,
         kx_groups: groups(curves)?,
         signature_verification_algorithms: base.signature_verification_algorithms,
-        secure_random: base.secure_random,
+        secure_random: RANDOM,
         key_provider: base.key_provider,
     }))
 }
 
 /// AES first where the processor has instructions for it, as in Go.
 fn defaults() -> Vec<SupportedCipherSuite> {
+    let [aes_128, aes_256, chacha] = *ech::suites();
     let aes = [
-        suites::TLS13_AES_128_GCM_SHA256,
-        suites::TLS13_AES_256_GCM_SHA384,
+        aes_128,
+        aes_256,
         suites::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
         suites::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
         suites::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
         suites::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
     ];
     let chacha = [
-        suites::TLS13_CHACHA20_POLY1305_SHA256,
+        chacha,
         suites::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
         suites::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
     ];
@@ -117,23 +115,17 @@ fn cipher_suites(
 fn groups(names: &[String]) -> Result<Vec<&'static dyn SupportedKxGroup>, ConfigError> {
     if names.is_empty() {
         // The first three of those that can be named (T008).
-        return Ok(vec![kx_group::X25519MLKEM768, kx_group::X25519, kx_group::SECP256R1]);
+        return Ok(GROUPS.iter().take(3).map(|(_, group)| *group).collect());
     }
     let mut chosen: Vec<&'static dyn SupportedKxGroup> = Vec::new();
     for name in names {
-        let group: &'static dyn SupportedKxGroup = match name.as_str() {
-            "x25519mlkem768" => kx_group::X25519MLKEM768,
-            "x25519" => kx_group::X25519,
-            "secp256r1" => kx_group::SECP256R1,
-            "secp384r1" => kx_group::SECP384R1,
-            "secp521r1" => &P521,
-            _ => {
-                let message = format!("unsupported curve: {name} (there are: {CURVES})");
-                return Err(ConfigError::new("curves", message));
-            }
+        let Some((_, group)) = GROUPS.iter().find(|(known, _)| known == name) else {
+            let all: Vec<&str> = GROUPS.iter().map(|(name, _)| *name).collect();
+            let message = format!("unsupported curve: {name} (there are: {})", all.join(", "));
+            return Err(ConfigError::new("curves", message));
         };
         if !chosen.iter().any(|other| other.name() == group.name()) {
-            chosen.push(group);
+            chosen.push(*group);
         }
     }
     Ok(chosen)

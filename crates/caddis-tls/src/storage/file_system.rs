@@ -15,7 +15,10 @@ use std::{
 };
 
 use caddis_config::ConfigError;
-use caddis_core::template::{Template, Unknown};
+use caddis_core::{
+    error::plain,
+    template::{Template, Unknown},
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -439,7 +442,7 @@ fn make_dirs(path: &Path) -> io::Result<()> {
 }
 
 fn named(error: &io::Error, path: &Path) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+    io::Error::new(error.kind(), format!("{}: {}", path.display(), plain(error)))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use caddis_dns::{Alias, DnsError, DnsProvider, TxtRecord, query};
+use caddis_dns::{Alias, DnsError, DnsProvider, TxtRecord, query, relative};
 use tokio::{task::JoinSet, time::Instant};
 
 use crate::acme::{Failure, config::DnsChallenge};
@@ -135,10 +135,7 @@ impl DnsRecord {
         let zone = query::zone_of(full, &resolvers).await.map_err(|error| {
             Failure::new(format!("could not determine zone for domain \"{full}\": {error}"))
         })?;
-        let relative = match full.strip_suffix(&zone) {
-            Some("") | None => "@".to_owned(),
-            Some(relative) => relative.trim_end_matches('.').to_owned(),
-        };
+        let relative = relative(full, &zone).unwrap_or_else(|| "@".to_owned());
         let placed = Arc::new(Placed {
             provider: config.provider.clone(),
             zone,

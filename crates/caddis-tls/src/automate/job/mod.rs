@@ -52,6 +52,8 @@ impl JobCx {
 pub(super) struct Attempt {
     /// Ask the issuers; else only the storage is looked at.
     pub(super) issue: bool,
+    /// A handshake waits: one in the storage that is due is served now, and renewed afterwards (T090).
+    pub(super) serve_due: bool,
     /// Failed attempts before this one.
     pub(super) failures: u32,
     /// Something is served already: this is a renewal.
@@ -151,7 +153,11 @@ pub(super) async fn run(
              there is a new one"
         );
     }
-    if !attempt.issue {
+    let is_usable = |found: &Served| {
+        let revoked = attempt.revoked == Some(found.certificate.fingerprint);
+        !found.certificate.is_expired(now) && !revoked
+    };
+    if !attempt.issue || attempt.serve_due && found.as_ref().is_some_and(is_usable) {
         return Outcome::Missing(found);
     }
     let lock = format!("issue_cert_{}", subject.name);

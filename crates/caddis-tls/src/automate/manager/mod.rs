@@ -538,6 +538,7 @@ impl CertManager {
         let attempt = Attempt {
             // The local authority answers at once; others are asked when all is in place.
             issue: cause != Cause::Load || entry.subject.is_local(),
+            serve_due: cause == Cause::Demand && !entry.subject.is_local(),
             failures: entry.state.failures(),
             renew: cause == Cause::Due && entry.served.is_some(),
             revoked: entry.revoked,

@@ -451,6 +451,61 @@ impl Ca {
     }
 }
 
+/// Sees that an authority can be what its configuration says: what is given has to be there, be read
+/// and belong together (T153, T154). Makes nothing. Blocks.
+///
+/// # Errors
+/// It cannot.
+pub(super) fn check(
+    id: &str,
+    config: &CaConfig,
+    storage: &dyn Storage,
+    now: Timestamp,
+) -> Result<()> {
+    let mut root_left = ROOT_LIFETIME;
+    let mut root = None;
+    if let Some(custom) = &config.root {
+        let text = read_pem_file(custom, &custom.certificate)?;
+        let chain = parse_chain(&text).context(&custom.certificate)?;
+        let first = chain.into_iter().next().ok_or_else(|| Error::new("no root certificate"))?;
+        let left = Facts::parse(&first).context(&custom.certificate)?.not_after - now;
+        // One that has expired is told of by who looks after all authorities.
+        root_left = if left > 0 { left } else { i64::MAX };
+        root = Some((custom, first));
+    }
+    if let Some(custom) = &config.intermediate {
+        let chain = parse_chain(&read_pem_file(custom, &custom.certificate)?);
+        let chain = chain.context(&custom.certificate)?;
+        let key = key::signing_pair(&read_pem_file(custom, &custom.private_key)?);
+        let key = key.context(&custom.private_key)?;
+        let first = chain.first().ok_or_else(|| Error::new("no intermediate certificate"))?;
+        return check_key(first, &key).context(&custom.private_key);
+    }
+    let lifetime = config.intermediate_lifetime.positive().map_or(INTERMEDIATE_LIFETIME, seconds);
+    if lifetime >= root_left {
+        return Err(Error::new(format!(
+            "intermediate certificate lifetime must be less than actual root certificate lifetime \
+             ({})",
+            timestamp::span(root_left)
+        )));
+    }
+    let Some((custom, first)) = root else { return Ok(()) };
+    // The key may be elsewhere as long as there is an intermediate (T150).
+    let place = keys::authority(id, "intermediate.crt");
+    let needed = matches!(storage.exists(&place), Ok(false));
+    if custom.private_key.is_empty() {
+        let missing = Error::new("the root's private key is not configured");
+        return if needed { Err(missing) } else { Ok(()) };
+    }
+    match read_pem_file(custom, &custom.private_key) {
+        Ok(pem) => key::signing_pair(&pem)
+            .and_then(|key| check_key(&first, &key))
+            .context(&custom.private_key),
+        Err(error) if needed => Err(error),
+        Err(_) => Ok(()),
+    }
+}
+
 fn seconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_secs()).unwrap_or(i64::MAX / 4)
 }

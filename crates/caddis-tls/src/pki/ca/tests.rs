@@ -119,3 +119,56 @@ fn an_expired_root_stays_and_nothing_breaks() {
     let intermediate = Facts::parse(&again.intermediate_der()[0]).unwrap();
     assert!(intermediate.not_before <= NOW + DAY && intermediate.not_after > NOW + 2 * DAY);
 }
+
+/// What is given has to be there and to belong together (T153, T154); nothing is made.
+#[test]
+fn what_cannot_be_is_told_beforehand() {
+    use caddis_config::KeyPair;
+    let (dir, empty) = (TempDir::new(), TempDir::new());
+    let now = crate::timestamp::now();
+    open(&dir, now).unwrap();
+    let storage: Arc<dyn Storage> = Arc::new(FileSystem::new(empty.path()));
+    let faults = |config: &CaConfig| {
+        let configs = [("local".to_owned(), config.clone())].into();
+        let all = crate::pki::faults(&configs, &storage);
+        all.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    };
+    let path = |file: &str| dir.path().join("pki/authorities/local").join(file);
+    let pair = |certificate: &str, key: &str| {
+        let file = |name: &str| match name {
+            "" => String::new(),
+            name => path(name).display().to_string(),
+        };
+        Some(KeyPair {
+            certificate: file(certificate),
+            private_key: file(key),
+            ..Default::default()
+        })
+    };
+    let days = |days: i64| CaConfig {
+        intermediate_lifetime: caddis_config::Duration(days * DAY * 1_000_000_000),
+        ..CaConfig::default()
+    };
+    assert_eq!(faults(&days(3_599)), "");
+    let long = "provisioning CA 'local': intermediate certificate lifetime must be less than actual \
+                root certificate lifetime (86400h0m0s)";
+    assert_eq!(faults(&days(3_600)), long);
+    let of = |root, intermediate| CaConfig { root, intermediate, ..CaConfig::default() };
+    for (root, intermediate, want) in [
+        (pair("root.crt", "root.key"), None, ""),
+        (pair("root.crt", ""), pair("intermediate.crt", "intermediate.key"), ""),
+        (pair("root.crt", ""), None, "the root's private key is not configured"),
+        (pair("root.crt", "none"), None, "none"),
+        (pair("none", "root.key"), None, "none"),
+        (pair("root.crt", "intermediate.key"), None, "does not match"),
+        (None, pair("intermediate.crt", "root.key"), "does not match"),
+        (None, pair("intermediate.crt", "none"), "none"),
+    ] {
+        let told = faults(&of(root, intermediate));
+        assert!(told.contains(want) && told.is_empty() == want.is_empty(), "{want}: {told}");
+    }
+    // With an intermediate in the storage the root's key may be elsewhere (T150).
+    storage.store("pki/authorities/local/intermediate.crt", b"there").unwrap();
+    assert_eq!(faults(&of(pair("root.crt", "none"), None)), "");
+    assert_eq!(storage.list("pki/authorities/local").unwrap().len(), 1);
+}

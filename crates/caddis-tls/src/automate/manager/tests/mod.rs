@@ -289,6 +289,44 @@ async fn on_demand_asks_once_and_issues_once() {
     assert!(one(&manager, "good.test").is_none());
 }
 
+/// A handshake is not to wait for an authority where there is a certificate in the storage (T090).
+#[tokio::test]
+async fn what_is_due_is_served_and_renewed_afterwards() {
+    let dir = TempDir::new();
+    let storage = FileSystem::new(dir.path());
+    let acme = unreachable(&storage, "due.test", -80..10);
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counter = asked.clone();
+    let permission = Permission::new(move |_| {
+        counter.fetch_add(1, Ordering::Relaxed);
+        async { Ok(()) }
+    });
+    let policy = OnDemandPolicy {
+        subjects: Vec::new(),
+        issuers: vec![acme],
+        key_type: KeyType::P256,
+        reuse_private_keys: false,
+        renewal_window_ratio: 0.0,
+        storage: None,
+        must_staple: false,
+        getters: Vec::new(),
+        taken: Default::default(),
+        permission: Some(permission),
+    };
+    let manager = manager(&dir);
+    manager.lock().driven = true;
+    manager.reconcile(Reconcile { on_demand: vec![policy], ..wanted(&dir, vec![]) }).await;
+    let missing = Missing { asked: "due.test".to_owned(), name: "due.test".to_owned() };
+    manager.get_or_issue(&missing).await.unwrap();
+    assert!(one(&manager, "due.test").is_some());
+    assert_eq!(manager.counts(), (0, 0), "nobody was asked yet");
+    // Its time has come, and the permission is asked for that, too (T099).
+    assert_eq!(manager.due(), ["due.test"]);
+    manager.clone().work("due.test".to_owned(), Cause::Due).await;
+    assert_eq!((manager.counts(), asked.load(Ordering::Relaxed)), ((0, 1), 2));
+    assert!(one(&manager, "due.test").is_some(), "it is served on");
+}
+
 #[tokio::test]
 async fn changed_files_are_read_again() {
     let dir = TempDir::new();

@@ -1,8 +1,11 @@
 //! `caddis certs check`: what would become of the certificates of a config, without asking for one.
 //!
-//! For each name: whether DNS points here, whether CAA records allow the authority, whether the
-//! ports of the challenges can be had, whether the storage works, and what would be issued. Only DNS
-//! and the storage are asked.
+//! For each name: whether DNS points here, whether the authority can be reached and gives what is
+//! wanted, whether CAA records allow it, whether the ports of the challenges can be had, whether the
+//! storage works, and what would be issued. DNS and the storage are asked, and of the authorities
+//! their directories.
+
+mod authority;
 
 use std::{
     cell::RefCell,
@@ -24,6 +27,7 @@ use caddis_tls::{
 };
 use serde::Serialize;
 
+use self::authority::Authorities;
 use super::{Outcome, drawn};
 use crate::{args::CertsCheck, client, registry, source};
 
@@ -88,7 +92,9 @@ pub(crate) fn check(flags: &CertsCheck) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| error.to_string())?;
     let given = if flags.resolver.is_empty() { &plan.tls.resolvers } else { &flags.resolver };
-    let cx = Cx { resolvers: query::resolvers(given), runs, storages: RefCell::default() };
+    let resolvers = query::resolvers(given);
+    let mut cx =
+        Cx { resolvers, runs, storages: RefCell::default(), authorities: Authorities::default() };
     let reports = runtime.block_on(cx.all(&plan, &flags.names));
     if flags.json {
         let text = serde_json::to_string(&reports).map_err(|error| error.to_string())?;
@@ -106,25 +112,29 @@ struct Cx {
     runs: bool,
     /// What was seen of each storage, by its description.
     storages: RefCell<HashMap<String, (Status, String)>>,
+    authorities: Authorities,
 }
 
 impl Cx {
-    async fn all(&self, plan: &Plan, names: &[String]) -> Vec<Report> {
-        let mut reports = Vec::new();
+    async fn all(&mut self, plan: &Plan, names: &[String]) -> Vec<Report> {
         let subjects = &plan.tls.subjects;
-        if names.is_empty() {
-            for subject in subjects {
-                reports.push(self.subject(subject, plan).await);
-            }
-            return reports;
-        }
-        for name in names {
+        let find = |name: &str| {
             let parent = name.split_once('.').map(|(_, parent)| format!("*.{parent}"));
             let of = |name: &str| subjects.iter().find(|one| one.name.eq_ignore_ascii_case(name));
-            let found = of(name).or_else(|| of(parent.as_deref()?));
-            reports.push(match found {
-                Some(subject) => self.subject(subject, plan).await,
-                None => unmanaged(name),
+            of(name).or_else(|| of(parent.as_deref()?))
+        };
+        let wanted: Vec<Result<&ManagedSubject, &str>> = if names.is_empty() {
+            subjects.iter().map(Ok).collect()
+        } else {
+            names.iter().map(|name| find(name).ok_or(name.as_str())).collect()
+        };
+        let managed = wanted.iter().filter_map(|one| one.as_ref().ok().copied());
+        self.authorities = Authorities::read(managed).await;
+        let mut reports = Vec::new();
+        for one in wanted {
+            reports.push(match one {
+                Ok(subject) => self.subject(subject, plan).await,
+                Err(name) => unmanaged(name),
             });
         }
         reports
@@ -135,6 +145,8 @@ impl Cx {
         let mut checks = Vec::new();
         let mut ports = Vec::new();
         let mut from_outside = false;
+        let own = subject.storage.as_ref().map(OtherStorage::storage);
+        let storage = own.unwrap_or(&plan.tls.storage);
         for issuer in &subject.issuers {
             match issuer {
                 Issuer::Internal { ca, .. } => {
@@ -149,6 +161,7 @@ impl Cx {
                                       needs a DNS provider";
                         checks.push(Point::new("challenges", Status::Fail, detail));
                     }
+                    checks.extend(self.authorities.points(config, storage).await);
                     checks.push(self.caa(&subject.name, config, &challenges).await);
                     from_outside |= config.dns.is_none();
                     let wanted =
@@ -178,8 +191,7 @@ impl Cx {
         ports.sort_unstable();
         ports.dedup();
         checks.extend(ports.iter().map(|(host, port)| self.port(host, *port)));
-        let own = subject.storage.as_ref().map(OtherStorage::storage);
-        checks.push(self.storage(own.unwrap_or(&plan.tls.storage)).await);
+        checks.push(self.storage(storage).await);
         let ok = checks.iter().all(|point| point.status != Status::Fail);
         let key_type = subject.key_type.name();
         Report { name: subject.name.clone(), ok, issuers, key_type, checks }
@@ -267,9 +279,9 @@ impl Cx {
         if found.properties.is_empty() {
             return Point::new("caa", Status::Ok, "no records: every authority may issue");
         }
-        let host = config.directory.split('/').nth(2).unwrap_or_default();
-        let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
-        let Some((_, domains)) = AUTHORITIES.iter().find(|(known, _)| *known == host) else {
+        let domains = authority::caa_domains(config, self.authorities.directory(config));
+        let Some(first) = domains.first() else {
+            let host = authority::host(config);
             // It may still be that nobody at all is allowed.
             let nobody = found.allows(name.starts_with("*."), &[host], challenges).is_err();
             let detail = format!(
@@ -279,9 +291,9 @@ impl Cx {
             );
             return Point::new("caa", Status::Unknown, detail);
         };
-        match found.allows(name.starts_with("*."), domains, challenges) {
+        match found.allows(name.starts_with("*."), &domains, challenges) {
             Ok(()) => {
-                let detail = format!("records at {} allow {}", found.domain, domains[0]);
+                let detail = format!("records at {} allow {first}", found.domain);
                 Point::new("caa", Status::Ok, detail)
             }
             Err(reason) => {
@@ -313,17 +325,6 @@ impl Cx {
 fn unasked(error: &impl std::fmt::Display) -> String {
     format!("{error}; see whether the resolver is up, or name another one by --resolver")
 }
-
-/// Hosts of directories, and the domains by which CAA records name their authorities.
-const AUTHORITIES: &[(&str, &[&str])] = &[
-    ("acme-v02.api.letsencrypt.org", &["letsencrypt.org"]),
-    ("acme-staging-v02.api.letsencrypt.org", &["letsencrypt.org"]),
-    ("acme.zerossl.com", &["sectigo.com", "zerossl.com"]),
-    ("dv.acme-v02.api.pki.goog", &["pki.goog"]),
-    ("dv.acme-v02.test-api.pki.goog", &["pki.goog"]),
-    ("api.buypass.com", &["buypass.com"]),
-    ("acme.ssl.com", &["ssl.com"]),
-];
 
 fn unmanaged(name: &str) -> Report {
     let detail = "no site of the config gets a managed certificate for this name";
