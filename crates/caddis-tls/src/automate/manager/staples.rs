@@ -54,12 +54,13 @@ impl CertManager {
         let now = self.now();
         let index = self.store.load();
         self.staples.retain(index.all());
-        if index.all().iter().any(|one| self.staples.has_lapsed(one, now)) {
+        let lapsed = |one: &&Arc<Certificate>| self.staples.has_lapsed(one, now);
+        let (due, rest): (Vec<_>, Vec<_>) =
+            index.all().iter().cloned().partition(|one| self.staples.is_due(one, now));
+        if rest.iter().any(|one| lapsed(&one)) {
             // Clients take one that is over for an error, where none is no matter to most.
             self.publish();
         }
-        let due = index.all().iter().filter(|one| self.staples.is_due(one, now));
-        let due: Vec<Arc<Certificate>> = due.cloned().collect();
         if due.is_empty() {
             return;
         }
@@ -84,7 +85,8 @@ impl CertManager {
                     self.replace_revoked(&certificate, revocation).await;
                 }
             }
-            if news {
+            // Where a responder answers in time its new staple takes the place of one that is over.
+            if news || some.iter().any(|one| lapsed(&one)) {
                 self.publish();
             }
         }
