@@ -192,24 +192,38 @@ impl Rfc2136 {
         Ok(records)
     }
 
-    /// The lines of an update that make a change.
-    async fn lines(
+    /// Sets an HTTPS record.
+    async fn put_service(
         &self,
         zone: &str,
-        entry: Entry<'_>,
-        change: Change,
+        entry: &Entry<'_>,
+        binding: &ServiceBinding,
+    ) -> Result<(), DnsError> {
+        // PowerDNS compares what is to go as it is written: a record that came to it in another
+        // spelling than its own stays, unless its set goes.
+        for takes_set in [false, true] {
+            let lines =
+                self.service_lines(&entry.full_name(zone), entry, binding, takes_set).await?;
+            if lines.is_empty() {
+                break;
+            }
+            self.update(zone, &[], &lines).await?;
+        }
+        Ok(())
+    }
+
+    /// The lines of an update that sets an HTTPS record; none where it is so already. Records that
+    /// give way are taken away one by one, or with the whole set, whose others are added again.
+    async fn service_lines(
+        &self,
+        name: &str,
+        entry: &Entry<'_>,
+        binding: &ServiceBinding,
+        takes_set: bool,
     ) -> Result<Vec<Line>, DnsError> {
-        let name = entry.full_name(zone);
-        let (kind, data) = sent(entry.data)?;
-        let ttl = u32::try_from(entry.ttl(TTL, 0)).unwrap_or(u32::MAX >> 1);
-        let (Data::Service(binding), Change::Add) = (entry.data, change) else {
-            return Ok(vec![match change {
-                Change::Add => Line::add(name, kind, ttl, data),
-                Change::Remove => Line::remove(name, kind, data),
-            }]);
-        };
-        let mut found = self.query(&name, kind).await?;
-        found.retain(|record| record.kind == kind);
+        let data = binding.to_wire()?;
+        let mut found = self.query(name, HTTPS).await?;
+        found.retain(|record| record.kind == HTTPS);
         let (old, others): (Vec<_>, Vec<_>) = found.into_iter().partition(|record| {
             let old = ServiceBinding::from_wire(&record.data);
             old.is_ok_and(|old| old.priority == binding.priority && old.target == binding.target)
@@ -220,17 +234,22 @@ impl Rfc2136 {
             return Ok(Vec::new());
         }
         // All of a set live equally long: the new one as long as those that stay.
-        let ttl = others.first().map_or(ttl, |other| other.ttl);
-        let old = old.into_iter().map(|old| Line::remove(name.clone(), kind, old.data));
-        let mut lines: Vec<Line> = old.collect();
-        lines.push(Line::add(name, kind, ttl, data));
+        let ttl = others.first().map_or_else(|| ttl_of(entry), |other| other.ttl);
+        let mut lines: Vec<Line> = if takes_set {
+            let others =
+                others.into_iter().map(|other| Line::add(name, HTTPS, other.ttl, other.data));
+            std::iter::once(Line::remove_set(name, HTTPS)).chain(others).collect()
+        } else {
+            old.into_iter().map(|old| Line::remove(name, HTTPS, old.data)).collect()
+        };
+        lines.push(Line::add(name, HTTPS, ttl, data));
         Ok(lines)
     }
 
     async fn records_at(&self, zone: &str, name: &str) -> Result<NameRecords, DnsError> {
         let full = full_name(name, zone);
         // Asked as a condition of an update, since no wildcard answers to that.
-        if !self.update(zone, &[Line::is_used(full.clone())], &[]).await? {
+        if !self.update(zone, &[Line::is_used(&full)], &[]).await? {
             return Ok(NameRecords::default());
         }
         let mut records = NameRecords { is_used: true, ..NameRecords::default() };
@@ -330,19 +349,29 @@ struct Line {
 
 impl Line {
     /// Adds to a set (RFC 2136 §2.5.1).
-    fn add(name: String, kind: u16, ttl: u32, data: Vec<u8>) -> Self {
-        Self { name, kind, class: IN, ttl, data }
+    fn add(name: &str, kind: u16, ttl: u32, data: Vec<u8>) -> Self {
+        Self { name: name.to_owned(), kind, class: IN, ttl, data }
     }
 
     /// Takes exactly this record away from a set (§2.5.4).
-    fn remove(name: String, kind: u16, data: Vec<u8>) -> Self {
-        Self { name, kind, class: NONE, ttl: 0, data }
+    fn remove(name: &str, kind: u16, data: Vec<u8>) -> Self {
+        Self { name: name.to_owned(), kind, class: NONE, ttl: 0, data }
+    }
+
+    /// Takes a set away (§2.5.2).
+    fn remove_set(name: &str, kind: u16) -> Self {
+        Self { name: name.to_owned(), kind, class: ANY, ttl: 0, data: Vec::new() }
     }
 
     /// Demands that the name has a record of any type (§2.4.4).
-    fn is_used(name: String) -> Self {
-        Self { name, kind: ANY, class: ANY, ttl: 0, data: Vec::new() }
+    fn is_used(name: &str) -> Self {
+        Self { name: name.to_owned(), kind: ANY, class: ANY, ttl: 0, data: Vec::new() }
     }
+}
+
+/// Time to live in seconds.
+fn ttl_of(entry: &Entry<'_>) -> u32 {
+    u32::try_from(entry.ttl(TTL, 0)).unwrap_or(u32::MAX >> 1)
 }
 
 /// The type of a record and its data as it is sent.
@@ -402,14 +431,20 @@ impl Records for Rfc2136 {
         change: Change,
     ) -> DnsFuture<'a> {
         Box::pin(async move {
-            let mut lines = Vec::with_capacity(entries.len());
-            for entry in &entries {
-                lines.extend(self.lines(zone, *entry, change).await?);
+            if let ([entry], Change::Add) = (&*entries, change)
+                && let Data::Service(binding) = entry.data
+            {
+                return self.put_service(zone, entry, binding).await;
             }
-            // Without any, what is wrong with the settings is told all the same.
-            if lines.is_empty() && !entries.is_empty() {
-                return Ok(());
-            }
+            let line = |entry: &Entry<'_>| {
+                let name = entry.full_name(zone);
+                let (kind, data) = sent(entry.data)?;
+                Ok(match change {
+                    Change::Add => Line::add(&name, kind, ttl_of(entry), data),
+                    Change::Remove => Line::remove(&name, kind, data),
+                })
+            };
+            let lines: Vec<Line> = entries.iter().map(line).collect::<Result<_, DnsError>>()?;
             self.update(zone, &[], &lines).await.map(drop)
         })
     }

@@ -260,15 +260,26 @@ async fn services_take_the_place_of_ours() {
     set(THERE[1]).await;
     let asked = asked.lock().unwrap();
     let updates: Vec<_> = asked.iter().filter_map(|(_, message)| update(message)).collect();
-    assert_eq!(updates, [(1, 0), (0, 2)]);
-    let (_, last) = asked.iter().rfind(|(_, message)| update(message).is_some()).unwrap();
+    // Since it still shows the old one, its set is made anew.
+    assert_eq!(updates, [(1, 0), (0, 2), (0, 3)]);
+    let of = |changes: u8| {
+        let mut asked = asked.iter().map(|(_, message)| message);
+        asked.find(|message| update(message) == Some((0, changes))).unwrap()
+    };
     // The old one goes, and the new one lives as long as that of somebody else.
-    for (binding, class, ttl) in [(THERE[1], 254, 0), (OUR_SERVICE, 1, 0x4d)] {
+    for (changes, binding, class, ttl) in [
+        (2, THERE[1], 254, 0),
+        (2, OUR_SERVICE, 1, 0x4d),
+        (3, THEIR_SERVICE, 1, 0x4d),
+        (3, OUR_SERVICE, 1, 0x4d),
+    ] {
         let data = binding.parse::<ServiceBinding>().unwrap().to_wire().unwrap();
         let head = [0, 65, 0, class, 0, 0, 0, ttl, 0, data.len() as u8];
         let want = [&head[..], &data].concat();
-        assert!(last.windows(want.len()).any(|part| part == want), "{last:?}");
+        let message = of(changes);
+        assert!(message.windows(want.len()).any(|part| part == want), "{message:?}");
     }
+    assert!(of(3).windows(10).any(|part| part == [0, 65, 0, 255, 0, 0, 0, 0, 0, 0]));
 }
 
 #[tokio::test]
@@ -311,9 +322,8 @@ async fn empty_settings_are_told() {
 fn broken_answers_are_no_panic() {
     let key = key(b"secret");
     let signer = signer(&key);
-    let line = |text: &str| {
-        Line::add("x.a.test".into(), TXT, 60, super::sent(Data::Text(text)).unwrap().1)
-    };
+    let line =
+        |text: &str| Line::add("x.a.test", TXT, 60, super::sent(Data::Text(text)).unwrap().1);
     let bare = message("a.test", &[], &[line(&"v".repeat(600))]).unwrap();
     let (asked, mac) = signer.sign(&bare, now()).unwrap();
     let good = answer(&asked, Way::Sign(0));

@@ -44,11 +44,12 @@ const CORRUPT_PAUSE: Duration = Duration::from_millis(250);
 #[derive(Debug, Clone)]
 pub struct FileSystem {
     root: PathBuf,
-    ahead: Arc<Mutex<Ahead>>,
+    /// Locks from the future.
+    ahead: Arc<Mutex<HashMap<PathBuf, Seen>>>,
 }
 
-/// Locks from the future by their files, with what was in them and since when.
-type Ahead = HashMap<PathBuf, (Vec<u8>, Instant)>;
+/// What was in a file, and since when.
+type Seen = (Vec<u8>, Instant);
 
 #[derive(Serialize, Deserialize, Default)]
 struct LockFile {
