@@ -358,8 +358,11 @@ impl<T> StorageContext<T> for io::Result<T> {
 }
 
 fn told(error: &io::Error, key: &str, doing: &str) -> Error {
-    let remedy = storage::remedy(error.kind());
-    Error::new(format!("{doing} {key}: {error} ({remedy})"))
+    match error.kind() {
+        // Storages elsewhere say themselves what may be done about them.
+        io::ErrorKind::NotConnected => Error::new(format!("{doing} {key}: {error}")),
+        kind => Error::new(format!("{doing} {key}: {error} ({})", storage::remedy(kind))),
+    }
 }
 
 /// Which current keys a list of public names stands for, in the order of the names; all where no name
