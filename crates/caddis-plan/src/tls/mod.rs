@@ -30,6 +30,8 @@ use crate::{
     names::{internal_name, public_name, wildcard_covers},
 };
 
+/// How many on-demand names are kept in memory where the configuration does not say (spec T053).
+const CAPACITY: usize = 10_000;
 /// How often the storage is tidied where the configuration does not say (spec T093).
 const CLEAN_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -43,6 +45,8 @@ pub struct TlsPlan {
     pub unless_loaded: HashSet<String>,
     /// Policies with `on_demand`.
     pub on_demand: Vec<OnDemandPolicy>,
+    /// How many on-demand names are kept in memory (`cache.capacity`).
+    pub capacity: usize,
     /// What policies say of OCSP staples; absent where nothing is stapled.
     pub ocsp: Option<StapleRules>,
     /// How often the storage is tidied; never if absent.
@@ -77,10 +81,14 @@ impl TlsPlan {
             return Err(ConfigError::new("apps.tls.dns", message));
         }
         let ech = ech::compile(config, served)?;
-        if app.cache.as_ref().is_some_and(|cache| cache.capacity < 0) {
-            let message = "tls: invalid configuration: cache capacity must be >= 0";
-            return Err(ConfigError::new("apps.tls.cache.capacity", message));
-        }
+        let capacity = match usize::try_from(app.cache.map_or(0, |cache| cache.capacity)) {
+            Ok(0) => CAPACITY,
+            Ok(capacity) => capacity,
+            Err(_) => {
+                let message = "tls: invalid configuration: cache capacity must be >= 0";
+                return Err(ConfigError::new("apps.tls.cache.capacity", message));
+            }
+        };
         if let Some(provider) = &app.dns {
             // Also where no issuer takes it.
             check_dns_provider(provider).map_err(|error| error.under("apps.tls.dns"))?;
@@ -177,6 +185,7 @@ impl TlsPlan {
             subjects,
             unless_loaded,
             on_demand,
+            capacity,
             ocsp,
             clean: (!app.disable_storage_clean)
                 .then(|| automation.storage_clean_interval.positive().unwrap_or(CLEAN_EVERY)),

@@ -46,6 +46,7 @@ impl World {
             subjects,
             unless_loaded: Default::default(),
             on_demand: Vec::new(),
+            capacity: 0,
             loaded: Vec::new(),
             ocsp: None,
             clean: None,

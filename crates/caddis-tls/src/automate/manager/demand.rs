@@ -20,8 +20,6 @@ use crate::{
     policy::Missing,
 };
 
-/// On-demand names kept in memory (T053).
-const MAX_ON_DEMAND: usize = 10_000;
 /// How long a handshake waits (T091).
 const WAIT: Duration = Duration::from_secs(180);
 /// How long a refusal is remembered, so that strangers cannot make us ask all the time.
@@ -173,9 +171,8 @@ impl CertManager {
                 }
                 Some(entry) => entry.state = State::Loading,
                 None => {
-                    if count >= MAX_ON_DEMAND {
-                        evict(&mut inner.entries);
-                    }
+                    let too_many = (count + 1).saturating_sub(inner.capacity);
+                    evict(&mut inner.entries, too_many);
                     inner.entries.insert(name.to_owned(), Entry::new(policy.subject(name), true));
                 }
             }
@@ -223,13 +220,7 @@ impl CertManager {
     }
 }
 
-fn evict(entries: &mut HashMap<String, Entry>) {
-    let victim = entries
-        .iter()
-        .filter(|(_, entry)| entry.on_demand && !entry.busy)
-        .map(|(name, _)| name.clone())
-        .next();
-    if let Some(victim) = victim {
-        entries.remove(&victim);
-    }
+/// Forgets some on-demand names, whichever they are.
+fn evict(entries: &mut HashMap<String, Entry>, count: usize) {
+    entries.extract_if(|_, entry| entry.on_demand && !entry.busy).take(count).for_each(drop);
 }

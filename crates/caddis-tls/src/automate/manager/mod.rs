@@ -81,6 +81,8 @@ pub struct Reconcile {
     pub unless_loaded: HashSet<String>,
     /// Policies with `on_demand`, in order.
     pub on_demand: Vec<OnDemandPolicy>,
+    /// How many on-demand names are kept in memory (T053); those that are not are in the storage.
+    pub capacity: usize,
     /// Given certificates.
     pub loaded: Vec<Arc<Certificate>>,
     /// What policies say of OCSP staples; absent where nothing is stapled.
@@ -147,6 +149,7 @@ struct Inner {
     storage: Arc<dyn Storage>,
     entries: HashMap<String, Entry>,
     on_demand: Arc<[OnDemandPolicy]>,
+    capacity: usize,
     loaded: Vec<Arc<Certificate>>,
     loaders: Loaders,
     stamp: Option<Stamp>,
@@ -203,6 +206,7 @@ impl CertManager {
                 loaders: Loaders::default(),
                 stamp: None,
                 ocsp: None,
+                capacity: usize::MAX,
                 clean: None,
                 driven: false,
             }),
@@ -381,6 +385,7 @@ impl CertManager {
             self.staples.forget();
         }
         inner.clean = wanted.clean;
+        inner.capacity = wanted.capacity;
         inner.on_demand = wanted.on_demand.into();
         let names: HashSet<String> =
             wanted.subjects.iter().map(|subject| normalized(&subject.name)).collect();

@@ -52,6 +52,7 @@ fn wanted(dir: &TempDir, subjects: Vec<ManagedSubject>) -> Reconcile {
         subjects,
         unless_loaded: Default::default(),
         on_demand: Vec::new(),
+        capacity: 2,
         loaded: Vec::new(),
         ocsp: None,
         clean: None,
@@ -285,6 +286,13 @@ async fn on_demand_asks_once_and_issues_once() {
     assert_eq!(refused, Err(OnDemandError::NotAllowed), "only a policy for all names has none");
     manager.reconcile(with_policy()).await;
     assert!(one(&manager, "good.test").is_some(), "kept over a reload");
+    // Of more names than are to be kept (T053) those are forgotten that are not asked for now.
+    for name in ["good1.test", "good2.test", "good3.test"] {
+        assert_eq!(manager.get_or_issue(&missing(name)).await, Ok(()));
+        assert!(one(&manager, name).is_some(), "{name}");
+    }
+    let all = ["good.test", "good1.test", "good2.test", "good3.test"];
+    assert_eq!(all.iter().filter(|name| one(&manager, name).is_some()).count(), 2);
     manager.reconcile(wanted(&dir, vec![])).await;
     assert!(one(&manager, "good.test").is_none());
 }
