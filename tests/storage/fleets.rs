@@ -13,8 +13,8 @@ use super::{round_trip, site};
 use crate::{
     acme::{shown, wait_for},
     support::{
-        Fault, Faulty, Heard, Pebble, PebbleOptions, Postgres, Redis, Redises, S3, Server, Store,
-        eventually, free_port, get,
+        Fault, Faulty, Heard, Pebble, PebbleOptions, Postgres, Redis, Redises, S3, S3s, Server,
+        Store, eventually, free_port, get,
     },
 };
 
@@ -236,6 +236,25 @@ fn a_lock_in_postgres_ends_with_its_holder() {
 #[ignore = "needs postgres and pebble"]
 fn postgres_goes_and_comes_back() {
     goes_and_comes_back(&mut Postgres::start());
+}
+
+#[test]
+#[ignore = "needs s3s-fs and pebble"]
+fn a_fleet_on_an_s3_server_issues_once() {
+    issues_once(&S3s::start().option(""));
+}
+
+#[test]
+#[ignore = "needs s3s-fs and pebble"]
+fn a_lock_on_an_s3_server_ends_with_its_holder() {
+    let s3 = S3s::start();
+    takes_over(&s3.option(""), &|| s3.has("fleet/issue_cert_a.example.test.lock"));
+}
+
+#[test]
+#[ignore = "needs s3s-fs and pebble"]
+fn an_s3_server_goes_and_comes_back() {
+    goes_and_comes_back(&mut S3s::start());
 }
 
 #[test]

@@ -28,7 +28,7 @@ pub use pebble::{Options as PebbleOptions, Pebble, name_server};
 pub use quic::tls_stream;
 pub use scripted::{Scripted, ok};
 pub use server::{Server, caddis, free_port, scratch, site_with};
-pub use stores::{Postgres, Redis, Redises, S3, Store};
+pub use stores::{Postgres, Redis, Redises, S3, S3s, Store};
 pub use upstream::Upstream;
 pub use wire::Wire;
 

@@ -1,9 +1,11 @@
 //! Storages that a fleet shares, each a real one of its own on a free port: Redis, PostgreSQL
-//! (`apt-get install redis-server postgresql`), and a small S3 service that checks signatures.
+//! (`apt-get install redis-server postgresql`), s3s-fs, and a small S3 service that checks signatures
+//! and can be told to have faults.
 
 mod postgres;
 mod redis;
 mod s3;
+mod s3s;
 
 use std::{
     fs,
@@ -14,6 +16,7 @@ use std::{
 pub use postgres::Postgres;
 pub use redis::{Redis, Redises};
 pub use s3::S3;
+pub use s3s::S3s;
 
 /// A storage that can go away and come back.
 pub trait Store {
@@ -25,6 +28,15 @@ pub trait Store {
     fn up(&mut self);
     /// Makes it deaf, or hear again.
     fn freeze(&self, frozen: bool);
+}
+
+/// The option for a bucket `certs` on this machine.
+fn s3_option(port: u16, lines: &str) -> String {
+    format!(
+        "\tstorage s3 {{\n\t\thost 127.0.0.1:{port}\n\t\tinsecure true\n\t\tbucket certs\n\t\tprefix fleet\n\t\taccess_id {}\n\t\tsecret_key {}\n{lines}\t}}\n",
+        S3::ID,
+        S3::SECRET
+    )
 }
 
 fn signal(child: &Child, name: &str) {

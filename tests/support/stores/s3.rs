@@ -13,7 +13,7 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use super::Store;
+use super::{Store, s3_option};
 
 /// An S3 service in this process: objects in memory, SigV4 checked, conditional writes.
 pub struct S3 {
@@ -83,12 +83,7 @@ impl S3 {
 
 impl Store for S3 {
     fn option(&self, lines: &str) -> String {
-        format!(
-            "\tstorage s3 {{\n\t\thost 127.0.0.1:{}\n\t\tinsecure true\n\t\tbucket certs\n\t\tprefix fleet\n\t\taccess_id {}\n\t\tsecret_key {}\n{lines}\t}}\n",
-            self.port,
-            Self::ID,
-            Self::SECRET
-        )
+        s3_option(self.port, lines)
     }
 
     fn down(&mut self) {
