@@ -124,10 +124,8 @@ impl Entry {
         let (event, served) = match outcome {
             Outcome::Found(found) => {
                 let renew_at = job::due_at(&self.subject, &found);
-                // Whoever shares the storage may have asked a while ago.
-                let told = found.renewal_info.as_ref().and_then(|info| info.ask_again_at());
-                let at = told.filter(|at| *at > now).unwrap_or_else(|| soon(now, count));
-                self.ask_at = found.directory.as_ref().map(|_| at);
+                // Whenever it was asked before: what is wanted may have changed while nobody looked.
+                self.ask_at = found.directory.as_ref().map(|_| soon(now, count));
                 (Event::Found { renew_at }, Some(found))
             }
             Outcome::Issued(issued) => {
