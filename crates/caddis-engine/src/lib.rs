@@ -8,6 +8,7 @@ mod autosave;
 mod body_limits;
 mod connection;
 mod events;
+mod faults;
 mod gather;
 mod generation;
 mod h1;

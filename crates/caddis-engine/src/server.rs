@@ -7,7 +7,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use caddis_config::ConfigError;
 use caddis_core::{
     Connection, Exchange, State, TlsInfo,
     client_certificates::{ClientCertificate, ClientCertificates},
@@ -33,6 +32,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake, server::TlsStream};
 
 use crate::{
+    faults,
     generation::LoadError,
     h1::Rewind,
     listen::Binding,
@@ -114,7 +114,7 @@ impl Shared {
             .load(&*storage)
             .map_err(|error| LoadError::Activate(format!("loading tls app module: {error}")))?;
         let tickets = certificates.tickets().with_config(plan.tls.tickets.as_ref(), &storage)?;
-        if let Some(fault) = plan.tls.faults().into_iter().next() {
+        if let Some(fault) = faults::of_tls(&plan.tls).into_iter().next() {
             return Err(LoadError::Activate(fault));
         }
         certificates.configure_pki(storage.clone(), plan.tls.authorities.clone());
@@ -329,27 +329,6 @@ impl ServerRuntime {
             plan,
         }))
     }
-}
-
-/// Checks what binding would find, without opening sockets: everything that it would refuse, each
-/// without a path in the configuration.
-pub(crate) fn validate(plan: &Plan) -> Result<(), LoadError> {
-    let loaders = plan.tls.loaders.faults(&*plan.tls.storage);
-    let mut all: Vec<_> =
-        loaders.iter().map(|error| format!("loading tls app module: {error}")).collect();
-    all.extend(plan.tls.faults());
-    let tickets = Tickets::default().with_config(plan.tls.tickets.as_ref(), &plan.tls.storage);
-    all.extend(tickets.err().map(|error| format!("loading tls app module: {error}")));
-    for server in &plan.servers {
-        let faults = server.tls_policies.iter().flat_map(|policies| policies.faults());
-        all.extend(faults.map(|error| format!("server {}: {error}", server.name)));
-    }
-    // Sites with the same settings have policies of their own.
-    all.dedup();
-    if all.is_empty() {
-        return Ok(());
-    }
-    Err(LoadError::Config(all.into_iter().map(|message| ConfigError::new("", message)).collect()))
 }
 
 impl ServerRuntime {

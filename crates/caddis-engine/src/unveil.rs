@@ -5,7 +5,7 @@ use std::io;
 
 use bytes::{Buf, BytesMut};
 use caddis_core::exchange::Io;
-use caddis_tls::ech::{EchKeyring, Opened, open, records};
+use caddis_tls::ech::{CLIENT_HELLO, EchKeyring, HANDSHAKE, MAX_RECORD, Opened, open, records};
 use tokio::io::AsyncReadExt;
 
 use crate::{
@@ -14,12 +14,7 @@ use crate::{
 };
 
 /// No hello is longer.
-const MAX_HELLO: usize = 1 << 16;
-/// What a record has at most, without encryption.
-const MAX_RECORD: usize = 1 << 14;
-/// The content type of records of handshake messages, and the message's number.
-const HANDSHAKE: u8 = 22;
-const CLIENT_HELLO: u8 = 1;
+pub(crate) const MAX_HELLO: usize = 1 << 16;
 
 /// What is known of a client's hello.
 pub(crate) enum Hello {

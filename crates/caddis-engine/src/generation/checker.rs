@@ -5,7 +5,7 @@ use std::sync::Arc;
 use caddis_config::Config;
 use caddis_core::{Registry, State, metrics::Metrics};
 
-use crate::server;
+use crate::faults;
 
 /// Tells whether configs would run, as far as that can be seen without sockets. What they lease, such as
 /// the system's authorities, is read once for all of them.
@@ -25,7 +25,7 @@ impl<'a> Checker<'a> {
     pub fn accepts(&self, config: Config, files: bool) -> bool {
         let admin = caddis_plan::DEFAULT_ADMIN;
         let plan = caddis_plan::compile(config, self.registry, &self.state, &self.metrics, admin);
-        plan.is_ok_and(|plan| !files || server::validate(&plan).is_ok())
+        plan.is_ok_and(|plan| !files || faults::validate(&plan).is_ok())
     }
 }
 

@@ -33,7 +33,7 @@ use self::{
 use crate::{
     AdminHooks,
     admin::AdminServer,
-    autosave,
+    autosave, faults,
     listen::{self, Binding, BoundSocket, Listener},
     notify, pull,
     quic::QuicSlot,
@@ -161,7 +161,7 @@ impl Engine {
         let plan =
             caddis_plan::compile(config, registry, &state, &metrics, caddis_plan::DEFAULT_ADMIN)
                 .map_err(LoadError::Config)?;
-        server::validate(&plan)
+        faults::validate(&plan)
     }
 
     /// Puts a config in force. A config equal to the running one is left alone unless `force`.

@@ -41,10 +41,9 @@ use tokio::sync::Notify;
 use crate::{
     listen::Binding,
     server::{ILLEGAL_PARAMETER, INTERNAL_ERROR},
+    unveil::MAX_HELLO,
 };
 
-/// No hello is longer.
-const MAX_HELLO: usize = 1 << 16;
 /// Alerts (RFC 8446 §6).
 const HANDSHAKE_FAILURE: u8 = 40;
 const DECODE_ERROR: u8 = 50;
@@ -274,7 +273,7 @@ impl Session {
             (None, Some(rejection)) => {
                 let (done, rejection) = rejection.perform(|| read(&mut connection, &hello));
                 done?;
-                self.rejection = Some(rejection);
+                self.rejection = rejection;
             }
         }
         self.state = State::Running(connection);

@@ -200,7 +200,7 @@ impl TlsPlan {
 
 impl TlsPlan {
     /// The issuers of all names, those with the same settings once.
-    fn acme_issuers(&self) -> Vec<&AcmeConfig> {
+    pub fn acme_issuers(&self) -> Vec<&AcmeConfig> {
         let managed = self.subjects.iter().flat_map(|subject| &subject.issuers);
         let demanded = self.on_demand.iter().flat_map(|policy| &policy.issuers);
         let mut seen = HashSet::new();
@@ -210,17 +210,6 @@ impl TlsPlan {
         });
         let new = configs.filter(|config| seen.insert(Arc::as_ptr(config)));
         new.map(|config| &**config).collect()
-    }
-
-    /// What keeps this from being what it is to be, and shows in files only: authorities of the PKI
-    /// app, roots of ACME authorities. Makes nothing. Blocks.
-    pub fn faults(&self) -> Vec<String> {
-        let authorities = caddis_tls::pki::faults(&self.authorities, &self.storage);
-        let mut all: Vec<String> =
-            authorities.iter().map(|error| format!("loading pki app module: {error}")).collect();
-        let roots = self.acme_issuers().into_iter().filter_map(AcmeConfig::roots_fault);
-        all.extend(roots.map(|error| format!("loading tls app module: {error}")));
-        all
     }
 }
 

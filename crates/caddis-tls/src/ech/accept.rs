@@ -30,9 +30,9 @@ const CONFIRMATION_AT: usize = 4 + 2 + 32 - CONFIRMATION;
 /// The handshake message's number.
 const SERVER_HELLO: u8 = 2;
 /// The content type of records that have handshake messages.
-const HANDSHAKE: u8 = 22;
+pub const HANDSHAKE: u8 = 22;
 /// What a record of TLS has at most.
-const MAX_RECORD: usize = 1 << 14;
+pub const MAX_RECORD: usize = 1 << 14;
 
 /// A hidden hello that a handshake can be begun with.
 pub struct Acceptance {

@@ -13,7 +13,7 @@ const KEY_SHARE: u16 = 51;
 /// The number of TLS 1.3.
 const TLS13: u16 = 0x0304;
 /// The handshake message's number.
-const CLIENT_HELLO: u8 = 1;
+pub const CLIENT_HELLO: u8 = 1;
 /// Length of a handshake message's header.
 const HEADER: usize = 4;
 /// Length of version and random at the beginning of a hello.

@@ -19,8 +19,9 @@ mod rotation;
 mod stage;
 mod stored;
 
-pub use accept::{Acceptance, Refused, records};
+pub use accept::{Acceptance, HANDSHAKE, MAX_RECORD, Refused, records};
 pub use config::EchConfig;
+pub use hello::CLIENT_HELLO;
 pub use keeper::{EchKeys, EchPlan, keep};
 pub use keyring::{EchKey, EchKeyring};
 pub use open::{Opened, open};

@@ -59,13 +59,10 @@ impl Rejection {
     }
 
     /// Begins the handshake with `begin`; for QUIC, [`extend`](Self::extend) is to follow.
-    pub fn perform<T>(self, begin: impl FnOnce() -> T) -> (T, Self) {
-        let list = self.0.list.clone();
+    pub fn perform<T>(self, begin: impl FnOnce() -> T) -> (T, Option<Self>) {
         let stage = Stage { retry: Some(self.0), ..Stage::default() };
         let (done, stage) = perform(stage, begin);
-        // It is only lent.
-        let retry = stage.retry.unwrap_or(Retry { list, hashed: false, encrypted: false });
-        (done, Self(retry))
+        (done, stage.retry.map(Self))
     }
 
     /// The handshake messages of a flight with the word in them, once.

@@ -11,6 +11,7 @@ use crate::{
         subject::{Event, step},
     },
     storage::{LockGuard, Storage},
+    timestamp::Timestamp,
 };
 
 /// Seconds until the next question after one that failed.
@@ -49,15 +50,9 @@ impl CertManager {
         let (reading, keys) = (storage.clone(), served.keys.clone());
         let stored = tokio::task::spawn_blocking(move || load_renewal_info(&*reading, &keys));
         let stored = stored.await.ok().flatten().filter(|stored| stored.identifier == lock);
-        let asked_until = |info: &RenewalInfo| info.ask_again_at();
-        let known = served.renewal_info.as_ref().and_then(asked_until);
+        let known = served.renewal_info.as_ref();
         let now = self.now();
-        let is_newer = |stored: &RenewalInfo| {
-            stored.selected_at().is_some()
-                && asked_until(stored)
-                    .is_some_and(|at| at > now && known.is_none_or(|old| at > old))
-        };
-        if let Some(newer) = stored.clone().filter(is_newer) {
+        if let Some(newer) = stored.clone().filter(|stored| is_news(stored, known, now)) {
             tracing::debug!(
                 target: "tls.renew",
                 identifier = name,
@@ -67,7 +62,7 @@ impl CertManager {
             self.wake.notify_one();
             return release(guard).await;
         }
-        let old = served.renewal_info.as_ref().or(stored.as_ref());
+        let old = known.or(stored.as_ref());
         let asked = self.acme.renewal_info(&config, &directory, &leaf, old).await;
         let info = match asked {
             Ok(info) => info,
@@ -153,6 +148,13 @@ impl CertManager {
         }
         entry.state = state;
     }
+}
+
+/// Whether what is stored is an answer that counts still and came after the known one.
+fn is_news(stored: &RenewalInfo, known: Option<&RenewalInfo>, now: Timestamp) -> bool {
+    let known = known.and_then(RenewalInfo::ask_again_at);
+    stored.selected_at().is_some()
+        && stored.ask_again_at().is_some_and(|at| at > now && known.is_none_or(|old| at > old))
 }
 
 /// The lock of who asks; the seconds after which to try again where there is none to be had.
